@@ -1,0 +1,91 @@
+"""Arrays and their shapes: what one step is, and what an environment tells about itself."""
+
+from __future__ import annotations
+
+import abc
+from typing import Any, NamedTuple, TypeAlias
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+Key: TypeAlias = PRNGKeyArray
+Obs: TypeAlias = Float[Array, " o"]
+Action: TypeAlias = Float[Array, " a"]
+"""The point u that densities speak of; the environment and the critic see squash(u)."""
+Scalar: TypeAlias = Float[Array, ""]
+Info: TypeAlias = dict[str, Array]
+"""Scalars to look at. Nothing reads them to decide anything."""
+
+
+class Transition(NamedTuple):
+    """One step. A batch is the same record with leading axes."""
+
+    obs: Obs
+    action: Action
+    reward: Scalar
+    discount: Scalar
+    """0 at a true terminal, 1 everywhere else, time limits included; γ is not in it."""
+    next_obs: Obs
+    """The true successor, never the observation after a reset."""
+    last: Scalar
+    """1 at the end of an episode, terminal or truncated: recursions stop here."""
+    memo: Any = ()
+    """What acting must remember (an empty tuple for one-step methods)."""
+
+
+class Squash(eqx.Module):
+    """The map from the point u to the action the environment and the critic see, and its volume change."""
+
+    @abc.abstractmethod
+    def __call__(self, u: Action) -> Action:
+        """The action, in [-1, 1] per dimension where the action space is bounded."""
+
+    @abc.abstractmethod
+    def log_det(self, u: Action) -> Scalar:
+        """Σ_i log |da_i/du_i|."""
+
+
+class Tanh(Squash):
+    """a = tanh u: a bounded action space."""
+
+    def __call__(self, u: Action) -> Action:
+        return jnp.tanh(u)
+
+    def log_det(self, u: Action) -> Scalar:
+        return log_one_minus_tanh_squared(u).sum()
+
+
+class Identity(Squash):
+    """a = u: an unbounded action, or one that the environment clips."""
+
+    def __call__(self, u: Action) -> Action:
+        return u
+
+    def log_det(self, u: Action) -> Scalar:
+        return jnp.zeros(())
+
+
+def log_one_minus_tanh_squared(u: Array) -> Array:
+    """log(1 - tanh² u) element by element, to a few ulp for every float32 u; its derivative is -2 tanh u.
+
+    2(log 2 - |u| - log1p(exp(-2|u|))) loses its digits near 0, where it is a difference of nearly equal numbers;
+    there -2 log cosh u = -log1p(sinh² u) keeps them. Each branch sees an argument that is safe for it, so that the
+    gradient of the branch not taken stays finite.
+    """
+    small = jnp.abs(u) < 1.0
+    near = -jnp.log1p(jnp.square(jnp.sinh(jnp.where(small, u, 0.0))))
+    far_u = jnp.abs(jnp.where(small, 1.0, u))
+    far = 2.0 * (jnp.log(2.0).astype(u.dtype) - far_u - jnp.log1p(jnp.exp(-2.0 * far_u)))
+    return jnp.where(small, near, far)
+
+
+class Spec(NamedTuple):
+    """What an algorithm must know of an environment."""
+
+    observation: int
+    """Size o of the (flat) observation."""
+    action: int
+    """Size a of the action."""
+    squash: Squash = Tanh()
