@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import math
 from typing import Any, NamedTuple, TypeAlias
 
 import equinox as eqx
@@ -77,7 +78,7 @@ def log_one_minus_tanh_squared(u: Array) -> Array:
     small = jnp.abs(u) < 1.0
     near = -jnp.log1p(jnp.square(jnp.sinh(jnp.where(small, u, 0.0))))
     far_u = jnp.abs(jnp.where(small, 1.0, u))
-    far = 2.0 * (jnp.log(2.0).astype(u.dtype) - far_u - jnp.log1p(jnp.exp(-2.0 * far_u)))
+    far = 2.0 * (math.log(2.0) - far_u - jnp.log1p(jnp.exp(-2.0 * far_u)))
     return jnp.where(small, near, far)
 
 
