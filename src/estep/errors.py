@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class EstepError(Exception):
@@ -44,3 +44,10 @@ class StorageFailure(EstepError):
     """The disk is full, read-only or failing."""
 
     exit_code = 6
+
+
+def check(name: str, sound: bool, value: Any, wanted: str) -> None:
+    """Refuse a bad value by the flag's name; NaN fails every comparison and so is refused too."""
+    if not sound:
+        flag = "--" + name.replace("_", "-")
+        raise UsageError(f"{flag} is {value}, which is not {wanted}.", f"Give {flag} a value that is {wanted}.")

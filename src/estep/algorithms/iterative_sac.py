@@ -1,0 +1,108 @@
+"""Soft actor-critic with iterative amortised inference (Marino, Piché, Yue; Marino et al. 2021, arXiv:2010.10670).
+
+prior        flat                  p(a|s) ∝ 1, so that -KL(q‖p) = H(q)
+posterior    tanh-Gaussian         q(u; λ), λ = (μ, log σ), a = tanh u
+inference    iterative amortised   λ ← ω λ + (1-ω) f_φ(s, λ, ∇_λ V), N times
+likelihood   twin Q, TD(0)         Q̂(s,a) = mean_k Q_k - β std_k Q_k,   y = r + γ V̄(s')
+temperature  learned               H(q) ≥ -d
+m-step       α                     the prior is constant
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from estep.algorithms.checks import check_common
+from estep.constraints.projection import Keep
+from estep.constraints.temperature import LOG_ALPHA_BOUNDS, KLConstraint
+from estep.core import em, policy, value
+from estep.core.agent import Agent
+from estep.core.learned import fixed, learn
+from estep.core.optim import adam, bounded_adam
+from estep.core.types import Key, Spec
+from estep.distributions.noise import antithetic, independent
+from estep.errors import check
+from estep.inference.iterative import Iterations, iterative, layer_norm, log_sign, raw
+from estep.likelihoods.q_function import MeanMinusStd, q_function
+from estep.posteriors.gaussian import Gaussian
+from estep.priors.flat import Flat
+
+ENCODINGS = {"log_sign": log_sign, "layer_norm": layer_norm, "none": raw}
+
+
+@dataclass(frozen=True)
+class IterativeSAC:
+    """Soft actor-critic whose policy is refined, state by state, by a network fed the gradient of its own objective."""
+
+    hidden: tuple[int, ...] = (256, 256)
+    """Hidden layers of every network."""
+    learning_rate: float = 3e-4
+    """Adam's step size, for every component."""
+    discount: float = 0.99
+    """γ, per environment step."""
+    tau: float = 0.005
+    """Step of the slow critic towards the critic at each update."""
+    critics: int = 2
+    """Members of the critic ensemble."""
+    beta: float = 3.54
+    """Pessimism: Q̂ = mean - β·std over the ensemble (biased std: 1 is the minimum of two; the authors' 2.5 is 3.54)."""
+    entropy: float = -1.0
+    """Least entropy of the posterior, in nats per action dimension."""
+    iterations: int = 5
+    """N, inference iterations in training."""
+    samples: int = 2
+    """Draws of the posterior in each iteration's objective."""
+    pairs: bool = True
+    """Draw antithetic pairs: one pair does what ten independent draws do."""
+    grad_encoding: Literal["log_sign", "layer_norm", "none"] = "log_sign"
+    """How the network reads the gradient (layer_norm is the authors')."""
+    act_iterations: int = 0
+    """Iterations when acting (0: as in training)."""
+    act_samples: int = 10
+    """Draws in each iteration when acting (0: as in training)."""
+    target_iterations: int = 0
+    """Iterations at the next state in the critic's target (0: as in training)."""
+    target_samples: int = 0
+    """Draws at the next state in the critic's target (0: as in training)."""
+
+    def __post_init__(self) -> None:
+        check_common(self)
+        check("iterations", self.iterations >= 1, self.iterations, "at least 1")
+        check("samples", self.samples >= 1, self.samples, "at least 1")
+        for name in ("act_iterations", "act_samples", "target_iterations", "target_samples"):
+            check(name, getattr(self, name) >= 0, getattr(self, name), "at least 0")
+
+    def init(self, spec: Spec, key: Key) -> Agent:
+        """A fresh agent for an environment."""
+        k_pi, k_q = jax.random.split(key)
+        optimiser = adam(self.learning_rate)
+        posterior = Gaussian(spec.action, antithetic if self.pairs else independent)
+        training = Iterations(self.iterations, self.samples)
+        acting = Iterations(self.act_iterations or self.iterations, self.act_samples or self.samples)
+        targeting = Iterations(self.target_iterations or self.iterations, self.target_samples or self.samples)
+        encoding = ENCODINGS[self.grad_encoding]
+        net = iterative(spec.observation, posterior, self.hidden, training, encoding, key=k_pi)
+        critic = q_function(self.critics, spec, self.hidden, MeanMinusStd(self.beta), self.discount, key=k_q)
+        return Agent(
+            prior=fixed(Flat(spec)),
+            posterior=posterior,
+            inference=learn(net, optimiser),
+            likelihood=learn(critic, optimiser, tau=self.tau),
+            temperature=learn(
+                KLConstraint(jnp.zeros(()), epsilon=-self.entropy * spec.action),
+                bounded_adam(self.learning_rate, *LOG_ALPHA_BOUNDS),
+            ),
+            projection=fixed(Keep()),
+            spec=spec,
+            e_step=em.per_state,
+            bootstrap=value.of_posterior,
+            behave=policy.of_posterior,
+            samples=training.samples,
+            target_samples=targeting.samples,
+            acting=acting,
+            targeting=targeting,
+        )

@@ -1,0 +1,75 @@
+"""Soft actor-critic (Haarnoja et al. 2018, arXiv:1812.05905).
+
+prior        flat                  p(a|s) ∝ 1, so that -KL(q‖p) = H(q)
+posterior    tanh-Gaussian         q(u; λ), λ = (μ, log σ), a = tanh u
+inference    direct amortised      λ = f_φ(s)                                       (eq. 9)
+likelihood   twin Q, TD(0)         Q̂(s,a) = min_k Q_k(s,a),   y = r + γ V̄(s')       (eq. 5)
+temperature  learned               H(q) ≥ -d                                         (eq. 18)
+m-step       α                     the prior is constant
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from estep.algorithms.checks import check_common
+from estep.constraints.projection import Keep
+from estep.constraints.temperature import LOG_ALPHA_BOUNDS, KLConstraint
+from estep.core import em, policy, value
+from estep.core.agent import Agent
+from estep.core.learned import fixed, learn
+from estep.core.optim import adam, bounded_adam
+from estep.core.types import Key, Spec
+from estep.inference.direct import Direct
+from estep.likelihoods.q_function import MeanMinusStd, q_function
+from estep.nets import mlp
+from estep.posteriors.gaussian import Gaussian
+from estep.priors.flat import Flat
+
+
+@dataclass(frozen=True)
+class SAC:
+    """Soft actor-critic: direct amortised inference under a flat prior (maximum entropy)."""
+
+    hidden: tuple[int, ...] = (256, 256)
+    """Hidden layers of every network."""
+    learning_rate: float = 3e-4
+    """Adam's step size, for every component."""
+    discount: float = 0.99
+    """γ, per environment step."""
+    tau: float = 0.005
+    """Step of the slow critic towards the critic at each update."""
+    critics: int = 2
+    """Members of the critic ensemble."""
+    beta: float = 1.0
+    """Pessimism: Q̂ = mean - β·std over the ensemble (biased std: 1 is the minimum of two)."""
+    entropy: float = -1.0
+    """Least entropy of the posterior, in nats per action dimension."""
+
+    def __post_init__(self) -> None:
+        check_common(self)
+
+    def init(self, spec: Spec, key: Key) -> Agent:
+        """A fresh agent for an environment."""
+        k_pi, k_q = jax.random.split(key)
+        optimiser = adam(self.learning_rate)
+        posterior = Gaussian(spec.action)
+        critic = q_function(self.critics, spec, self.hidden, MeanMinusStd(self.beta), self.discount, key=k_q)
+        return Agent(
+            prior=fixed(Flat(spec)),
+            posterior=posterior,
+            inference=learn(Direct(mlp((spec.observation,), sum(posterior.parts), self.hidden, key=k_pi)), optimiser),
+            likelihood=learn(critic, optimiser, tau=self.tau),
+            temperature=learn(
+                KLConstraint(jnp.zeros(()), epsilon=-self.entropy * spec.action),
+                bounded_adam(self.learning_rate, *LOG_ALPHA_BOUNDS),
+            ),
+            projection=fixed(Keep()),
+            spec=spec,
+            e_step=em.per_state,
+            bootstrap=value.of_posterior,
+            behave=policy.of_posterior,
+        )

@@ -1,0 +1,63 @@
+"""One row of the table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import equinox as eqx
+
+from estep.core.learned import Learned
+from estep.core.protocols import (
+    Bootstrap,
+    Distribution,
+    Draws,
+    Inference,
+    Inferred,
+    Likelihood,
+    Posterior,
+    Prior,
+    Problem,
+    Projection,
+    Temperature,
+)
+from estep.core.types import Info, Key, Obs, Spec, Transition
+
+
+def unchanged(inference: Inference) -> Inference:
+    """Infer with the settings of training."""
+    return inference
+
+
+class Agent(eqx.Module):
+    """One row of the table: six modules, which may hold arrays, and the choices between functions."""
+
+    prior: Learned[Prior]
+    posterior: Posterior
+    inference: Learned[Inference]
+    likelihood: Learned[Likelihood]
+    temperature: Learned[Temperature]
+    projection: Learned[Projection]
+    spec: Spec
+    e_step: Callable[[Agent, Transition, Key], tuple[Agent, Draws, Info]] = eqx.field(static=True)
+    bootstrap: Callable[[Agent], Bootstrap] = eqx.field(static=True)
+    behave: Callable[[Agent, Obs, Key], Distribution] = eqx.field(static=True)
+    samples: int = eqx.field(static=True, default=1)
+    """Draws of q in the E-step's objective."""
+    target_samples: int = eqx.field(static=True, default=1)
+    """Draws of q in the critic's target."""
+    acting: Callable[[Inference], Inference] = eqx.field(static=True, default=unchanged)
+    """The inference optimiser as used to act."""
+    targeting: Callable[[Inference], Inference] = eqx.field(static=True, default=unchanged)
+    """The inference optimiser as used at s' in the critic's target."""
+
+    def problem(self, likelihood: Likelihood, obs: Obs) -> Problem:
+        """The inference problem in one state, under the given estimate of Q̂."""
+        return Problem(obs, self.prior.slow, likelihood, self.temperature.model())
+
+    def infer(
+        self, inference: Inference, likelihood: Likelihood, obs: Obs, key: Key
+    ) -> tuple[Distribution, Problem, Inferred]:
+        """The approximate posterior in one state."""
+        problem = self.problem(likelihood, obs)
+        inferred = inference(problem, self.posterior, key)
+        return self.posterior(inferred.lam), problem, inferred

@@ -1,0 +1,32 @@
+"""How the agent behaves."""
+
+from __future__ import annotations
+
+import jax
+from jaxtyping import Array, Float
+
+from estep.core.agent import Agent
+from estep.core.protocols import Distribution
+from estep.core.types import Key, Obs
+
+
+def of_posterior(agent: Agent, obs: Obs, key: Key) -> Distribution:
+    """Act from the approximate posterior, inferred on the critic."""
+    return agent.infer(agent.acting(agent.inference.model), agent.likelihood.model, obs, key)[0]
+
+
+def act(agent: Agent, obs: Float[Array, "e o"], key: Key) -> tuple[Float[Array, "e a"], Float[Array, "e a"]]:
+    """Draw one action in each of e states: the points u, to be remembered, and the actions squash(u), to be taken."""
+
+    def one(obs: Obs, key: Key) -> Float[Array, " a"]:
+        k_infer, k_sample = jax.random.split(key)
+        return agent.behave(agent, obs, k_infer).sample(k_sample)
+
+    u = jax.vmap(one)(obs, jax.random.split(key, obs.shape[0]))
+    return u, jax.vmap(agent.spec.squash)(u)
+
+
+def act_greedily(agent: Agent, obs: Float[Array, "e o"], key: Key) -> Float[Array, "e a"]:
+    """The deterministic action, squash(mode of q), in each of e states; the key feeds inference alone."""
+    q = jax.vmap(lambda obs, key: agent.behave(agent, obs, key).mode())
+    return jax.vmap(agent.spec.squash)(q(obs, jax.random.split(key, obs.shape[0])))

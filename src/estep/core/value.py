@@ -1,0 +1,23 @@
+"""What the critic bootstraps from."""
+
+from __future__ import annotations
+
+import jax
+
+from estep.core.agent import Agent
+from estep.core.objective import soft_value
+from estep.core.protocols import Bootstrap
+from estep.core.types import Key, Obs, Scalar
+
+
+def of_posterior(agent: Agent) -> Bootstrap:
+    """V̄(s') of the posterior: inferred on the critic, evaluated on its slow copy (algorithms in the regularised
+    regime: the KL of s' is in the value, that of s never in Q)."""
+
+    def value(obs: Obs, key: Key) -> Scalar:
+        k_infer, k_value = jax.random.split(key)
+        inference = agent.targeting(agent.inference.model)
+        q, problem, _ = agent.infer(inference, agent.likelihood.model, obs, k_infer)
+        return soft_value(q, problem._replace(likelihood=agent.likelihood.slow), k_value, agent.target_samples)[0]
+
+    return Bootstrap(value)

@@ -1,0 +1,126 @@
+"""Iterative amortised inference: a network that is fed the gradient of its own objective."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.lax import stop_gradient as sg
+from jaxtyping import Array, Float
+
+from estep.core.objective import soft_value
+from estep.core.protocols import Inference, Inferred, Lam, Posterior, Problem
+from estep.core.types import Key, Scalar
+from estep.nets import MLP, mlp, zeros
+
+Encoding = Callable[[Lam, Lam, tuple[int, ...]], tuple[Lam, Lam]]
+"""(λ, gradient, sizes of the parts of λ) to what the network reads of them."""
+
+
+def log_sign(lam: Lam, grad: Lam, parts: tuple[int, ...]) -> tuple[Lam, Lam]:
+    """λ as it is, the gradient as sign(g) log(1 + 10|g|): its size survives over many orders of magnitude."""
+    return lam, jnp.sign(grad) * jnp.log1p(10.0 * jnp.abs(grad))
+
+
+def layer_norm(lam: Lam, grad: Lam, parts: tuple[int, ...]) -> tuple[Lam, Lam]:
+    """Each part of λ and of the gradient standardised over its dimensions, without learned affine, as in the authors'
+    code; a part of one dimension passes through. It throws the gradient's size away."""
+    return _standardise(lam, parts), _standardise(grad, parts)
+
+
+def raw(lam: Lam, grad: Lam, parts: tuple[int, ...]) -> tuple[Lam, Lam]:
+    """Both as they are."""
+    return lam, grad
+
+
+def _standardise(x: Lam, parts: tuple[int, ...]) -> Lam:
+    cuts = [sum(parts[:i]) for i in range(1, len(parts))]
+    return jnp.concatenate([_standardise_part(part) for part in jnp.split(x, cuts)])
+
+
+def _standardise_part(part: Float[Array, " n"]) -> Float[Array, " n"]:
+    n = part.shape[0]
+    if n == 1:
+        return part
+    unit = jnp.maximum(jnp.abs(part).max(), 1e-30)  # the squares of huge gradients would overflow
+    scaled = part / unit
+    deviation = scaled - scaled.mean()
+    return deviation / (jnp.sqrt(jnp.square(deviation).sum() / (n - 1)) + 1e-7 / jnp.maximum(unit, 1.0))
+
+
+class Iterations(NamedTuple):
+    """How long to infer: a change to the settings of `Iterative`."""
+
+    steps: int
+    samples: int
+
+    def __call__(self, inference: Inference) -> Inference:
+        return replace(inference, steps=self.steps, samples=self.samples)
+
+
+class Iterative(Inference):
+    """λ ← B(ω ⊙ λ + (1 - ω) ⊙ δ), (δ, ω) = f_φ(s, λ, -∇_λ V), a fixed number of times from a fixed start
+    (the poster's gated update; Marino et al. 2021, arXiv:2010.10670).
+
+    Every iterate is trained and no gradient crosses an iteration: the objective is the mean of V(λ_k) over
+    k = 1..N, and λ_k depends on φ through its own update alone. The gradient of V at λ_k is at once what trains
+    iteration k and what iteration k + 1 reads, from the same draws, so one inference costs N evaluations of the
+    critic, and the climb one more. Draws are fresh at every iterate: with common ones the network would learn to
+    fit the sample that the gradient reveals.
+    """
+
+    net: MLP
+    low: Float[Array, " k"]
+    high: Float[Array, " k"]
+    steps: int = eqx.field(static=True)
+    samples: int = eqx.field(static=True)
+    encoding: Encoding = eqx.field(static=True, default=log_sign)
+
+    def __call__(self, problem: Problem, posterior: Posterior, key: Key) -> Inferred:
+        def objective(lam: Lam, key: Key) -> Scalar:
+            return soft_value(posterior(lam), problem, key, self.samples)[0]
+
+        def iteration(lam: Lam, key: Key) -> tuple[Lam, tuple[Scalar, Scalar]]:
+            value, grad = jax.value_and_grad(objective)(sg(lam), key)
+            grad = sg(grad)
+            return self.refine(problem, posterior, sg(lam), -grad), (value, grad @ lam)
+
+        start = posterior.start(problem.prior(problem.obs))
+        lam, (values, credit) = jax.lax.scan(iteration, start, jax.random.split(key, self.steps))
+        earlier = credit[1:].sum() / self.steps - LIMIT_PENALTY * (self.high.sum() - self.low.sum())
+        return Inferred(share(lam, self.steps), earlier, values)
+
+    def refine(self, problem: Problem, posterior: Posterior, lam: Lam, grad: Lam) -> Lam:
+        """One gated update of λ, given the gradient of -V there."""
+        delta, gate = jnp.split(self.net(problem.obs, *self.encoding(lam, grad, posterior.parts)), 2)
+        omega = jax.nn.sigmoid(gate)
+        return posterior.bound(omega * lam + (1.0 - omega) * delta, self.low, self.high)
+
+
+LIMIT_PENALTY = 0.01
+"""Weight of the pull on the learned limits of log σ (from the authors' code)."""
+
+
+def share(lam: Lam, steps: int) -> Lam:
+    """λ, with its gradient divided by the number of iterates: the last one is one term of their mean."""
+    return sg(lam) + (lam - sg(lam)) / steps
+
+
+def iterative(
+    observation: int,
+    posterior: Posterior,
+    hidden: tuple[int, ...],
+    iterations: Iterations,
+    encoding: Encoding = log_sign,
+    *,
+    key: Key,
+) -> Iterative:
+    """A fresh optimiser: heads at zero, so every iteration halves λ at first; limits of log σ start at -10 and 0.5."""
+    size = sum(posterior.parts)
+    net = mlp((observation, size, size), 2 * size, hidden, key=key, head=zeros)
+    limits = (jnp.full(posterior.scales, limit) for limit in (-10.0, 0.5))
+    return Iterative(net, *limits, *iterations, encoding)

@@ -1,0 +1,79 @@
+"""Networks: arrays and static fields only, so that plain `jax.jit`, `jax.grad` and `jax.vmap` apply."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from estep.core.types import Key
+
+Initialiser = Callable[[Key, int, int], Float[Array, "i o"]]
+
+
+def glorot(key: Key, fan_in: int, fan_out: int) -> Float[Array, "i o"]:
+    """Uniform with variance 2 / (fan_in + fan_out) (Glorot & Bengio 2010)."""
+    limit = (6.0 / (fan_in + fan_out)) ** 0.5
+    return jax.random.uniform(key, (fan_in, fan_out), minval=-limit, maxval=limit)
+
+
+def zeros(key: Key, fan_in: int, fan_out: int) -> Float[Array, "i o"]:
+    """All zero: a head that starts out saying nothing."""
+    return jnp.zeros((fan_in, fan_out))
+
+
+class MLP(eqx.Module):
+    """A multilayer perceptron of one or several inputs.
+
+    Each input has its own block of the first layer's weights. So what depends on the state alone is computed once
+    however many actions are asked about: `vmap` over actions leaves the state's product unbatched.
+    """
+
+    first: tuple[Float[Array, "i h"], ...]
+    rest: tuple[Float[Array, "h k"], ...]
+    biases: tuple[Float[Array, " k"], ...]
+    activation: Callable[[Array], Array] = eqx.field(static=True)
+
+    def __call__(self, *inputs: Float[Array, " i"]) -> Float[Array, " o"]:
+        hidden = self.biases[0]
+        for x, weight in zip(inputs, self.first, strict=True):
+            hidden = hidden + x @ weight
+        for weight, bias in zip(self.rest, self.biases[1:], strict=True):
+            hidden = self.activation(hidden) @ weight + bias
+        return hidden
+
+
+def mlp(
+    inputs: Sequence[int],
+    output: int,
+    hidden: Sequence[int],
+    *,
+    key: Key,
+    activation: Callable[[Array], Array] = jax.nn.relu,
+    head: Initialiser = glorot,
+) -> MLP:
+    """A fresh network: Glorot weights and zero biases, the output layer by `head`; no bias learned away at the start.
+
+    Args:
+        inputs: size of each input.
+        output: size of the output.
+        hidden: sizes of the hidden layers, at least one.
+        head: initialiser of the output layer.
+    """
+    sizes = (sum(inputs), *hidden, output)
+    keys = jax.random.split(key, len(sizes) - 1)
+    whole = glorot(keys[0], sizes[0], sizes[1])
+    cuts = [sum(inputs[:i]) for i in range(1, len(inputs))]
+    rest = [glorot(k, i, o) for k, i, o in zip(keys[1:-1], sizes[1:-2], sizes[2:-1], strict=True)]
+    rest.append(head(keys[-1], sizes[-2], sizes[-1]))
+    return MLP(tuple(jnp.split(whole, cuts)), tuple(rest), tuple(jnp.zeros(n) for n in sizes[1:]), activation)
+
+
+def soft_bound(x: Array, low: Array, high: Array) -> Array:
+    """x moved smoothly into [low, high + log(1 + exp(low - high))], with a positive slope everywhere (Chua et al.
+    2018, appendix A.1). Not the identity inside the limits: near a limit it bends."""
+    x = high - jax.nn.softplus(high - x)
+    return low + jax.nn.softplus(x - low)

@@ -1,0 +1,20 @@
+"""The flat prior: maximum entropy."""
+
+from __future__ import annotations
+
+from estep.core.protocols import Distribution, Prior
+from estep.core.types import Obs, Spec
+from estep.distributions.box import Lebesgue
+
+
+class Flat(Prior):
+    """p(a|s) ∝ 1, so that -KL(q‖p) = H(q): the published entropy form of SAC (Haarnoja et al. 2018). It cannot be
+    sampled. In tasks that end, its entropy is a bonus for staying alive; `Uniform` makes the KL a cost."""
+
+    density: Lebesgue
+
+    def __init__(self, spec: Spec) -> None:
+        self.density = Lebesgue(spec.squash, spec.action)
+
+    def __call__(self, obs: Obs) -> Distribution:
+        return self.density
