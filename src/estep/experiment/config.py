@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
 
-from estep.errors import UsageError
+from estep.errors import check
 
 
 @dataclass(frozen=True)
@@ -51,13 +50,6 @@ class RunConfig:
         for name in ("seed", "warmup", "eval_every", "checkpoint_every", "env_timeout"):
             check(name, getattr(self, name) >= 0, getattr(self, name), "at least 0")
         check("updates_per_step", 0 < self.updates_per_step <= 1000, self.updates_per_step, "above 0 and at most 1000")
-
-
-def check(name: str, sound: bool, value: Any, wanted: str) -> None:
-    """Refuse a bad value with its name, as a usage error; NaN fails every comparison and so is refused too."""
-    if not sound:
-        flag = "--" + name.replace("_", "-")
-        raise UsageError(f"{flag} is {value}, which is not {wanted}.", f"Give {flag} a value that is {wanted}.")
 
 
 def field_names(config: type) -> tuple[str, ...]:

@@ -1,0 +1,72 @@
+"""What run.json records of where a run came from: versions, commit, hardware. No secrets, no environment dump."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+SCHEMA = 1
+PACKAGES = ("estep", "jax", "jaxlib", "numpy", "equinox", "optax", "gymnasium", "mujoco")
+GIT_SECONDS = 2.0
+
+
+def describe(command: Sequence[str], seeds: Mapping[str, int]) -> dict[str, Any]:
+    """The record of a run that starts now, for RunFolder.write_run. Times are UTC, memory is in bytes."""
+    return {
+        **{"schema": SCHEMA, "status": "running", "exit_code": None, "command": list(command), "seeds": dict(seeds)},
+        **{"started": now(), "ended": None, "versions": versions(), "git": git(Path.cwd()), "hardware": hardware()},
+    }
+
+
+def now() -> str:
+    """The time, for display only: no decision depends on it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of Python and of the packages that decide numbers, read without importing them."""
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = None
+    return found
+
+
+def git(directory: Path) -> dict[str, Any] | None:
+    """Commit of a git checkout and whether it has changes; None where there is none, or git is slow or missing."""
+    try:
+        sha = _git(directory, "rev-parse", "HEAD")
+        return {"sha": sha.strip(), "dirty": bool(_git(directory, "status", "--porcelain", "--untracked-files=no"))}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(directory: Path, *arguments: str) -> str:
+    # A checkout's own configuration may name a program to run: fsmonitor is switched off.
+    command = ["git", "--no-optional-locks", "-c", "core.fsmonitor=false", *arguments]
+    done = subprocess.run(
+        command, cwd=directory, capture_output=True, text=True, errors="replace", timeout=GIT_SECONDS, check=True
+    )
+    return done.stdout
+
+
+def hardware() -> dict[str, Any]:
+    """Processor, cores this process may use, and memory in bytes."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {"cpu": _processor(), "cores": len(os.sched_getaffinity(0)), "memory": memory}
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        lines = []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

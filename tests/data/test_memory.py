@@ -1,0 +1,66 @@
+import resource
+
+import pytest
+
+from estep.data.memory import check_memory, format_bytes, memory_limit, round_down
+from estep.errors import UsageError
+
+
+def write(root, files):
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+MEMINFO = {"proc/meminfo": "MemTotal: 900 kB\nMemAvailable:    500 kB\n"}
+
+
+def test_refuses_and_names_what_fits():
+    check_memory(800, 100, 8.0, limit=1000)
+    with pytest.raises(UsageError) as error:
+        check_memory(801, 100, 8.0, limit=1000)
+    assert "--replay at most 100" in error.value.fix
+    assert error.value.exit_code == 2
+    with pytest.raises(UsageError, match=r"1,000,000 transitions needs 112\.0 MB.*80\.0 MB") as error:
+        check_memory(112_000_000, 1_000_000, 112.0, limit=100_000_000)
+    assert "at most 710000" in error.value.fix
+    with pytest.raises(UsageError, match="larger machine"):
+        check_memory(10**9, 10, 1e8, limit=1000)
+    check_memory(1, 1, 1.0)
+
+
+def test_reads_cgroup_two_and_the_groups_above(tmp_path):
+    root = write(tmp_path, MEMINFO | {"proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/a/b/memory.max": "max\n"})
+    assert memory_limit(root) == 512_000
+    write(root, {"sys/fs/cgroup/a/memory.max": "4096\n"})
+    assert memory_limit(root) == 4096
+    write(root, {"sys/fs/cgroup/memory.max": "1024\n"})
+    assert memory_limit(root) == 1024
+
+
+def test_reads_cgroup_one(tmp_path):
+    files = {"proc/self/cgroup": "5:cpu,memory:/job\n2:cpuset:/\n", "sys/fs/cgroup/memory/memory.limit_in_bytes": "77"}
+    assert memory_limit(write(tmp_path, files)) == 77
+
+
+def test_without_any_limit(tmp_path):
+    assert memory_limit(tmp_path) is None
+    assert memory_limit(write(tmp_path, {"proc/self/cgroup": "0::/\n"})) is None
+
+
+def test_data_limit(monkeypatch, tmp_path):
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (12345, -1))
+    assert memory_limit(write(tmp_path, MEMINFO)) == 12345
+
+
+def test_numbers():
+    assert [format_bytes(n) for n in (0, 999, 2.7e6, 999_960, 1e9, 5e15)] == [
+        "0 bytes",
+        "999 bytes",
+        "2.7 MB",
+        "1.0 MB",
+        "1.0 GB",
+        "5000.0 TB",
+    ]
+    assert [round_down(n) for n in (0, 7, 99, 101, 718_999)] == [0, 7, 99, 100, 710_000]

@@ -1,0 +1,302 @@
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from estep.data import replay as module
+from estep.data.replay import NO_STEP, Replay, bytes_needed
+from estep.errors import RejectedInput, UsageError
+
+
+class Counters:
+    """E counter environments: obs = [global step, episode, env]; episodes of 1 to 20 steps end in every way."""
+
+    def __init__(self, num_envs, seed, longest=20, invalid=0.05):
+        self.random = np.random.default_rng(seed)
+        self.n, self.longest, self.invalid = num_envs, longest, invalid
+        self.time = np.zeros(num_envs, int)
+        self.episode = np.zeros(num_envs, int)
+        self.left = self.random.integers(1, longest + 1, num_envs)
+        self.told: list[list[tuple]] = [[] for _ in range(num_envs)]  # what should be stored, oldest first
+
+    def obs(self):
+        return np.stack([self.time, self.episode, np.arange(self.n)], -1).astype(np.float32)
+
+    def feed(self, replay, memo=None):
+        obs = self.obs()
+        self.left -= 1
+        over = self.left == 0
+        terminated = over & (self.random.random(self.n) < 0.5)
+        valid = self.random.random(self.n) >= self.invalid
+        self.time += valid
+        next_obs = self.obs()
+        for env in range(self.n):
+            told = self.told[env]
+            if valid[env]:
+                told.append((obs[env, 0], obs[env, 1], bool(terminated[env]), bool(over[env])))
+            elif told and told[-1][1] == self.episode[env]:
+                told[-1] = (*told[-1][:3], True)
+            if over[env] or not valid[env]:
+                self.time[env] += 100  # a reset: nothing may take the next episode for the successor
+                self.episode[env] += 1
+                self.left[env] = self.random.integers(1, self.longest + 1)
+        action = np.stack([obs[:, 0], -obs[:, 0]], -1)
+        extra = {} if memo is None else {"memo": memo(obs)}
+        flags = terminated & valid, over & ~terminated & valid
+        replay.add(obs, action, obs[:, 0] / 2, *flags, next_obs, valid, **extra)
+
+
+def everything(replay):
+    """All stored steps per environment, oldest first, from a gather of each list."""
+    share = replay._size.share
+    rows = [
+        [replay._steps[env, k % share] for k in range(replay._first[env], replay._end[env])]
+        for env in range(replay.num_envs)
+    ]
+    return [replay._gather(np.array(one, np.int64), (len(one),)) for one in rows]
+
+
+def look(batch):
+    assert (batch.next_obs[..., 0] == batch.obs[..., 0] + 1).all()
+    assert (batch.next_obs[..., 1:] == batch.obs[..., 1:]).all()
+    assert (batch.action[..., 0] == batch.obs[..., 0]).all()
+    assert (batch.reward == batch.obs[..., 0] / 2).all()
+    assert np.isin(batch.last, (0, 1)).all()
+    assert (batch.last[batch.discount == 0] == 1).all()
+
+
+@pytest.mark.parametrize("num_envs", [1, 3])
+@pytest.mark.parametrize("capacity", [3, 4, 7, 50, 200, 333])
+@pytest.mark.parametrize("longest", [1, 20])
+def test_counter(num_envs, capacity, longest):
+    source, replay = Counters(num_envs, capacity, longest), Replay(capacity, num_envs, 3, 2)
+    share = capacity // num_envs
+    for i in range(900):
+        source.feed(replay)
+        assert len(replay) <= capacity
+        if i % 37 and i > 20:
+            continue
+        if len(replay):
+            look(replay.sample(0, i, (4, 5)))
+        for env, stored in enumerate(everything(replay)):
+            look(stored)
+            told = source.told[env]
+            assert (stored.obs[:, 2] == env).all()
+            mine = list(zip(stored.obs[:, 0], stored.obs[:, 1], stored.discount == 0, stored.last == 1, strict=True))
+            assert mine == told[len(told) - len(mine) :]  # the newest, without a gap
+            rows = len(mine) + sum(one[3] for one in mine)
+            full = len(told) > len(mine)
+            assert not full or len(mine) == share or rows >= replay._size.laps - 3  # as many as the rows hold
+
+
+def test_long_episodes_fill_the_capacity():
+    source, replay = Counters(2, 0, longest=200, invalid=0.0), Replay(1000, 2, 3, 2)
+    for _ in range(3000):
+        source.feed(replay)
+    assert len(replay) == 1000
+
+
+def test_invalid_steps_cut_and_are_not_stored():
+    one, zero, yes, no = np.ones((1, 1), np.float32), np.zeros(1, np.float32), np.array([True]), np.array([False])
+    replay = Replay(10, 1, 1, 1)
+    replay.cut(0)
+    replay.add(one, one, zero, no, no, 2 * one, no)
+    assert len(replay) == 0
+    replay.add(one, one, zero, no, no, 2 * one, yes)
+    replay.add(2 * one, one, zero, no, no, 9 * one, no)
+    replay.add(2 * one, one, zero, no, no, 9 * one, no)
+    replay.cut(0)
+    replay.add(5 * one, one, zero, yes, no, 6 * one, yes)
+    stored = everything(replay)[0]
+    assert stored.obs[:, 0].tolist() == [1, 5]
+    assert stored.next_obs[:, 0].tolist() == [2, 6]
+    assert stored.last.tolist() == [1, 1]
+    assert stored.discount.tolist() == [1, 0]
+
+
+def test_sampling_is_uniform_over_steps():
+    source, replay = Counters(3, 1, invalid=0.1), Replay(90, 3, 3, 2)
+    for _ in range(400):
+        source.feed(replay)
+    replay_steps = len(replay)
+    batch = replay.sample(11, 0, (40_000,))
+    _, counts = np.unique(batch.obs, axis=0, return_counts=True)
+    assert len(counts) == replay_steps
+    assert scipy.stats.chisquare(counts).pvalue > 1e-3
+
+
+def test_unequal_environments_are_drawn_by_their_steps():
+    one, replay = np.zeros((2, 1), np.float32), Replay(1000, 2, 1, 1)
+    obs = np.array([[0], [1]], np.float32)
+    none = np.zeros(2, bool)
+    for i in range(400):
+        replay.add(obs, one, one[:, 0], none, none, obs, np.array([True, i % 4 == 0]))
+    assert len(replay) == 500
+    drawn = replay.sample(0, 0, (20_000,)).obs.mean()
+    assert abs(drawn - 0.2) < 4 * math.sqrt(0.16 / 20_000)
+
+
+def test_draws_are_a_function_of_seed_and_counter():
+    source, replay = Counters(1, 1), Replay(500, 1, 3, 2)
+    for _ in range(400):
+        source.feed(replay)
+    a, b, c, d = (replay.sample(*key, (64,)).obs for key in ((1, 2), (1, 2), (1, 3), (2, 2)))
+    assert (a == b).all()
+    assert (a != c).any()
+    assert (a != d).any()
+    assert replay.sample(-1, 2**70, (2, 3)).obs.shape == (2, 3, 3)
+
+
+def test_samples_are_copies():
+    source, replay = Counters(1, 1), Replay(50, 1, 3, 2)
+    for _ in range(60):
+        source.feed(replay)
+    before = [array.copy() for array in (replay._obs, replay._columns)]
+    batch = replay.sample(0, 0, (32,))
+    for array in (*batch[:6], replay.latest(5)):
+        assert not any(np.shares_memory(array, own) for own in (replay._obs, replay._columns))
+        array[...] = -7
+    assert all((a == b).all() for a, b in zip(before, (replay._obs, replay._columns), strict=True))
+
+
+def test_latest():
+    source, replay = Counters(1, 1), Replay(50, 1, 3, 2)
+    assert replay.latest(4).shape == (0, 3)
+    for _ in range(130):
+        source.feed(replay)
+    assert replay.latest(7)[:, 0].tolist() == [told[0] for told in source.told[0][-7:]]
+    assert replay.latest(500).shape == (len(replay), 3)
+    both, three = Counters(3, 1, invalid=0.0), Replay(60, 3, 3, 2)
+    for _ in range(30):
+        both.feed(three)
+    rows = three.latest(7)
+    assert rows.shape == (7, 3)
+    assert sorted(rows[:, 2].tolist()) == [0, 0, 0, 1, 1, 2, 2]
+    newest = {told[-1][0] for told in both.told}
+    assert newest <= set(rows[:, 0].tolist())
+
+
+def test_memo():
+    source, replay = Counters(2, 1), Replay(80, 2, 3, 2, {"noise": 2, "log_prob": 1})
+    for _ in range(100):
+        source.feed(replay, lambda obs: {"noise": obs[:, :2], "log_prob": -obs[:, :1]})
+    batch = replay.sample(0, 0, (3, 4))
+    assert (batch.memo["noise"] == batch.obs[..., :2]).all()
+    assert batch.memo["log_prob"].shape == (3, 4, 1)
+    assert (batch.memo["log_prob"] == -batch.obs[..., :1]).all()
+    assert Replay(5, 1, 3, 2)._memo == {}
+
+
+def copy_of(replay, target):
+    for i in range(replay.chunks):
+        target.load_chunk(i, replay.chunk(i))
+    target.load_counters(replay.counters())
+    return target
+
+
+@pytest.mark.parametrize("steps", [0, 1, 17, 60, 61, 62, 500])
+@pytest.mark.parametrize("num_envs", [1, 3])
+def test_checkpoint_round_trip(monkeypatch, steps, num_envs):
+    monkeypatch.setattr(module, "CHUNK", 16)
+    source, replay = Counters(num_envs, 2), Replay(60 * num_envs, num_envs, 3, 2)
+    for _ in range(steps):
+        source.feed(replay)
+    again = copy_of(replay, Replay(60 * num_envs, num_envs, 3, 2))
+    assert again.counters() == replay.counters()
+    assert len(again) == len(replay)
+    assert again._obs.tobytes() == replay._obs.tobytes()
+    assert again._columns.tobytes() == replay._columns.tobytes()
+    state = source.random.bit_generator.state
+    for _ in range(200):
+        source.feed(replay)
+    other = Counters(num_envs, 2)
+    for _ in range(steps):
+        other.feed(Replay(60 * num_envs, num_envs, 3, 2))
+    assert other.random.bit_generator.state == state
+    for _ in range(200):
+        other.feed(again)
+    assert again.counters() == replay.counters()
+    for a, b in zip(replay.sample(5, 5, (64,))[:6], again.sample(5, 5, (64,))[:6], strict=True):
+        assert a.tobytes() == b.tobytes()
+
+
+@pytest.mark.parametrize("every", [1, 7])
+def test_only_changed_chunks_are_dirty(monkeypatch, every):
+    monkeypatch.setattr(module, "CHUNK", 16)
+    source, replay = Counters(1, 2), Replay(60, 1, 3, 2)
+    assert replay.chunks == 0
+    saved: dict[int, dict[str, np.ndarray]] = {}
+    for i in range(300):
+        source.feed(replay)
+        if i % every == 0:  # save what is dirty and nothing else
+            ids = set(replay.dirty)
+            assert len(ids) <= 3
+            saved |= {k: replay.chunk(k) for k in ids}
+            replay.clean(ids)
+            assert not replay.dirty
+            assert set(saved) == set(range(replay.chunks))
+            again = Replay(60, 1, 3, 2)
+            for k, arrays in saved.items():
+                again.load_chunk(k, arrays)
+            again.load_counters(replay.counters())
+            assert not again.dirty
+            assert again._obs.tobytes() == replay._obs.tobytes()
+            assert again._columns.tobytes() == replay._columns.tobytes()
+
+
+def test_malformed_checkpoints_are_rejected():
+    source, replay = Counters(1, 2), Replay(60, 1, 3, 2)
+    for _ in range(100):
+        source.feed(replay)
+    chunk, counters = replay.chunk(0), replay.counters()
+    poisoned = chunk["obs"].copy()
+    poisoned[3, 1] = np.nan
+    for broken in (
+        {},
+        {**chunk, "obs": chunk["obs"][:-1]},
+        {**chunk, "columns": chunk["columns"].astype(np.float64)},
+        {**chunk, "obs": poisoned},
+    ):
+        with pytest.raises(RejectedInput):
+            Replay(60, 1, 3, 2).load_chunk(0, broken)
+    with pytest.raises(RejectedInput):
+        Replay(60, 1, 3, 2).load_chunk(1, chunk)
+    for broken in (
+        {},
+        {**counters, "head": [1, 2]},
+        {**counters, "tail": [-1]},
+        {**counters, "head": [10**6]},
+        {**counters, "open": [7]},
+        {"head": ["x"], "open": [0], "tail": [0]},
+    ):
+        target = Replay(60, 1, 3, 2)
+        target.load_chunk(0, chunk)
+        with pytest.raises(RejectedInput):
+            target.load_counters(broken)
+
+
+def test_bytes_needed_is_what_is_allocated():
+    for capacity, num_envs, memo in ((1000, 1, None), (1001, 3, {"x": 4}), (50_000, 8, None)):
+        replay = Replay(capacity, num_envs, 17, 6, memo)
+        assert replay.nbytes == bytes_needed(capacity, num_envs, 17, 6, memo)
+    assert bytes_needed(1_000_000, 1, 17, 6) < 1.02 * 1_000_000 * (4 * (17 + 6 + 3) + 8)
+
+
+def test_refusals():
+    with pytest.raises(UsageError, match="--replay at least 4"):
+        Replay(3, 4, 1, 1)
+    with pytest.raises(UsageError, match="empty"):
+        Replay(3, 1, 1, 1).sample(0, 0, (2,))
+    flags = np.array([True])
+    wide = np.zeros((1, 2), np.float32)
+    with pytest.raises(ValueError, match="shapes"):
+        Replay(3, 1, 1, 1).add(wide, wide, wide[:, 0], ~flags, ~flags, wide, flags)
+
+
+def test_a_final_observation_is_never_a_step():
+    source, replay = Counters(2, 5, longest=3), Replay(100, 2, 3, 2)
+    for _ in range(500):
+        source.feed(replay)
+    assert (replay._columns[:, 4] == NO_STEP).any()
+    assert (replay.sample(0, 0, (5000,)).last != NO_STEP).all()

@@ -1,0 +1,139 @@
+"""Environments to break: a counter whose observation tells the step and the episode, with faults put in by hand."""
+
+import gymnasium
+import numpy as np
+
+BOX = gymnasium.spaces.Box(-np.inf, np.inf, (3,), np.float32)
+UNIT = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
+
+
+class Counter(gymnasium.Env):
+    """obs = [step, episode, noise of the seed]; ends after `length` steps (0: never), terminated or truncated."""
+
+    tells_episode = True
+
+    def __init__(self, length=5, terminates=True, act=UNIT, obs=BOX, fault=None):
+        self.observation_space, self.action_space = obs, act
+        self.length, self.terminates, self.fault = length, terminates, fault or (lambda env, kind, value: value)
+        self.episode, self.steps, self.actions, self.seeds = -1, 0, [], []
+
+    def _obs(self):
+        return np.array([self.steps, self.episode * self.tells_episode, self.noise], np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.seeds.append(seed)
+        self.noise = self.np_random.uniform()
+        self.episode, self.steps = self.episode + 1, 0
+        return self.fault(self, "obs", self._obs()), {}
+
+    def step(self, action):
+        self.actions.append(action)
+        self.steps += 1
+        done = self.steps == self.length
+        flags = done and self.terminates, done and not self.terminates
+        reward = self.fault(self, "reward", float(self.steps))
+        return self.fault(self, "obs", self._obs()), reward, *self.fault(self, "flags", flags), {}
+
+
+def at(step, kind, value, episode=None):
+    """A fault: replace the value of a kind at one step (None: at every step) of an episode (None: every)."""
+
+    def fault(env, asked, sound):
+        hit = asked == kind and step in (None, env.steps) and episode in (None, env.episode)
+        return value if hit else sound
+
+    return fault
+
+
+def raising(step):
+    """A fault: raise at a step."""
+
+    def fault(env, asked, sound):
+        if asked == "obs" and env.steps == step:
+            raise RuntimeError("boom")
+        return sound
+
+    return fault
+
+
+class Cached(Counter):
+    """One array for all observations, written to in place."""
+
+    def _obs(self):
+        self.array = getattr(self, "array", np.zeros(3, np.float32))
+        self.array[:] = self.steps, self.episode, self.noise
+        return self.array
+
+
+class Plain(Counter):
+    """What it gives depends on nothing but the seed and the actions."""
+
+    tells_episode = False
+
+
+class Unseeded(Plain):
+    """Starts do not follow the seed."""
+
+    def __init__(self):
+        super().__init__(length=0)
+        self.random = np.random.default_rng()
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.noise = self.random.uniform()
+        return self._obs(), {}
+
+
+class Noisy(Plain):
+    """Steps do not follow the seed."""
+
+    def __init__(self):
+        super().__init__(length=0)
+        self.random = np.random.default_rng()
+
+    def step(self, action):
+        self.noise = self.random.uniform()
+        return super().step(action)
+
+
+class Data:
+    """Looks like MjData."""
+
+    def __init__(self):
+        self.time = 0.0
+        self.warning = [type("Warning", (), {"number": 0})() for _ in range(8)]
+
+
+class Simulated(Plain):
+    """Keeps a clock that jumps back at one step."""
+
+    def __init__(self, jump=0):
+        super().__init__(length=0)
+        self.data, self.jump = Data(), jump
+
+    def reset(self, *, seed=None, options=None):
+        self.data.time = 0.0
+        return super().reset(seed=seed)
+
+    def step(self, action):
+        out = super().step(action)
+        self.data.time = 0.0 if self.steps == self.jump else self.data.time + 0.1
+        return out
+
+
+class Remembering(Plain):
+    """Carries state over resets, so a replayed episode in a new environment differs."""
+
+    def __init__(self):
+        super().__init__(length=0)
+        self.ever = 0
+
+    def step(self, action):
+        self.ever += 1
+        obs, *rest = super().step(action)
+        return obs + np.float32(self.ever > 150), *rest
+
+
+class NoGym:
+    """Not a gymnasium.Env."""

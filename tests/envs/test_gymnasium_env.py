@@ -1,0 +1,349 @@
+import math
+
+import gymnasium
+import numpy as np
+import pytest
+from faulty import Cached, Counter, NoGym, Remembering, Simulated, at, raising
+
+from estep.envs.build import EVAL, TRAIN, env_ids
+from estep.envs.gymnasium import make
+from estep.errors import EnvironmentFailure, NumericHalt, RejectedInput, UsageError
+
+
+def quiet(env, **options):
+    return make(env, timeout=0.0, **options)
+
+
+def act(n=1, size=1, value=0.0):
+    return np.full((n, size), value, np.float32)
+
+
+def test_episode_ends_keep_true_successor():
+    for terminates in (True, False):
+        env = quiet(lambda terminates=terminates: Counter(3, terminates))
+        obs = env.reset()
+        seen = []
+        for _ in range(7):
+            step = env.step(act())
+            assert step.valid.all()
+            assert step.next_obs[0, 0] == obs[0, 0] + 1
+            assert step.next_obs[0, 1] == obs[0, 1]
+            seen.append((bool(step.terminated[0]), bool(step.truncated[0])))
+            obs = step.obs
+        end = (terminates, not terminates)
+        assert seen == [(False, False)] * 2 + [end] + [(False, False)] * 2 + [end] + [(False, False)]
+        assert [(e.number, e.total, e.length) for e in env.finished()] == [(0, 6.0, 3), (1, 6.0, 3)]
+        assert env.finished() == []
+
+
+def test_reset_by_mask_and_seeds():
+    made = []
+
+    def factory():
+        made.append(Counter(2 + 3 * len(made)))
+        return made[-1]
+
+    env = quiet(factory, num_envs=2, seed=7)
+    env.reset()
+    for _ in range(6):
+        env.step(act(2))
+    assert [one.episode for one in made] == [3, 1]
+    seeds = [seed for one in made for seed in one.seeds]
+    assert len(set(seeds)) == len(seeds)
+    assert all(0 <= seed < 2**31 for seed in seeds)
+    other = Counter(2)
+    again = quiet(lambda: other, seed=7)
+    again.reset()
+    assert other.seeds[0] == made[0].seeds[0]
+    held_out = Counter(2)
+    quiet(lambda: held_out, seed=7, stream=EVAL).reset()
+    assert held_out.seeds[0] != other.seeds[0]
+
+
+@pytest.mark.parametrize(("length", "terminates"), [(1, True), (1, False), (0, True)])
+def test_degenerate_episodes(length, terminates):
+    env = quiet(lambda: Counter(length, terminates))
+    env.reset()
+    for _ in range(20):
+        env.step(act())
+    assert len(env.finished()) == (20 if length else 0)
+
+
+def test_cut_only_without_a_time_limit():
+    env = quiet(lambda: Counter(0), max_episode_steps=4)
+    env.reset()
+    ends = [bool(env.step(act()).truncated[0]) for _ in range(8)]
+    assert ends == [False, False, False, True] * 2
+    assert "cut at 4" in env.describe()["time limit"]
+    limited = quiet(lambda: gymnasium.wrappers.TimeLimit(Counter(0), 6), max_episode_steps=4)
+    limited.reset()
+    assert [bool(limited.step(act()).truncated[0]) for _ in range(6)] == [False] * 5 + [True]
+    assert limited.describe()["time limit"] == "6 steps"
+    assert quiet(lambda: Counter(0)).describe()["time limit"] == "none"
+
+
+def test_terminated_at_the_time_limit_is_terminated():
+    env = quiet(lambda: gymnasium.wrappers.TimeLimit(Counter(3), 3))
+    env.reset()
+    step = [env.step(act()) for _ in range(3)][-1]
+    assert step.terminated[0]
+
+
+def box(low, high):
+    space = gymnasium.spaces.Box(-1.0, 1.0, np.shape(low), np.float32)
+    space.low, space.high = np.asarray(low, np.float32), np.asarray(high, np.float32)
+    return space
+
+
+@pytest.mark.parametrize(
+    ("space", "names"),
+    [
+        (box([-1, -np.inf], [1, 1]), ["dimension 1", "infinite"]),
+        (box([-1, 0], [np.inf, 1]), ["dimension 0", "infinite"]),
+        (box([np.nan], [1]), ["dimension 0", "NaN"]),
+        (box([-1, 2], [1, 1]), ["dimension 1", "inverted"]),
+        (box([-1, 1], [1, 1]), ["dimension 1", "equal"]),
+        (box([-3e38], [3e38]), ["dimension 0", "overflows"]),
+        (gymnasium.spaces.Discrete(3), ["Discrete", "later"]),
+        (gymnasium.spaces.Box(0, 5, (2,), np.int32), ["int32"]),
+        (gymnasium.spaces.Box(0, 1, (0,), np.float32), ["empty"]),
+    ],
+)
+def test_unfit_action_spaces(space, names):
+    with pytest.raises(EnvironmentFailure) as error:
+        quiet(lambda: Counter(act=space))
+    assert all(name in str(error.value) for name in names)
+    assert error.value.exit_code == 5
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        gymnasium.spaces.Discrete(3),
+        gymnasium.spaces.Dict({"a": gymnasium.spaces.Box(0, 1)}),
+        gymnasium.spaces.Box(0, 1, (0,)),
+    ],
+)
+def test_unfit_observation_spaces(space):
+    with pytest.raises(EnvironmentFailure):
+        quiet(lambda: Counter(obs=space))
+
+
+def test_actions_stay_inside_and_reach_the_ends():
+    random = np.random.default_rng(0)
+    for dtype in (np.float32, np.float64):
+        low = random.uniform(-1e6, 1e6, 200).astype(dtype)
+        high = (low + 10.0 ** random.uniform(-6, 6, 200)).astype(dtype)
+        high = np.maximum(high, np.nextafter(low, dtype(np.inf)))
+        inner = Counter(act=gymnasium.spaces.Box(low, high, dtype=dtype), length=0)
+        env = quiet(inner)
+        env.reset()
+        for value in (-1.0, 1.0, -2.0, 2.0, None):
+            for _ in range(1 if value else 300):
+                point = random.uniform(-1, 1, (1, 200)).astype(np.float32) if value is None else act(1, 200, value)
+                env.step(point)
+        given = np.stack(inner.actions)
+        assert given.dtype == dtype
+        assert ((given >= low) & (given <= high)).all()
+        for i in (0, 2):
+            assert (given[i] <= np.nextafter(low, dtype(np.inf))).all()
+            assert (given[i + 1] >= np.nextafter(high, dtype(-np.inf))).all()
+
+
+def test_shapes_and_dtypes_of_spaces():
+    inner = Counter(
+        act=gymnasium.spaces.Box(-2.0, 4.0, (2, 3), np.float64),
+        obs=gymnasium.spaces.Box(-9, 9, (3, 1), np.float64),
+        fault=lambda env, kind, value: value.astype(np.float64)[:, None] if kind == "obs" else value,
+    )
+    env = quiet(inner)
+    assert env.spec.observation == 3
+    assert env.spec.action == 6
+    assert env.reset().shape == (1, 3)
+    assert env.step(act(1, 6)).next_obs.dtype == np.float32
+    assert inner.actions[0].shape == (2, 3)
+    assert (inner.actions[0] == 1.0).all()
+    assert "[-2, 4], rescaled" in env.describe()["action"]
+
+
+def test_nothing_is_aliased():
+    env = quiet(Cached)
+    obs = env.reset()
+    kept = [env.step(act()) for _ in range(4)]
+    assert obs[0, 0] == 0
+    assert [step.next_obs[0, 0] for step in kept] == [1, 2, 3, 4]
+
+
+def test_non_finite_action_is_ours():
+    env = quiet(Counter)
+    env.reset()
+    with pytest.raises(NumericHalt):
+        env.step(act(value=np.nan))
+
+
+def test_exceptions_say_where():
+    env = quiet(lambda: Counter(fault=raising(2)))
+    env.reset()
+    env.step(act())
+    with pytest.raises(EnvironmentFailure, match=r"episode 0, step 1\) raised RuntimeError: boom") as error:
+        env.step(act())
+    assert isinstance(error.value.__cause__, RuntimeError)
+    with pytest.raises(EnvironmentFailure, match="raised RuntimeError"):
+        quiet(lambda: Counter(fault=raising(0))).reset()
+
+
+def test_old_interfaces_are_named():
+    env = quiet(lambda: Counter(fault=lambda env, kind, value: (False,) if kind == "flags" else value))
+    env.reset()
+    with pytest.raises(EnvironmentFailure, match="from step"):
+        env.step(act())
+    old = Counter()
+    old.reset = lambda **_: np.zeros(3, np.float32)
+    with pytest.raises(EnvironmentFailure, match="from reset"):
+        quiet(old).reset()
+
+
+def test_sources(monkeypatch, tmp_path):
+    with pytest.raises(UsageError, match="HalfCheetah-v5") as error:
+        quiet("HalfCheeta-v5")
+    assert error.value.exit_code == 2
+    with pytest.raises(UsageError, match="Pendulum-v1"):
+        quiet("pendulum-v9")
+    with pytest.raises(UsageError, match="no environment Xyzzy"):
+        quiet("Xyzzy-v0")
+    with pytest.raises(UsageError, match="nowhere_at_all"):
+        quiet("nowhere_at_all:Pendulum-v1")
+    with pytest.raises(EnvironmentFailure, match="Discrete"):
+        quiet("CartPole-v1")
+    with pytest.raises(EnvironmentFailure, match=r"not a gymnasium\.Env"):
+        quiet(NoGym)
+    with pytest.raises(EnvironmentFailure):
+        quiet(3)
+    with pytest.raises(EnvironmentFailure, match="ZeroDivisionError"):
+        quiet(lambda: 1 / 0)
+    sizes = iter([1, 2])
+    with pytest.raises(EnvironmentFailure, match="different spaces"):
+        quiet(lambda: Counter(act=gymnasium.spaces.Box(-1, 1, (next(sizes),))), num_envs=2)
+    module = "import gymnasium\ngymnasium.register('Mine-v0', 'faulty:Counter')\n"
+    (tmp_path / "mine_module.py").write_text(module)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert quiet("mine_module:Mine-v0").reset().shape == (1, 3)
+    assert "Mine-v0" in env_ids()
+
+
+def test_instances():
+    with pytest.raises(UsageError, match="one environment"):
+        quiet(Counter(), num_envs=2)
+    with pytest.raises(UsageError, match="Pass a function"):
+        quiet(Counter(), stream=EVAL)
+    made = gymnasium.make("Pendulum-v1")
+    mine, other = quiet(made, stream=TRAIN), quiet(made, stream=EVAL)
+    assert mine._slots[0].env is made
+    assert other._slots[0].env is not made
+    assert other.describe()["time limit"] == "200 steps"
+    mine.close()
+    mine.close()
+
+
+def roll(env, actions):
+    return [env.step(action) for action in actions]
+
+
+@pytest.mark.parametrize("name", ["Pendulum-v1", "HalfCheetah-v5"])
+def test_restore_is_exact(name):
+    one = quiet(name, num_envs=2, seed=3)
+    one.reset()
+    size = one.spec.action
+    actions = np.random.default_rng(1).uniform(-1, 1, (437, 2, size)).astype(np.float32)
+    roll(one, actions[:137])
+    one.finished()
+    two = quiet(name, num_envs=2, seed=3)
+    obs, exact = two.restore(one.progress())
+    assert exact == [True, True]
+    assert obs.tobytes() == np.stack([p.obs for p in one.progress()]).tobytes()
+    for a, b in zip(roll(one, actions[137:]), roll(two, actions[137:]), strict=True):
+        assert all(x.tobytes() == y.tobytes() for x, y in zip(a, b, strict=True))
+    assert one.finished() == two.finished()
+
+
+def test_restore_that_differs_begins_anew(monkeypatch):
+    one = quiet(Remembering)
+    one.reset()
+    roll(one, [act()] * 3)
+    old = Remembering()
+    old.ever = 400
+    obs, exact = quiet(old).restore(one.progress())
+    assert exact == [False]
+    assert obs[0, 0] == 0
+    monkeypatch.setattr("estep.envs.gymnasium.RECORDED", 10)
+    long = quiet(lambda: Counter(0))
+    long.reset()
+    roll(long, [act()] * 11)
+    (progress,) = long.progress()
+    assert progress.actions.shape == (0, 1)
+    assert progress.length == 11
+    again = quiet(lambda: Counter(0))
+    assert again.restore([progress])[1] == [False]
+    assert again.progress()[0].episode == 1
+
+
+def test_restore_at_an_episode_start():
+    one, two = quiet(Counter, seed=5), quiet(Counter, seed=5)
+    one.reset()
+    roll(one, [act()] * 5)  # the episode has just ended and the next begun
+    (progress,) = one.progress()
+    assert (progress.episode, progress.length) == (1, 0)
+    inner = two._slots[0].env
+    inner.episode = 0  # the counter tells the episode; let it tell the same
+    assert two.restore([progress])[1] == [True]
+
+
+def test_silent_mujoco_reset_is_seen():
+    random = np.random.default_rng(0)
+    env = quiet("HalfCheetah-v5", seed=1)
+    env.reset()
+    for _ in range(20):
+        for _ in range(int(random.integers(0, 12))):
+            assert env.step(random.uniform(-1, 1, (1, 6)).astype(np.float32)).valid.all()
+        before, good = env.bad, env.progress()[0]
+        data = env._slots[0].env.unwrapped.data
+        data.qvel[int(random.integers(9))] = 1e11
+        step = env.step(act(1, 6))
+        assert not step.valid[0]
+        assert step.truncated[0]
+        assert not step.terminated[0]
+        assert env.bad == before + 1
+        assert (step.next_obs[0] == good.obs).all()
+        for _ in range(12):  # keep the bad ones apart
+            env.step(act(1, 6))
+        env.load_counters({"total": [0], "seen": [0], "row": [0], "recent": []})
+
+
+def test_silent_mujoco_reset_at_the_first_step_is_seen():
+    env = quiet("HalfCheetah-v5", seed=1)
+    env.reset()
+    data = env._slots[0].env.unwrapped.data
+    data.qvel[0] = 1e11
+    step = env.step(act(1, 6))
+    assert data.time > 0  # the clock went on as it should; only the warning tells
+    assert not step.valid[0]
+    assert env.step(act(1, 6)).valid[0]
+
+
+def test_simulation_time_must_increase():
+    env = quiet(lambda: Simulated(jump=4))
+    env.reset()
+    assert [bool(step.valid[0]) for step in roll(env, [act()] * 5)] == [True] * 3 + [False, True]
+
+
+def test_counters_round_trip():
+    env = quiet(lambda: Counter(fault=at(3, "reward", math.nan)))
+    env.reset()
+    roll(env, [act()] * 10)
+    other = quiet(Counter)
+    other.load_counters(env.counters())
+    assert other.counters() == env.counters()
+    assert other.bad == 3
+    for broken in ({}, {**env.counters(), "row": [1, 2]}, {**env.counters(), "recent": [3, 1]}, {"total": [None]}):
+        with pytest.raises(RejectedInput):
+            other.load_counters(broken)
