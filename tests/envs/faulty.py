@@ -3,6 +3,8 @@
 import gymnasium
 import numpy as np
 
+from estep.envs.gymnasium import make
+
 BOX = gymnasium.spaces.Box(-np.inf, np.inf, (3,), np.float32)
 UNIT = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
 
@@ -137,3 +139,18 @@ class Remembering(Plain):
 
 class NoGym:
     """Not a gymnasium.Env."""
+
+
+def quiet(env, **options):
+    """Unwatched environments."""
+    return make(env, timeout=0.0, **options)
+
+
+def act(n=1, size=1, value=0.0):
+    """The same action for every environment and dimension."""
+    return np.full((n, size), value, np.float32)
+
+
+def roll(env, actions):
+    """One step for each action."""
+    return [env.step(action) for action in actions]

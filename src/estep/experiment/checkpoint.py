@@ -152,8 +152,7 @@ def load(
 ) -> Loaded:
     """Verify a whole checkpoint, then read it. Raises RejectedInput, and only that, with the reason.
 
-    `expected` gives the shape and dtype of each leaf by file: the files it names are returned, and must hold exactly
-    those leaves; None returns all. A replay is filled once everything is verified, and counts as dirty from then on:
+    `expected` gives the shape and dtype of each leaf by file: the files it names must hold exactly those leaves. A replay is filled once everything is verified, and counts as dirty from then on:
     the next save writes it whole, since the run folder may hold newer checkpoints of other data.
     """
     path = Path(path)
@@ -163,8 +162,7 @@ def load(
                 _compare(found.manifest, expected)
             found.check(deep=True)
             names = [name for name in found.manifest.files if not name.startswith(manifests.REPLAY + "/")]
-            wanted = [name for name in names if expected is None or name.removesuffix(SUFFIX) in expected]
-            tensors = {name.removesuffix(SUFFIX): found.arrays(name) for name in wanted}
+            tensors = {name.removesuffix(SUFFIX): found.arrays(name) for name in names}
             if replay is not None:
                 fill(replay, found)
     except RejectedInput as error:  # the replay's own refusal, which does not know the path

@@ -1,0 +1,1 @@
+"""estep: variational reinforcement learning for continuous control."""

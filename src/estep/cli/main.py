@@ -1,0 +1,141 @@
+"""The command line: `estep COMMAND ...`. What is not needed for a command is not imported for it."""
+
+from __future__ import annotations
+
+import importlib
+import platform
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from estep.errors import EstepError, UsageError
+from estep.experiment.lifecycle import INTERRUPTED, Lifecycle
+
+GRACE = 20.0
+"""Seconds a run has to save after a signal, before it is ended."""
+
+
+class Command(NamedTuple):
+    """Where a command lives: `run(arguments, context) -> exit code` in a module of this package."""
+
+    module: str
+    function: str
+    usage: str
+    summary: str
+    grace: float = 0.0
+    """Seconds it may go on after a signal; a command that only reads is ended at once."""
+
+
+COMMANDS = {
+    "train": Command("training", "train", "ALGO --env ID", "train an algorithm on an environment", GRACE),
+    "resume": Command("training", "resume", "RUN", "go on with a run that was stopped", GRACE),
+    "eval": Command("reading", "evaluate", "RUN", "returns of a run's policy over whole episodes"),
+    "inspect": Command("reading", "inspect", "RUN", "how much each inference iteration improves the policy"),
+    "verify": Command("reading", "verify", "RUN", "check every checkpoint of a run"),
+    "algos": Command("listing", "algos", "[ALGO]", "the algorithms: their row of the table and their flags"),
+    "envs": Command("listing", "envs", "[FILTER]", "the environments that Gymnasium knows here"),
+    "presets": Command("listing", "presets", "[ALGO]", "the presets, and where each comes from"),
+    "config": Command("configs", "config", "show|diff", "the resolved configuration of a run or an algorithm"),
+    "check-env": Command("health", "check_env", "ID", "check that an environment is fit to train on"),
+    "doctor": Command("health", "doctor", "", "check this machine and this installation"),
+}
+
+
+class Context(NamedTuple):
+    """What a command is given beside its arguments."""
+
+    results: Any
+    life: Lifecycle
+    command: tuple[str, ...]
+    """The whole command line, for the record of a run."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    from estep.cli.results import Results
+
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    command = COMMANDS.get(arguments[0]) if arguments else None
+    with Results("--json" in arguments, "--verbose" in arguments) as results:
+        with Lifecycle(results.last_words, grace=command.grace if command else 0.0) as life:
+            return _guarded(arguments, Context(results, life, ("estep", *arguments)))
+
+
+def _guarded(arguments: list[str], context: Context) -> int:
+    """Run it, and turn every exception into an exit code and at most three lines."""
+    results = context.results
+    try:
+        return _dispatch(arguments, context)
+    except KeyboardInterrupt:
+        return int(results.fail(INTERRUPTED, "Interrupted."))
+    except EstepError as error:
+        _trace(results.verbose)
+        return int(results.fail(error.exit_code, error.what, error.fix))
+    except (Exception, SystemExit) as error:  # SystemExit: an environment may try to end the process
+        _trace(results.verbose)
+        fix = "Please report it." if results.verbose else "Run again with --verbose to see where it comes from."
+        return int(results.fail(1, f"{type(error).__name__}: {error}", fix))
+
+
+def _dispatch(arguments: list[str], context: Context) -> int:
+    from estep.cli.parse import Help, unknown
+
+    words = [word for word in arguments if word not in ("--json", "--verbose")]
+    if not words:
+        raise UsageError("No command was given.", f"Give one of: {', '.join(COMMANDS)}. See estep --help.")
+    name = words[0]
+    if name in ("-h", "--help", "help"):
+        context.results.say(usage())
+        return 0
+    if name == "--version":
+        return _version(context)
+    if arguments[0] not in COMMANDS:
+        raise unknown("command", name, COMMANDS, f"Give one of: {', '.join(COMMANDS)}.")
+    command = COMMANDS[arguments[0]]
+    module = importlib.import_module(f"estep.cli.{command.module}")
+    try:
+        return int(getattr(module, command.function)(arguments[1:], context))
+    except Help as text:
+        context.results.say(str(text))
+        return 0
+
+
+def _version(context: Context) -> int:
+    from importlib import metadata
+
+    version = metadata.version("estep")
+    context.results.say(f"estep {version} (Python {platform.python_version()})")
+    return int(context.results.finish(0, {"version": version}))
+
+
+def usage() -> str:
+    """The help of the command line as a whole."""
+    calls = {f"{name} {command.usage}".strip(): command.summary for name, command in COMMANDS.items()}
+    lines = [f"  {call:24s}{summary}" for call, summary in calls.items()]
+    return "\n".join(
+        [
+            "usage: estep COMMAND ... [--json] [--verbose]",
+            "",
+            "Variational reinforcement learning for continuous control.",
+            "",
+            *lines,
+            "",
+            "  --json                  end stdout with one JSON object, whatever happens",
+            "  --verbose               show the traceback of an error",
+            "  --version               print the version",
+            "",
+            "estep COMMAND --help explains a command; estep train ALGO --help lists every hyperparameter.",
+            "Exit codes: 0 done, 2 usage, 3 input rejected, 4 numeric halt, 5 environment failure, 6 storage failure,",
+            "75 stopped cleanly (resume the run), 130 interrupted twice.",
+        ]
+    )
+
+
+def _trace(verbose: bool) -> None:
+    if verbose:
+        traceback.print_exc(file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,124 @@
+"""Arguments to values, through tyro, with every refusal as a UsageError that names the nearest match."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import io
+import math
+import re
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, NamedTuple
+
+from estep.cli.form import Field
+from estep.errors import UsageError
+
+COMMON = (
+    Field("json", bool, "bool", False, False, "End stdout with one JSON object, whatever happens."),
+    Field("verbose", bool, "bool", False, False, "Show the traceback of an error."),
+)
+LARGEST = 2**53
+"""Integers up to here keep their value in any JSON reader."""
+_DRAWN = re.compile(r"\x1b\[[0-9;]*m|[╭╮╰╯│─]")
+_RULE = re.compile(r"\s*-{5,}\s*")
+
+
+class Help(Exception):
+    """Help was asked for; it is the text."""
+
+
+class Parsed(NamedTuple):
+    """What the arguments say."""
+
+    values: dict[str, Any]
+    given: frozenset[str]
+    """Names of the flags that were there."""
+
+
+def parse(program: str, about: str, fields: Sequence[Field], positional: Iterable[str], argv: Sequence[str]) -> Parsed:
+    """Read the arguments of a command. Raises UsageError, or Help."""
+    import tyro
+
+    flags = {field.flag: field for field in (*fields, *COMMON)}
+    wants_help = "-h" in argv or "--help" in argv
+    given = frozenset() if wants_help else _given(argv, flags, program)
+    form = _form(fields, frozenset(positional))
+    out, err = io.StringIO(), io.StringIO()
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            parsed = tyro.cli(form, prog=program, description=about, args=["--help"] if wants_help else list(argv))
+    except SystemExit as error:
+        if wants_help:
+            raise Help(out.getvalue()) from None
+        raise UsageError(_reason(err.getvalue()), f"See {program} --help.") from error
+    values = {field.name: getattr(parsed, field.name) for field in (*fields, *COMMON)}
+    for name, value in values.items():
+        _check_size(name, value)
+    return Parsed(values, given)
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The known word most like this one, whatever its case, or nothing."""
+    lower = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(word.lower(), lower, n=1, cutoff=0.5)
+    return lower[close[0]] if close else ""
+
+
+def unknown(what: str, word: str, known: Iterable[str], listing: str) -> UsageError:
+    """The refusal of a name that is not known."""
+    near = nearest(word, known)
+    return UsageError(f"There is no {what} {word!r}.", f"Did you mean {near}?" if near else listing)
+
+
+def _given(argv: Sequence[str], flags: dict[str, Field], program: str) -> frozenset[str]:
+    """The fields named on the command line; refuses an unknown flag, and one given twice."""
+    found: set[str] = set()
+    for word in argv:
+        if not word.startswith("--") or word == "--":
+            continue
+        flag = word.partition("=")[0].replace("_", "-")
+        field = flags.get(flag) or flags.get("--" + flag.removeprefix("--no-"))
+        if field is None or (flag not in flags and field.kind is not bool):
+            raise unknown("flag", flag, flags, f"See {program} --help.")
+        if field.name in found:
+            raise UsageError(f"{field.flag} is given twice.", "Give it once.")
+        found.add(field.name)
+    return frozenset(found)
+
+
+def _form(fields: Sequence[Field], positional: frozenset[str]) -> type:
+    from tyro.conf import FlagCreatePairsOff, Positional, arg
+
+    made: list[Any] = []
+    for field in (*fields, *COMMON):
+        kind: Any = Annotated[field.kind, arg(help=field.help)]
+        if field.name in positional:
+            kind = Positional[kind]
+        if field.kind is bool and field in COMMON:
+            kind = FlagCreatePairsOff[kind]
+        rest = () if field.required else (dataclasses.field(default=field.default),)
+        made.append((field.name, kind, *rest))
+    return dataclasses.make_dataclass("Options", made, frozen=True, kw_only=True)
+
+
+def _reason(text: str) -> str:
+    """tyro's box as one sentence: what stands between its title and its first rule."""
+    lines = [_DRAWN.sub("", line).strip() for line in text.splitlines()]
+    lines = [line for line in lines if line]
+    body: list[str] = []
+    for line in lines[1:]:
+        if not _RULE.fullmatch(line):
+            body.append(line)
+        elif body:
+            break
+    return " ".join(" ".join(body).split()) or "The arguments cannot be read."
+
+
+def _check_size(name: str, value: Any) -> None:
+    flag = "--" + name.replace("_", "-")
+    for number in value if isinstance(value, tuple) else (value,):
+        if isinstance(number, float) and not math.isfinite(number):
+            raise UsageError(f"{flag} is {number}, which is not a finite number.", f"Give {flag} a finite number.")
+        if isinstance(number, int) and abs(number) > LARGEST:
+            raise UsageError(f"{flag} is too large.", f"Give {flag} a value of at most {LARGEST}.")

@@ -1,0 +1,52 @@
+"""Returns of the deterministic policy, on environments and seeds of its own."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from estep.core.agent import Agent
+from estep.envs.base import Episode, HostEnv
+from estep.experiment.device import EVALUATE, Scaling, act_greedily, key_of
+
+SIDE_BY_SIDE = 10
+"""Environments stepped together in an evaluation: one call of the policy serves them all."""
+
+
+class Evaluation(NamedTuple):
+    """Undiscounted returns and lengths of whole episodes, in the order of their seeds."""
+
+    mean: float
+    std: float
+    """Over episodes, ddof 0."""
+    returns: list[float]
+    lengths: list[int]
+
+
+def evaluate(agent: Agent, env: HostEnv, episodes: int, seed: int, scaling: Scaling) -> Evaluation:
+    """Run whole episodes with the deterministic action squash(mode of q). Equal seeds give equal numbers.
+
+    Args:
+        agent: the agent, or its actor.
+        env: fresh environments of the evaluation stream, at most as many as episodes.
+        episodes: how many to run; environment i plays every E-th of them.
+        seed: of the noise that inference may use.
+        scaling: mean and scale of observations.
+
+    Raises:
+        EnvironmentFailure: the environment raised or gave too many bad transitions.
+    """
+    rounds = -(-episodes // env.num_envs)
+    done: list[Episode] = []
+    key, obs, step = key_of(seed, EVALUATE), env.reset(), 0
+    while any(sum(e.env == i for e in done) < rounds for i in range(env.num_envs)):
+        action = act_greedily(agent, obs, key, jnp.asarray(step, jnp.uint32), scaling)
+        obs = env.step(np.asarray(action)).obs
+        done += env.finished()
+        step += 1
+    kept = sorted((e for e in done), key=lambda e: (e.number, e.env))
+    first = [e for e in kept if sum(o.env == e.env and o.number < e.number for o in kept) < rounds][:episodes]
+    returns = [e.total for e in first]
+    return Evaluation(float(np.mean(returns)), float(np.std(returns)), returns, [e.length for e in first])

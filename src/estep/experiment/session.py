@@ -1,0 +1,182 @@
+"""One run under way: the trainer, its folder, and the decisions of when to write, evaluate, save and stop."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from safetensors.numpy import save as to_bytes
+
+from estep.envs.base import HostEnv
+from estep.errors import NumericHalt
+from estep.experiment import checkpoint, snapshot, storage
+from estep.experiment.evaluate import Evaluation, evaluate
+from estep.experiment.folder import RunFolder
+from estep.experiment.record import Recipe
+from estep.experiment.report import Reporter
+from estep.experiment.sinks import Sinks
+from estep.experiment.trainer import Trainer
+
+SHOW_EVERY = 0.1
+"""Seconds between reports of progress."""
+
+
+class Hands(NamedTuple):
+    """What a session is given from outside."""
+
+    report: Reporter
+    stop: Callable[[], bool]
+    evaluation_env: Callable[[], HostEnv]
+
+
+class Session:
+    """Drives a trainer to the end of its run."""
+
+    def __init__(self, recipe: Recipe, folder: RunFolder, trainer: Trainer, sinks: Sinks, hands: Hands) -> None:
+        self.recipe, self.folder, self.trainer, self.sinks, self.hands = recipe, folder, trainer, sinks, hands
+        self.began = time.monotonic()
+        self.wall_before = 0.0
+        self.steps_before = trainer.counts.env_steps
+        self.last: dict[str, Any] = {}
+        self.best = -math.inf
+        self.shown = 0.0
+
+    def restore(self, meta: dict[str, Any]) -> None:
+        """Take up what the session itself remembers."""
+        self.wall_before = float(meta["wall_s"])
+        self.last = dict(meta["last"])
+        self.best = -math.inf if meta["best"] is None else float(meta["best"])
+        self.steps_before = self.trainer.counts.env_steps
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds this run has taken, over all its processes."""
+        return self.wall_before + time.monotonic() - self.began
+
+    def run(self, steps: int) -> str:
+        """Train until `steps` environment steps are taken ("done") or a stop is asked for ("stopped")."""
+        counts, config = self.trainer.counts, self.trainer.config
+        while counts.env_steps < steps:
+            before = counts.env_steps
+            self.advance()
+            if crossed(before, counts.env_steps, config.log_every) or counts.env_steps >= steps:
+                self.log()
+            if crossed(before, counts.env_steps, config.eval_every) and counts.env_steps < steps:
+                self.evaluate()
+            if crossed(before, counts.env_steps, config.checkpoint_every) and counts.env_steps < steps:
+                self.save()
+            if self.hands.stop():
+                self.save()
+                return "stopped"
+            self.show(steps)
+        if counts.evaluated != counts.env_steps:
+            self.evaluate()
+        if counts.saved != counts.env_steps:
+            self.save()
+        return "done"
+
+    def advance(self) -> None:
+        """One step of the trainer; a numeric halt leaves a dump of what it saw."""
+        try:
+            self.trainer.advance()
+        except NumericHalt:
+            self.dump()
+            raise
+        if self.trainer.finished:
+            self.sinks.finished(self.trainer.counts.env_steps, self.trainer.finished)
+            self.trainer.finished = []
+
+    def log(self) -> None:
+        """One line of metrics."""
+        trainer, counts = self.trainer, self.trainer.counts
+        counts.logged = counts.env_steps
+        record: dict[str, float] = {"env_steps": counts.env_steps, "updates": counts.updates}
+        record["episodes"] = counts.episodes
+        if trainer.recent:
+            record["return"] = float(np.mean(trainer.recent))
+        record |= trainer.tally.means()
+        record |= {"data/replay": len(trainer.replay), "data/bad": trainer.env.bad, "skipped": counts.skipped}
+        record |= {f"time/{name}": seconds for name, seconds in trainer.seconds.items()}
+        self.sinks.metric(record | {"wall_s": self.wall_s})
+        self.last |= trainer.tally.means()
+        trainer.tally = type(trainer.tally)()
+
+    def evaluate(self) -> None:
+        """Evaluate, and keep the best checkpoint."""
+        trainer, counts = self.trainer, self.trainer.counts
+        env = self.hands.evaluation_env()
+        try:
+            with trainer.compiling("the deterministic policy"):
+                found = evaluate(trainer.actor, env, trainer.config.eval_episodes, trainer.config.seed, trainer.scaling)
+        finally:
+            env.close()
+        counts.evaluated = counts.env_steps
+        self.sinks.evaluation(counts.env_steps, counts.updates, found, self.wall_s)
+        self.last |= {"eval_mean": found.mean, "eval_std": found.std, "eval_episodes": len(found.returns)}
+        if math.isfinite(found.mean) and found.mean > self.best:
+            self.best = found.mean
+            checkpoint.set_best(self.folder.path, self.save())
+        self.note_evaluation(found)
+
+    def note_evaluation(self, found: Evaluation) -> None:
+        """Tell of an evaluation."""
+        steps = self.trainer.counts.env_steps
+        self.hands.report.note(
+            f"evaluated at {steps:,} steps: return {found.mean:.1f} ± {found.std:.1f} over {len(found.returns)} episodes"
+        )
+
+    def save(self) -> int:
+        """Publish a checkpoint of this moment; returns its step."""
+        counts = self.trainer.counts
+        counts.saved = counts.env_steps
+        self.sinks.sync()
+        mine = {"wall_s": self.wall_s, "last": self.last, "best": self.best if math.isfinite(self.best) else None}
+        path = checkpoint.save(
+            self.folder.path,
+            counts.env_steps,
+            snapshot.tensors(self.trainer),
+            {**snapshot.meta(self.trainer), "session": mine},
+            self.trainer.replay,
+        )
+        if path.name.startswith("quarantine"):
+            self.hands.report.note(f"a parameter is not finite: this checkpoint is kept apart, in {path.name}")
+        return counts.env_steps
+
+    def dump(self) -> None:
+        """Write what the last skipped update saw: its batch, and the agent that it left unchanged."""
+        seen = {name: np.asarray(value) for name, value in self.trainer.halt_dump.items()}
+        folder = self.folder.path / "dump"
+        storage.make_dir(folder)
+        storage.write_atomic(folder / "batch.safetensors", to_bytes(seen))
+        for file, leaves in snapshot.tensors(self.trainer).items():
+            storage.write_atomic(folder / f"{file}.safetensors", to_bytes(leaves))
+        self.hands.report.note(f"dump     {folder}")
+
+    def show(self, steps: int) -> None:
+        """Report progress, ten times a second at most."""
+        now = time.monotonic()
+        if now - self.shown < SHOW_EVERY:
+            return
+        self.shown = now
+        counts, trainer = self.trainer.counts, self.trainer
+        rate = (counts.env_steps - self.steps_before) / max(now - self.began, 1e-9)
+        record = {"env_steps": counts.env_steps, "steps": steps, "updates": counts.updates, "env_steps_per_s": rate}
+        record["eta_s"] = (steps - counts.env_steps) / max(rate, 1e-9)
+        if trainer.recent:
+            record["return"] = float(np.mean(trainer.recent))
+        means = {**self.last, **trainer.tally.means()}
+        record |= {name: means[name] for name in ("eval_mean", "e/value", "m/alpha") if name in means}
+        climbs = [name for name in means if name.startswith("e/improvement_")]
+        if climbs:
+            record["e/improvement"] = means[max(climbs, key=lambda name: int(name.rpartition("_")[2]))]
+        if math.isfinite(self.best):
+            record["best"] = self.best
+        self.hands.report.progress(record)
+
+
+def crossed(before: int, now: int, every: int) -> bool:
+    """Whether a multiple of `every` lies in (before, now]; never where every is 0."""
+    return every > 0 and now // every > before // every
