@@ -71,7 +71,9 @@ def rows() -> dict[str, Row]:
     }
     table = next(node.value for node in tree.body if isinstance(node, ast.AnnAssign) and _is_table(node))
     assert isinstance(table, ast.Dict)
-    named = {ast.literal_eval(key): ast.unparse(value) for key, value in zip(table.keys, table.values, strict=True) if key}
+    named = {
+        ast.literal_eval(key): ast.unparse(value) for key, value in zip(table.keys, table.values, strict=True) if key
+    }
     return {name: _row(name, folder / f"{modules[kind]}.py", kind) for name, kind in named.items()}
 
 

@@ -7,10 +7,11 @@ import platform
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from estep.cli.results import Results
 from estep.errors import EstepError, UsageError
-from estep.experiment.lifecycle import INTERRUPTED, Lifecycle
+from estep.experiment.lifecycle import Lifecycle
 
 GRACE = 20.0
 """Seconds a run has to save after a signal, before it is ended."""
@@ -45,7 +46,7 @@ COMMANDS = {
 class Context(NamedTuple):
     """What a command is given beside its arguments."""
 
-    results: Any
+    results: Results
     life: Lifecycle
     command: tuple[str, ...]
     """The whole command line, for the record of a run."""
@@ -53,51 +54,52 @@ class Context(NamedTuple):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    from estep.cli.results import Results
-
     arguments = list(sys.argv[1:] if argv is None else argv)
-    command = COMMANDS.get(arguments[0]) if arguments else None
+    name, rest = _split(arguments)
+    grace = COMMANDS[name].grace if name in COMMANDS else 0.0
     with Results("--json" in arguments, "--verbose" in arguments) as results:
-        with Lifecycle(results.last_words, grace=command.grace if command else 0.0) as life:
-            return _guarded(arguments, Context(results, life, ("estep", *arguments)))
+        with Lifecycle(results.last_words, grace=grace) as life:
+            return _guarded(name, rest, Context(results, life, ("estep", *arguments)))
 
 
-def _guarded(arguments: list[str], context: Context) -> int:
+def _split(arguments: list[str]) -> tuple[str, list[str]]:
+    """The command's name, before which --json and --verbose may stand, and everything else."""
+    at = next((i for i, word in enumerate(arguments) if word not in ("--json", "--verbose")), None)
+    return ("", arguments) if at is None else (arguments[at], arguments[:at] + arguments[at + 1 :])
+
+
+def _guarded(name: str, rest: list[str], context: Context) -> int:
     """Run it, and turn every exception into an exit code and at most three lines."""
     results = context.results
     try:
-        return _dispatch(arguments, context)
-    except KeyboardInterrupt:
-        return int(results.fail(INTERRUPTED, "Interrupted."))
+        return _dispatch(name, rest, context)
     except EstepError as error:
         _trace(results.verbose)
-        return int(results.fail(error.exit_code, error.what, error.fix))
+        return results.fail(error.exit_code, error.what, error.fix)
     except (Exception, SystemExit) as error:  # SystemExit: an environment may try to end the process
         _trace(results.verbose)
         fix = "Please report it." if results.verbose else "Run again with --verbose to see where it comes from."
-        return int(results.fail(1, f"{type(error).__name__}: {error}", fix))
+        return results.fail(1, f"{type(error).__name__}: {error}", fix)
 
 
-def _dispatch(arguments: list[str], context: Context) -> int:
+def _dispatch(name: str, rest: list[str], context: Context) -> int:
     from estep.cli.parse import Help, unknown
 
-    words = [word for word in arguments if word not in ("--json", "--verbose")]
-    if not words:
-        raise UsageError("No command was given.", f"Give one of: {', '.join(COMMANDS)}. See estep --help.")
-    name = words[0]
+    everything = f"Give one of: {', '.join(COMMANDS)}."
+    if not name:
+        raise UsageError("No command was given.", f"{everything} See estep --help.")
     if name in ("-h", "--help", "help"):
-        context.results.say(usage())
+        context.results.help(usage())
         return 0
     if name == "--version":
         return _version(context)
-    if arguments[0] not in COMMANDS:
-        raise unknown("command", name, COMMANDS, f"Give one of: {', '.join(COMMANDS)}.")
-    command = COMMANDS[arguments[0]]
-    module = importlib.import_module(f"estep.cli.{command.module}")
+    if name not in COMMANDS:
+        raise unknown("command", name, COMMANDS, everything)
+    module = importlib.import_module(f"estep.cli.{COMMANDS[name].module}")
     try:
-        return int(getattr(module, command.function)(arguments[1:], context))
+        return int(getattr(module, COMMANDS[name].function)(rest, context))
     except Help as text:
-        context.results.say(str(text))
+        context.results.help(str(text))
         return 0
 
 
@@ -106,7 +108,7 @@ def _version(context: Context) -> int:
 
     version = metadata.version("estep")
     context.results.say(f"estep {version} (Python {platform.python_version()})")
-    return int(context.results.finish(0, {"version": version}))
+    return context.results.finish(0, {"version": version})
 
 
 def usage() -> str:

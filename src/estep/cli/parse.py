@@ -47,7 +47,7 @@ def parse(program: str, about: str, fields: Sequence[Field], positional: Iterabl
     out, err = io.StringIO(), io.StringIO()
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            parsed = tyro.cli(form, prog=program, description=about, args=["--help"] if wants_help else list(argv))
+            parsed: Any = tyro.cli(form, prog=program, description=about, args=["--help"] if wants_help else list(argv))
     except SystemExit as error:
         if wants_help:
             raise Help(out.getvalue()) from None
@@ -91,12 +91,14 @@ def _form(fields: Sequence[Field], positional: frozenset[str]) -> type:
     from tyro.conf import FlagCreatePairsOff, Positional, arg
 
     made: list[Any] = []
+    in_place: Any = Positional
+    one_way: Any = FlagCreatePairsOff
     for field in (*fields, *COMMON):
         kind: Any = Annotated[field.kind, arg(help=field.help)]
         if field.name in positional:
-            kind = Positional[kind]
+            kind = in_place[kind]
         if field.kind is bool and field in COMMON:
-            kind = FlagCreatePairsOff[kind]
+            kind = one_way[kind]
         rest = () if field.required else (dataclasses.field(default=field.default),)
         made.append((field.name, kind, *rest))
     return dataclasses.make_dataclass("Options", made, frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Where a command's results go, and how it ends: on the real stdout, with one JSON object last where it was asked for."""
+"""Where a command's results go, and how it ends: on the real stdout, with one JSON object last where asked for."""
 
 from __future__ import annotations
 
@@ -59,6 +59,10 @@ class Results:
         """Write a result for people; with --json there is none. Raises StorageFailure."""
         if not self.json:
             self._write(_clean(text) + "\n")
+
+    def help(self, text: str) -> None:
+        """Write a help page, which --json does not change. Raises StorageFailure."""
+        self._write(text.rstrip() + "\n")
 
     def finish(self, code: int, record: Mapping[str, Any]) -> int:
         """End with a result that is not an error, 0 or 75, or with an error's own fields; returns the code."""

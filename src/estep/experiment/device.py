@@ -16,6 +16,7 @@ from estep.algorithms import Algorithm
 from estep.core import policy
 from estep.core.agent import Agent
 from estep.core.em import update
+from estep.core.keys import make_key
 from estep.core.types import Info, Key, Spec, Transition
 from estep.data.normalise import normalise
 from estep.errors import RejectedInput
@@ -28,7 +29,7 @@ INIT, ACT, UPDATE, EVALUATE, INSPECT = range(5)
 
 def key_of(seed: int, purpose: int) -> Key:
     """The key of one purpose."""
-    return jax.random.fold_in(jax.random.key(seed), purpose)
+    return jax.random.fold_in(make_key(seed), purpose)
 
 
 @ft.partial(jax.jit, static_argnums=(0, 1))

@@ -1,0 +1,163 @@
+"""`estep doctor` and `estep check-env`: whether this machine, and an environment, are fit to train on."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import shutil
+import stat
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from estep.cli import form
+from estep.cli.main import Context
+from estep.cli.parse import parse
+from estep.errors import EnvironmentFailure
+
+MEMORY_GB, DISK_GB = 1.0, 1.0
+"""What a small run needs: JAX compiles in about half of the first, checkpoints and curves fill less than the second."""
+
+
+class Check(NamedTuple):
+    """What was found, and how to mend it where it is not well."""
+
+    name: str
+    ok: bool
+    found: str
+    fix: str = ""
+
+
+@dataclass(frozen=True)
+class Doctor:
+    """Check this machine and this installation; exit code 1, with the fix for each failure, if training would fail."""
+
+
+@dataclass(frozen=True)
+class CheckEnv:
+    """Check that an environment is fit to train on; exit code 5 if a finding fails."""
+
+    env: str
+    """Gymnasium id, or module:Id; naming a module is consent to import it."""
+
+
+def doctor(arguments: list[str], context: Context) -> int:
+    """Check this machine and this installation."""
+    parse("estep doctor", str(Doctor.__doc__), form.of(Doctor), (), arguments)
+    checks = [_attempt(name, look) for name, look in CHECKS.items()]
+    lines = [f"{'ok' if one.ok else 'FAIL':5s}{one.name:9s}{one.found}" for one in checks]
+    context.results.say("\n".join(lines))
+    context.results.known["checks"] = [one._asdict() for one in checks]
+    failed = [one for one in checks if not one.ok]
+    if failed:
+        return context.results.fail(1, "; ".join(f"{one.name}: {one.found}" for one in failed), _fixes(failed))
+    return context.results.finish(0, {})
+
+
+def _fixes(failed: list[Check]) -> str:
+    return " ".join(one.fix for one in failed)
+
+
+def _attempt(name: str, look: Callable[[], tuple[bool, str, str]]) -> Check:
+    try:
+        return Check(name, *look())
+    except Exception as error:
+        return Check(name, False, f"{type(error).__name__}: {error}", "Install estep again, with its dependencies.")
+
+
+def _python() -> tuple[bool, str, str]:
+    return sys.version_info >= (3, 11), platform.python_version(), "Use Python 3.11 or newer."
+
+
+def _jax() -> tuple[bool, str, str]:
+    import jax
+
+    devices = jax.devices()
+    return True, f"{jax.__version__} on {len(devices)} {devices[0].device_kind} ({devices[0].platform})", ""
+
+
+def _cores() -> tuple[bool, str, str]:
+    return True, f"{len(os.sched_getaffinity(0))} usable", ""
+
+
+def _mujoco() -> tuple[bool, str, str]:
+    import mujoco
+
+    data = mujoco.MjData(mujoco.MjModel.from_xml_string("<mujoco><worldbody/></mujoco>"))
+    return data.time == 0, mujoco.__version__, "Install mujoco>=3.3,<4."
+
+
+def _render() -> tuple[bool, str, str]:
+    """Training draws nothing, so a machine that cannot render is well."""
+    for name, library in (("egl", "libEGL.so.1"), ("osmesa", "libOSMesa.so.8")):
+        try:
+            ctypes.CDLL(library)
+        except OSError:
+            continue
+        return True, f"{name} (MUJOCO_GL={os.environ.get('MUJOCO_GL', 'unset')})", ""
+    return True, "none; only videos need it", ""
+
+
+def _cache() -> tuple[bool, str, str]:
+    from estep.experiment.cache import cache_folder
+
+    folder = cache_folder()
+    if not folder.exists():
+        usable = _can_write(_existing(folder))
+        return (
+            usable,
+            f"{folder}, not made yet",
+            f"Set ESTEP_CACHE_DIR to a folder that you can write to, not {folder}.",
+        )
+    found = folder.stat()
+    if found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o022:
+        return False, f"others may write to {folder}", f"Run chmod 700 {folder}, or set ESTEP_CACHE_DIR."
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return _can_write(folder), f"{folder}, {size / 1e6:,.0f} MB", f"Make {folder} writable, or set ESTEP_CACHE_DIR."
+
+
+def _disk() -> tuple[bool, str, str]:
+    folder = _existing(Path(os.environ.get("ESTEP_RUNS_DIR") or "runs").absolute())
+    free = shutil.disk_usage(folder).free / 1e9
+    fix = f"Free some space at {folder}, make it writable, or set ESTEP_RUNS_DIR to another folder."
+    return free >= DISK_GB and _can_write(folder), f"{free:,.1f} GB free at {folder}", fix
+
+
+def _memory() -> tuple[bool, str, str]:
+    fields = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text("ascii").splitlines())
+    free = int(fields["MemAvailable"].split()[0]) * 1024 / 1e9
+    return free >= MEMORY_GB, f"{free:,.1f} GB available", f"Close other programs until {MEMORY_GB:g} GB are free."
+
+
+def _existing(path: Path) -> Path:
+    """The nearest folder above a path that is there."""
+    return next(folder for folder in (path, *path.parents) if folder.exists())
+
+
+def _can_write(folder: Path) -> bool:
+    return os.access(folder, os.W_OK | os.X_OK)
+
+
+CHECKS: dict[str, Callable[[], tuple[bool, str, str]]] = {
+    **{"python": _python, "jax": _jax, "cores": _cores, "mujoco": _mujoco, "render": _render},
+    **{"cache": _cache, "disk": _disk, "memory": _memory},
+}
+
+
+def check_env(arguments: list[str], context: Context) -> int:
+    """Check that an environment is fit to train on."""
+    values, _ = parse("estep check-env", str(CheckEnv.__doc__), form.of(CheckEnv), ("env",), arguments)
+
+    from estep.envs.checker import check_env as check
+
+    findings = check(values["env"])
+    context.results.say("\n".join(f"{'ok' if one.ok else 'FAIL':5s}{one.name:20s}{one.detail}" for one in findings))
+    context.results.known["findings"] = [one._asdict() for one in findings]
+    failed = [one for one in findings if not one.ok]
+    if failed:
+        what = f"{values['env']} is unfit: {'; '.join(f'{one.name}: {one.detail}' for one in failed)}."
+        raise EnvironmentFailure(what, "Mend what is named, then check it again.")
+    return context.results.finish(0, {})

@@ -1,0 +1,122 @@
+"""`estep eval`, `estep inspect` and `estep verify`: commands that read a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from estep.cli import form
+from estep.cli.main import Context
+from estep.cli.parse import parse, unknown
+from estep.cli.report import Plain
+from estep.cli.resolve import run_folder
+from estep.errors import RejectedInput, check
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Returns of the deterministic policy over whole episodes, on environments and seeds of their own."""
+
+    run: Path
+    """Folder of the run, or a file named latest that names it."""
+    episodes: int = 10
+    """Episodes to run."""
+    checkpoint: str = "best"
+    """Which one: best, latest, or its number of environment steps."""
+    seed: int | None = None
+    """Seed of the evaluation; without it, the run's own."""
+    env: str | None = None
+    """The run's environment again: consent to import the module of a module:Id."""
+    allow_import: bool = False
+    """Import whatever module the run folder names."""
+
+
+@dataclass(frozen=True)
+class Inspect:
+    """How much each inference iteration improves the policy's objective, as numbers and as figures."""
+
+    run: Path
+    """Folder of the run, or a file named latest that names it."""
+    out: Path | None = None
+    """Folder of the figures; without it, a folder inside the run."""
+    checkpoint: str = "latest"
+    """Which one: best, latest, or its number of environment steps."""
+
+
+@dataclass(frozen=True)
+class Verify:
+    """Check every checkpoint of a run against its checksums; exit code 3 if any is bad."""
+
+    run: Path
+    """Folder of the run, or a file named latest that names it."""
+
+
+def evaluate(arguments: list[str], context: Context) -> int:
+    """Returns of a run's policy over whole episodes."""
+    values, _ = parse("estep eval", str(Evaluate.__doc__), form.of(Evaluate), ("run",), arguments)
+    check("episodes", values["episodes"] >= 1, values["episodes"], "at least 1")
+    if values["seed"] is not None:
+        check("seed", values["seed"] >= 0, values["seed"], "at least 0")
+    _check_checkpoint(values["checkpoint"])
+    folder = run_folder(values["run"], context.results)
+    if values["env"]:
+        from estep.envs.build import register
+
+        register(values["env"])
+
+    from estep.experiment import evaluate as evaluation
+
+    chosen = {name: values[name] for name in ("episodes", "checkpoint", "seed", "env", "allow_import")}
+    found, about = evaluation.evaluate_run(folder, **chosen, report=Plain(context.results))
+    count = len(found.returns)
+    context.results.say(f"return   {found.mean:.5g} ± {found.std:.2g} over {count} episodes")
+    scores = {"eval_mean": found.mean, "eval_std": found.std, "eval_episodes": count}
+    return context.results.finish(0, {**about, **scores, "returns": found.returns, "lengths": found.lengths})
+
+
+def inspect(arguments: list[str], context: Context) -> int:
+    """How much each inference iteration improves the policy."""
+    values, _ = parse("estep inspect", str(Inspect.__doc__), form.of(Inspect), ("run",), arguments)
+    _check_checkpoint(values["checkpoint"])
+    folder = run_folder(values["run"], context.results)
+
+    from estep.plots import inference
+
+    found = inference.inspect_run(folder, values["out"], checkpoint=values["checkpoint"])
+    trained = found["trained_iterations"]
+    rows = [
+        f"  {row['iteration']:4d}{'*' if row['iteration'] == trained else ' '}{row['mean']:12.5g}"
+        f"   [{row['low']:.5g}, {row['high']:.5g}]"
+        for row in found["improvement"]
+    ]
+    files = found["files"]
+    named = files.values() if isinstance(files, dict) else files
+    heading = f"improvement of the objective by iteration (* the last one trained: {trained})"
+    context.results.say("\n".join([heading, *rows, *(f"wrote    {file}" for file in named)]))
+    return context.results.finish(0, found)
+
+
+def verify(arguments: list[str], context: Context) -> int:
+    """Check every checkpoint of a run."""
+    values, _ = parse("estep verify", str(Verify.__doc__), form.of(Verify), ("run",), arguments)
+    folder = run_folder(values["run"], context.results)
+
+    from estep.experiment import checkpoint
+
+    found = checkpoint.verify(folder)
+    bad = [f"{path.name}: {reason}" for path, reason in found if reason is not None]
+    context.results.say(
+        "\n".join(f"{'bad' if reason else 'ok':4s} {path.name}  {reason or ''}".rstrip() for path, reason in found)
+    )
+    context.results.known["checkpoints"] = [
+        {"name": path.name, "ok": not reason, "reason": reason} for path, reason in found
+    ]
+    if bad:
+        what = f"{len(bad)} of {len(found)} checkpoints cannot be used: {'; '.join(bad)}."
+        raise RejectedInput(what, "Resume uses the newest sound one.")
+    return context.results.finish(0, {})
+
+
+def _check_checkpoint(which: str) -> None:
+    if which not in ("best", "latest") and not which.isdecimal():
+        raise unknown("checkpoint", which, ("best", "latest"), "Give best, latest, or a number of environment steps.")

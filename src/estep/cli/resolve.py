@@ -1,0 +1,47 @@
+"""The configuration that a command line means: defaults, changed by a preset, changed by the flags that were given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from estep.cli import form
+from estep.cli.form import Row
+from estep.cli.parse import unknown
+from estep.cli.results import Results
+from estep.experiment import presets
+
+
+class Resolved(NamedTuple):
+    """Values by field, of the algorithm and of the run, and the preset's name if one applied."""
+
+    algorithm: dict[str, Any]
+    run: dict[str, Any]
+    preset: str | None
+
+
+def row(name: str) -> Row:
+    """The algorithm of this name. Raises UsageError naming the nearest."""
+    rows = form.rows()
+    if name not in rows:
+        raise unknown("algorithm", name, rows, f"Give one of: {', '.join(rows)}.")
+    return rows[name]
+
+
+def resolve(found: Row, env: str, preset: str, flags: Mapping[str, Any]) -> Resolved:
+    """Every field's value; `preset` is a preset's name, auto or none. Raises UsageError for an unknown preset."""
+    chosen = presets.find(found.name, env, preset)
+    changes = {**(chosen.changes if chosen else {}), **flags}
+    algorithm = {field.name: changes.get(field.name, field.default) for field in found.fields}
+    run = {field.name: changes.get(field.name, field.default) for field in form.fields(*form.RUN_CONFIG)}
+    return Resolved(algorithm, run, chosen.name if chosen else None)
+
+
+def run_folder(path: Path, results: Results) -> Path:
+    """The run folder that a path names; a result of any kind names it from here on. Raises RejectedInput."""
+    from estep.experiment.folder import RunFolder
+
+    folder = RunFolder.open(path).path
+    results.known["run_dir"] = str(folder)
+    return folder

@@ -1,0 +1,133 @@
+"""`estep train` and `estep resume`."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from estep.cli import form
+from estep.cli.main import Context
+from estep.cli.parse import Help, parse
+from estep.cli.report import reporter
+from estep.cli.resolve import resolve, row, run_folder
+from estep.cli.results import STOPPED
+from estep.errors import UsageError, check
+
+if TYPE_CHECKING:
+    from estep.experiment.report import Reporter
+    from estep.experiment.run import Job, Result
+
+
+@dataclass(frozen=True)
+class Train:
+    """The options of `estep train` that are no field of an algorithm or of a run's configuration."""
+
+    env: str
+    """Gymnasium id, or module:Id; naming a module is consent to import it."""
+    preset: str = "auto"
+    """A preset's name (estep presets lists them), auto for the environment's own, or none. Flags override it."""
+    out: str = "runs"
+    """Folder of all runs ($ESTEP_RUNS_DIR where that is set)."""
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Go on with a run where its newest sound checkpoint stands; a finished one gives its result again."""
+
+    run: Path
+    """Folder of the run, or a file named latest that names it."""
+    steps: int | None = None
+    """New total of environment steps."""
+    env: str | None = None
+    """The run's environment again: consent to import the module of a module:Id."""
+    allow_import: bool = False
+    """Import whatever module the run folder names."""
+
+
+def train(arguments: list[str], context: Context) -> int:
+    """Train an algorithm on an environment."""
+    if not arguments or arguments[0].startswith("-"):
+        if {"-h", "--help"} & set(arguments):
+            raise Help(_overview())
+        raise UsageError("No algorithm was given.", f"Give one first: estep train {' | '.join(form.rows())} --env ID.")
+    found = row(arguments[0])
+    everything = (*form.of(Train), *form.fields(*form.RUN_CONFIG), *found.fields)
+    about = f"{found.summary} `estep algos {found.name}` shows its row of the table."
+    values, given = parse(f"estep train {found.name}", about, everything, (), arguments[1:])
+    flags = {name: values[name] for name in given}
+    resolved = resolve(found, values["env"], values["preset"], flags)
+
+    from estep.envs.build import register
+    from estep.experiment.config import RunConfig
+
+    config = RunConfig(**resolved.run)
+    register(values["env"])  # before JAX is imported: a misspelt id is refused at once
+    if context.life.stop_requested:
+        return context.results.finish(STOPPED, {})
+
+    from estep.algorithms import ALGORITHMS
+    from estep.experiment import run
+
+    algorithm = ALGORITHMS[found.name](**resolved.algorithm)
+    out = Path(values["out"] if "out" in given else os.environ.get("ESTEP_RUNS_DIR") or values["out"])
+    with reporter(context.results) as report:
+        preset = resolved.preset
+        result = run.train(algorithm, values["env"], config, out=out, preset=preset, job=_job(context, report))
+    return _tell(result, context)
+
+
+def _overview() -> str:
+    lines = [f"  {name:16s}{found.summary}" for name, found in form.rows().items()]
+    return "\n".join(
+        [
+            "usage: estep train ALGO --env ID [--steps N] [--seed S] [--out DIR] [every hyperparameter of ALGO]",
+            "",
+            *lines,
+            "",
+            "estep train ALGO --help lists every flag with its default.",
+        ]
+    )
+
+
+def resume(arguments: list[str], context: Context) -> int:
+    """Go on with a run that was stopped."""
+    values, _ = parse("estep resume", str(Resume.__doc__), form.of(Resume), ("run",), arguments)
+    if values["steps"] is not None:
+        check("steps", values["steps"] >= 1, values["steps"], "at least 1")
+    folder = run_folder(values["run"], context.results)
+    if values["env"]:
+        from estep.envs.build import register
+
+        register(values["env"])
+
+    from estep.experiment import run
+
+    chosen = {name: values[name] for name in ("steps", "env", "allow_import")}
+    with reporter(context.results) as report:
+        return _tell(run.resume(folder, **chosen, job=_job(context, report)), context)
+
+
+def _job(context: Context, report: Reporter) -> Job:
+    from estep.experiment.run import Job
+
+    return Job(context.command, report, lambda: context.life.stop_requested, context.results.hang)
+
+
+def _tell(result: Result, context: Context) -> int:
+    code = STOPPED if result.status == "stopped" else 0
+    context.results.say("\n".join(_summary(result)))
+    record: dict[str, Any] = {**result._asdict(), "run_dir": str(result.run_dir)}
+    return context.results.finish(code, record)
+
+
+def _summary(result: Result) -> list[str]:
+    speed = "" if result.env_steps_per_s is None else f" ({result.env_steps_per_s:,.0f} step/s)"
+    lines = [
+        f"{result.status:8s} {result.run_dir}",
+        f"steps    {result.env_steps:,} with {result.updates:,} updates in {result.wall_s:,.1f} s{speed}",
+    ]
+    if result.eval_mean is not None and result.eval_std is not None:
+        lines.append(f"return   {result.eval_mean:.5g} ± {result.eval_std:.2g} over {result.eval_episodes} episodes")
+    return [*lines, f"resume   estep resume {result.run_dir}"] if result.status == "stopped" else lines
