@@ -1,1 +1,54 @@
-"""estep: variational reinforcement learning for continuous control."""
+"""estep: variational reinforcement learning for continuous control, as one EM of interchangeable parts.
+
+The command line imports this package, so names are resolved when they are first asked for: `import estep` is instant.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from estep.algorithms import SAC as SAC
+    from estep.algorithms import IterativeSAC as IterativeSAC
+    from estep.api import load as load
+    from estep.api import resume as resume
+    from estep.api import train as train
+    from estep.core.agent import Agent as Agent
+    from estep.core.em import update as update
+    from estep.core.keys import make_key as make_key
+    from estep.core.policy import act as act
+    from estep.core.types import Spec as Spec
+    from estep.core.types import Transition as Transition
+    from estep.errors import EstepError as EstepError
+    from estep.experiment.config import RunConfig as RunConfig
+    from estep.experiment.policy import Policy as Policy
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "SAC": "estep.algorithms",
+    "IterativeSAC": "estep.algorithms",
+    "Agent": "estep.core.agent",
+    "update": "estep.core.em",
+    "make_key": "estep.core.keys",
+    "act": "estep.core.policy",
+    "Spec": "estep.core.types",
+    "Transition": "estep.core.types",
+    "EstepError": "estep.errors",
+    "RunConfig": "estep.experiment.config",
+    "Policy": "estep.experiment.policy",
+    "load": "estep.api",
+    "resume": "estep.api",
+    "train": "estep.api",
+}
+
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'estep' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -11,18 +11,18 @@ from jaxtyping import Array, Float
 
 from estep.core.types import Key
 
-Initialiser = Callable[[Key, int, int], Float[Array, "i o"]]
+Initialiser = Callable[[int, int], float]
+"""(fan in, fan out) to the bound of a layer's uniform weights."""
 
 
-def glorot(key: Key, fan_in: int, fan_out: int) -> Float[Array, "i o"]:
-    """Uniform with variance 2 / (fan_in + fan_out) (Glorot & Bengio 2010)."""
-    limit = (6.0 / (fan_in + fan_out)) ** 0.5
-    return jax.random.uniform(key, (fan_in, fan_out), minval=-limit, maxval=limit)
+def glorot(fan_in: int, fan_out: int) -> float:
+    """The bound of variance 2 / (fan_in + fan_out) (Glorot & Bengio 2010)."""
+    return float((6.0 / (fan_in + fan_out)) ** 0.5)
 
 
-def zeros(key: Key, fan_in: int, fan_out: int) -> Float[Array, "i o"]:
-    """All zero: a head that starts out saying nothing."""
-    return jnp.zeros((fan_in, fan_out))
+def zeros(fan_in: int, fan_out: int) -> float:
+    """All weights zero: a head that starts out saying nothing."""
+    return 0.0
 
 
 class MLP(eqx.Module):
@@ -55,7 +55,7 @@ def mlp(
     activation: Callable[[Array], Array] = jax.nn.relu,
     head: Initialiser = glorot,
 ) -> MLP:
-    """A fresh network: Glorot weights and zero biases, the output layer by `head`; no bias learned away at the start.
+    """A fresh network: Glorot weights and zero biases, the output layer by `head`.
 
     Args:
         inputs: size of each input.
@@ -64,12 +64,15 @@ def mlp(
         head: initialiser of the output layer.
     """
     sizes = (sum(inputs), *hidden, output)
-    keys = jax.random.split(key, len(sizes) - 1)
-    whole = glorot(keys[0], sizes[0], sizes[1])
+    schemes = [glorot] * len(hidden) + [head]
+    shapes = list(zip(sizes[:-1], sizes[1:], strict=True))
+    # one draw for all layers: every call of the generator is a kernel to compile
+    ends = [sum(i * o for i, o in shapes[:k]) for k in range(1, len(shapes))]
+    drawn = jnp.split(jax.random.uniform(key, (sum(i * o for i, o in shapes),), minval=-1.0, maxval=1.0), ends)
+    layers = [scheme(i, o) * d.reshape(i, o) for (i, o), d, scheme in zip(shapes, drawn, schemes, strict=True)]
     cuts = [sum(inputs[:i]) for i in range(1, len(inputs))]
-    rest = [glorot(k, i, o) for k, i, o in zip(keys[1:-1], sizes[1:-2], sizes[2:-1], strict=True)]
-    rest.append(head(keys[-1], sizes[-2], sizes[-1]))
-    return MLP(tuple(jnp.split(whole, cuts)), tuple(rest), tuple(jnp.zeros(n) for n in sizes[1:]), activation)
+    biases = tuple(jnp.zeros(n) for n in sizes[1:])
+    return MLP(tuple(jnp.split(layers[0], cuts)), tuple(layers[1:]), biases, activation)
 
 
 def soft_bound(x: Array, low: Array, high: Array) -> Array:

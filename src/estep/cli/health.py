@@ -158,6 +158,6 @@ def check_env(arguments: list[str], context: Context) -> int:
     context.results.known["findings"] = [one._asdict() for one in findings]
     failed = [one for one in findings if not one.ok]
     if failed:
-        what = f"{values['env']} is unfit: {'; '.join(f'{one.name}: {one.detail}' for one in failed)}."
+        what = f"{values['env']} is unfit: {'; '.join(f'{one.name}: {one.detail}' for one in failed).rstrip('.')}."
         raise EnvironmentFailure(what, "Mend what is named, then check it again.")
     return context.results.finish(0, {})

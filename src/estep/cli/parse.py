@@ -94,8 +94,9 @@ def _form(fields: Sequence[Field], positional: frozenset[str]) -> type:
     in_place: Any = Positional
     one_way: Any = FlagCreatePairsOff
     for field in (*fields, *COMMON):
-        kind: Any = Annotated[field.kind, arg(help=field.help)]
-        if field.name in positional:
+        named = field.name.upper() if field.name in positional else None
+        kind: Any = Annotated[field.kind, arg(help=field.help, metavar=named)]
+        if named:
             kind = in_place[kind]
         if field.kind is bool and field in COMMON:
             kind = one_way[kind]

@@ -38,7 +38,7 @@ class Inspect:
     run: Path
     """Folder of the run, or a file named latest that names it."""
     out: Path | None = None
-    """Folder of the figures; without it, a folder inside the run."""
+    """Folder of the figures; without it, plots/ inside the run."""
     checkpoint: str = "latest"
     """Which one: best, latest, or its number of environment steps."""
 
@@ -64,14 +64,17 @@ def evaluate(arguments: list[str], context: Context) -> int:
 
         register(values["env"])
 
-    from estep.experiment import evaluate as evaluation
+    from estep.experiment import judge, run
 
     chosen = {name: values[name] for name in ("episodes", "checkpoint", "seed", "env", "allow_import")}
-    found, about = evaluation.evaluate_run(folder, **chosen, report=Plain(context.results))
-    count = len(found.returns)
-    context.results.say(f"return   {found.mean:.5g} ± {found.std:.2g} over {count} episodes")
-    scores = {"eval_mean": found.mean, "eval_std": found.std, "eval_episodes": count}
-    return context.results.finish(0, {**about, **scores, "returns": found.returns, "lengths": found.lengths})
+    job = run.Job(context.command, Plain(context.results), lambda: context.life.stop_requested, context.results.hang)
+    found = judge.evaluate_run(folder, **chosen, job=job)
+    scores, count = found.evaluation, len(found.evaluation.returns)
+    context.results.say(f"return   {scores.mean:.5g} ± {scores.std:.2g} over {count} episodes")
+    record = {"env_steps": found.env_steps, "updates": found.updates, "eval_mean": scores.mean, "eval_std": scores.std}
+    return context.results.finish(
+        0, {**record, "eval_episodes": count, "returns": scores.returns, "lengths": scores.lengths}
+    )
 
 
 def inspect(arguments: list[str], context: Context) -> int:
@@ -82,17 +85,15 @@ def inspect(arguments: list[str], context: Context) -> int:
 
     from estep.plots import inference
 
-    found = inference.inspect_run(folder, values["out"], checkpoint=values["checkpoint"])
+    found = inference.inspect_run(folder, values["out"] or folder / "plots", values["checkpoint"])
     trained = found["trained_iterations"]
     rows = [
         f"  {row['iteration']:4d}{'*' if row['iteration'] == trained else ' '}{row['mean']:12.5g}"
         f"   [{row['low']:.5g}, {row['high']:.5g}]"
         for row in found["improvement"]
     ]
-    files = found["files"]
-    named = files.values() if isinstance(files, dict) else files
     heading = f"improvement of the objective by iteration (* the last one trained: {trained})"
-    context.results.say("\n".join([heading, *rows, *(f"wrote    {file}" for file in named)]))
+    context.results.say("\n".join([heading, *rows, *(f"wrote    {file}" for file in found["files"].values())]))
     return context.results.finish(0, found)
 
 

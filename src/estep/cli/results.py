@@ -41,9 +41,11 @@ class Results:
 
     def __enter__(self) -> Self:
         _flush()
-        with contextlib.suppress(OSError):  # stdout or stderr is closed: then there is nobody to tell
+        try:
             self._out = os.dup(1)
             os.dup2(2, 1)
+        except OSError:  # closed: there is nobody to tell, and no file of ours may get that number
+            os.open(os.devnull, os.O_RDONLY)
         return self
 
     def __exit__(

@@ -37,7 +37,7 @@ class Agent(eqx.Module):
     likelihood: Learned[Likelihood]
     temperature: Learned[Temperature]
     projection: Learned[Projection]
-    spec: Spec
+    spec: Spec = eqx.field(static=True)
     e_step: Callable[[Agent, Transition, Key], tuple[Agent, Draws, Info]] = eqx.field(static=True)
     bootstrap: Callable[[Agent], Bootstrap] = eqx.field(static=True)
     behave: Callable[[Agent, Obs, Key], Distribution] = eqx.field(static=True)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 Key: TypeAlias = PRNGKeyArray
 Obs: TypeAlias = Float[Array, " o"]
@@ -57,6 +57,12 @@ class Tanh(Squash):
     def log_det(self, u: Action) -> Scalar:
         return log_one_minus_tanh_squared(u).sum()
 
+    def inverse(self, action: Action) -> tuple[Action, Bool[Array, " a"]]:
+        """The point u of a foreign action, and where it had to be moved inside the box first, so that u and its
+        derivative are finite. Own actions need no inverse: their u is stored."""
+        limit = 1.0 - 1e-6
+        return jnp.arctanh(jnp.clip(action, -limit, limit)), jnp.abs(action) > limit
+
 
 class Identity(Squash):
     """a = u: an unbounded action, or one that the environment clips."""
@@ -72,11 +78,14 @@ def log_one_minus_tanh_squared(u: Array) -> Array:
     """log(1 - tanh² u) element by element, to a few ulp for every float32 u; its derivative is -2 tanh u.
 
     2(log 2 - |u| - log1p(exp(-2|u|))) loses its digits near 0, where it is a difference of nearly equal numbers;
-    there -2 log cosh u = -log1p(sinh² u) keeps them. Each branch sees an argument that is safe for it, so that the
-    gradient of the branch not taken stays finite.
+    there -2 log cosh u = -log1p(sinh² u) keeps them, with sinh by its series: XLA's own is off by 4e-7. Each branch sees
+    an argument that is safe for it, so that the gradient of the branch not taken stays finite.
     """
     small = jnp.abs(u) < 1.0
-    near = -jnp.log1p(jnp.square(jnp.sinh(jnp.where(small, u, 0.0))))
+    near_u = jnp.where(small, u, 0.0)
+    x = jnp.square(near_u)
+    sinh = near_u * (1.0 + x * (1 / 6 + x * (1 / 120 + x * (1 / 5040 + x / 362880))))
+    near = -jnp.log1p(jnp.square(sinh))
     far_u = jnp.abs(jnp.where(small, 1.0, u))
     far = 2.0 * (math.log(2.0) - far_u - jnp.log1p(jnp.exp(-2.0 * far_u)))
     return jnp.where(small, near, far)

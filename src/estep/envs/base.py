@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from estep.core.types import Spec
+
+if TYPE_CHECKING:
+    from estep.envs.spaces import ActionSpace
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Flags: TypeAlias = npt.NDArray[np.bool_]
@@ -65,6 +68,8 @@ class HostEnv(abc.ABC):
 
     spec: Spec
     num_envs: int
+    action_space: ActionSpace
+    """The map from [-1, 1] to the bounds of the environment."""
 
     @property
     @abc.abstractmethod

@@ -206,7 +206,7 @@ class GymnasiumEnv(HostEnv):
         first = self._slots[0]
         self.num_envs = len(self._slots)
         self.spec = Spec(first.observation.size, first.action.size)
-        self._action = first.action
+        self.action_space = first.action
         self._flat = len(first.action.shape) == 1
         self._watch, self._bad = first._watch, first._bad
         self._finished: list[Episode] = []
@@ -222,9 +222,9 @@ class GymnasiumEnv(HostEnv):
         if not finite(action):
             raise NumericHalt("The policy gave an action that is not finite.", "Lower the learning rate.")
         count = self.num_envs
-        raw = self._action.rescale(action)
+        raw = self.action_space.rescale(action)
         if not self._flat:
-            raw = raw.reshape(count, *self._action.shape)
+            raw = raw.reshape(count, *self.action_space.shape)
         next_obs, obs = np.empty((2, count, self.spec.observation), np.float32)
         reward = np.empty(count, np.float32)
         terminated, truncated, valid = np.empty((3, count), np.bool_)
@@ -251,10 +251,10 @@ class GymnasiumEnv(HostEnv):
         return np.stack([slot.obs for slot in self._slots]), exact
 
     def describe(self) -> dict[str, str]:
-        low, high = self._action.low, self._action.high
+        low, high = self.action_space.low, self.action_space.high
         alike = (low == low[0]).all() and (high == high[0]).all()
         bounds = f"[{low[0]:g}, {high[0]:g}]" if alike else "bounds of their own"
-        rescaled = "" if self._action.plain else ", rescaled from [-1, 1]"
+        rescaled = "" if self.action_space.plain else ", rescaled from [-1, 1]"
         return {
             "environment": self._slots[0].place.name,
             "observation": str(self.spec.observation),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -52,6 +53,23 @@ class ActionSpace(NamedTuple):
             return action.clip(-1.0, 1.0).astype(self.dtype, copy=False)
         point = action * self.half + self.middle
         return point.clip(self.low, self.high).astype(self.dtype, copy=False)
+
+
+    def record(self) -> dict[str, Any]:
+        """Plain numbers from which `recorded` makes this space again."""
+        return {
+            "shape": list(self.shape),
+            "dtype": self.dtype.name,
+            "low": self.low.tolist(),
+            "high": self.high.tolist(),
+        }
+
+
+def recorded(record: Mapping[str, Any]) -> ActionSpace:
+    """An action space from its record. Raises KeyError, TypeError or ValueError where it is not one."""
+    dtype = {"float32": np.float32, "float64": np.float64, "float16": np.float16}[record["dtype"]]
+    low, high = (np.asarray(record[name], dtype).reshape(record["shape"]) for name in ("low", "high"))
+    return action_space(gymnasium.spaces.Box(low, high, dtype=dtype), "the recorded action space")
 
 
 def observation_space(space: Any, name: str) -> ObservationSpace:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 from estep.algorithms import ALGORITHMS, Algorithm
 from estep.errors import EstepError, RejectedInput
@@ -71,10 +71,14 @@ def decode(record: Mapping[str, Any]) -> Recipe:
         if not (isinstance(env["id"], str) and isinstance(env["by_id"], bool)):
             raise ValueError("env has fields of the wrong type")
         row = ALGORITHMS[name]
-        return Recipe(name, _build(row, algorithm), env["id"], env["by_id"], _build(RunConfig, record["run"]), record["preset"])
-    except (KeyError, TypeError, ValueError, AttributeError, EstepError) as error:
+        preset = record["preset"]
+        if not (preset is None or isinstance(preset, str)):
+            raise ValueError("preset is not a name")
+        return Recipe(name, _build(row, algorithm), env["id"], env["by_id"], _build(RunConfig, record["run"]), preset)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, EstepError) as error:
+        reason = str(error).partition("\n")[0]
         raise RejectedInput(
-            f"config.json is not a configuration of this version: {type(error).__name__}: {str(error).splitlines()[0]}.",
+            f"config.json is not a configuration of this version: {type(error).__name__}: {reason}.",
             "Use the version of estep that made the run, named in its run.json.",
         ) from error
 
@@ -87,9 +91,13 @@ def _same_keys(table: Mapping[str, Any], wanted: tuple[str, ...]) -> None:
 
 def _build(kind: Any, values: Mapping[str, Any]) -> Any:
     """A configuration dataclass from exactly its fields, each of its default's type (an int may stand for a float)."""
-    default = kind()
+    default, hints = kind(), get_type_hints(kind)
     fields = tuple(field.name for field in dataclasses.fields(kind))
     _same_keys(values, fields)
+    for name in fields:
+        choices = get_args(hints[name]) if get_origin(hints[name]) is Literal else None
+        if choices and values[name] not in choices:
+            raise ValueError(f"{name} is none of {', '.join(choices)}")
     return kind(**{name: _like(name, getattr(default, name), values[name]) for name in fields})
 
 

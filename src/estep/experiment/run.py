@@ -10,13 +10,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import gymnasium
 import jax
 
 from estep.algorithms import Algorithm
 from estep.data.memory import format_bytes
 from estep.envs import gymnasium as envs
 from estep.envs.base import HostEnv
-from estep.envs.build import EVAL, TRAIN, Source, source_name
+from estep.envs.build import EVAL, TRAIN, Source, copyable, source_name
 from estep.errors import EstepError, UsageError
 from estep.experiment import cache, checkpoint, provenance, record, snapshot
 from estep.experiment.config import RunConfig
@@ -27,6 +28,7 @@ from estep.experiment.report import Reporter
 from estep.experiment.session import Hands, Session
 from estep.experiment.sinks import Sinks
 from estep.experiment.trainer import Trainer
+from estep.plots.curves import draw_run
 
 
 class Result(NamedTuple):
@@ -61,7 +63,7 @@ def never() -> bool:
 def train(algorithm: Algorithm, env: Source, config: RunConfig, *, out: Path, preset: str | None, job: Job) -> Result:
     """Train a row of the table and write its run folder.
 
-    Nothing is created under `out` before the environment was made, the agent built and replay found to fit.
+    Nothing is created under `out` before the environment was made and reset, the agent built and replay found to fit.
 
     Raises:
         UsageError: an unknown environment, or replay that does not fit.
@@ -70,14 +72,15 @@ def train(algorithm: Algorithm, env: Source, config: RunConfig, *, out: Path, pr
         StorageFailure: the disk is full, read-only or failing.
     """
     recipe = Recipe(record.name_of(algorithm), algorithm, source_name(env), isinstance(env, str), config, preset)
+    check_source(env)
     explain(cache.use_cache(), job.report)
     with closing(make_env(env, config, job, TRAIN)) as training_env:
         trainer = Trainer(algorithm, training_env, config, job.report.note)
+        trainer.begin()
         with RunFolder.create(out, recipe.name, recipe.env, config.seed, datetime.now()) as folder:
             folder.write_run(provenance.describe(job.command, {"run": config.seed}))
             folder.write_config(record.encode(recipe), record.differences(recipe))
             announce(folder, trainer, recipe, job.report)
-            trainer.begin()
             return conduct(recipe, folder, trainer, env, job, resumed_at=None)
 
 
@@ -96,6 +99,7 @@ def resume(
     folder = RunFolder.open(run_dir)
     recipe = record.decode(folder.read_config())
     source = chosen_env(recipe, env, allow_import)
+    check_source(source)
     if steps is not None:
         recipe = recipe._replace(run=with_steps(recipe.run, steps))
     explain(cache.use_cache(), job.report)
@@ -116,11 +120,10 @@ def resume(
                 job.report.note("no checkpoint yet: starting again from the recorded configuration")
                 trainer.begin()
                 return conduct(recipe, folder, trainer, source, job, resumed_at=0)
-            inexact = snapshot.restore(trainer, recipe.algorithm, found)
+            inexact, meta = snapshot.restore(trainer, recipe.algorithm, found)
             for i in inexact:
                 job.report.note(f"environment {i} did not replay to the same state: its open episode was cut")
             job.report.note(f"resumed  at {trainer.counts.env_steps:,} steps from {found.name}")
-            meta = checkpoint.load(found, None, None).meta["session"]
             return conduct(recipe, folder, trainer, source, job, resumed_at=trainer.counts.env_steps, meta=meta)
 
 
@@ -139,11 +142,13 @@ def conduct(
     hands = Hands(job.report, job.stop, ft.partial(make_env, env, recipe.run, job, EVAL))
     session = Session(recipe, folder, trainer, sinks, hands)
     if meta is not None:
-        session.restore(dict(meta))
+        session.restore(meta)
+    folder.write_run({**folder.read_run(), "status": "running", "exit_code": None, "error": None, "ended": None})
     status, code, error = "error", 1, ""
     try:
         status = session.run(recipe.run.steps)
         code = 0 if status == "done" else 75
+        draw_run(folder.path, f"{recipe.name} on {recipe.env}")
         return result(status, session)
     except EstepError as failure:
         code, error = failure.exit_code, failure.what
@@ -176,9 +181,13 @@ def finished(folder: RunFolder, steps: int) -> Result | None:
     """The result of a run that already took this many steps."""
     found = folder.read_run()
     numbers = found.get("result")
-    if found.get("status") != "done" or not isinstance(numbers, dict) or int(numbers["env_steps"]) < steps:
+    names = Result._fields[2:]
+    if found.get("status") != "done" or not isinstance(numbers, dict) or not set(names) <= set(numbers):
         return None
-    return Result("done", folder.path, **{name: numbers[name] for name in Result._fields[2:]})
+    sound = all(value is None or type(value) in (int, float) for value in (numbers[name] for name in names))
+    if not sound or type(numbers["env_steps"]) is not int or numbers["env_steps"] < steps:
+        return None
+    return Result("done", folder.path, **{name: numbers[name] for name in names})
 
 
 def with_steps(config: RunConfig, steps: int) -> RunConfig:
@@ -194,7 +203,9 @@ def chosen_env(recipe: Recipe, env: Source | None, allow_import: bool) -> Source
     """
     if env is not None:
         if isinstance(env, str) and recipe.by_id and env != recipe.env:
-            raise UsageError(f"This run is of {recipe.env}, not of {env}.", f"Give --env {recipe.env}, or leave it out.")
+            raise UsageError(
+                f"This run is of {recipe.env}, not of {env}.", f"Give --env {recipe.env}, or leave it out."
+            )
         return env
     if not recipe.by_id:
         raise UsageError(f"This run's environment, {recipe.env}, was made by a function.", "Pass that function as env.")
@@ -217,6 +228,16 @@ def make_env(env: Source, config: RunConfig, job: Job, stream: int) -> HostEnv:
     return envs.make(env, num_envs=count, seed=config.seed, stream=stream, max_episode_steps=cap, **timing)
 
 
+def check_source(env: Source) -> None:
+    """Refuse at once an environment of which evaluation could not make a second one.
+
+    Raises:
+        UsageError: an instance that gymnasium.make did not make.
+    """
+    if isinstance(env, gymnasium.Env):
+        copyable(env, source_name(env))
+
+
 def explain(reason: str | None, report: Reporter) -> None:
     """Pass on why something is missing."""
     if reason:
@@ -229,6 +250,6 @@ def announce(folder: RunFolder, trainer: Trainer, recipe: Recipe, report: Report
     report.note(f"run      {folder.path}  ({preset}, {len(record.differences(recipe))} changes from defaults)")
     report.note("env      " + " · ".join(f"{name} {text}" for name, text in trainer.env.describe().items()))
     size = min(recipe.run.replay, recipe.run.steps)
-    report.note(f"replay   {size:,} transitions = {format_bytes(trainer.replay.nbytes)} on the host")
+    report.note(f"replay   {size:,} transitions = {format_bytes(trainer.replay_bytes)} on the host")
     devices = jax.devices()
     report.note(f"device   {devices[0].device_kind} ({devices[0].platform}), {os.cpu_count()} cores")

@@ -67,15 +67,14 @@ class Session:
             if crossed(before, counts.env_steps, config.eval_every) and counts.env_steps < steps:
                 self.evaluate()
             if crossed(before, counts.env_steps, config.checkpoint_every) and counts.env_steps < steps:
-                self.save()
+                self.save_once()
             if self.hands.stop():
-                self.save()
+                self.save_once()
                 return "stopped"
             self.show(steps)
         if counts.evaluated != counts.env_steps:
             self.evaluate()
-        if counts.saved != counts.env_steps:
-            self.save()
+        self.save_once()
         return "done"
 
     def advance(self) -> None:
@@ -118,18 +117,25 @@ class Session:
         self.last |= {"eval_mean": found.mean, "eval_std": found.std, "eval_episodes": len(found.returns)}
         if math.isfinite(found.mean) and found.mean > self.best:
             self.best = found.mean
-            checkpoint.set_best(self.folder.path, self.save())
+            if self.save():
+                checkpoint.set_best(self.folder.path, counts.env_steps)
         self.note_evaluation(found)
 
     def note_evaluation(self, found: Evaluation) -> None:
         """Tell of an evaluation."""
         steps = self.trainer.counts.env_steps
         self.hands.report.note(
-            f"evaluated at {steps:,} steps: return {found.mean:.1f} ± {found.std:.1f} over {len(found.returns)} episodes"
+            f"evaluated at {steps:,} steps: return {found.mean:.1f} ± {found.std:.1f} "
+            f"over {len(found.returns)} episodes"
         )
 
-    def save(self) -> int:
-        """Publish a checkpoint of this moment; returns its step."""
+    def save_once(self) -> None:
+        """Publish a checkpoint, unless there is one of this moment."""
+        if self.trainer.counts.saved != self.trainer.counts.env_steps:
+            self.save()
+
+    def save(self) -> bool:
+        """Publish a checkpoint of this moment; False where a parameter was not finite and it was kept apart."""
         counts = self.trainer.counts
         counts.saved = counts.env_steps
         self.sinks.sync()
@@ -141,9 +147,10 @@ class Session:
             {**snapshot.meta(self.trainer), "session": mine},
             self.trainer.replay,
         )
-        if path.name.startswith("quarantine"):
+        sound = not path.name.startswith("quarantine")
+        if not sound:
             self.hands.report.note(f"a parameter is not finite: this checkpoint is kept apart, in {path.name}")
-        return counts.env_steps
+        return sound
 
     def dump(self) -> None:
         """Write what the last skipped update saw: its batch, and the agent that it left unchanged."""

@@ -16,12 +16,11 @@ import numpy.typing as npt
 
 from estep.algorithms import Algorithm
 from estep.core.agent import Agent
-
 from estep.data.memory import check_memory
 from estep.data.normalise import Moments
 from estep.data.replay import Replay, bytes_needed
 from estep.envs.base import Episode, Floats, HostEnv
-from estep.errors import NumericHalt
+from estep.errors import NumericHalt, UsageError
 from estep.experiment.config import RunConfig
 from estep.experiment.device import ACT, UPDATE, Scaling, act, actor, improve, init, key_of
 
@@ -76,10 +75,12 @@ class Trainer:
         """
         self.config, self.env, self.note = config, env, note
         spec = env.spec
-        sizes = (min(config.replay, config.steps), config.num_envs, spec.observation, spec.action)
-        need = bytes_needed(*sizes)
-        check_memory(need, sizes[0], need / sizes[0])
-        self.replay = Replay(*sizes)
+        sizes = (config.num_envs, spec.observation, spec.action)
+        filled = max(min(config.replay, config.steps), config.num_envs)
+        self.replay_bytes = bytes_needed(filled, *sizes)
+        """What this many steps will take up: memory is used as it fills, and a longer run needs the same layout."""
+        check_memory(self.replay_bytes, filled, self.replay_bytes / filled)
+        self.replay = allocate(config.replay, *sizes)
         self.agent: Agent = init(algorithm, spec, key_of(config.seed, 0))
         self.moments = Moments(spec.observation) if config.normalise else None
         self.counts, self.tally = Counts(), Tally()
@@ -152,7 +153,8 @@ class Trainer:
 
     def explore(self, step: int) -> tuple[Floats, Floats]:
         """Uniform actions a and u = artanh a: u is a logistic of scale ½, drawn first so that nothing is inverted."""
-        generator = np.random.Generator(np.random.Philox(key=np.array([self.config.seed, step], np.uint64)))
+        key = np.array([self.config.seed, 2**63 + step], np.uint64)  # replay draws with the counters below 2^63
+        generator = np.random.Generator(np.random.Philox(key=key))
         u = (0.5 * generator.logistic(size=(self.config.num_envs, self.env.spec.action))).astype(np.float32)
         return u, np.asarray(np.tanh(u), np.float32)
 
@@ -192,16 +194,31 @@ class Trainer:
             while self.skips and self.skips[0] <= first + i - SKIPS_OF_LAST[1]:
                 self.skips.popleft()
             if counts.skips_in_a_row >= SKIPS_IN_A_ROW or len(self.skips) > SKIPS_OF_LAST[0]:
-                self.halt_dump = {"update": first + i, **{f"batch.{k}": np.asarray(v)[i] for k, v in batches._asdict().items() if k != "memo"}}
+                batch = {f"batch.{k}": np.asarray(v)[i] for k, v in batches._asdict().items() if k != "memo"}
+                self.halt_dump = {"update": first + i, **batch}
                 raise NumericHalt(
-                    f"{counts.skips_in_a_row} updates in a row and {len(self.skips)} of the last {SKIPS_OF_LAST[1]:,} had "
-                    f"a loss or gradient that is not finite (update {first + i}, step {counts.env_steps}).",
+                    f"{counts.skips_in_a_row} updates in a row and {len(self.skips)} of the last {SKIPS_OF_LAST[1]:,} "
+                    f"had a loss or gradient that is not finite (update {first + i}, step {counts.env_steps}).",
                     "Look at the batch in the run's dump folder; a smaller reward scale or learning rate often helps.",
                 )
 
     def compiling(self, what: str) -> Compiling:
         """Say that a program is being compiled, the first time it runs."""
         return Compiling(self, what)
+
+
+def allocate(capacity: int, num_envs: int, observation: int, action: int) -> Replay:
+    """A replay, of memory that the system gives out as it fills.
+
+    Raises:
+        UsageError: more than the system would ever give.
+    """
+    try:
+        return Replay(capacity, num_envs, observation, action)
+    except (MemoryError, ValueError, OverflowError) as error:
+        raise UsageError(
+            f"Replay of {capacity:,} transitions does not fit: {error}.", "Give a smaller --replay."
+        ) from error
 
 
 class Compiling:
@@ -220,5 +237,3 @@ class Compiling:
     def __exit__(self, *unused: object) -> None:
         if self.first:
             self.trainer.note(f"compiled {self.what} in {time.perf_counter() - self.start:.1f} s")
-
-

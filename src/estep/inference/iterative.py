@@ -94,6 +94,18 @@ class Iterative(Inference):
         earlier = credit[1:].sum() / self.steps - LIMIT_PENALTY * (self.high.sum() - self.low.sum())
         return Inferred(share(lam, self.steps), earlier, values)
 
+    def path(self, problem: Problem, posterior: Posterior, key: Key, steps: int) -> Float[Array, "k l"]:
+        """λ_0 .. λ_steps: where inference goes, also beyond the number of iterations it was trained with."""
+
+        def iteration(lam: Lam, key: Key) -> tuple[Lam, Lam]:
+            grad = jax.grad(lambda lam: soft_value(posterior(lam), problem, key, self.samples)[0])(lam)
+            new = self.refine(problem, posterior, lam, -grad)
+            return new, new
+
+        start = posterior.start(problem.prior(problem.obs))
+        lams = jax.lax.scan(iteration, start, jax.random.split(key, steps))[1]
+        return jnp.concatenate([start[None], lams])
+
     def refine(self, problem: Problem, posterior: Posterior, lam: Lam, grad: Lam) -> Lam:
         """One gated update of λ, given the gradient of -V there."""
         delta, gate = jnp.split(self.net(problem.obs, *self.encoding(lam, grad, posterior.parts)), 2)

@@ -1,0 +1,43 @@
+# Needs only Python 3.11 or newer and make: everything else is installed into .venv, in the tested versions.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+DEMO_ENV := InvertedPendulum-v5
+DEMO_RUNS := runs/demo
+DEMO_LATEST := $(DEMO_RUNS)/iterative-sac/$(DEMO_ENV)/latest
+
+.PHONY: demo test lint types ci freeze clean
+
+# Trains until solved, evaluates, draws the curves, and says where they are.
+demo: $(INSTALLED)
+	$(BIN)/estep train iterative-sac --env $(DEMO_ENV) --steps 10000 --out $(DEMO_RUNS)
+	$(BIN)/estep eval $(DEMO_LATEST)
+	$(BIN)/estep inspect $(DEMO_LATEST)
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(INSTALLED)
+	$(BIN)/mypy
+
+ci: lint types test
+
+# The stamp is written last, so an installation that was interrupted is done again.
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --group test ruff mypy
+	touch $(INSTALLED)
+
+# Everything that is installed now, as the tested versions; pip itself is named because old ones lack --group.
+freeze: $(INSTALLED)
+	echo "# The versions this project is tested with. Regenerate with 'make freeze' after changing a dependency." > constraints.new
+	$(BIN)/python -m pip freeze --all --exclude-editable --exclude setuptools >> constraints.new
+	mv constraints.new constraints.txt
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

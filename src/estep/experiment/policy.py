@@ -1,0 +1,196 @@
+"""A trained policy: everything that acting needs, with the normaliser and the action bounds inside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import numpy.typing as npt
+
+from estep.core.agent import Agent
+from estep.core.types import Spec
+from estep.data.normalise import Moments
+from estep.envs import gymnasium as envs
+from estep.envs.build import EVAL, Source
+from estep.envs.spaces import ActionSpace, recorded
+from estep.envs.watch import leave
+from estep.errors import EstepError, RejectedInput, UsageError
+from estep.experiment import checkpoint, provenance, record, storage
+from estep.experiment.device import (
+    ACT,
+    Scaling,
+    act,
+    act_greedily,
+    actor,
+    expected,
+    key_of,
+    named_leaves,
+    rebuild,
+    skeleton,
+)
+from estep.experiment.evaluate import SIDE_BY_SIDE, Evaluation, evaluate
+from estep.experiment.folder import RunFolder
+from estep.experiment.record import Recipe
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A trained policy. `estep.load` and `estep.train` make it."""
+
+    recipe: Recipe
+    agent: Agent
+    """The functional core: every array the agent has."""
+    moments: Moments | None
+    action_space: ActionSpace
+    env_steps: int
+    updates: int
+    run_dir: Path
+    env: Source | None = None
+    """The environment it was trained on, where it was not a Gymnasium id."""
+
+    @property
+    def scaling(self) -> Scaling:
+        """Mean and scale of observations, or None."""
+        return None if self.moments is None else (self.moments.mean, self.moments.scale)
+
+    def act(
+        self, obs: npt.ArrayLike, *, deterministic: bool = True, seed: int = 0, counter: int = 0
+    ) -> npt.NDArray[Any]:
+        """The action for an observation, in the environment's own bounds.
+
+        Args:
+            obs: one observation of the environment's shape, or a batch of them with one leading axis.
+            deterministic: squash(mode of q); otherwise a draw of q.
+            seed, counter: of the draw: equal pairs give equal draws, so count up from step to step.
+
+        Returns:
+            One action of the action space's shape, or a batch of them.
+
+        Raises:
+            UsageError: the observation has another size than in training, or is not finite.
+        """
+        rows, single = self._rows(obs)
+        key = key_of(seed, ACT)
+        number = np.uint32(counter % 2**32)
+        if deterministic:
+            action = act_greedily(self._actor, rows, key, number, self.scaling)
+        else:
+            action = act(self._actor, rows, key, number, self.scaling)[1]
+        scaled = self.action_space.rescale(np.array(action)).reshape(len(rows), *self.action_space.shape)
+        return scaled[0] if single else scaled
+
+    def evaluate(self, episodes: int = 10, *, seed: int | None = None, env: Source | None = None) -> Evaluation:
+        """Returns of whole episodes with the deterministic action.
+
+        Args:
+            episodes: how many.
+            seed: of the episodes; None takes the one of the run's own evaluations.
+            env: where to evaluate; None takes the environment of training.
+
+        Raises:
+            UsageError: the environment is not known here; pass it.
+            EnvironmentFailure: the environment raised or gave too many bad transitions.
+        """
+        source = self.env if env is None else env
+        if source is None:
+            raise UsageError("The environment of this policy was made by a function.", "Pass that function as env.")
+        return self.evaluate_on(source, episodes, self.recipe.run.seed if seed is None else seed, leave)
+
+    def evaluate_on(self, source: Source, episodes: int, seed: int, on_hang: Callable[[str], None]) -> Evaluation:
+        """As `evaluate`, with the environment named and a say in what a hung one does."""
+        count = min(episodes, SIDE_BY_SIDE) if isinstance(source, str) or callable(source) else 1
+        cap, timeout = self.recipe.run.max_episode_steps, self.recipe.run.env_timeout
+        env = envs.make(
+            source, num_envs=count, seed=seed, stream=EVAL, max_episode_steps=cap, timeout=timeout, on_hang=on_hang
+        )
+        try:
+            check_spec(env.spec, self.agent.spec)
+            return evaluate(self._actor, env, episodes, seed, self.scaling)
+        finally:
+            env.close()
+
+    def save(self, path: Path | str) -> Path:
+        """Write the policy as a folder that `estep.load` and `estep eval` read; returns its path.
+
+        Raises:
+            UsageError: the folder exists.
+            StorageFailure: the disk is full, read-only or failing.
+        """
+        folder = Path(path).absolute()
+        if not storage.claim_dir(folder):
+            raise UsageError(f"{folder} exists.", "Choose another name; nothing was written.")
+        saved = RunFolder(folder)
+        leaves = jax.device_get(named_leaves(self.agent))
+        files = {file: {name: np.asarray(leaf) for name, leaf in named.items()} for file, named in leaves.items()}
+        if self.moments is not None:
+            files["stats"] = dict(self.moments.arrays())
+        meta = {"counts": {"env_steps": self.env_steps, "updates": self.updates}}
+        space = {"observation": self.agent.spec.observation, "action": self.action_space.record()}
+        saved.write_config(record.encode(self.recipe), record.differences(self.recipe))
+        checkpoint.set_best(folder, int(checkpoint.save(folder, self.env_steps, files, meta | space, None).name[5:]))
+        described = provenance.describe(["estep.Policy.save"], {"run": self.recipe.run.seed})
+        saved.write_run({**described, "status": "policy", "exit_code": 0, "ended": provenance.now()})
+        return folder
+
+    @property
+    def _actor(self) -> Agent:
+        return actor(self.agent)
+
+    def _rows(self, obs: npt.ArrayLike) -> tuple[npt.NDArray[np.float32], bool]:
+        array = np.asarray(obs, np.float32)
+        size = self.agent.spec.observation
+        if array.size == size:
+            rows, single = array.reshape(1, size), array.ndim < 2 or array.shape[0] != 1
+        elif array.ndim > 1 and array[0].size == size:
+            rows, single = array.reshape(len(array), size), False
+        else:
+            raise UsageError(f"The observation has shape {array.shape}.", f"This policy reads {size} numbers.")
+        if not np.isfinite(rows).all():
+            raise UsageError("The observation is not finite.", "Look at what the environment gives.")
+        return rows, single
+
+
+def load(path: Path | str, checkpoint_name: str = "best") -> Policy:
+    """A policy from a run folder or from `Policy.save`.
+
+    Args:
+        path: the folder.
+        checkpoint_name: "best", "latest", or a number of environment steps.
+
+    Raises:
+        RejectedInput: not such a folder, or a corrupt or incompatible checkpoint.
+    """
+    folder = RunFolder.open(Path(path))
+    recipe = record.decode(folder.read_config())
+    which = int(checkpoint_name) if checkpoint_name.isdecimal() else checkpoint_name
+    found = checkpoint.at(folder.path, which)
+    loaded = checkpoint.load(found, None, None)
+    try:
+        space = recorded(loaded.meta["action"])
+        spec = Spec(int(loaded.meta["observation"]), space.size)
+        counts = loaded.meta["counts"]
+        env_steps, updates = int(counts["env_steps"]), int(counts["updates"])
+        moments = Moments(spec.observation) if "stats" in loaded.tensors else None
+        if moments is not None:
+            moments.load(loaded.tensors["stats"])
+    except (KeyError, TypeError, ValueError, AttributeError, EstepError) as error:
+        what = f"The checkpoint {found} lacks what a policy needs: {type(error).__name__}: {error}."
+        raise RejectedInput(what, "Use another checkpoint.") from error
+    shaped = skeleton(recipe.algorithm, spec)
+    agent = rebuild(shaped, checkpoint.load(found, expected(shaped), None).tensors)
+    env = recipe.env if recipe.by_id and ":" not in recipe.env else None
+    return Policy(recipe, agent, moments, space, env_steps, updates, folder.path, env)
+
+
+def check_spec(found: Spec, wanted: Spec) -> None:
+    """Refuse an environment of other sizes than those of training."""
+    if (found.observation, found.action) != (wanted.observation, wanted.action):
+        raise UsageError(
+            f"The environment has observations of {found.observation} and actions of {found.action} numbers, "
+            f"the policy of {wanted.observation} and {wanted.action}.",
+            "Evaluate it on the environment it was trained on.",
+        )

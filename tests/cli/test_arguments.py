@@ -1,0 +1,164 @@
+"""What a user can type wrongly, and what is said then."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from commandline import command
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+TRAIN = ("train", "sac", "--env", "Pendulum-v1")
+NEAREST = {
+    ("trian",): "train",
+    ("train", "sacc"): "sac",
+    ("train", "iterative_sac", "--env", "Pendulum-v1"): "iterative-sac",
+    ("train", "sac", "--env", "Hoper-v5"): "Hopper-v5",
+    (*TRAIN, "--batchsize", "3"): "--batch-size",
+    (*TRAIN, "--learning_rte=3"): "--learning-rate",
+    (*TRAIN, "--preset", "Hoper-v5"): "Hopper-v5",
+    ("algos", "iterative"): "iterative-sac",
+    ("presets", "sca"): "sac",
+    ("envs", "cheeta-v5"): "HalfCheetah-v5",
+    ("config", "shw"): "show",
+    ("config", "show", "sca"): "sac",
+    ("check-env", "Pendulm-v1"): "Pendulum-v1",
+    ("eval", "folder", "--checkpoint", "bets"): "best",
+}
+
+
+@pytest.mark.parametrize("argv", NEAREST, ids=" ".join)
+def test_a_misspelt_name_is_answered_with_the_nearest(run, argv):
+    ended = run(*argv)
+    assert ended.code == 2
+    assert ended.out == ""
+    assert f"Did you mean {NEAREST[argv]}?" in ended.err
+    assert len(ended.err.splitlines()) <= 3
+
+
+BAD = {
+    (): "No command",
+    ("train",): "No algorithm",
+    ("train", "--env", "Pendulum-v1"): "No algorithm",
+    ("train", "sac"): "--env",
+    (*TRAIN, "--env", "Hopper-v5"): "given twice",
+    (*TRAIN, "--hidden", "3", "--hidden", "4"): "given twice",
+    (*TRAIN, "--normalise", "--no-normalise"): "given twice",
+    (*TRAIN, "--no-steps"): "--no-steps",
+    (*TRAIN, "--discount", "nan"): "not a finite number",
+    (*TRAIN, "--discount", "1e999"): "not a finite number",
+    (*TRAIN, "--env-timeout", "-inf"): "not a finite number",
+    (*TRAIN, "--seed", "9" * 400): "too large",
+    (*TRAIN, "--steps", "0"): "--steps is 0",
+    (*TRAIN, "--steps", "ten"): "--steps",
+    (*TRAIN, "--discount", "1.5"): "--discount is 1.5",
+    (*TRAIN, "--hidden"): "--hidden is ()",
+    (*TRAIN, "stray"): "stray",
+    ("train", "sac", "--env", "no_such_module_here:X-v0"): "no_such_module_here",
+    ("train", "sac", "--env", ""): "no environment",
+    ("eval",): "RUN",
+    ("eval", "folder", "--episodes", "0"): "--episodes is 0",
+    ("resume", "folder", "--steps", "-1"): "--steps is -1",
+    ("config",): "show",
+    ("doctor", "now"): "now",
+}
+
+
+@pytest.mark.parametrize("json", [False, True])
+@pytest.mark.parametrize("argv", BAD, ids=" ".join)
+def test_a_bad_value_is_refused_in_three_lines(run, argv, json, tmp_path):
+    ended = run(*argv, *(["--json"] if json else []))
+    assert ended.code == 2
+    assert BAD[argv] in ended.err
+    assert len(ended.err.splitlines()) <= 3
+    assert "Traceback" not in ended.err
+    if json:
+        assert len(ended.out.splitlines()) == 1
+        assert ended.record["status"] == "error"
+        assert ended.record["exit_code"] == 2
+        assert BAD[argv] in ended.record["error"]
+    else:
+        assert ended.out == ""
+    assert not list(tmp_path.iterdir())
+
+
+def test_json_may_stand_anywhere(run):
+    assert run("--json", "algos", "sac").record["status"] == "done"
+    assert run("--json").record["exit_code"] == 2
+
+
+@pytest.mark.parametrize("argv", [(), ("train",), ("train", "sac"), ("eval",), ("config",), ("config", "diff")])
+def test_help_is_a_result(run, argv):
+    ended = run(*argv, "--help")
+    assert ended.code == 0
+    assert ended.err == ""
+    assert ended.out.startswith("usage: estep")
+
+
+def test_every_hyperparameter_is_a_flag_with_its_help(run):
+    page = " ".join(run("train", "iterative-sac", "--help").out.split())
+    for text in (
+        "--grad-encoding {log_sign,layer_norm,none}",
+        "--learning-rate FLOAT",
+        "Step of the slow critic",
+        "3.54",
+    ):
+        assert text in page
+
+
+WORDS = st.sampled_from(
+    [
+        *(
+            "train",
+            "eval",
+            "resume",
+            "verify",
+            "algos",
+            "envs",
+            "presets",
+            "config",
+            "show",
+            "diff",
+            "sac",
+            "iterative-sac",
+        ),
+        *("--env", "--steps", "--seed", "--hidden", "--preset", "--checkpoint", "--no-pairs", "--pairs", "--json"),
+        *("--verbose", "--out", "--out=x", "--", "-", "-h", "--help", "-5", "1e-4", "nan", "auto", "none", "best"),
+        *(
+            "--env=",
+            "--=",
+            "--no-",
+            "---",
+            "*",
+            "../..",
+            "/dev/null",
+            "x" * 3000,
+            "\n",
+            "\x1b[2J",
+            "é",
+            "\udc80",
+            "[red]",
+        ),
+    ]
+)
+ANYTHING = st.text(st.characters(exclude_characters="\x00"), max_size=12)
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(argv=st.lists(st.one_of(WORDS, WORDS, ANYTHING), max_size=7))
+def test_no_arguments_make_a_mess(argv, tmp_path):
+    """`train` cannot get as far as training here: no word of the grammar is an environment's id."""
+    ended = command(*argv)
+    if "-h" in argv or "--help" in argv:
+        assert ended.code in (0, 2)
+    else:
+        assert ended.code in (0, 2, 3)
+    assert "Traceback" not in ended.err or "--verbose" in argv
+    if "--verbose" not in argv:
+        assert len(ended.err.splitlines()) <= 3
+    if "--json" in argv and not {"-h", "--help", "help"} & set(argv):
+        assert ended.record["status"] == ("done" if ended.code == 0 else "error")
+    assert ended.code == 0 or ended.err
+    assert "\x1b" not in ended.out + ended.err
+    assert not os.listdir(tmp_path)

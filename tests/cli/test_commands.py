@@ -1,0 +1,245 @@
+"""What each command makes of what it is told, with runs that only pretend to be."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from estep.cli import health
+from estep.cli.report import Plain, describe
+from estep.cli.results import FIELDS, Results
+from estep.errors import EnvironmentFailure, NumericHalt, RejectedInput, StorageFailure
+from estep.experiment import judge
+from estep.experiment import run as run_module
+from estep.experiment.evaluate import Evaluation
+from estep.plots import inference
+
+TRAIN = ("train", "iterative-sac", "--env", "Hopper-v5")
+RESULT = run_module.Result("done", Path("/runs/a"), 1200, 200, -7.5, 0.5, 10, 3.0, 400.0)
+
+
+class Pretence:
+    """Stands in for run.train and its like: remembers what it was given, then returns or raises."""
+
+    def __init__(self, outcome):
+        self.outcome = outcome
+        self.arguments = ()
+        self.options = {}
+
+    def __call__(self, *arguments, **options):
+        self.arguments, self.options = arguments, options
+        if isinstance(self.outcome, BaseException):
+            raise self.outcome
+        return self.outcome
+
+
+@pytest.fixture
+def pretend(monkeypatch):
+    def replace(module, name, outcome):
+        stand_in = Pretence(outcome)
+        monkeypatch.setattr(module, name, stand_in)
+        return stand_in
+
+    return replace
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "run.json").write_text("{}")
+    return tmp_path / "a"
+
+
+def test_defaults_give_way_to_the_preset_and_the_preset_to_flags(run, pretend):
+    seen = pretend(run_module, "train", RESULT)
+    run(*TRAIN, "--warmup", "7", "--discount", "0.5", "--no-pairs", "--hidden", "8", "4")
+    algorithm, env, config = seen.arguments
+    assert env == "Hopper-v5"
+    assert seen.options["preset"] == "Hopper-v5"
+    assert seen.options["out"] == Path("runs")
+    assert (algorithm.beta, algorithm.discount, algorithm.pairs, algorithm.hidden) == (2.12, 0.5, False, (8, 4))
+    assert (config.steps, config.warmup, config.seed) == (1_000_000, 7, 0)
+    run(*TRAIN, "--preset", "none")
+    assert seen.arguments[0].beta == 3.54
+    assert seen.options["preset"] is None
+    run(*TRAIN, "--preset", "paper", "--beta", "3.54")
+    assert (seen.arguments[0].samples, seen.options["preset"]) == (10, "paper")
+
+
+def test_a_flag_given_its_default_still_wins_over_the_preset(run, pretend):
+    seen = pretend(run_module, "train", RESULT)
+    run(*TRAIN, "--beta", "3.54")
+    assert seen.arguments[0].beta == 3.54
+
+
+def test_the_runs_folder(run, pretend, monkeypatch):
+    seen = pretend(run_module, "train", RESULT)
+    monkeypatch.setenv("ESTEP_RUNS_DIR", "/elsewhere")
+    run(*TRAIN)
+    assert seen.options["out"] == Path("/elsewhere")
+    run(*TRAIN, "--out", "here")
+    assert seen.options["out"] == Path("here")
+
+
+@pytest.mark.parametrize(("status", "code"), [("done", 0), ("stopped", 75)])
+def test_train_ends_with_its_result(run, pretend, status, code):
+    pretend(run_module, "train", RESULT._replace(status=status, eval_std=float("nan"), env_steps_per_s=None))
+    ended = run(*TRAIN, "--json")
+    assert ended.code == code
+    assert len(ended.out.splitlines()) == 1
+    assert set(ended.record) == set(FIELDS)
+    assert ended.record["status"] == status
+    assert (ended.record["eval_std"], ended.record["env_steps_per_s"]) == (None, None)
+    assert (ended.record["run_dir"], ended.record["env_steps"], ended.record["eval_mean"]) == ("/runs/a", 1200, -7.5)
+    people = run(*TRAIN)
+    assert people.code == code
+    assert "/runs/a" in people.out
+    assert "-7.5 ±" in people.out
+    assert ("estep resume" in people.out) == (status == "stopped")
+
+
+FAILURES = [
+    (RejectedInput("a", "b"), 3),
+    (NumericHalt("a", "b"), 4),
+    (EnvironmentFailure("a\n\nlong\nwhat", "b\nc"), 5),
+    (StorageFailure("a", "b"), 6),
+    (ValueError("what\nis this"), 1),
+    (RecursionError(), 1),
+    (SystemExit(0), 1),
+]
+
+
+@pytest.mark.parametrize(("failure", "code"), FAILURES, ids=lambda value: type(value).__name__)
+def test_a_failure_has_its_code_and_few_words(run, pretend, failure, code):
+    pretend(run_module, "train", failure)
+    ended = run(*TRAIN, "--json")
+    assert ended.code == code
+    assert len(ended.err.splitlines()) == 2
+    assert (ended.record["status"], ended.record["exit_code"]) == ("error", code)
+    assert "Traceback (most recent call last)" in run(*TRAIN, "--verbose").err
+
+
+def test_whatever_an_environment_prints_goes_to_stderr(run, monkeypatch):
+    def chatty(*arguments, job, **options):
+        print("from python", end="")
+        os.write(1, b"from a library")
+        job.report.started(Path("/runs/a"))
+        job.report.progress({"env_steps": 5, "steps": 10, "updates": 2, "env_steps_per_s": 1.0})
+        raise EnvironmentFailure("It raised.")
+
+    monkeypatch.setattr(run_module, "train", chatty)
+    ended = run(*TRAIN, "--json")
+    assert ended.code == 5
+    assert len(ended.out.splitlines()) == 1
+    assert "from python" in ended.err
+    assert "from a library" in ended.err
+    known = {"run_dir": "/runs/a", "env_steps": 5, "updates": 2}
+    assert known.items() <= ended.record.items()
+
+
+def test_resume_and_eval_pass_consent_on(run, pretend, folder):
+    seen = pretend(run_module, "resume", RESULT)
+    assert run("resume", str(folder), "--steps", "5", "--allow-import").code == 0
+    assert seen.arguments == (folder,)
+    assert {"steps": 5, "env": None, "allow_import": True}.items() <= seen.options.items()
+    judged = judge.Judged(Evaluation(1.5, 0.5, [1.0, 2.0], [3, 4]), folder, 7, 6)
+    seen = pretend(judge, "evaluate_run", judged)
+    ended = run("eval", str(folder), "--env", "Hopper-v5", "--episodes", "2", "--checkpoint", "40", "--json")
+    assert ended.code == 0
+    wanted = {"episodes": 2, "checkpoint": "40", "seed": None, "env": "Hopper-v5", "allow_import": False}
+    assert wanted.items() <= seen.options.items()
+    record = {"status": "done", "eval_mean": 1.5, "eval_std": 0.5, "eval_episodes": 2, "env_steps": 7, "updates": 6}
+    assert {**record, "run_dir": str(folder), "returns": [1.0, 2.0]}.items() <= ended.record.items()
+    assert set(FIELDS) <= set(ended.record)
+    assert "1.5 ± 0.5" in run("eval", str(folder)).out
+
+
+def test_inspect_tells_the_improvement(run, pretend, folder):
+    curve = [{"iteration": k, "mean": float(k), "low": k - 0.5, "high": k + 0.5} for k in range(3)]
+    pretend(inference, "inspect_run", {"trained_iterations": 1, "improvement": curve, "files": {"a.png": "/x/a.png"}})
+    ended = run("inspect", str(folder), "--json")
+    assert (ended.record["trained_iterations"], ended.record["improvement"]) == (1, curve)
+    assert "/x/a.png" in run("inspect", str(folder)).out
+
+
+@pytest.mark.parametrize("command", ["resume", "eval", "inspect", "verify"])
+def test_a_folder_that_is_no_run_is_refused(run, command, tmp_path):
+    ended = run(command, str(tmp_path / "nothing"), "--json")
+    assert ended.code == 3
+    assert ended.record["exit_code"] == 3
+
+
+def test_verify_needs_every_checkpoint_sound(run, monkeypatch, folder):
+    from estep.experiment import checkpoint
+
+    monkeypatch.setattr(checkpoint, "verify", lambda _: [(Path("step_1"), None), (Path("step_2"), None)])
+    assert run("verify", str(folder)).code == 0
+    monkeypatch.setattr(checkpoint, "verify", lambda _: [(Path("step_1"), None), (Path("step_2"), "it is torn")])
+    ended = run("verify", str(folder), "--json")
+    assert ended.code == 3
+    assert [one["ok"] for one in ended.record["checkpoints"]] == [True, False]
+    assert "it is torn" in ended.err
+
+
+def test_config_shows_and_compares(run, tmp_path):
+    shown = json.loads(run("config", "show", "sac", "--env", "Swimmer-v5").out)
+    assert (shown["algorithm"]["discount"], shown["preset"]) == (0.9999, "Swimmer-v5")
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / "run.json").write_text("{}")
+    (tmp_path / "r" / "config.json").write_text(json.dumps({**shown, "run": {**shown["run"], "seed": 3}}))
+    ended = run("config", "diff", "sac", str(tmp_path / "r"), "--env", "Swimmer-v5", "--json")
+    assert ended.record["differences"] == {"run.seed": [0, 3]}
+
+
+def test_check_env(run):
+    ended = run("check-env", "Pendulum-v1", "--json")
+    assert ended.code == 0
+    assert all(one["ok"] for one in ended.record["findings"])
+    ended = run("check-env", "CartPole-v1", "--json")
+    assert ended.code == 5
+    assert not all(one["ok"] for one in ended.record["findings"])
+
+
+def test_doctor_names_the_fix_of_each_failure(run, monkeypatch):
+    assert run("doctor").code == 0
+
+    def broken():
+        raise RuntimeError("no such thing")
+
+    monkeypatch.setitem(health.CHECKS, "disk", lambda: (False, "0 GB free", "Free some space."))
+    monkeypatch.setitem(health.CHECKS, "mujoco", broken)
+    ended = run("doctor", "--json")
+    assert ended.code == 1
+    assert "Free some space." in ended.err
+    assert "no such thing" in ended.err
+    assert sum(not one["ok"] for one in ended.record["checks"]) == 2
+
+
+def test_lists(run):
+    for command, key in (("algos", "algorithms"), ("envs", "envs"), ("presets", "presets")):
+        ended = run(command, "--json")
+        assert ended.code == 0
+        assert len(ended.record[key]) > 1
+        assert run(command).out
+    assert run("--version").out.startswith("estep ")
+
+
+def test_plain_progress_is_a_line_a_minute(capsys, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("estep.cli.report.time.monotonic", lambda: clock[0])
+    report = Plain(Results(False, False))
+    for second in range(0, 181):
+        clock[0] = float(second)
+        report.progress({"env_steps": second, "steps": 180, "updates": 0})
+    assert len(capsys.readouterr().err.splitlines()) == 4
+
+
+def test_progress_is_described_by_what_there_is():
+    assert describe({}) == ""
+    record = {"env_steps_per_s": 1930.4, "eta_s": 3725.0, "return": -187.26, "best": -152.0}
+    text = describe({**record, "e/value": -12.25, "e/improvement": 0.5, "m/alpha": 0.123})
+    assert text == ("1,930 step/s · eta 1 h 02 min · return -187.3 · best -152 · value -12.25 (+0.5) · alpha 0.123")
+    assert describe({"env_steps_per_s": float("inf"), "eta_s": float("nan")}) == ""

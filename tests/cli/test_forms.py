@@ -1,0 +1,73 @@
+"""The forms that flags are made from say what the classes say."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+
+import pytest
+
+from estep.algorithms import ALGORITHMS
+from estep.cli import configs, form, health, listing, reading, training
+from estep.cli.parse import COMMON
+from estep.errors import UsageError
+from estep.experiment.config import RunConfig
+from estep.experiment.presets import ANY, find, presets
+
+COMMANDS = [
+    *(training.Train, training.Resume, reading.Evaluate, reading.Inspect, reading.Verify),
+    *(listing.Algos, listing.Envs, listing.Presets, configs.Show, configs.Diff, health.Doctor, health.CheckEnv),
+]
+CLASSES = {**ALGORITHMS, "run": RunConfig, **{kind.__name__: kind for kind in COMMANDS}}
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_a_form_is_its_class(name):
+    kind = CLASSES[name]
+    found = form.rows()[name].fields if name in ALGORITHMS else form.of(kind)
+    hints = typing.get_type_hints(kind)
+    wanted = [
+        (field.name, hints[field.name], field.default is dataclasses.MISSING, field.default)
+        for field in dataclasses.fields(kind)
+    ]
+    assert [(f.name, f.kind, f.required, dataclasses.MISSING if f.required else f.default) for f in found] == wanted
+    assert all(field.help for field in found), "every flag explains itself"
+
+
+def test_every_algorithm_is_listed_with_its_row():
+    assert list(form.rows()) == list(ALGORITHMS)
+    for row in form.rows().values():
+        assert row.summary
+        assert "likelihood" in row.table
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_no_flag_has_two_meanings(name):
+    fields = (*form.of(training.Train), *form.fields(*form.RUN_CONFIG), *form.rows()[name].fields, *COMMON)
+    names = [field.name for field in fields]
+    assert len(names) == len(set(names))
+    flags = {field.flag for field in fields}
+    assert not any("--no-" + flag.removeprefix("--") in flags for flag in flags)
+
+
+@pytest.mark.parametrize("preset", presets(), ids=lambda preset: f"{preset.algorithm}-{preset.name}")
+def test_a_preset_is_accepted_and_says_where_it_comes_from(preset):
+    row, run = ALGORITHMS[preset.algorithm], {field.name for field in dataclasses.fields(RunConfig)}
+    RunConfig(**{name: value for name, value in preset.changes.items() if name in run})
+    row(**{name: value for name, value in preset.changes.items() if name not in run})
+    assert len(preset.source) > 10
+    assert find(preset.algorithm, "Another-v0", preset.name) == preset
+
+
+def test_presets_are_found_by_environment_and_by_name():
+    assert find("sac", "Hopper-v5").env == "Hopper-v5"
+    assert find("iterative-sac", "Hopper-v5").changes["beta"] == 2.12
+    assert find("sac", "Nobody-v0") is None
+    assert find("sac", "Hopper-v5", "none") is None
+    paper = find("iterative-sac", "Hopper-v5", "paper")
+    assert paper.env == ANY
+    assert (paper.changes["samples"], paper.changes["pairs"]) == (10, False)
+    with pytest.raises(UsageError, match="Did you mean paper"):
+        find("iterative-sac", "Hopper-v5", "papr")
+    for algorithm in ALGORITHMS:
+        assert sum(preset.algorithm == algorithm and preset.env != ANY for preset in presets()) == 12

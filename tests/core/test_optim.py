@@ -1,0 +1,113 @@
+"""Optimisers, gradient norms, and the component that learns (N17, N24)."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from estep.core.learned import MAX_GRADIENT_NORM, fixed, learn
+from estep.core.optim import adam, bounded_adam, global_norm, scale_to
+
+quick = settings(deadline=None, max_examples=60, derandomize=True)
+
+
+def test_adam_is_the_adam_of_optax():
+    rng = np.random.default_rng(0)
+    params = {"a": jnp.asarray(rng.normal(size=(3, 4)), jnp.float32), "b": jnp.asarray(rng.normal(size=5), jnp.float32)}
+    sizes = 10.0 ** rng.uniform(-6, 3, 50)
+    grads = [jax.tree.map(lambda p: jnp.asarray(s * rng.normal(size=p.shape), jnp.float32), params) for s in sizes]
+
+    def run(tx):
+        def step(carry, grad):
+            updates, state = tx.update(grad, carry[1], carry[0])
+            params = optax.apply_updates(carry[0], updates)
+            return (params, state), params
+
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *grads)
+        return jax.jit(lambda: jax.lax.scan(step, (params, tx.init(params)), stacked)[1])()
+
+    with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
+        theirs = run(optax.adam(1e-2))
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=0, atol=1e-6), run(adam(1e-2)), theirs)
+
+
+def test_equal_settings_give_the_same_optimiser():
+    assert adam(3e-4) is adam(3e-4) and adam(3e-4) is not adam(1e-3)
+    assert bounded_adam(3e-4, -15.0, 10.0) is bounded_adam(3e-4, -15.0, 10.0)
+
+
+@quick
+@given(st.lists(st.tuples(st.sampled_from([-1.0, 1.0]), st.floats(-30, 30)), min_size=1, max_size=12))
+def test_the_norm_is_that_of_float64_at_every_size(parts):
+    values = np.asarray([sign * 10.0**size for sign, size in parts], np.float32)
+    tree = {"a": jnp.asarray(values[:1]), "b": jnp.asarray(values[1:]), "empty": jnp.zeros((0, 3))}
+    true = np.sqrt(np.square(values.astype(np.float64)).sum())
+    norm = global_norm(tree)
+    np.testing.assert_allclose(norm, true, rtol=1e-5)
+    scaled = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(scale_to(tree, norm, 1.0))]).astype(np.float64)
+    np.testing.assert_allclose(np.sqrt(np.square(scaled).sum()), min(true, 1.0), rtol=1e-5, atol=1e-37)
+
+
+@pytest.mark.parametrize("run", [lambda f: f, jax.jit], ids=["eager", "jit"])
+def test_the_norm_of_nothing_of_zeros_and_of_the_infinite(run):
+    norm = run(global_norm)
+    assert norm({"a": jnp.zeros(3), "b": jnp.zeros((2, 0))}) == 0 and norm({}) == 0
+    for bad in (jnp.inf, -jnp.inf, jnp.nan):
+        assert not np.isfinite(norm({"a": jnp.asarray([1.0, bad]), "b": jnp.ones(2)}))
+
+
+def pull(weights):
+    """A loss with the gradient `weights`."""
+    return lambda model: ((weights * model).sum(), {})
+
+
+@pytest.mark.parametrize("size", [1e20, 1e30])
+def test_one_huge_gradient_does_not_freeze_a_parameter(size):
+    gradients = np.ones((1000, 2), np.float32)
+    gradients[300] = [size, -size]
+
+    def step(learned, gradient):
+        learned = learned.descend(pull(gradient))[0]
+        return learned, (learned.model, learned.opt_state.nu, learned.sound)
+
+    start = learn(jnp.zeros(2), adam(1e-2))
+    _, (model, nu, sound) = jax.jit(lambda g: jax.lax.scan(step, start, g))(jnp.asarray(gradients))
+    assert np.isfinite(nu).all() and np.isfinite(model).all() and sound.all()
+    assert nu.max() <= 1e-3 * MAX_GRADIENT_NORM**2 * 1.01
+    assert (model[-1] != model[500]).all()
+
+
+@pytest.mark.parametrize("bad", [jnp.nan, jnp.inf])
+def test_a_component_says_when_its_step_was_unsound(bad):
+    start = learn(jnp.zeros(2), adam(1e-2))
+    assert start.descend(pull(jnp.ones(2)))[0].sound
+    assert not start.descend(pull(jnp.asarray([1.0, bad])))[0].sound
+    assert not start.descend(lambda model: (model.sum() + bad, {}))[0].sound
+
+
+def test_the_slow_copy_follows_at_its_pace_and_owns_its_arrays():
+    learned = learn(jnp.ones(2), adam(0.1), tau=0.25)
+    assert learned.target is not learned.model
+    moved = learned.assign(jnp.full(2, 5.0))
+    np.testing.assert_allclose(moved.slow, 2.0)
+    hard = learn(jnp.ones(2), adam(0.1), tau=1.0, every=2)
+    once = hard.assign(jnp.full(2, 5.0))
+    np.testing.assert_array_equal(once.slow, 1.0)
+    np.testing.assert_array_equal(once.assign(jnp.full(2, 7.0)).slow, 7.0)
+    assert learn(jnp.ones(2), adam(0.1)).slow.sum() == 2
+
+
+def test_fixed_never_moves():
+    start = fixed(jnp.ones(3))
+    after, _ = start.descend(pull(jnp.ones(3)))
+    np.testing.assert_array_equal(after.model, start.model)
+
+
+def test_bounded_adam_projects_after_the_step():
+    learned = learn(jnp.asarray([0.95, 0.0]), bounded_adam(0.1, -1.0, 1.0))
+    for _ in range(3):
+        learned, _ = learned.descend(pull(jnp.asarray([-1.0, 1.0])))
+    np.testing.assert_allclose(learned.model, [1.0, -0.3], atol=1e-5)
