@@ -62,14 +62,17 @@ def test_the_inverse_of_tanh_is_finite_up_to_the_end_points_and_says_where_it_cl
     np.testing.assert_allclose(u[jnp.array([2, 5])], np.arctanh([-0.999, 0.5]), rtol=1e-4)
     np.testing.assert_allclose(u[0], -u[-1])
     slope = jax.vmap(jax.grad(lambda a: Tanh().inverse(a)[0]))(action)
-    assert np.isfinite(u).all() and np.isfinite(slope).all() and np.abs(u).max() < 8
+    assert np.isfinite(u).all()
+    assert np.isfinite(slope).all()
+    assert np.abs(u).max() < 8
 
 
 @quick
 @given(floats(-4, 4))
 def test_tanh_and_its_inverse_are_inverses(u):
     back, clipped = Tanh().inverse(Tanh()(jnp.asarray([u], jnp.float32)))
-    assert abs(float(back[0]) - u) < 1e-3 and not clipped[0]
+    assert abs(float(back[0]) - u) < 1e-3
+    assert not clipped[0]
 
 
 def spread(key, n, a):
@@ -109,8 +112,11 @@ RAW = np.concatenate([POINTS, np.linspace(-20, 20, 81, dtype=np.float32)])
 def test_soft_bound_stays_inside_with_a_slope_everywhere(low, high):
     bound = lambda x: soft_bound(x, jnp.asarray(low), jnp.asarray(high))
     value, slope = jax.jit(jax.vmap(jax.value_and_grad(bound)))(jnp.asarray(RAW))
-    assert (value >= low).all() and (value <= high + np.log1p(np.exp(low - high)) + 1e-6).all()
-    assert np.isfinite(slope).all() and (slope >= 0).all() and (slope[np.abs(RAW) <= 20] > 0).all()
+    assert (value >= low).all()
+    assert (value <= high + np.log1p(np.exp(low - high)) + 1e-6).all()
+    assert np.isfinite(slope).all()
+    assert (slope >= 0).all()
+    assert (slope[np.abs(RAW) <= 20] > 0).all()
     true = high - np.logaddexp(0, high - RAW.astype(np.float64))
     np.testing.assert_allclose(value, low + np.logaddexp(0, true - low), rtol=1e-6, atol=2e-6)
 
@@ -145,7 +151,9 @@ def test_the_temperature_survives_ten_thousand_absurd_errors():
         return jax.lax.scan(step, start, errors)
 
     last, (alpha, sound) = jax.jit(jax.vmap(run))(jnp.asarray(1e30 * signs, jnp.float32))
-    assert np.isfinite(alpha).all() and (alpha > 0).all() and sound.all()
+    assert np.isfinite(alpha).all()
+    assert (alpha > 0).all()
+    assert sound.all()
     low, high = LOG_ALPHA_BOUNDS
     np.testing.assert_allclose(last.model.log_alpha[:2], [high, low], rtol=1e-6)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(last))
@@ -179,9 +187,11 @@ def test_the_spread_of_an_ensemble_has_a_bounded_gradient(members, apart):
     values = jnp.asarray(apart * np.linspace(-1, 1, members), jnp.float32)
     value, grad = jax.value_and_grad(biased_std)(values)
     np.testing.assert_allclose(value, np.std(np.asarray(values, np.float64)), rtol=1e-5, atol=1.1e-3)
-    assert np.isfinite(grad).all() and np.linalg.norm(grad) <= 1
+    assert np.isfinite(grad).all()
+    assert np.linalg.norm(grad) <= 1
     pessimistic, grad = jax.value_and_grad(lambda v: MeanMinusStd(3.54)(v))(values)
-    assert np.isfinite(pessimistic) and np.isfinite(grad).all()
+    assert np.isfinite(pessimistic)
+    assert np.isfinite(grad).all()
 
 
 @quick
@@ -204,9 +214,11 @@ def test_encodings_are_finite_and_bounded(dims, make, size):
     grad = jnp.asarray(size * np.concatenate([shape, -shape]), jnp.float32)
     for code in (log_sign, layer_norm):
         _, read = code(jnp.zeros(2 * dims), grad, (dims, dims))
-        assert np.isfinite(read).all() and np.abs(read).max() <= 100
+        assert np.isfinite(read).all()
+        assert np.abs(read).max() <= 100
     lam, _ = layer_norm(grad, grad, (dims, dims))
-    assert np.isfinite(lam).all() and np.abs(lam).max() <= 100
+    assert np.isfinite(lam).all()
+    assert np.abs(lam).max() <= 100
 
 
 @quick

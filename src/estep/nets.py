@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import equinox as eqx
 import jax
@@ -65,7 +66,7 @@ def mlp(
     """
     sizes = (sum(inputs), *hidden, output)
     schemes = [glorot] * len(hidden) + [head]
-    shapes = list(zip(sizes[:-1], sizes[1:], strict=True))
+    shapes = list(pairwise(sizes))
     # one draw for all layers: every call of the generator is a kernel to compile
     ends = [sum(i * o for i, o in shapes[:k]) for k in range(1, len(shapes))]
     drawn = jnp.split(jax.random.uniform(key, (sum(i * o for i, o in shapes),), minval=-1.0, maxval=1.0), ends)

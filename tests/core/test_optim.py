@@ -35,7 +35,8 @@ def test_adam_is_the_adam_of_optax():
 
 
 def test_equal_settings_give_the_same_optimiser():
-    assert adam(3e-4) is adam(3e-4) and adam(3e-4) is not adam(1e-3)
+    assert adam(3e-4) is adam(3e-4)
+    assert adam(3e-4) is not adam(1e-3)
     assert bounded_adam(3e-4, -15.0, 10.0) is bounded_adam(3e-4, -15.0, 10.0)
 
 
@@ -54,7 +55,8 @@ def test_the_norm_is_that_of_float64_at_every_size(parts):
 @pytest.mark.parametrize("run", [lambda f: f, jax.jit], ids=["eager", "jit"])
 def test_the_norm_of_nothing_of_zeros_and_of_the_infinite(run):
     norm = run(global_norm)
-    assert norm({"a": jnp.zeros(3), "b": jnp.zeros((2, 0))}) == 0 and norm({}) == 0
+    assert norm({"a": jnp.zeros(3), "b": jnp.zeros((2, 0))}) == 0
+    assert norm({}) == 0
     for bad in (jnp.inf, -jnp.inf, jnp.nan):
         assert not np.isfinite(norm({"a": jnp.asarray([1.0, bad]), "b": jnp.ones(2)}))
 
@@ -75,7 +77,9 @@ def test_one_huge_gradient_does_not_freeze_a_parameter(size):
 
     start = learn(jnp.zeros(2), adam(1e-2))
     _, (model, nu, sound) = jax.jit(lambda g: jax.lax.scan(step, start, g))(jnp.asarray(gradients))
-    assert np.isfinite(nu).all() and np.isfinite(model).all() and sound.all()
+    assert np.isfinite(nu).all()
+    assert np.isfinite(model).all()
+    assert sound.all()
     assert nu.max() <= 1e-3 * MAX_GRADIENT_NORM**2 * 1.01
     assert (model[-1] != model[500]).all()
 

@@ -10,10 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
+# One thread, on which bits can be promised. JAX reads it when it starts, not when it is imported.
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
+
 from estep.algorithms import SAC, IterativeSAC
 from estep.experiment import checkpoint, run
 from estep.experiment.config import RunConfig
 from estep.experiment.lifecycle import STOPPED, Lifecycle
+from estep.experiment.report import Silent
 
 SMALL = {
     "sac": SAC(hidden=(16, 16)),
@@ -23,7 +27,7 @@ ENV = "Pendulum-v1"
 TIMES = ("wall_s", "env_steps_per_s")
 
 
-class Notes:
+class Notes(Silent):
     """Remembers what it is told."""
 
     def __init__(self):

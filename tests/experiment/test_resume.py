@@ -60,27 +60,26 @@ def interrupted(out, *kills, **changes):
 
 def programs(parts):
     """Run child.py on one core and one thread; the exit code of each of its processes."""
-    environment = {**os.environ, "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false"}
     command = [sys.executable, str(Path(__file__).parent / "child.py"), json.dumps(parts)]
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, timeout=300, check=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=300, check=True)
     return [int(line) for line in done.stdout.split()]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("algorithm", "kills"), [("sac", 3), ("iterative-sac", 1)])
-def test_a_process_killed_at_random_moments_ends_in_the_same_bits(tmp_path, algorithm, kills):
+@pytest.mark.parametrize(("algorithm", "names"), [("sac", ["SIGKILL"] * 3), ("iterative-sac", ["SIGKILL", "SIGTERM"])])
+def test_a_process_ended_at_random_moments_goes_on_to_the_same_bits(tmp_path, algorithm, names):
     chance = random.Random(algorithm)
-    changes = {"steps": 260, "checkpoint_every": 30, "eval_every": 110, "eval_episodes": 1}
-    ends = [("SIGKILL", chance.randrange(20, 90), chance.uniform(0, 0.05)) for _ in range(kills)]
-    ends += [("SIGTERM", chance.randrange(5, 40), 0.0), None]
+    changes = {"steps": 260, "checkpoint_every": 30, "eval_every": 110}
+    ends = [(name, chance.randrange(20, 80), chance.uniform(0, 0.05)) for name in names]
     parts = [(str(tmp_path / "a"), algorithm, changes, None)]
-    parts += [(str(tmp_path / "b"), algorithm, changes, end) for end in ends]
-    assert programs(parts) == [0, *[-signal.SIGKILL] * kills, 75, 0]
+    parts += [(str(tmp_path / "b"), algorithm, changes, end) for end in (*ends, None)]
+    codes = {"SIGKILL": -signal.SIGKILL, "SIGTERM": 75}
+    assert programs(parts) == [0, *[codes[name] for name in names], 0]
     assert outcome(only_run(tmp_path / "b")) == outcome(only_run(tmp_path / "a"))
 
 
 def test_a_resume_of_a_resume_ends_in_the_same_bits(tmp_path, whole):
-    assert outcome(interrupted(tmp_path, 17, 31, 18, 9, 40)) == outcome(whole)
+    assert outcome(interrupted(tmp_path, 17, 31, 18, 9, 16)) == outcome(whole)
 
 
 def test_a_stopped_run_says_so_and_ends_in_the_same_bits(tmp_path, whole):
@@ -147,7 +146,7 @@ def lost_meta(name, value):
 
 
 LOST = {
-    "slow critic": lambda: lost_tensors("params", lambda name: "slow" in name),
+    "slow critic": lambda: lost_tensors("params", lambda name: "target" in name),
     "policy": lambda: lost_tensors("params", lambda name: name.startswith("inference.model")),
     "alpha": lambda: lost_tensors("params", lambda name: name.startswith("temperature")),
     "optimiser": lambda: lost_tensors("optim"),

@@ -5,6 +5,8 @@ from typing import TypeAlias
 from estep.algorithms.iterative_sac import IterativeSAC
 from estep.algorithms.sac import SAC
 
+__all__ = ["ALGORITHMS", "SAC", "Algorithm", "IterativeSAC"]
+
 Algorithm: TypeAlias = SAC | IterativeSAC
 
 ALGORITHMS: dict[str, type[SAC] | type[IterativeSAC]] = {"sac": SAC, "iterative-sac": IterativeSAC}

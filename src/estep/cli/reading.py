@@ -25,6 +25,8 @@ class Evaluate:
     """Which one: best, latest, or its number of environment steps."""
     seed: int | None = None
     """Seed of the evaluation; without it, the run's own."""
+    max_episode_steps: int | None = None
+    """Cap on an episode of an environment without a time limit; without it, the run's own."""
     env: str | None = None
     """The run's environment again: consent to import the module of a module:Id."""
     allow_import: bool = False
@@ -57,6 +59,8 @@ def evaluate(arguments: list[str], context: Context) -> int:
     check("episodes", values["episodes"] >= 1, values["episodes"], "at least 1")
     if values["seed"] is not None:
         check("seed", values["seed"] >= 0, values["seed"], "at least 0")
+    cap = values["max_episode_steps"]
+    check("max_episode_steps", cap is None or cap >= 1, cap, "at least 1")
     _check_checkpoint(values["checkpoint"])
     folder = run_folder(values["run"], context.results)
     if values["env"]:
@@ -66,7 +70,9 @@ def evaluate(arguments: list[str], context: Context) -> int:
 
     from estep.experiment import judge, run
 
-    chosen = {name: values[name] for name in ("episodes", "checkpoint", "seed", "env", "allow_import")}
+    chosen = {
+        name: values[name] for name in ("episodes", "checkpoint", "seed", "max_episode_steps", "env", "allow_import")
+    }
     job = run.Job(context.command, Plain(context.results), lambda: context.life.stop_requested, context.results.hang)
     found = judge.evaluate_run(folder, **chosen, job=job)
     scores, count = found.evaluation, len(found.evaluation.returns)

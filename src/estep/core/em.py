@@ -26,7 +26,7 @@ def update(agent: Agent, batch: Transition, key: Key) -> tuple[Agent, Info]:
     new, m = m_step(new, draws, flat(batch))  # a better p, α, given q
     new, c = critic_step(new, batch, k_c)  # a better Q̂,    given p and q
     learned = (new.prior, new.inference, new.likelihood, new.temperature, new.projection)
-    # the least of a sort, not all(): XLA would compute all() anew in the loop of every leaf and compile six times longer
+    # the least of a sort, not all(): XLA would compute all() anew in the loop of every leaf
     sound = jnp.sort(jnp.stack([component.sound for component in learned]))[0]
     new = jax.tree.map(lambda ours, theirs: jnp.where(sound, ours, theirs), new, agent)
     return new, e | m | c | {"skipped": 1.0 - sound.astype(jnp.float32)}
@@ -79,4 +79,5 @@ def critic_step(agent: Agent, batch: Transition, key: Key) -> tuple[Agent, Info]
 
 def flat(batch: Transition) -> Transition:
     """A batch [B, T] as one of [B·T]."""
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), batch)
+    flattened: Transition = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), batch)
+    return flattened

@@ -58,14 +58,21 @@ def _random_bits(key: Array, bit_width: int, shape: tuple[int, ...]) -> Array:
     if bit_width == 64:
         return (x.astype(jnp.uint64) << jnp.uint64(32)) | y.astype(jnp.uint64)
     bits = x ^ y
-    return bits if bit_width == 32 else bits.astype({8: jnp.uint8, 16: jnp.uint16}[bit_width])
+    narrow: Array = bits if bit_width == 32 else bits.astype({8: jnp.uint8, 16: jnp.uint16}[bit_width])
+    return narrow
 
 
-def _fold_in(key: Array, data: Array) -> Array:
-    high, low = _seed(data)
+def _fold_in(key: Array, data: int) -> Array:
+    high, low = _seed(jnp.asarray(data))
     return jnp.stack(threefry(key, high, low))
 
 
 FUSED = extend.define_prng_impl(
-    key_shape=(2,), seed=_seed, split=_split, random_bits=_random_bits, fold_in=_fold_in, name="estep_threefry", tag="efry"
+    key_shape=(2,),
+    seed=_seed,
+    split=_split,
+    random_bits=_random_bits,
+    fold_in=_fold_in,
+    name="estep_threefry",
+    tag="efry",
 )

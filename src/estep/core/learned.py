@@ -13,9 +13,10 @@ import optax
 from jaxtyping import Array, Bool, Int
 
 from estep.core.optim import ZERO, global_norm, scale_to
-from estep.core.types import Info, Scalar
+from estep.core.types import Scalar
 
 M = TypeVar("M", bound=eqx.Module)
+T = TypeVar("T")
 
 
 class Learned(eqx.Module, Generic[M]):
@@ -45,23 +46,22 @@ class Learned(eqx.Module, Generic[M]):
             target = jax.tree.map(lambda new, old: old + step * (new - old), model, target)
         return replace(self, model=model, target=target, count=count)
 
-    def descend(self, loss: Callable[[M], tuple[Scalar, Info]]) -> tuple[Learned[M], Info]:
-        """One optimiser step on a loss of this module alone; everything else the loss closes over stands still."""
-        (value, info), grads = jax.value_and_grad(loss, has_aux=True)(self.model)
+    def descend(self, loss: Callable[[M], tuple[Scalar, T]]) -> tuple[Learned[M], T]:
+        """One optimiser step on a loss of this module alone, and what else the loss returns; whatever it closes over
+        stands still."""
+        (value, aside), grads = jax.value_and_grad(loss, has_aux=True)(self.model)
         norm = global_norm(grads)
         updates, opt_state = self.tx.update(scale_to(grads, norm, MAX_GRADIENT_NORM), self.opt_state, self.model)
         learned = self.assign(optax.apply_updates(self.model, updates))
         sound = jnp.isfinite(value) & jnp.isfinite(norm)
-        return replace(learned, opt_state=opt_state, sound=sound), info
+        return replace(learned, opt_state=opt_state, sound=sound), aside
 
 
 MAX_GRADIENT_NORM = 1e6
 """Far above any healthy gradient: it keeps Adam's second moment finite (its square overflows above 1.8e19)."""
 
 
-def learn(
-    model: M, tx: optax.GradientTransformation, tau: float | None = None, every: int = 1
-) -> Learned[M]:
+def learn(model: M, tx: optax.GradientTransformation, tau: float | None = None, every: int = 1) -> Learned[M]:
     """A module to be trained by `tx`. With `tau` it has a slow copy, moved by that fraction at each `every`-th step
     (τ = 1, every = 100: a hard copy each hundred updates). The copy starts equal, as arrays of its own: donated
     buffers may not alias."""

@@ -20,7 +20,7 @@ ZERO = optax.set_to_zero()
 class AdamState(NamedTuple):
     """Steps taken, and the running means of the gradient and of its square."""
 
-    count: Int[Array, ""]
+    steps: Int[Array, ""]
     mu: Any
     nu: Any
 
@@ -35,7 +35,7 @@ def adam(learning_rate: float, b1: float = 0.9, b2: float = 0.999, eps: float = 
         return AdamState(jnp.zeros((), jnp.int32), zeros, jax.tree.map(jnp.zeros_like, params))
 
     def update(grads: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        count = state.count + 1
+        count = state.steps + 1
         steps = count.astype(jnp.float32)
         mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, grads)
         nu = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * jnp.square(g), state.nu, grads)
@@ -46,7 +46,7 @@ def adam(learning_rate: float, b1: float = 0.9, b2: float = 0.999, eps: float = 
         )
         return updates, AdamState(count, mu, nu)
 
-    return optax.GradientTransformation(init, update)  # type: ignore[arg-type]
+    return optax.GradientTransformation(init, update)
 
 
 @ft.cache
@@ -61,7 +61,7 @@ def keep_between(low: float, high: float) -> optax.GradientTransformation:
     def update(updates: Any, state: Any, params: Any) -> tuple[Any, Any]:
         return jax.tree.map(lambda u, p: jnp.clip(p + u, low, high) - p, updates, params), state
 
-    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)  # type: ignore[arg-type]
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
 def global_norm(tree: Any) -> Scalar:

@@ -28,5 +28,8 @@ def act(agent: Agent, obs: Float[Array, "e o"], key: Key) -> tuple[Float[Array, 
 
 def act_greedily(agent: Agent, obs: Float[Array, "e o"], key: Key) -> Float[Array, "e a"]:
     """The deterministic action, squash(mode of q), in each of e states; the key feeds inference alone."""
-    q = jax.vmap(lambda obs, key: agent.behave(agent, obs, key).mode())
-    return jax.vmap(agent.spec.squash)(q(obs, jax.random.split(key, obs.shape[0])))
+
+    def one(obs: Obs, key: Key) -> Float[Array, " a"]:
+        return agent.spec.squash(agent.behave(agent, obs, key).mode())
+
+    return jax.vmap(one)(obs, jax.random.split(key, obs.shape[0]))

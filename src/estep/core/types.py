@@ -7,7 +7,6 @@ import math
 from typing import Any, NamedTuple, TypeAlias
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
@@ -78,8 +77,8 @@ def log_one_minus_tanh_squared(u: Array) -> Array:
     """log(1 - tanh² u) element by element, to a few ulp for every float32 u; its derivative is -2 tanh u.
 
     2(log 2 - |u| - log1p(exp(-2|u|))) loses its digits near 0, where it is a difference of nearly equal numbers;
-    there -2 log cosh u = -log1p(sinh² u) keeps them, with sinh by its series: XLA's own is off by 4e-7. Each branch sees
-    an argument that is safe for it, so that the gradient of the branch not taken stays finite.
+    there -2 log cosh u = -log1p(sinh² u) keeps them, with sinh by its series: XLA's own is off by 4e-7. Each branch
+    sees an argument that is safe for it, so that the gradient of the branch not taken stays finite.
     """
     small = jnp.abs(u) < 1.0
     near_u = jnp.where(small, u, 0.0)

@@ -53,6 +53,8 @@ def kl(q: Normal, p: Normal) -> Scalar:
     d = q.log_sigma - p.log_sigma
     small = jnp.abs(d) < 0.01
     safe = jnp.where(small, 1.0, d)
-    scale = jnp.where(small, jnp.square(d) * (1 + 2 * d / 3 + jnp.square(d) / 3), 0.5 * (jnp.expm1(2 * safe) - 2 * safe))
+    scale = jnp.where(
+        small, jnp.square(d) * (1 + 2 * d / 3 + jnp.square(d) / 3), 0.5 * (jnp.expm1(2 * safe) - 2 * safe)
+    )
     mean = 0.5 * jnp.square((q.mu - p.mu) * jnp.exp(-p.log_sigma))
     return (mean + scale).sum()

@@ -78,6 +78,9 @@ def register(env_id: str) -> None:
         except (ImportError, TypeError, ValueError) as error:  # the last two: an empty or relative module name
             what = f"The module of {env_id} cannot be imported: {error}."
             raise UsageError(what, "Install it, or put its folder on PYTHONPATH.") from error
+        except Exception as error:
+            what = f"The module of {env_id} raised {type(error).__name__} when it was imported: {error}."
+            raise EnvironmentFailure(what, "Make sure that it can be imported without estep.") from error
     try:
         gymnasium.spec(name)
     except gymnasium.error.Error as error:

@@ -54,7 +54,6 @@ class ActionSpace(NamedTuple):
         point = action * self.half + self.middle
         return point.clip(self.low, self.high).astype(self.dtype, copy=False)
 
-
     def record(self) -> dict[str, Any]:
         """Plain numbers from which `recorded` makes this space again."""
         return {

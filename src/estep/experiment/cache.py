@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -25,7 +26,8 @@ def use_cache() -> str | None:
     Whoever can write to such a cache can run code here (JAX's documentation), so a folder that others may write to is
     refused. Returns why there is no cache, or None.
     """
-    if jax.config.jax_compilation_cache_dir:
+    config: Any = jax.config
+    if config.jax_compilation_cache_dir:
         return None
     folder = cache_folder() / "jax"
     try:
@@ -35,7 +37,7 @@ def use_cache() -> str | None:
         return f"no compilation cache: {error}"
     if found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o022:
         return f"no compilation cache: others may write to {folder}"
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    config.update("jax_compilation_cache_dir", str(folder))
+    config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     return None

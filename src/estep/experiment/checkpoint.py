@@ -152,8 +152,9 @@ def load(
 ) -> Loaded:
     """Verify a whole checkpoint, then read it. Raises RejectedInput, and only that, with the reason.
 
-    `expected` gives the shape and dtype of each leaf by file: the files it names must hold exactly those leaves. A replay is filled once everything is verified, and counts as dirty from then on:
-    the next save writes it whole, since the run folder may hold newer checkpoints of other data.
+    `expected` gives the shape and dtype of each leaf by file: the files it names must hold exactly those leaves. A
+    replay is filled once everything is verified, and counts as dirty from then on: the next save writes it whole,
+    since the run folder may hold newer checkpoints of other data.
     """
     path = Path(path)
     try:

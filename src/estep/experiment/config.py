@@ -44,10 +44,20 @@ class RunConfig:
     """Seconds one call of the environment may take before the run ends as hung (0: no limit)."""
 
     def __post_init__(self) -> None:
-        positive = ("steps", "num_envs", "batch_size", "block", "replay", "eval_episodes", "log_every", "max_episode_steps")
+        positive = (
+            "steps",
+            "num_envs",
+            "batch_size",
+            "block",
+            "replay",
+            "eval_episodes",
+            "log_every",
+            "max_episode_steps",
+        )
         for name in positive:
             check(name, getattr(self, name) >= 1, getattr(self, name), "at least 1")
-        for name in ("seed", "warmup", "eval_every", "checkpoint_every", "env_timeout"):
+        check("seed", 0 <= self.seed < 2**32, self.seed, "at least 0 and below 2^32")
+        for name in ("warmup", "eval_every", "checkpoint_every", "env_timeout"):
             check(name, getattr(self, name) >= 0, getattr(self, name), "at least 0")
         check("updates_per_step", 0 < self.updates_per_step <= 1000, self.updates_per_step, "above 0 and at most 1000")
 

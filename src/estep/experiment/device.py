@@ -49,7 +49,7 @@ def improve(agent: Agent, batches: Transition, key: Key, counter: Array, scaling
         batch, number = item
         return update(agent, batch, jax.random.fold_in(key, number))
 
-    return jax.lax.scan(one, agent, (batches, counter + jnp.arange(batches.reward.shape[0])))
+    return jax.lax.scan(one, agent, (batches, counter + jnp.arange(batches.reward.shape[0], dtype=jnp.uint32)))
 
 
 @jax.jit
@@ -113,10 +113,12 @@ def rebuild(shaped: Agent, tensors: Mapping[str, Mapping[str, np.ndarray[Any, An
     if missing:
         raise RejectedInput(f"The leaf {min(missing)} is missing.", "Use another checkpoint.")
     order = {position: name for file in named_leaves(_positions(shaped)).values() for name, position in file.items()}
-    structure = jax.tree.structure(shaped)
-    return jax.tree.unflatten(structure, [jnp.array(leaves[order[i]]) for i in range(structure.num_leaves)])
+    structure: Any = jax.tree.structure(shaped)
+    agent: Agent = jax.tree.unflatten(structure, [jnp.array(leaves[order[i]]) for i in range(structure.num_leaves)])
+    return agent
 
 
 def _positions(shaped: Agent) -> Agent:
-    structure = jax.tree.structure(shaped)
-    return jax.tree.unflatten(structure, range(structure.num_leaves))
+    structure: Any = jax.tree.structure(shaped)
+    numbered: Agent = jax.tree.unflatten(structure, range(structure.num_leaves))
+    return numbered

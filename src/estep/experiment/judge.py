@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from estep.envs.build import Source
+from estep.envs.build import EVAL, Source
 from estep.experiment import cache, policy
 from estep.experiment.evaluate import Evaluation
-from estep.experiment.run import Job, chosen_env, explain
+from estep.experiment.run import Job, chosen_env, cut_note, explain, make_env
 
 
 class Judged(NamedTuple):
@@ -26,6 +27,7 @@ def evaluate_run(
     episodes: int = 10,
     checkpoint: str = "best",
     seed: int | None = None,
+    max_episode_steps: int | None = None,
     env: Source | None = None,
     allow_import: bool = False,
     job: Job,
@@ -41,7 +43,8 @@ def evaluate_run(
     found = policy.load(run_dir, checkpoint)
     source = chosen_env(found.recipe, env, allow_import)
     job.report.note(f"evaluating {found.run_dir} at {found.env_steps:,} steps, deterministic action")
-    if found.recipe.run.max_episode_steps and isinstance(source, str):
-        job.report.note(f"an environment without a time limit is cut at {found.recipe.run.max_episode_steps} steps")
-    chosen = found.recipe.run.seed if seed is None else seed
-    return Judged(found.evaluate_on(source, episodes, chosen, job.on_hang), found.run_dir, found.env_steps, found.updates)
+    changes: dict[str, Any] = {"eval_episodes": episodes, "seed": seed, "max_episode_steps": max_episode_steps}
+    config = dataclasses.replace(found.recipe.run, **{name: v for name, v in changes.items() if v is not None})
+    made = make_env(source, config, job, EVAL)
+    explain(cut_note(made, config), job.report)
+    return Judged(found.evaluate_with(made, config), found.run_dir, found.env_steps, found.updates)

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
 from estep.core.agent import Agent
 from estep.core.types import Spec
 from estep.data.normalise import Moments
-from estep.envs import gymnasium as envs
+from estep.envs.base import HostEnv
 from estep.envs.build import EVAL, Source
 from estep.envs.spaces import ActionSpace, recorded
-from estep.envs.watch import leave
 from estep.errors import EstepError, RejectedInput, UsageError
 from estep.experiment import checkpoint, provenance, record, storage
+from estep.experiment.config import RunConfig
 from estep.experiment.device import (
     ACT,
     Scaling,
@@ -32,9 +34,10 @@ from estep.experiment.device import (
     rebuild,
     skeleton,
 )
-from estep.experiment.evaluate import SIDE_BY_SIDE, Evaluation, evaluate
+from estep.experiment.evaluate import Evaluation, evaluate
 from estep.experiment.folder import RunFolder
 from estep.experiment.record import Recipe
+from estep.experiment.run import QUIET, make_env
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class Policy:
     @property
     def scaling(self) -> Scaling:
         """Mean and scale of observations, or None."""
-        return None if self.moments is None else (self.moments.mean, self.moments.scale)
+        return None if self.moments is None else (jnp.asarray(self.moments.mean), jnp.asarray(self.moments.scale))
 
     def act(
         self, obs: npt.ArrayLike, *, deterministic: bool = True, seed: int = 0, counter: int = 0
@@ -98,20 +101,15 @@ class Policy:
         source = self.env if env is None else env
         if source is None:
             raise UsageError("The environment of this policy was made by a function.", "Pass that function as env.")
-        return self.evaluate_on(source, episodes, self.recipe.run.seed if seed is None else seed, leave)
+        run = dataclasses.replace(self.recipe.run, eval_episodes=episodes)
+        chosen = run if seed is None else dataclasses.replace(run, seed=seed)
+        return self.evaluate_with(make_env(source, chosen, QUIET, EVAL), chosen)
 
-    def evaluate_on(self, source: Source, episodes: int, seed: int, on_hang: Callable[[str], None]) -> Evaluation:
-        """As `evaluate`, with the environment named and a say in what a hung one does."""
-        count = min(episodes, SIDE_BY_SIDE) if isinstance(source, str) or callable(source) else 1
-        cap, timeout = self.recipe.run.max_episode_steps, self.recipe.run.env_timeout
-        env = envs.make(
-            source, num_envs=count, seed=seed, stream=EVAL, max_episode_steps=cap, timeout=timeout, on_hang=on_hang
-        )
-        try:
+    def evaluate_with(self, env: HostEnv, run: RunConfig) -> Evaluation:
+        """As `evaluate`, on environments that are there; closes them."""
+        with closing(env):
             check_spec(env.spec, self.agent.spec)
-            return evaluate(self._actor, env, episodes, seed, self.scaling)
-        finally:
-            env.close()
+            return evaluate(self._actor, env, run.eval_episodes, run.seed, self.scaling)
 
     def save(self, path: Path | str) -> Path:
         """Write the policy as a folder that `estep.load` and `estep eval` read; returns its path.

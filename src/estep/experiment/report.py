@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Protocol
 
 
 class Reporter(Protocol):
     """Takes notes and numbers as they come; nothing it does reaches back into the run."""
+
+    def started(self, run_dir: Path) -> None:
+        """The run's folder is there."""
 
     def note(self, text: str) -> None:
         """One line: where the run is, what it found, what it waits for."""
@@ -18,6 +22,9 @@ class Reporter(Protocol):
 
 class Silent:
     """Tells nobody."""
+
+    def started(self, run_dir: Path) -> None:
+        """Forget a folder."""
 
     def note(self, text: str) -> None:
         """Drop a line."""

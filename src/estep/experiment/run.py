@@ -18,13 +18,14 @@ from estep.data.memory import format_bytes
 from estep.envs import gymnasium as envs
 from estep.envs.base import HostEnv
 from estep.envs.build import EVAL, TRAIN, Source, copyable, source_name
+from estep.envs.watch import leave
 from estep.errors import EstepError, UsageError
 from estep.experiment import cache, checkpoint, provenance, record, snapshot
 from estep.experiment.config import RunConfig
 from estep.experiment.evaluate import SIDE_BY_SIDE
 from estep.experiment.folder import RunFolder
 from estep.experiment.record import Recipe
-from estep.experiment.report import Reporter
+from estep.experiment.report import Reporter, Silent
 from estep.experiment.session import Hands, Session
 from estep.experiment.sinks import Sinks
 from estep.experiment.trainer import Trainer
@@ -58,6 +59,10 @@ class Job(NamedTuple):
 def never() -> bool:
     """No stop is asked for."""
     return False
+
+
+QUIET = Job((), Silent(), never, leave)
+"""A job that nobody watches."""
 
 
 def train(algorithm: Algorithm, env: Source, config: RunConfig, *, out: Path, preset: str | None, job: Job) -> Result:
@@ -144,24 +149,20 @@ def conduct(
     if meta is not None:
         session.restore(meta)
     folder.write_run({**folder.read_run(), "status": "running", "exit_code": None, "error": None, "ended": None})
-    status, code, error = "error", 1, ""
+    status, code, error, numbers = "error", 1, "", {}
     try:
         status = session.run(recipe.run.steps)
         code = 0 if status == "done" else 75
         draw_run(folder.path, f"{recipe.name} on {recipe.env}")
-        return result(status, session)
+        numbers = summary(session)
+        return Result(status, folder.path, **numbers)
     except EstepError as failure:
         code, error = failure.exit_code, failure.what
         raise
     finally:
         sinks.close()
         ending = {"status": status, "exit_code": code, "error": error or None, "ended": provenance.now()}
-        folder.write_run({**folder.read_run(), **ending, "result": summary(session)})
-
-
-def result(status: str, session: Session) -> Result:
-    """The result of a session."""
-    return Result(status, session.folder.path, **summary(session))
+        folder.write_run({**folder.read_run(), **ending, "result": numbers or summary(session)})
 
 
 def summary(session: Session) -> dict[str, Any]:
@@ -224,8 +225,15 @@ def make_env(env: Source, config: RunConfig, job: Job, stream: int) -> HostEnv:
     if evaluating and not (isinstance(env, str) or callable(env)):
         count = 1
     cap = config.max_episode_steps if evaluating else None
-    timing = {"timeout": config.env_timeout, "on_hang": job.on_hang}
-    return envs.make(env, num_envs=count, seed=config.seed, stream=stream, max_episode_steps=cap, **timing)
+    return envs.make(
+        env,
+        num_envs=count,
+        seed=config.seed,
+        stream=stream,
+        max_episode_steps=cap,
+        timeout=config.env_timeout,
+        on_hang=job.on_hang,
+    )
 
 
 def check_source(env: Source) -> None:
@@ -244,11 +252,20 @@ def explain(reason: str | None, report: Reporter) -> None:
         report.note(reason)
 
 
+def cut_note(env: HostEnv, run: RunConfig) -> str | None:
+    """That evaluation episodes are cut, where the environment itself never ends them."""
+    if not env.describe()["time limit"].startswith("none"):
+        return None
+    return f"note     no time limit: evaluation episodes are cut at {run.max_episode_steps:,} steps"
+
+
 def announce(folder: RunFolder, trainer: Trainer, recipe: Recipe, report: Reporter) -> None:
     """The first lines of a run."""
+    report.started(folder.path)
     preset = f"preset {recipe.preset}" if recipe.preset else "no preset"
     report.note(f"run      {folder.path}  ({preset}, {len(record.differences(recipe))} changes from defaults)")
     report.note("env      " + " · ".join(f"{name} {text}" for name, text in trainer.env.describe().items()))
+    explain(cut_note(trainer.env, recipe.run), report)
     size = min(recipe.run.replay, recipe.run.steps)
     report.note(f"replay   {size:,} transitions = {format_bytes(trainer.replay_bytes)} on the host")
     devices = jax.devices()

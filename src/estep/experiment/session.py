@@ -43,13 +43,15 @@ class Session:
         self.last: dict[str, Any] = {}
         self.best = -math.inf
         self.shown = 0.0
+        self.since = self.began
+        self.updates_before = trainer.counts.updates
 
     def restore(self, meta: dict[str, Any]) -> None:
         """Take up what the session itself remembers."""
         self.wall_before = float(meta["wall_s"])
         self.last = dict(meta["last"])
         self.best = -math.inf if meta["best"] is None else float(meta["best"])
-        self.steps_before = self.trainer.counts.env_steps
+        self.steps_before, self.updates_before = self.trainer.counts.env_steps, self.trainer.counts.updates
 
     @property
     def wall_s(self) -> float:
@@ -169,9 +171,12 @@ class Session:
             return
         self.shown = now
         counts, trainer = self.trainer.counts, self.trainer
-        rate = (counts.env_steps - self.steps_before) / max(now - self.began, 1e-9)
-        record = {"env_steps": counts.env_steps, "steps": steps, "updates": counts.updates, "env_steps_per_s": rate}
-        record["eta_s"] = (steps - counts.env_steps) / max(rate, 1e-9)
+        if counts.updates == self.updates_before:  # the warm-up and the compilation tell nothing of the speed to come
+            self.steps_before, self.since = counts.env_steps, now
+        rate = (counts.env_steps - self.steps_before) / (now - self.since) if now > self.since else math.nan
+        record: dict[str, float] = {"env_steps": counts.env_steps, "steps": steps, "updates": counts.updates}
+        if rate > 0:
+            record |= {"env_steps_per_s": rate, "eta_s": (steps - counts.env_steps) / rate}
         if trainer.recent:
             record["return"] = float(np.mean(trainer.recent))
         means = {**self.last, **trainer.tally.means()}

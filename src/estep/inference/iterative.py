@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -52,13 +52,14 @@ def _standardise_part(part: Float[Array, " n"]) -> Float[Array, " n"]:
     return deviation / (jnp.sqrt(jnp.square(deviation).sum() / (n - 1)) + 1e-7 / jnp.maximum(unit, 1.0))
 
 
-class Iterations(NamedTuple):
+@dataclass(frozen=True)
+class Iterations:
     """How long to infer: a change to the settings of `Iterative`."""
 
     steps: int
     samples: int
 
-    def __call__(self, inference: Inference) -> Inference:
+    def __call__(self, inference: Any) -> Any:
         return replace(inference, steps=self.steps, samples=self.samples)
 
 
@@ -134,5 +135,5 @@ def iterative(
     """A fresh optimiser: heads at zero, so every iteration halves λ at first; limits of log σ start at -10 and 0.5."""
     size = sum(posterior.parts)
     net = mlp((observation, size, size), 2 * size, hidden, key=key, head=zeros)
-    limits = (jnp.full(posterior.scales, limit) for limit in (-10.0, 0.5))
-    return Iterative(net, *limits, *iterations, encoding)
+    low, high = (jnp.full(posterior.scales, limit) for limit in (-10.0, 0.5))
+    return Iterative(net, low, high, iterations.steps, iterations.samples, encoding)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import equinox as eqx
 import jax
@@ -22,7 +22,8 @@ def minimum(values: Float[Array, " k"]) -> Scalar:
     return values.min()
 
 
-class MeanMinusStd(NamedTuple):
+@dataclass(frozen=True)
+class MeanMinusStd:
     """mean - β·std over the ensemble, with the biased standard deviation: β = 1 is the minimum of two."""
 
     beta: float

@@ -36,7 +36,9 @@ def draw_improvement(curve: Sequence[Improvement], trained: int, out: Path) -> d
     figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
     steps = [row.iteration for row in curve]
     axes.plot(steps, [row.mean for row in curve], color=BLUE, marker="o", markersize=4)
-    axes.fill_between(steps, [row.low for row in curve], [row.high for row in curve], color=BLUE, alpha=0.2, linewidth=0)
+    axes.fill_between(
+        steps, [row.low for row in curve], [row.high for row in curve], color=BLUE, alpha=0.2, linewidth=0
+    )
     axes.axvline(trained, color=GREY, linewidth=1, linestyle=":")
     axes.annotate("trained with", (trained, 0), xytext=(4, 4), textcoords="offset points", color=GREY)
     axes.set(xlabel="inference iteration k", ylabel="V(λ_k) - V(λ_0)", title="Improvement of inference per iteration")

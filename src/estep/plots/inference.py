@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 from jaxtyping import Array, Float
 
 from estep.core.agent import Agent
@@ -22,6 +23,7 @@ from estep.experiment import checkpoint, policy, storage
 from estep.experiment.device import INSPECT, key_of, scale
 from estep.experiment.folder import RunFolder
 from estep.experiment.policy import Policy
+from estep.experiment.trainer import allocate
 from estep.inference.iterative import Iterative
 
 SAMPLES = 128
@@ -60,14 +62,17 @@ def values_per_iteration(
     return jax.vmap(ft.partial(one, inference))(obs, jax.random.split(key, obs.shape[0]))
 
 
-def improvement(found: Policy, states: Float[Array, "b o"], iterations: int) -> list[Improvement]:
+def improvement(found: Policy, states: npt.NDArray[np.float32], iterations: int) -> list[Improvement]:
     """The improvement per iteration of a policy, over states [b, o] as the environment gives them."""
     key = key_of(found.recipe.run.seed, INSPECT)
     measure = jax.jit(values_per_iteration, static_argnums=3)
     values = np.asarray(measure(found.agent, scale(jnp.asarray(states), found.scaling), key, iterations), np.float64)
     gain = values - values[:, :1]
     half = 1.96 * gain.std(0, ddof=1) / np.sqrt(len(gain))
-    return [Improvement(k, float(m), float(m - h), float(m + h)) for k, (m, h) in enumerate(zip(gain.mean(0), half, strict=True))]
+    return [
+        Improvement(k, float(m), float(m - h), float(m + h))
+        for k, (m, h) in enumerate(zip(gain.mean(0), half, strict=True))
+    ]
 
 
 def trained_iterations(inference: Inference) -> int:
@@ -95,12 +100,10 @@ def inspect_run(run_dir: Path, out: Path | None = None, which: str = "latest", s
 
 def recorded_states(found: Policy, which: str, count: int) -> np.ndarray[Any, Any]:
     """The latest states in the replay of a checkpoint."""
-    from estep.data.replay import Replay
-
-    folder = RunFolder.open(found.run_dir)
-    sizes = (min(found.recipe.run.replay, found.recipe.run.steps), found.recipe.run.num_envs)
-    replay = Replay(*sizes, found.agent.spec.observation, found.agent.spec.action)
-    checkpoint.load(checkpoint.at(folder.path, int(which) if which.isdecimal() else which), None, replay)
+    run, spec = found.recipe.run, found.agent.spec
+    replay = allocate(run.replay, run.num_envs, spec.observation, spec.action)
+    path = checkpoint.at(RunFolder.open(found.run_dir).path, int(which) if which.isdecimal() else which)
+    checkpoint.load(path, None, replay)
     return replay.latest(count)
 
 

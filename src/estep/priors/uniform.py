@@ -20,7 +20,9 @@ class Uniform(Prior):
 
     def __init__(self, spec: Spec) -> None:
         if not isinstance(spec.squash, Tanh):
-            raise UsageError("A uniform prior needs a bounded action space.", "Use priors.Flat or priors.FixedGaussian.")
+            raise UsageError(
+                "A uniform prior needs a bounded action space.", "Use priors.Flat or priors.FixedGaussian."
+            )
         self.density = Box(spec.action)
 
     def __call__(self, obs: Obs) -> Distribution:

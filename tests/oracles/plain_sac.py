@@ -1,0 +1,56 @@
+"""Soft actor-critic in plain JAX, sharing no code with the library: one update, in the order policy, α, critic."""
+
+import jax
+import jax.numpy as jnp
+
+GAMMA, TAU, RATE, LOW, HIGH = 0.99, 0.005, 3e-4, -10.0, 2.0
+
+
+def net(params, *inputs):
+    x = jnp.concatenate(inputs)
+    for i, (w, b) in enumerate(params):
+        x = x @ w + b
+        x = jnp.maximum(x, 0.0) if i < len(params) - 1 else x
+    return x
+
+
+def act(policy, s, noise):
+    """An action and the log density of its tanh."""
+    mu, raw = jnp.split(net(policy, s), 2)
+    log_sigma = LOW + jax.nn.softplus(HIGH - jax.nn.softplus(HIGH - raw) - LOW)
+    u = mu + jnp.exp(log_sigma) * noise
+    gauss = (-0.5 * noise**2 - log_sigma - 0.5 * jnp.log(2 * jnp.pi)).sum()
+    return jnp.tanh(u), gauss - (2 * (jnp.log(2.0) - u - jax.nn.softplus(-2 * u))).sum()
+
+
+def adam(params, grads, moments, t):
+    m = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, moments[0], grads)
+    v = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, moments[1], grads)
+    step = lambda p, m, v: p - RATE * (m / (1 - 0.9**t)) / (jnp.sqrt(v / (1 - 0.999**t)) + 1e-8)
+    return jax.tree.map(step, params, m, v), (m, v)
+
+
+def update(state, moments, t, batch, noise, next_noise):
+    """`state` = (policy, (critic, critic), (target, target), log α); `batch` = (s, u, r, 1 - e, s')."""
+    policy, critics, targets, log_alpha = state
+    s, u, r, alive, s_next = batch
+    lowest = lambda nets, s, a: jnp.minimum(net(nets[0], s, a)[0], net(nets[1], s, a)[0])
+    alpha = jnp.exp(log_alpha)
+
+    def policy_loss(policy):
+        a, log_pi = jax.vmap(act, (None, 0, 0))(policy, s, noise)
+        return (alpha * log_pi - jax.vmap(lowest, (None, 0, 0))(critics, s, a)).mean(), log_pi
+
+    grads, log_pi = jax.grad(policy_loss, has_aux=True)(policy)
+    policy, m_policy = adam(policy, grads, moments[0], t)
+    alpha_loss = lambda l: -(jnp.exp(l) * (log_pi - u.shape[1])).mean()
+    log_alpha, m_alpha = adam(log_alpha, jax.grad(alpha_loss)(log_alpha), moments[2], t)
+
+    a_next, log_next = jax.vmap(act, (None, 0, 0))(policy, s_next, next_noise)
+    value = jax.vmap(lowest, (None, 0, 0))(targets, s_next, a_next) - jnp.exp(log_alpha) * log_next
+    y = r + GAMMA * alive * value
+    q = lambda critic: jax.vmap(lambda s, u: net(critic, s, jnp.tanh(u))[0])(s, u)
+    critic_loss = lambda critics: sum(0.5 * ((q(critic) - y) ** 2).mean() for critic in critics)
+    critics, m_critic = adam(critics, jax.grad(critic_loss)(critics), moments[1], t)
+    targets = jax.tree.map(lambda new, old: (1 - TAU) * old + TAU * new, critics, targets)
+    return (policy, critics, targets, log_alpha), (m_policy, m_critic, m_alpha)

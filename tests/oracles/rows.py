@@ -1,0 +1,50 @@
+"""Small agents of every row and batches to feed them; each program is compiled once for the whole suite."""
+
+import functools as ft
+
+import jax
+import jax.numpy as jnp
+
+from estep.algorithms.iterative_sac import IterativeSAC
+from estep.algorithms.sac import SAC
+from estep.core import em
+from estep.core.keys import make_key
+from estep.core.types import Spec, Transition
+
+SPEC = Spec(3, 2)
+ROWS = {"sac": SAC(hidden=(16, 16)), "iterative-sac": IterativeSAC(hidden=(16, 16), iterations=3)}
+BATCH = 8
+TRACED = dict.fromkeys(ROWS, 0)
+"""How often `update` of each row was traced."""
+
+
+@ft.cache
+def starter(name):
+    """`init` of a row, compiled."""
+    return jax.jit(lambda key: ROWS[name].init(SPEC, key))
+
+
+@ft.cache
+def start(name, seed=0):
+    """A fresh agent."""
+    return starter(name)(make_key(seed))
+
+
+@ft.cache
+def updater(name):
+    """`update`, compiled for agents of one row, that counts how often it is traced."""
+
+    def update(agent, batch, key):
+        TRACED[name] += 1
+        return em.update(agent, batch, key)
+
+    return jax.jit(update)
+
+
+def batch(seed=0, size=BATCH, spec=SPEC):
+    """Random transitions of shape [size, 1], some of them terminal."""
+    k = jax.random.split(make_key(seed), 5)
+    obs, next_obs = (jax.random.normal(key, (size, 1, spec.observation)) for key in k[:2])
+    u, reward = jax.random.normal(k[2], (size, 1, spec.action)), jax.random.normal(k[3], (size, 1))
+    end = (jax.random.uniform(k[4], (size, 1)) < 0.3).astype(jnp.float32)
+    return Transition(obs, u, reward, 1.0 - end, next_obs, end)
