@@ -40,7 +40,9 @@ def optimum(x: LQR):
         f = x.q + x.gamma * x.a.T @ p @ x.a
         p = f + k_p.T @ pull @ k_p - m.T @ np.linalg.solve(pull + h, m)
     gain, sigma = np.linalg.solve(pull + h, m), x.alpha * np.linalg.inv(pull + h)
-    base = 0.5 * x.alpha * d * np.log(2 * np.pi) if x.prior is None else -0.5 * x.alpha * np.linalg.slogdet(x.prior[1])[1]
+    base = (
+        0.5 * x.alpha * d * np.log(2 * np.pi) if x.prior is None else -0.5 * x.alpha * np.linalg.slogdet(x.prior[1])[1]
+    )
     c = -0.5 * x.gamma * np.trace(p @ x.w) + 0.5 * x.alpha * np.linalg.slogdet(sigma)[1] + base
     return gain, sigma, p, c / (1 - x.gamma)
 

@@ -36,6 +36,8 @@ def best(q, alpha, starts=8):
     """The best tanh-Gaussian, from several starts: J and its (μ, log σ)."""
     rng = np.random.default_rng(0)
     begin = [np.array([mu, -1.0]) for mu in rng.uniform(-1.5, 1.5, starts)]
-    runs = [minimize(lambda x: -objective(q, alpha, *x), x, method="L-BFGS-B", bounds=[(-4, 4), (-8, 2)]) for x in begin]
+    runs = [
+        minimize(lambda x: -objective(q, alpha, *x), x, method="L-BFGS-B", bounds=[(-4, 4), (-8, 2)]) for x in begin
+    ]
     found = min(runs, key=lambda run: run.fun)
     return -found.fun, found.x

@@ -56,9 +56,9 @@ def _split(key: Array, shape: tuple[int, ...]) -> Array:
 def _random_bits(key: Array, bit_width: int, shape: tuple[int, ...]) -> Array:
     x, y = threefry(key, *_count(shape))
     if bit_width == 64:
-        return (x.astype(jnp.uint64) << jnp.uint64(32)) | y.astype(jnp.uint64)
-    bits = x ^ y
-    narrow: Array = bits if bit_width == 32 else bits.astype({8: jnp.uint8, 16: jnp.uint16}[bit_width])
+        wide: Array = (x.astype(jnp.uint64) << jnp.uint64(32)) | y.astype(jnp.uint64)
+        return wide
+    narrow: Array = (x ^ y).astype({8: jnp.uint8, 16: jnp.uint16, 32: jnp.uint32}[bit_width])
     return narrow
 
 
