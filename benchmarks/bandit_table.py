@@ -30,7 +30,6 @@ from estep.core import em
 from estep.core.agent import Agent
 from estep.core.keys import make_key
 from estep.core.learned import fixed
-from estep.core.objective import soft_value
 from estep.core.protocols import Bootstrap, Lam, Likelihood, Problem
 from estep.core.types import Action, Identity, Info, Key, Obs, Scalar, Spec, Transition
 from estep.inference.iterative import Iterative
@@ -98,6 +97,7 @@ VARIANTS = {
     "5x10 layer_norm": iterative_row(5, 10, "layer_norm"),
     "5x10 log_sign": iterative_row(5, 10),
     "5x10 none": iterative_row(5, 10, "none"),
+    "1x10 layer_norm": iterative_row(1, 10, "layer_norm"),
     "1x10 log_sign": iterative_row(1, 10),
     "5x2 antithetic": iterative_row(5, 2, pairs=True),
     "5x2 independent": iterative_row(5, 2),
@@ -127,20 +127,12 @@ def train(agent: Agent, seed: int, steps: int) -> Agent:
 
 def iterates(agent: Agent, problem: Problem, key: Key) -> Float[Array, "k l"]:
     """λ at the start and after each of the most iterations reported, of one inference."""
-    inference, start = agent.inference.model, agent.posterior.start(agent.prior.model(problem.obs))
-
-    def objective(lam: Lam, key: Key) -> Scalar:
-        return soft_value(agent.posterior(lam), problem, key, agent.samples)[0]
-
-    def refine(lam: Lam, key: Key) -> tuple[Lam, Lam]:
-        lam = inference.refine(problem, agent.posterior, lam, -jax.grad(objective)(lam, key))
-        return lam, lam
-
-    def once(lam: Lam, key: Key) -> tuple[Lam, Lam]:
-        return lam, inference(problem, agent.posterior, key).lam
-
-    step = refine if isinstance(inference, Iterative) else once
-    return jnp.concatenate([start[None], jax.lax.scan(step, start, jax.random.split(key, REPORTED[-1]))[1]])
+    inference = agent.inference.model
+    if isinstance(inference, Iterative):
+        return replace(inference, samples=agent.samples).path(problem, agent.posterior, key, REPORTED[-1])
+    start = agent.posterior.start(agent.prior.model(problem.obs))
+    once = inference(problem, agent.posterior, key).lam
+    return jnp.concatenate([start[None], jnp.broadcast_to(once, (REPORTED[-1], *once.shape))])
 
 
 @jax.jit

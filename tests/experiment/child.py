@@ -10,9 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-# One thread, on which bits can be promised. JAX reads it when it starts, not when it is imported.
-os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
-
 from estep.algorithms import SAC, IterativeSAC
 from estep.experiment import checkpoint, run
 from estep.experiment.config import RunConfig
@@ -85,7 +82,9 @@ def digest(run_dir, prefix=""):
     sha = hashlib.sha256()
     for name, value in sorted(leaves(run_dir).items()):
         if name.startswith(prefix):
-            data = value.encode() if isinstance(value, str) else f"{value.dtype}{value.shape}".encode() + value.tobytes()
+            data = (
+                value.encode() if isinstance(value, str) else f"{value.dtype}{value.shape}".encode() + value.tobytes()
+            )
             sha.update(name.encode() + data)
     return sha.hexdigest()
 

@@ -1,16 +1,15 @@
 """Runs of seconds: what they leave behind, how many updates they make, and what they refuse."""
 
-import csv
-import json
-
+import numpy as np
 import pytest
 from child import SMALL, Notes, config, digest, metrics, only_run, table, train, without_times
 
-from estep.errors import RejectedInput, UsageError
-from estep.experiment import checkpoint, run
+from estep.envs.gymnasium import make
+from estep.errors import UsageError
+from estep.experiment import checkpoint, trainer
+from estep.experiment.device import improve
 from estep.experiment.folder import RunFolder
-
-COUNTED = {"env_steps", "updates"}
+from estep.experiment.trainer import Trainer
 
 
 @pytest.fixture(scope="module", params=["sac", "iterative-sac"])
@@ -85,10 +84,14 @@ def test_iterative_inference_tells_its_improvement(finished):
 def test_evaluations_and_progress_are_told(finished):
     result, notes, _, _ = finished
     rows = table(result.run_dir, "eval.csv")
-    assert [(row["env_steps"], row["updates"], row["episodes"]) for row in rows] == [("60", "20", "2"), ("120", "80", "2")]
+    assert [(row["env_steps"], row["updates"], row["episodes"]) for row in rows] == [
+        ("60", "20", "2"),
+        ("120", "80", "2"),
+    ]
     assert float(rows[-1]["mean"]) == result.eval_mean
     assert float(rows[0]["min"]) <= float(rows[0]["mean"]) <= float(rows[0]["max"])
-    assert notes.said("compiling the update") and notes.said("compiled the update in")
+    assert notes.said("compiling the update")
+    assert notes.said("compiled the update in")
     assert sum("compiling" in note for note in notes.notes) == 3
     assert all(record["env_steps"] <= record["steps"] == 120 for record in notes.records)
 
@@ -132,16 +135,17 @@ def test_updates_follow_the_ratio_less_an_unfilled_block(tmp_path, changes, env_
     assert metrics(result.run_dir)[-1]["env_steps"] == env_steps
 
 
-def test_a_block_of_one_alternates_strictly(tmp_path):
-    seen = []
-    notes = Notes()
+def test_a_block_of_one_alternates_strictly(tmp_path, monkeypatch):
+    numbers = []
 
-    def stop():
-        seen.append(dict(notes.records[-1]) if notes.records else {})
-        return False
+    def counting(agent, batches, key, number, scaling):
+        numbers.append(int(number))
+        assert batches.obs.shape == (1, 32, 3)
+        return agent, {"critic/loss": np.zeros(1, np.float32), "skipped": np.zeros(1, np.float32)}
 
-    result = train(tmp_path, report=notes, stop=stop, block=1, steps=60, eval_every=0, log_every=1)
-    assert result.updates == 20
+    monkeypatch.setattr(trainer, "improve", counting)
+    result = train(tmp_path, block=1, steps=60, eval_every=0, log_every=1)
+    assert numbers == list(range(20))
     assert [line["updates"] for line in metrics(result.run_dir)] == [0] * 40 + list(range(1, 21))
 
 
@@ -151,7 +155,7 @@ def test_replay_forgets_the_oldest_steps(tmp_path):
 
 
 def test_episodes_are_listed(tmp_path):
-    result = train(tmp_path, warmup=900, steps=820, num_envs=2, log_every=200)
+    result = train(tmp_path, warmup=900, steps=820, num_envs=2, log_every=200, eval_every=0, checkpoint_every=0)
     rows = table(result.run_dir, "episodes.csv")
     assert [(row["env_steps"], row["env"], row["episode"], row["length"]) for row in rows] == [
         (steps, env, episode, "200") for steps, episode in (("400", "0"), ("800", "1")) for env in ("0", "1")
@@ -181,29 +185,18 @@ def test_a_usage_error_creates_nothing(tmp_path, env, changes, says):
 
 def test_warm_up_and_replay_draw_from_different_streams(tmp_path):
     """Equal keys would tie the batch of update n to the actions of step n."""
-    from estep.envs.gymnasium import make
-    from estep.experiment.trainer import Trainer
-
-    trainer = Trainer(SMALL["sac"], make("Pendulum-v1", timeout=0.0), config(), Notes().note)
-    trainer.begin()
-    import numpy as np
-
-    u, action = trainer.explore(7)
+    one = Trainer(SMALL["sac"], make("Pendulum-v1", timeout=0.0), config(), Notes().note)
+    one.begin()
+    u, action = one.explore(7)
     generator = np.random.Generator(np.random.Philox(key=np.array([0, 7], np.uint64)))
     assert u != np.float32(0.5 * generator.logistic(size=(1, 1)))
     np.testing.assert_allclose(np.tanh(u), action)
-    many = np.array([trainer.explore(step)[1].item() for step in range(4000)])
+    many = np.array([one.explore(step)[1].item() for step in range(4000)])
     assert abs(many.mean()) < 0.03  # uniform on [-1, 1]
     assert many.var() == pytest.approx(1 / 3, rel=0.05)
 
 
-def test_a_program_is_compiled_once(finished):
-    from estep.experiment.device import improve
-
+def test_a_program_is_compiled_once(finished, tmp_path):
     before = improve._cache_size()
-    algorithm = finished[3]
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as out:
-        train(out, algorithm, steps=60, eval_every=0, eval_episodes=2, seed=3)
+    train(tmp_path, finished[3], steps=60, eval_every=0, seed=3)
     assert improve._cache_size() == before

@@ -43,7 +43,7 @@ def update(state, moments, t, batch, noise, next_noise):
 
     grads, log_pi = jax.grad(policy_loss, has_aux=True)(policy)
     policy, m_policy = adam(policy, grads, moments[0], t)
-    alpha_loss = lambda l: -(jnp.exp(l) * (log_pi - u.shape[1])).mean()
+    alpha_loss = lambda log_alpha: -(jnp.exp(log_alpha) * (log_pi - u.shape[1])).mean()
     log_alpha, m_alpha = adam(log_alpha, jax.grad(alpha_loss)(log_alpha), moments[2], t)
 
     a_next, log_next = jax.vmap(act, (None, 0, 0))(policy, s_next, next_noise)

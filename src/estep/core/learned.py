@@ -10,6 +10,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Int
 
 from estep.core.optim import ZERO, global_norm, scale_to
@@ -50,9 +51,13 @@ class Learned(eqx.Module, Generic[M]):
         """One optimiser step on a loss of this module alone, and what else the loss returns; whatever it closes over
         stands still."""
         (value, aside), grads = jax.value_and_grad(loss, has_aux=True)(self.model)
-        norm = global_norm(grads)
-        updates, opt_state = self.tx.update(scale_to(grads, norm, MAX_GRADIENT_NORM), self.opt_state, self.model)
-        learned = self.assign(optax.apply_updates(self.model, updates))
+        # the optimiser sees one vector: a handful of large kernels instead of several for every leaf
+        gradient, _ = ravel_pytree(grads)
+        parameters, unravel = ravel_pytree(self.model)
+        norm = global_norm(gradient)
+        clipped = scale_to(gradient, norm, MAX_GRADIENT_NORM)
+        updates, opt_state = self.tx.update(clipped, self.opt_state, parameters)
+        learned = self.assign(jax.tree.map(jnp.add, self.model, unravel(updates)))
         sound = jnp.isfinite(value) & jnp.isfinite(norm)
         return replace(learned, opt_state=opt_state, sound=sound), aside
 
@@ -69,7 +74,7 @@ def learn(model: M, tx: optax.GradientTransformation, tau: float | None = None, 
     return Learned(
         model,
         target,
-        tx.init(model),
+        tx.init(ravel_pytree(model)[0]),
         jnp.zeros((), jnp.int32),
         jnp.ones((), bool),
         tx,

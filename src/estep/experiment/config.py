@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 
 from estep.errors import check
@@ -32,6 +33,8 @@ class RunConfig:
     """Normalise observations by their running moments; the moments are stored with the policy."""
     eval_every: int = 10_000
     """Environment steps between evaluations (0: only at the end)."""
+    stop_at: float | None = None
+    """Stop as soon as an evaluation's mean return reaches this; without it, take every step."""
     eval_episodes: int = 10
     """Episodes in one evaluation, on environments and seeds of their own, with the deterministic action."""
     checkpoint_every: int = 10_000
@@ -59,6 +62,7 @@ class RunConfig:
         check("seed", 0 <= self.seed < 2**32, self.seed, "at least 0 and below 2^32")
         for name in ("warmup", "eval_every", "checkpoint_every", "env_timeout"):
             check(name, getattr(self, name) >= 0, getattr(self, name), "at least 0")
+        check("stop_at", self.stop_at is None or math.isfinite(self.stop_at), self.stop_at, "a finite number")
         check("updates_per_step", 0 < self.updates_per_step <= 1000, self.updates_per_step, "above 0 and at most 1000")
 
 

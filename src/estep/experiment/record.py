@@ -106,7 +106,9 @@ def _like(name: str, default: Any, value: Any) -> Any:
         if not (isinstance(value, list | tuple) and all(type(item) is int for item in value)):
             raise ValueError(f"{name} is not a list of whole numbers")
         return tuple(value)
-    if isinstance(default, float) and type(value) in (int, float):
+    if default is None and value is None:
+        return None
+    if isinstance(default, float | None) and type(value) in (int, float):
         return float(value)
     if type(value) is not type(default):
         raise ValueError(f"{name} is not a {type(default).__name__}")

@@ -105,6 +105,7 @@ def resume(
     recipe = record.decode(folder.read_config())
     source = chosen_env(recipe, env, allow_import)
     check_source(source)
+    longer = steps is not None and steps > recipe.run.steps
     if steps is not None:
         recipe = recipe._replace(run=with_steps(recipe.run, steps))
     explain(cache.use_cache(), job.report)
@@ -113,7 +114,7 @@ def resume(
         found, skipped = checkpoint.newest(folder.path)
         for path, reason in skipped:
             job.report.note(f"skipped  {path.name}: {reason}")
-        done = finished(folder, recipe.run.steps)
+        done = None if longer else finished(folder)
         if done is not None:
             job.report.note("this run is finished; give a larger --steps to go on")
             return done
@@ -178,15 +179,15 @@ def summary(session: Session) -> dict[str, Any]:
     }
 
 
-def finished(folder: RunFolder, steps: int) -> Result | None:
-    """The result of a run that already took this many steps."""
+def finished(folder: RunFolder) -> Result | None:
+    """The result of a run that has one."""
     found = folder.read_run()
     numbers = found.get("result")
     names = Result._fields[2:]
     if found.get("status") != "done" or not isinstance(numbers, dict) or not set(names) <= set(numbers):
         return None
     sound = all(value is None or type(value) in (int, float) for value in (numbers[name] for name in names))
-    if not sound or type(numbers["env_steps"]) is not int or numbers["env_steps"] < steps:
+    if not sound or type(numbers["env_steps"]) is not int:
         return None
     return Result("done", folder.path, **{name: numbers[name] for name in names})
 

@@ -68,6 +68,8 @@ class Session:
                 self.log()
             if crossed(before, counts.env_steps, config.eval_every) and counts.env_steps < steps:
                 self.evaluate()
+                if self.reached():
+                    break
             if crossed(before, counts.env_steps, config.checkpoint_every) and counts.env_steps < steps:
                 self.save_once()
             if self.hands.stop():
@@ -78,6 +80,11 @@ class Session:
             self.evaluate()
         self.save_once()
         return "done"
+
+    def reached(self) -> bool:
+        """Whether the last evaluation was good enough to stop."""
+        goal = self.trainer.config.stop_at
+        return goal is not None and self.last["eval_mean"] >= goal
 
     def advance(self) -> None:
         """One step of the trainer; a numeric halt leaves a dump of what it saw."""
@@ -156,12 +163,14 @@ class Session:
 
     def dump(self) -> None:
         """Write what the last skipped update saw: its batch, and the agent that it left unchanged."""
-        seen = {name: np.asarray(value) for name, value in self.trainer.halt_dump.items()}
+        # safetensors writes the bytes that lie in memory, whatever the strides
+        seen = {name: np.array(value, order="C") for name, value in self.trainer.halt_dump.items()}
         folder = self.folder.path / "dump"
         storage.make_dir(folder)
         storage.write_atomic(folder / "batch.safetensors", to_bytes(seen))
         for file, leaves in snapshot.tensors(self.trainer).items():
-            storage.write_atomic(folder / f"{file}.safetensors", to_bytes(leaves))
+            sound = {name: np.array(leaf, order="C") for name, leaf in leaves.items()}
+            storage.write_atomic(folder / f"{file}.safetensors", to_bytes(sound))
         self.hands.report.note(f"dump     {folder}")
 
     def show(self, steps: int) -> None:

@@ -135,5 +135,5 @@ def iterative(
     """A fresh optimiser: heads at zero, so every iteration halves λ at first; limits of log σ start at -10 and 0.5."""
     size = sum(posterior.parts)
     net = mlp((observation, size, size), 2 * size, hidden, key=key, head=zeros)
-    low, high = (jnp.full(posterior.scales, limit) for limit in (-10.0, 0.5))
+    low, high = (jnp.full(posterior.scales, limit, float) for limit in (-10.0, 0.5))
     return Iterative(net, low, high, iterations.steps, iterations.samples, encoding)

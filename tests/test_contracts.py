@@ -1,0 +1,251 @@
+"""What every member of every slot promises, and what every row promises."""
+
+import importlib
+import pkgutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import estep
+from estep.constraints.projection import Keep
+from estep.constraints.temperature import Constant, KLConstraint
+from estep.core import em, policy
+from estep.core.keys import make_key
+from estep.core.learned import fixed, learn
+from estep.core.objective import soft_value
+from estep.core.optim import adam
+from estep.core.protocols import (
+    Distribution,
+    Draws,
+    Inference,
+    Likelihood,
+    Posterior,
+    Prior,
+    Problem,
+    Projection,
+    Temperature,
+)
+from estep.core.types import Identity, Spec, Squash, Tanh
+from estep.distributions.box import Box, Lebesgue
+from estep.distributions.normal import Normal
+from estep.errors import UsageError
+from estep.inference.direct import Direct
+from estep.inference.iterative import Iterations, Iterative, iterative
+from estep.likelihoods.q_function import MeanMinusStd, QFunction, q_function
+from estep.nets import mlp
+from estep.posteriors.gaussian import Gaussian
+from estep.priors.flat import Flat
+from estep.priors.gaussian import FixedGaussian
+from estep.priors.uniform import Uniform
+from oracles import rows
+
+A, SPEC = 2, Spec(3, 2)
+SLOTS = (Distribution, Prior, Posterior, Likelihood, Inference, Temperature, Projection, Squash)
+OBS, U, KEY = jnp.asarray([0.5, -1.0, 0.2]), jnp.asarray([0.3, -0.7]), make_key(0)
+
+MEMBERS = {
+    Lebesgue: Lebesgue(Tanh(), A),
+    Box: Box(A),
+    Normal: Normal(jnp.asarray([0.1, -0.4]), jnp.asarray([-1.0, 0.2])),
+    Flat: Flat(SPEC),
+    Uniform: Uniform(SPEC),
+    FixedGaussian: FixedGaussian(jnp.zeros(A), jnp.full(A, 0.7)),
+    Gaussian: Gaussian(A),
+    QFunction: q_function(2, SPEC, (8,), MeanMinusStd(1.0), 0.9, key=KEY),
+    Direct: Direct(mlp((3,), 2 * A, (8,), key=KEY)),
+    Iterative: iterative(3, Gaussian(A), (8,), Iterations(2, 2), key=KEY),
+    KLConstraint: KLConstraint(jnp.zeros(()), 1.0),
+    Constant: Constant(jnp.asarray(0.2)),
+    Keep: Keep(),
+    Tanh: Tanh(),
+    Identity: Identity(),
+}
+"""One instance of every member of every slot."""
+UNSAMPLED = {Lebesgue}
+"""Improper densities."""
+
+
+def members(slot):
+    return [pytest.param(member, id=kind.__name__) for kind, member in MEMBERS.items() if issubclass(kind, slot)]
+
+
+def test_every_member_of_every_slot_is_in_the_table():
+    for module in pkgutil.walk_packages(estep.__path__, "estep."):
+        importlib.import_module(module.name)
+    found = {kind for slot in SLOTS for kind in slot.__subclasses__() if kind.__module__.startswith("estep.")}
+    assert not found - set(MEMBERS), "add an instance of these to MEMBERS: their contract is not tested"
+    assert not set(MEMBERS) - found
+
+
+def once(function, *args):
+    """`function` compiled and called twice, traced once."""
+    traced = []
+
+    def counted(*args):
+        traced.append(1)
+        return function(*args)
+
+    run = jax.jit(counted)
+    run(*args)
+    result = run(*args)
+    assert len(traced) == 1
+    return result
+
+
+def batched(function, *args):
+    """`function` under `vmap` over three copies gives each the result of one."""
+    single = once(function, *args)
+    stack = jax.tree.map(lambda leaf: jnp.stack([leaf] * 3), args)
+    many = jax.jit(jax.vmap(function))(*stack)
+    jax.tree.map(lambda m, s: np.testing.assert_allclose(m[1], s, rtol=1e-5, atol=1e-6), many, single)
+    return single
+
+
+@pytest.mark.parametrize("density", members(Distribution))
+def test_distributions(density):
+    assert batched(lambda d, u: d.log_prob(u), density, U).shape == ()
+    assert density.mode().shape == (A,)
+    prior = Box(A)
+    if type(density) in UNSAMPLED:
+        with pytest.raises(UsageError):
+            density.sample(KEY)
+        with pytest.raises(UsageError):
+            density.draw(KEY, 3, prior)
+        return
+    assert batched(lambda d, k: d.sample(k), density, KEY).shape == (A,)
+    draws = batched(lambda d, k: d.draw(k, 3, prior), density, KEY)
+    assert (draws.action.shape, draws.weight.shape, draws.log_ratio.shape) == ((3, A), (3,), (3,))
+    np.testing.assert_allclose(draws.weight.sum(), 1.0, rtol=1e-6)
+    true = jax.vmap(lambda u: density.log_prob(u) - prior.log_prob(u))(draws.action)
+    np.testing.assert_allclose(draws.log_ratio, true, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("density", [m for m in members(Distribution) if m.id not in {k.__name__ for k in UNSAMPLED}])
+def test_draws_have_the_density_they_say(density):
+    """E_q[p/q] = 1 for a prior p that q covers."""
+    p = Normal(jnp.asarray([0.0, -0.2]), jnp.full(A, -1.5))
+    draws = jax.jit(lambda key: density.draw(key, 40_000, Normal(p.mu, p.log_sigma)))(KEY)
+    log_ratio = jax.vmap(lambda u: density.log_prob(u) - p.log_prob(u))(draws.action)
+    assert abs(float(jnp.exp(-log_ratio).mean()) - 1) < 0.05
+    np.testing.assert_allclose(draws.weight @ draws.log_ratio, log_ratio.mean(), rtol=0.05)
+
+
+@pytest.mark.parametrize("prior", members(Prior))
+def test_priors(prior):
+    assert batched(lambda p, s, u: p(s).log_prob(u), prior, OBS, U).shape == ()
+    assert isinstance(prior(OBS), Distribution)
+
+
+@pytest.mark.parametrize("posterior", members(Posterior))
+@pytest.mark.parametrize("prior", members(Prior))
+def test_posteriors(posterior, prior):
+    lam = batched(lambda q, s: q.start(prior(s)), posterior, OBS)
+    assert lam.shape == (sum(posterior.parts),)
+    low, high = jnp.full(posterior.scales, -1.0), jnp.full(posterior.scales, 0.5)
+    bounded = batched(posterior.bound, 10.0 * lam + 5.0, low, high)
+    assert bounded.shape == lam.shape
+    assert isinstance(posterior(bounded), Distribution)
+    value, draws = once(lambda lam, key: soft_value(posterior(lam), problem_of(prior), key, 4), lam, KEY)
+    assert value.shape == ()
+    assert draws.action.shape == (4, A)
+    assert np.isfinite(value)
+
+
+def problem_of(prior=MEMBERS[Flat], likelihood=MEMBERS[QFunction]):
+    return Problem(OBS, prior, likelihood, jnp.asarray(0.3))
+
+
+@pytest.mark.parametrize("inference", members(Inference))
+@pytest.mark.parametrize("prior", members(Prior))
+def test_inference(inference, prior):
+    posterior = MEMBERS[Gaussian]
+    inferred = batched(lambda i, p, k: i(p, posterior, k), inference, problem_of(prior), KEY)
+    assert inferred.lam.shape == (sum(posterior.parts),)
+    assert inferred.earlier.shape == ()
+    assert inferred.values.ndim == 1
+    assert all(np.isfinite(leaf).all() for leaf in inferred)
+
+
+@pytest.mark.parametrize("likelihood", members(Likelihood))
+def test_likelihoods(likelihood):
+    assert batched(lambda q, u, k: q(problem_of(likelihood=q), u, k), likelihood, U, KEY).shape == ()
+    bootstrap = rows.start("sac").bootstrap(rows.start("sac"))
+    loss, info = once(lambda q, batch, key: q.loss(batch, bootstrap, key), likelihood, rows.batch(), KEY)
+    assert loss.shape == ()
+    assert all(value.shape == () for value in info.values())
+
+
+@pytest.mark.parametrize("temperature", members(Temperature))
+def test_temperatures(temperature):
+    assert batched(lambda t: t(), temperature) > 0
+    loss, info = batched(lambda t, kl: t.loss(kl), temperature, jnp.asarray([0.5, 2.0]))
+    assert loss.shape == ()
+    assert all(value.shape == () for value in info.values())
+
+
+@pytest.mark.parametrize("projection", members(Projection))
+def test_projections(projection):
+    draws = Draws(jnp.zeros((5, 4, A)), jnp.full((5, 4), 0.25), jnp.zeros((5, 4)))
+    prior = fixed(MEMBERS[FixedGaussian])
+    new, info = once(projection, prior, draws, jnp.zeros((5, 3)))
+    assert jax.tree.structure(new) == jax.tree.structure(prior)
+    assert all(value.shape == () for value in info.values())
+
+
+@pytest.mark.parametrize("squash", members(Squash))
+def test_squashes(squash):
+    assert batched(lambda s, u: s(u), squash, U).shape == (A,)
+    slope = jax.vmap(jax.grad(lambda u: squash(u[None])[0]))(U)
+    np.testing.assert_allclose(batched(lambda s, u: s.log_det(u), squash, U), jnp.log(slope).sum(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("member", [pytest.param(member, id=kind.__name__) for kind, member in MEMBERS.items()])
+def test_fixed_freezes_and_learning_keeps_the_tree(member):
+    leaves = lambda model: sum((leaf.sum() for leaf in jax.tree.leaves(model)), jnp.zeros(()))
+    for make in (fixed, lambda model: learn(model, adam(1e-2), tau=0.1)):
+        before = make(member)
+        after = jax.jit(lambda learned: learned.descend(lambda model: (leaves(model), {}))[0])(before)
+        assert jax.tree.structure(after) == jax.tree.structure(before)
+        same = [np.array_equal(x, y) for x, y in zip(*map(jax.tree.leaves, (before.model, after.model)), strict=True)]
+        assert all(same) if make is fixed else not any(same)
+
+
+@pytest.mark.parametrize("row", rows.ROWS)
+def test_a_row_compiles_once_repeats_itself_and_runs_under_scan_and_vmap(row):
+    update, steps = rows.updater(row), 2
+    batches = [rows.batch(seed) for seed in range(steps)]
+    singles = []
+    for seed in range(3):
+        agent = rows.start(row, seed)
+        assert jax.tree.structure(agent) == jax.tree.structure(rows.start(row, 0))
+        for t in range(steps):
+            agent, info = update(agent, batches[t], make_key(t))
+            assert info["skipped"] == 0
+        assert jax.tree.structure(agent) == jax.tree.structure(rows.start(row, seed))
+        singles.append(agent)
+    assert rows.TRACED[row] == 1
+    again = rows.starter(row)(make_key(2))
+    for t in range(steps):
+        again, _ = update(again, batches[t], make_key(t))
+    jax.tree.map(np.testing.assert_array_equal, again, singles[2])
+
+    keys = jnp.stack([make_key(t) for t in range(steps)])
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *batches)
+    run = lambda agent: jax.lax.scan(lambda agent, x: em.update(agent, *x), agent, (stacked, keys))[0]
+    many = jax.jit(jax.vmap(run))(
+        jax.tree.map(lambda *leaves: jnp.stack(leaves), *[rows.start(row, s) for s in range(3)])
+    )
+    for seed in range(3):
+        one = jax.tree.map(lambda leaf, seed=seed: leaf[seed], many)
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5), one, singles[seed])
+
+
+@pytest.mark.parametrize("row", rows.ROWS)
+def test_a_row_acts(row):
+    agent, obs = rows.start(row), jnp.stack([OBS, -OBS, 2 * OBS, 0 * OBS])
+    u, action = once(policy.act, agent, obs, KEY)
+    np.testing.assert_array_equal(action, jnp.tanh(u))
+    assert action.shape == (4, A)
+    assert once(policy.act_greedily, agent, obs, KEY).shape == (4, A)
