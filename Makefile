@@ -4,13 +4,14 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 DEMO_ENV := InvertedPendulum-v5
 DEMO_RUNS := runs/demo
+DEMO_SIZE := --hidden 64 64 --batch-size 128 --learning-rate 1e-3 --eval-every 2000
 DEMO_LATEST := $(DEMO_RUNS)/iterative-sac/$(DEMO_ENV)/latest
 
 .PHONY: demo test lint types ci freeze clean
 
 # Trains until solved, evaluates, draws the curves, and says where they are.
 demo: $(INSTALLED)
-	$(BIN)/estep train iterative-sac --env $(DEMO_ENV) --steps 10000 --out $(DEMO_RUNS)
+	$(BIN)/estep train iterative-sac --env $(DEMO_ENV) --steps 30000 --stop-at 950 --out $(DEMO_RUNS) $(DEMO_SIZE)
 	$(BIN)/estep eval $(DEMO_LATEST)
 	$(BIN)/estep inspect $(DEMO_LATEST)
 

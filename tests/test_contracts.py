@@ -87,7 +87,7 @@ def once(function, *args):
         traced.append(1)
         return function(*args)
 
-    run = jax.jit(counted)
+    run = rows.compiled(counted)
     run(*args)
     result = run(*args)
     assert len(traced) == 1
@@ -98,7 +98,7 @@ def batched(function, *args):
     """`function` under `vmap` over three copies gives each the result of one."""
     single = once(function, *args)
     stack = jax.tree.map(lambda leaf: jnp.stack([leaf] * 3), args)
-    many = jax.jit(jax.vmap(function))(*stack)
+    many = rows.compiled(jax.vmap(function))(*stack)
     jax.tree.map(lambda m, s: np.testing.assert_allclose(m[1], s, rtol=1e-5, atol=1e-6), many, single)
     return single
 
@@ -118,7 +118,7 @@ def test_distributions(density):
     draws = batched(lambda d, k: d.draw(k, 3, prior), density, KEY)
     assert (draws.action.shape, draws.weight.shape, draws.log_ratio.shape) == ((3, A), (3,), (3,))
     np.testing.assert_allclose(draws.weight.sum(), 1.0, rtol=1e-6)
-    true = jax.vmap(lambda u: density.log_prob(u) - prior.log_prob(u))(draws.action)
+    true = rows.compiled(jax.vmap(lambda u: density.log_prob(u) - prior.log_prob(u)))(draws.action)
     np.testing.assert_allclose(draws.log_ratio, true, rtol=1e-4, atol=1e-4)
 
 
@@ -126,8 +126,8 @@ def test_distributions(density):
 def test_draws_have_the_density_they_say(density):
     """E_q[p/q] = 1 for a prior p that q covers."""
     p = Normal(jnp.asarray([0.0, -0.2]), jnp.full(A, -1.5))
-    draws = jax.jit(lambda key: density.draw(key, 40_000, Normal(p.mu, p.log_sigma)))(KEY)
-    log_ratio = jax.vmap(lambda u: density.log_prob(u) - p.log_prob(u))(draws.action)
+    draws = rows.compiled(lambda key: density.draw(key, 40_000, Normal(p.mu, p.log_sigma)))(KEY)
+    log_ratio = rows.compiled(jax.vmap(lambda u: density.log_prob(u) - p.log_prob(u)))(draws.action)
     assert abs(float(jnp.exp(-log_ratio).mean()) - 1) < 0.05
     np.testing.assert_allclose(draws.weight @ draws.log_ratio, log_ratio.mean(), rtol=0.05)
 
@@ -206,7 +206,7 @@ def test_fixed_freezes_and_learning_keeps_the_tree(member):
     leaves = lambda model: sum((leaf.sum() for leaf in jax.tree.leaves(model)), jnp.zeros(()))
     for make in (fixed, lambda model: learn(model, adam(1e-2), tau=0.1)):
         before = make(member)
-        after = jax.jit(lambda learned: learned.descend(lambda model: (leaves(model), {}))[0])(before)
+        after = rows.compiled(lambda learned: learned.descend(lambda model: (leaves(model), {}))[0])(before)
         assert jax.tree.structure(after) == jax.tree.structure(before)
         same = [np.array_equal(x, y) for x, y in zip(*map(jax.tree.leaves, (before.model, after.model)), strict=True)]
         assert all(same) if make is fixed else not any(same)
@@ -220,6 +220,7 @@ def test_a_row_compiles_once_repeats_itself_and_runs_under_scan_and_vmap(row):
     for seed in range(3):
         agent = rows.start(row, seed)
         assert jax.tree.structure(agent) == jax.tree.structure(rows.start(row, 0))
+        assert not [leaf for leaf in jax.tree.leaves(agent) if leaf.weak_type]  # a second compilation after a step
         for t in range(steps):
             agent, info = update(agent, batches[t], make_key(t))
             assert info["skipped"] == 0
@@ -234,7 +235,7 @@ def test_a_row_compiles_once_repeats_itself_and_runs_under_scan_and_vmap(row):
     keys = jnp.stack([make_key(t) for t in range(steps)])
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *batches)
     run = lambda agent: jax.lax.scan(lambda agent, x: em.update(agent, *x), agent, (stacked, keys))[0]
-    many = jax.jit(jax.vmap(run))(
+    many = rows.compiled(jax.vmap(run))(
         jax.tree.map(lambda *leaves: jnp.stack(leaves), *[rows.start(row, s) for s in range(3)])
     )
     for seed in range(3):

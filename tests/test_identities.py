@@ -75,7 +75,7 @@ def test_the_gradient_of_the_value_is_its_finite_difference(prior):
     with jax.enable_x64(True):
         wide = lambda tree: jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf), jnp.float64), tree)
         problem = Problem(jnp.asarray([0.3, -0.2, 1.0]), prior, wide(smooth), jnp.asarray(0.3))
-        value = jax.jit(lambda lam: soft_value(Normal(lam[:2], lam[2:]), problem, make_key(1), 4)[0])
+        value = rows.compiled(lambda lam: soft_value(Normal(lam[:2], lam[2:]), problem, make_key(1), 4)[0])
         lam = jnp.asarray([0.2, -0.7, -0.5, 0.1])
         grad = np.asarray(jax.grad(value)(lam))
         assert grad.dtype == np.float64
@@ -110,7 +110,7 @@ def test_the_update_of_sac_is_that_of_a_plain_implementation():
     state = plain_state(agent)
     zeros = jax.tree.map(jnp.zeros_like, (state[0], state[1], state[3]))
     moments = tuple((z, z) for z in zeros)
-    plain = jax.jit(plain_sac.update)
+    plain = rows.compiled(plain_sac.update)
     for t in range(1, 4):
         batch, key = rows.batch(seed=t), make_key(100 + t)
         agent, info = update(agent, batch, key)
@@ -155,7 +155,7 @@ def step(name, agent):
 @ft.cache
 def stepper(name):
     """One step, compiled."""
-    return jax.jit(ft.partial(step, name))
+    return rows.compiled(ft.partial(step, name))
 
 
 def changed(before, after):
@@ -237,7 +237,7 @@ def test_scaling_reward_and_temperature_together_scales_the_gradient_of_v():
             q, problem, _ = at.infer(inference, critic, obs, make_key(0))
             return soft_value(q, problem, make_key(1), 4)[0]
 
-        return jax.jit(jax.grad(value))(agent.inference.model)
+        return rows.compiled(jax.grad(value))(agent.inference.model)
 
     one, ten = gradient(1.0), gradient(10.0)
     assert global_norm(one) > 0.01

@@ -42,7 +42,7 @@ def by_hand(agent, inference, obs, key):
     problem = agent.problem(agent.likelihood.model, obs)
     k_infer, k_value = jax.random.split(key)
     keys = [*jax.random.split(k_infer, inference.steps), k_value]
-    descent = jax.jit(jax.grad(lambda lam, k: -soft_value(agent.posterior(lam), problem, k, agent.samples)[0]))
+    descent = rows.compiled(jax.grad(lambda lam, k: -soft_value(agent.posterior(lam), problem, k, agent.samples)[0]))
     lam = agent.posterior.start(agent.prior.model(obs))
     grad, total, constants = descent(lam, keys[0]), jax.tree.map(jnp.zeros_like, inference), []
     for k in keys[1:]:
@@ -59,7 +59,7 @@ def test_the_gradient_is_the_mean_of_the_gradients_of_the_iterations():
     agent = rows.start("iterative-sac")
     inference = perturbed(agent.inference.model, make_key(4))
     obs, key = jnp.asarray([0.5, -1.0, 0.3]), make_key(5)
-    ours = jax.jit(jax.grad(lambda phi: loss_of(agent, phi, obs, key)))(inference)
+    ours = rows.compiled(jax.grad(lambda phi: loss_of(agent, phi, obs, key)))(inference)
     hand, constants = by_hand(agent, inference, obs, key)
     close = lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6)
     jax.tree.map(close, ours, hand)
@@ -77,7 +77,7 @@ def test_the_gradient_is_the_mean_of_the_gradients_of_the_iterations():
         terms = sum(g @ new for g, new in zip(grads, news, strict=True)) / phi.steps
         return terms + LIMIT_PENALTY * (phi.high.sum() - phi.low.sum())
 
-    jax.tree.map(close, ours, jax.jit(jax.grad(surrogate))(inference))
+    jax.tree.map(close, ours, rows.compiled(jax.grad(surrogate))(inference))
 
 
 def test_one_iteration_that_sees_only_the_state_is_direct_inference():
@@ -98,7 +98,7 @@ def test_one_iteration_that_sees_only_the_state_is_direct_inference():
     for inference in (direct, one):
         at = replace(agent, inference=learn(inference, tx))
         assert at.spec == spec
-        at, draws, info = jax.jit(em.per_state)(at, rows.batch(), make_key(9))
+        at, draws, info = rows.compiled(em.per_state)(at, rows.batch(), make_key(9))
         after.append((at.inference.model.net, draws, info["e/value"]))
     (ours, draws, value), (theirs, same_draws, same_value) = after
     close = lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6, atol=1e-6)
@@ -115,7 +115,7 @@ def test_states_are_inferred_alone():
     agent = rows.start("iterative-sac")
     inference = perturbed(agent.inference.model, make_key(4))
     obs, keys = jax.random.normal(make_key(0), (16, 3)), jax.random.split(make_key(1), 16)
-    infer = jax.jit(jax.vmap(lambda s, k: agent.infer(inference, agent.likelihood.model, s, k)[2]))
+    infer = rows.compiled(jax.vmap(lambda s, k: agent.infer(inference, agent.likelihood.model, s, k)[2]))
     order = np.random.default_rng(0).permutation(16)
     straight, mixed = infer(obs, keys), infer(obs[order], keys[order])
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x[order], y, rtol=1e-6, atol=1e-6), straight, mixed)
@@ -128,7 +128,7 @@ def test_inference_may_run_longer_than_it_was_trained():
     inference = perturbed(agent.inference.model, make_key(4))
     problem = agent.problem(agent.likelihood.model, jnp.ones(3))
     more = Iterations(7, 4)(inference)
-    inferred = jax.jit(lambda i: i(problem, agent.posterior, make_key(2)))(more)
+    inferred = rows.compiled(lambda i: i(problem, agent.posterior, make_key(2)))(more)
     assert inferred.values.shape == (7,)
     # the same draws again, one iteration at a time
     lam = agent.posterior.start(agent.prior.model(jnp.ones(3)))
@@ -138,7 +138,7 @@ def test_inference_may_run_longer_than_it_was_trained():
     jax.tree.map(np.testing.assert_array_equal, more.net, inference.net)
 
 
-@jax.jit
+@rows.compiled
 def descend(agent, problem, lam, key):
     return jax.grad(lambda lam: -soft_value(agent.posterior(lam), problem, key, 4)[0])(lam)
 

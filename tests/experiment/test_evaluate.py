@@ -95,6 +95,11 @@ def test_a_bad_first_observation_does_not_count_as_an_episode(agent):
     assert judge(agent, episodes=3, num_envs=1, env=bad).lengths == [4, 4, 4]
 
 
+def test_nor_does_it_let_another_environment_play_more(agent):
+    made = iter([Counter(length=1), Counter(length=2, fault=at(0, "obs", np.full(3, np.nan, np.float32), episode=0))])
+    assert judge(agent, episodes=4, env=lambda: next(made)).lengths == [1, 1, 2, 2]
+
+
 def test_the_scale_of_observations_reaches_the_policy(agent):
     scaling = np.full(3, 0.5, np.float32), np.full(3, 3.0, np.float32)
     assert judge(agent, scaling=scaling).returns != judge(agent).returns

@@ -1,13 +1,15 @@
 """Runs of seconds: what they leave behind, how many updates they make, and what they refuse."""
 
+import jax
 import numpy as np
 import pytest
 from child import SMALL, Notes, config, digest, metrics, only_run, table, train, without_times
 
+from estep.core.types import Spec
 from estep.envs.gymnasium import make
 from estep.errors import UsageError
 from estep.experiment import checkpoint, trainer
-from estep.experiment.device import improve
+from estep.experiment.device import improve, init, key_of
 from estep.experiment.folder import RunFolder
 from estep.experiment.trainer import Trainer
 
@@ -96,9 +98,12 @@ def test_evaluations_and_progress_are_told(finished):
     assert all(record["env_steps"] <= record["steps"] == 120 for record in notes.records)
 
 
-def test_no_step_is_saved_twice(finished):
-    names = [path.name for path in (finished[0].run_dir / "checkpoints").iterdir()]
-    assert not [name for name in names if "-" in name]
+def test_no_step_is_saved_twice(tmp_path, monkeypatch):
+    """Where an evaluation is the best so far, a checkpoint is due, and a stop is asked for."""
+    saved, save = [], checkpoint.save
+    monkeypatch.setattr(checkpoint, "save", lambda *given: saved.append(given[1]) or save(*given))
+    result = train(tmp_path, stop=lambda: len(saved) == 2, warmup=200, eval_every=20, checkpoint_every=20)
+    assert (result.status, saved) == ("stopped", [20, 40])
 
 
 def test_a_seed_repeats_a_run_and_another_does_not(finished, tmp_path):
@@ -196,7 +201,14 @@ def test_warm_up_and_replay_draw_from_different_streams(tmp_path):
     assert many.var() == pytest.approx(1 / 3, rel=0.05)
 
 
-def test_a_program_is_compiled_once(finished, tmp_path):
+@pytest.mark.parametrize("algorithm", SMALL)
+def test_a_fresh_agent_has_no_weak_types(algorithm):
+    """An update would drop them, and the second one would be compiled anew."""
+    for leaf in jax.tree.leaves(init(SMALL[algorithm], Spec(3, 1), key_of(0, 0))):
+        assert not leaf.weak_type
+
+
+def test_other_seeds_and_lengths_share_the_compiled_update(finished, tmp_path):
     before = improve._cache_size()
     train(tmp_path, finished[3], steps=60, eval_every=0, seed=3)
     assert improve._cache_size() == before

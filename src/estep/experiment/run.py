@@ -154,7 +154,8 @@ def conduct(
     try:
         status = session.run(recipe.run.steps)
         code = 0 if status == "done" else 75
-        draw_run(folder.path, f"{recipe.name} on {recipe.env}")
+        for path in draw_run(folder.path, f"{recipe.name} on {recipe.env}").values():
+            job.report.note(f"wrote    {path}")
         numbers = summary(session)
         return Result(status, folder.path, **numbers)
     except EstepError as failure:

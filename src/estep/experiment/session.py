@@ -182,6 +182,7 @@ class Session:
         counts, trainer = self.trainer.counts, self.trainer
         if counts.updates == self.updates_before:  # the warm-up and the compilation tell nothing of the speed to come
             self.steps_before, self.since = counts.env_steps, now
+            return
         rate = (counts.env_steps - self.steps_before) / (now - self.since) if now > self.since else math.nan
         record: dict[str, float] = {"env_steps": counts.env_steps, "steps": steps, "updates": counts.updates}
         if rate > 0:
