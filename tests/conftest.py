@@ -3,6 +3,9 @@
 import os
 import tempfile
 
+# One thread a process: pytest-xdist already runs one process a core, and sums are then the same from run to run.
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
+
 import jax
 import pytest
 

@@ -71,6 +71,7 @@ class IterativeSAC:
 
     def __post_init__(self) -> None:
         check_common(self)
+        check("grad_encoding", self.grad_encoding in ENCODINGS, self.grad_encoding, f"one of {', '.join(ENCODINGS)}")
         check("iterations", self.iterations >= 1, self.iterations, "at least 1")
         check("samples", self.samples >= 1, self.samples, "at least 1")
         for name in ("act_iterations", "act_samples", "target_iterations", "target_samples"):
