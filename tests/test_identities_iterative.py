@@ -38,17 +38,19 @@ def loss_of(agent, inference, obs, key):
 
 
 def by_hand(agent, inference, obs, key):
-    """The mean over iterations of each one's own VJP, and the cotangents -∂V/∂λ_k."""
+    """The mean over iterations of each one's own VJP; and of each its start, the gradient it read, and the gradient
+    -∂V/∂λ that trained it."""
     problem = agent.problem(agent.likelihood.model, obs)
     k_infer, k_value = jax.random.split(key)
     keys = [*jax.random.split(k_infer, inference.steps), k_value]
-    descent = rows.compiled(jax.grad(lambda lam, k: -soft_value(agent.posterior(lam), problem, k, agent.samples)[0]))
+    descent = jax.grad(lambda lam, k: -soft_value(agent.posterior(lam), problem, k, agent.samples)[0])
     lam = agent.posterior.start(agent.prior.model(obs))
     grad, total, constants = descent(lam, keys[0]), jax.tree.map(jnp.zeros_like, inference), []
     for k in keys[1:]:
+        read = grad
         new, pull = jax.vjp(lambda phi, lam=lam, grad=grad: phi.refine(problem, agent.posterior, lam, grad), inference)
         grad = descent(new, k)
-        constants.append((lam, new, grad))
+        constants.append((lam, read, grad))
         total = jax.tree.map(lambda t, g: t + g / inference.steps, total, pull(grad)[0])
         lam = new
     penalty = replace(total, low=total.low - LIMIT_PENALTY, high=total.high + LIMIT_PENALTY)
@@ -60,21 +62,16 @@ def test_the_gradient_is_the_mean_of_the_gradients_of_the_iterations():
     inference = perturbed(agent.inference.model, make_key(4))
     obs, key = jnp.asarray([0.5, -1.0, 0.3]), make_key(5)
     ours = rows.compiled(jax.grad(lambda phi: loss_of(agent, phi, obs, key)))(inference)
-    hand, constants = by_hand(agent, inference, obs, key)
+    hand, constants = rows.compiled(lambda phi: by_hand(agent, phi, obs, key))(inference)
     close = lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6)
     jax.tree.map(close, ours, hand)
     assert min(np.abs(leaf).max() for leaf in jax.tree.leaves(ours)) > 1e-4
 
     # and with every gradient replaced by a number of equal value
-    problem = agent.problem(agent.likelihood.model, obs)
-    grads = [agent_grad for _, _, agent_grad in constants]
-    starts = [lam for lam, _, _ in constants]
-    first = jax.grad(lambda lam, k: -soft_value(agent.posterior(lam), problem, k, agent.samples)[0])
-    read = [first(starts[0], jax.random.split(jax.random.split(key)[0], inference.steps)[0]), *grads[:-1]]
-
     def surrogate(phi):
-        news = [phi.refine(problem, agent.posterior, lam, g) for lam, g in zip(starts, read, strict=True)]
-        terms = sum(g @ new for g, new in zip(grads, news, strict=True)) / phi.steps
+        problem = agent.problem(agent.likelihood.model, obs)
+        news = [phi.refine(problem, agent.posterior, lam, read) for lam, read, _ in constants]
+        terms = sum(grad @ new for (_, _, grad), new in zip(constants, news, strict=True)) / phi.steps
         return terms + LIMIT_PENALTY * (phi.high.sum() - phi.low.sum())
 
     jax.tree.map(close, ours, rows.compiled(jax.grad(surrogate))(inference))
