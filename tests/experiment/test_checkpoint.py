@@ -370,7 +370,7 @@ def layout(file: str) -> dict:
 def test_each_leaf_that_does_not_fit_is_named(sound):
     leaf = "inference.model.net.layers.0.weight"
     expected = {"params": layout("params"), "optim": layout("optim")}
-    assert set(checkpoint.load(sound, expected, None).tensors) == {"params", "optim"}
+    assert set(checkpoint.load(sound, expected, None).tensors) == {"params", "optim", "stats"}
     float32 = {name: (shape, str(dtype)) for name, (shape, dtype) in layout("params").items()}
     checkpoint.load(sound, {"params": float32}, None)
     more = {**layout("params"), "beta": ((), np.float32)}
@@ -492,16 +492,14 @@ while True:
 
 
 def test_sigkill_at_any_time_never_loses_an_acknowledged_checkpoint(tmp_path):
-    generator, acknowledged, kills = random.Random(3), 0, 0
-    deadline = time.monotonic() + 25
-    while kills < 32 and time.monotonic() < deadline:
+    generator, acknowledged = random.Random(3), 0
+    for kills in range(30):
         command = [sys.executable, "-c", CHILD, str(tmp_path), str(Path(__file__).parent)]
         child = subprocess.Popen(command, stdout=subprocess.PIPE)
         first = child.stdout.readline() if kills % 4 else b""  # a quarter of them die while starting or resuming
         time.sleep(generator.uniform(0, 0.05) if first else generator.uniform(0.2, 0.5))
         child.send_signal(signal.SIGKILL)
         lines = [line for line in (first + child.communicate()[0]).split(b"\n")[:-1] if line]
-        kills += 1
         acknowledged = int(lines[-1]) if lines else acknowledged
         found, skipped = checkpoint.newest(tmp_path)
         assert skipped == []
@@ -512,5 +510,4 @@ def test_sigkill_at_any_time_never_loses_an_acknowledged_checkpoint(tmp_path):
             assert replay.data[loaded.step % replay.chunks][0, 0] == loaded.step
             assert len([name for name in names(tmp_path) if name.startswith(".tmp")]) <= 1
             assert checkpoint.load(checkpoint.at(tmp_path, "latest"), None, None).step >= acknowledged
-    assert kills >= 30
     assert acknowledged > 30

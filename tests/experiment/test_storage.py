@@ -211,9 +211,9 @@ def test_a_forked_worker_does_not_keep_the_lock_alive(tmp_path):
     script = (
         "import os, sys, time; from pathlib import Path; from estep.experiment import storage\n"
         "assert storage.try_lock(Path(sys.argv[1]), b'x') is not None\n"
-        "child = os.fork()\n"
-        "if child == 0: time.sleep(30)\n"
-        "print(child, flush=True); os._exit(0)\n"
+        "ready, tell = os.pipe(); child = os.fork()\n"
+        "if child == 0: os.write(tell, b'x'); time.sleep(30)\n"
+        "os.read(ready, 1); print(child, flush=True); os._exit(0)\n"
     )
     done = subprocess.Popen([sys.executable, "-c", script, str(tmp_path / ".lock")], stdout=subprocess.PIPE)
     with done:

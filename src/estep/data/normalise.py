@@ -20,6 +20,7 @@ Doubles: TypeAlias = npt.NDArray[np.float64]
 
 def normalise(obs: Float[Array, "*n o"], mean: Float[Array, " o"], scale: Float[Array, " o"]) -> Float[Array, "*n o"]:
     """clip((obs - mean) scale, -10, 10). Pure; for use inside jit."""
+    mean, scale = (jnp.broadcast_to(part, obs.shape) for part in (mean, scale))
     return jnp.clip((obs - mean) * scale, -CLIP, CLIP)
 
 

@@ -66,10 +66,7 @@ def act_greedily(agent: Agent, obs: Array, key: Key, counter: Array, scaling: Sc
 
 def scale(obs: Array, scaling: Scaling) -> Array:
     """Observations as the networks see them."""
-    if scaling is None:
-        return obs
-    mean, factor = (jnp.broadcast_to(part, obs.shape) for part in scaling)
-    return normalise(obs, mean, factor)
+    return obs if scaling is None else normalise(obs, *scaling)
 
 
 def actor(agent: Agent) -> Agent:

@@ -1,0 +1,15 @@
+"""Both rows learn a real environment from one call: a short run, far above chance, not a benchmark (see results/)."""
+
+import pytest
+
+import estep
+
+SMALL = {"hidden": (64, 64), "batch_size": 128, "steps": 6_000, "eval_every": 2_000, "eval_episodes": 5}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("algorithm", ["sac", "iterative-sac"])
+def test_pendulum_is_swung_up(algorithm, tmp_path):
+    # untrained policies score about -1,200; the swing-up alone costs about -150
+    policy = estep.train(algorithm, "Pendulum-v1", seed=1, out=tmp_path, stop_at=-200.0, **SMALL)
+    assert policy.evaluate(10, seed=7).mean > -250
