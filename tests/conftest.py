@@ -1,10 +1,20 @@
-"""Strict arithmetic for the whole suite: no silent broadcasting, no silent promotion; and one compilation cache."""
+"""Strict arithmetic for the whole suite: no silent broadcasting, no silent promotion; compiled programs are kept."""
 
 import os
 import tempfile
 
-# One thread a process: pytest-xdist already runs one process a core, and sums are then the same from run to run.
-os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
+# Child processes and the workers of pytest-xdist inherit these.
+# One thread a process: there is a worker for each core, and sums are then the same from run to run.
+# No costly passes of LLVM: most of the suite's time is compilation. They do not change the arithmetic.
+FLAGS = "--xla_cpu_multi_thread_eigen=false --xla_backend_optimization_level=0"
+os.environ.setdefault("XLA_FLAGS", FLAGS)
+CACHE = os.environ.setdefault("ESTEP_TEST_CACHE", tempfile.mkdtemp(prefix="estep-tests-"))
+os.environ.setdefault("ESTEP_CACHE_DIR", CACHE)
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", CACHE + "/jax")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+
+import shutil
 
 import jax
 import pytest
@@ -13,12 +23,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 
-@pytest.fixture(scope="session", autouse=True)
-def own_cache():
-    """Keep compiled programs of the tests out of the user's cache; child processes inherit the setting."""
-    with tempfile.TemporaryDirectory() as folder:
-        before = os.environ.get("ESTEP_CACHE_DIR")
-        os.environ["ESTEP_CACHE_DIR"] = before or folder
-        yield
-        if before is None:
-            del os.environ["ESTEP_CACHE_DIR"]
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Remove the cache, in the process that made it."""
+    if not hasattr(session.config, "workerinput"):
+        shutil.rmtree(CACHE, ignore_errors=True)

@@ -1,4 +1,7 @@
-"""The README's table, from the docstrings of the algorithm files: `python -m estep.plots.table README.md` rewrites it."""
+"""The README's table, from the docstrings of the algorithm files.
+
+`python -m estep.plots.table README.md` rewrites it.
+"""
 
 from __future__ import annotations
 
