@@ -69,7 +69,8 @@ MAX_GRADIENT_NORM = 1e6
 def learn(model: M, tx: optax.GradientTransformation, tau: float | None = None, every: int = 1) -> Learned[M]:
     """A module to be trained by `tx`. With `tau` it has a slow copy, moved by that fraction at each `every`-th step
     (τ = 1, every = 100: a hard copy each hundred updates). The copy starts equal, as arrays of its own: donated
-    buffers may not alias."""
+    buffers may not alias. Leaves lose their weak types: an update would drop them, and so be compiled twice."""
+    model = jax.tree.map(lambda leaf: jax.lax.convert_element_type(leaf, leaf.dtype), model)
     target = None if tau is None else jax.tree.map(jnp.copy, model)
     return Learned(
         model,

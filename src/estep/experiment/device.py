@@ -34,9 +34,8 @@ def key_of(seed: int, purpose: int) -> Key:
 
 @ft.partial(jax.jit, static_argnums=(0, 1))
 def init(algorithm: Algorithm, spec: Spec, key: Key) -> Agent:
-    """A fresh agent, in one compiled program, without weak types: an update would drop them and be compiled twice."""
-    agent: Agent = jax.tree.map(lambda x: jax.lax.convert_element_type(x, x.dtype), algorithm.init(spec, key))
-    return agent
+    """A fresh agent, in one compiled program."""
+    return algorithm.init(spec, key)
 
 
 @ft.partial(jax.jit, donate_argnums=0)
