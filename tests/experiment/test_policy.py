@@ -1,5 +1,7 @@
 """The Python API: train from one call, act, evaluate, save, load, resume, inspect."""
 
+import json
+
 import gymnasium
 import numpy as np
 import pytest
@@ -99,3 +101,13 @@ def test_inspect_refuses_direct_inference(tmp_path):
     found = estep.train("sac", "Pendulum-v1", steps=110, out=tmp_path, **TINY)
     with pytest.raises(UsageError, match="one shot"):
         inspect_run(found.run_dir)
+
+
+def test_a_configuration_of_other_sizes_is_refused_by_the_leaf(policy, tmp_path):
+    saved = policy.save(tmp_path / "saved")
+    config = saved / "config.json"
+    record = json.loads(config.read_text())
+    record["algorithm"]["hidden"] = [16, 8]
+    config.write_text(json.dumps(record))
+    with pytest.raises(RejectedInput, match=r"leaf inference\.model\.net"):
+        estep.load(saved)

@@ -27,8 +27,7 @@ class AdamState(NamedTuple):
 
 @ft.cache
 def adam(learning_rate: float, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> optax.GradientTransformation:
-    """Adam (Kingma & Ba 2015), one fused loop a leaf. Ours because optax's mixes dtypes, which strict promotion
-    refuses, and because it is slower on a CPU than the update it serves allows."""
+    """Adam (Kingma & Ba 2015). Ours because optax's mixes dtypes, which strict promotion refuses."""
 
     def init(params: Any) -> AdamState:
         zeros = jax.tree.map(jnp.zeros_like, params)

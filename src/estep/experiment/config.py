@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -64,8 +63,3 @@ class RunConfig:
             check(name, getattr(self, name) >= 0, getattr(self, name), "at least 0")
         check("stop_at", self.stop_at is None or math.isfinite(self.stop_at), self.stop_at, "a finite number")
         check("updates_per_step", 0 < self.updates_per_step <= 1000, self.updates_per_step, "above 0 and at most 1000")
-
-
-def field_names(config: type) -> tuple[str, ...]:
-    """The names of a configuration dataclass's fields, in order."""
-    return tuple(field.name for field in dataclasses.fields(config))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools as ft
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
@@ -74,11 +74,16 @@ def actor(agent: Agent) -> Agent:
     return replace(agent, **{name: replace(getattr(agent, name), opt_state=()) for name in names})
 
 
+def leaf_name(path: Sequence[Any]) -> str:
+    """A leaf's place in the agent, such as inference.model.net.biases.0."""
+    return ".".join(str(jax.tree_util.keystr((part,), simple=True)) for part in path)
+
+
 def named_leaves(agent: Any) -> dict[str, dict[str, Any]]:
     """The agent's leaves by file and name: optimisers' states in `optim`, everything else in `params`."""
     files: dict[str, dict[str, Any]] = {"params": {}, "optim": {}}
     for path, leaf in jax.tree_util.tree_flatten_with_path(agent)[0]:
-        name = ".".join(str(jax.tree_util.keystr((part,), simple=True)) for part in path)
+        name = leaf_name(path)
         files["optim" if "opt_state" in name else "params"][name] = leaf
     return files
 
@@ -101,20 +106,19 @@ def rebuild(shaped: Agent, tensors: Mapping[str, Mapping[str, np.ndarray[Any, An
     """The agent whose leaves a checkpoint holds.
 
     Raises:
-        RejectedInput: a leaf is missing.
+        RejectedInput: a leaf is missing, left over, or of another shape or dtype, by its name.
     """
-    leaves = {name: leaf for file in ("params", "optim") for name, leaf in tensors[file].items()}
-    names = [name for file in named_leaves(_positions(shaped)).values() for name in file]
-    missing = set(names) - set(leaves)
-    if missing:
-        raise RejectedInput(f"The leaf {min(missing)} is missing.", "Use another checkpoint.")
-    order = {position: name for file in named_leaves(_positions(shaped)).values() for name, position in file.items()}
-    structure: Any = jax.tree.structure(shaped)
-    agent: Agent = jax.tree.unflatten(structure, [jnp.array(leaves[order[i]]) for i in range(structure.num_leaves)])
+    held = {**tensors.get("params", {}), **tensors.get("optim", {})}
+    paths, structure = jax.tree_util.tree_flatten_with_path(shaped)
+    leaves = []
+    for path, leaf in paths:
+        array = held.pop(leaf_name(path), None)
+        if array is None or (array.shape, array.dtype) != (leaf.shape, leaf.dtype):
+            what = f"The leaf {leaf_name(path)} is missing or not {leaf.dtype}{list(leaf.shape)}."
+            raise RejectedInput(what, "Use a checkpoint of this algorithm and environment.")
+        leaves.append(jnp.array(array))
+    if held:
+        what = f"The leaf {min(held)} is not one of this algorithm."
+        raise RejectedInput(what, "Use a checkpoint of this algorithm and environment.")
+    agent: Agent = jax.tree.unflatten(structure, leaves)
     return agent
-
-
-def _positions(shaped: Agent) -> Agent:
-    structure: Any = jax.tree.structure(shaped)
-    numbered: Agent = jax.tree.unflatten(structure, range(structure.num_leaves))
-    return numbered

@@ -28,7 +28,6 @@ from estep.experiment.device import (
     act,
     act_greedily,
     actor,
-    expected,
     key_of,
     named_leaves,
     rebuild,
@@ -178,8 +177,7 @@ def load(path: Path | str, checkpoint_name: str = "best") -> Policy:
     except (KeyError, TypeError, ValueError, AttributeError, EstepError) as error:
         what = f"The checkpoint {found} lacks what a policy needs: {type(error).__name__}: {error}."
         raise RejectedInput(what, "Use another checkpoint.") from error
-    shaped = skeleton(recipe.algorithm, spec)
-    agent = rebuild(shaped, checkpoint.load(found, expected(shaped), None).tensors)
+    agent = rebuild(skeleton(recipe.algorithm, spec), loaded.tensors)
     env = recipe.env if recipe.by_id and ":" not in recipe.env else None
     return Policy(recipe, agent, moments, space, env_steps, updates, folder.path, env)
 

@@ -146,7 +146,7 @@ def conduct(
     """Run a session to its end and write how it ended into run.json, whatever happens."""
     sinks = Sinks(folder, resumed_at)
     hands = Hands(job.report, job.stop, ft.partial(make_env, env, recipe.run, job, EVAL))
-    session = Session(recipe, folder, trainer, sinks, hands)
+    session = Session(folder, trainer, sinks, hands)
     if meta is not None:
         session.restore(meta)
     folder.write_run({**folder.read_run(), "status": "running", "exit_code": None, "error": None, "ended": None})

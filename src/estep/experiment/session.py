@@ -15,7 +15,6 @@ from estep.errors import NumericHalt
 from estep.experiment import checkpoint, snapshot, storage
 from estep.experiment.evaluate import Evaluation, evaluate
 from estep.experiment.folder import RunFolder
-from estep.experiment.record import Recipe
 from estep.experiment.report import Reporter
 from estep.experiment.sinks import Sinks
 from estep.experiment.trainer import Trainer
@@ -35,8 +34,8 @@ class Hands(NamedTuple):
 class Session:
     """Drives a trainer to the end of its run."""
 
-    def __init__(self, recipe: Recipe, folder: RunFolder, trainer: Trainer, sinks: Sinks, hands: Hands) -> None:
-        self.recipe, self.folder, self.trainer, self.sinks, self.hands = recipe, folder, trainer, sinks, hands
+    def __init__(self, folder: RunFolder, trainer: Trainer, sinks: Sinks, hands: Hands) -> None:
+        self.folder, self.trainer, self.sinks, self.hands = folder, trainer, sinks, hands
         self.began = time.monotonic()
         self.wall_before = 0.0
         self.steps_before = trainer.counts.env_steps
@@ -100,7 +99,6 @@ class Session:
     def log(self) -> None:
         """One line of metrics."""
         trainer, counts = self.trainer, self.trainer.counts
-        counts.logged = counts.env_steps
         record: dict[str, float] = {"env_steps": counts.env_steps, "updates": counts.updates}
         record["episodes"] = counts.episodes
         if trainer.recent:

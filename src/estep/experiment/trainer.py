@@ -40,10 +40,10 @@ class Counts:
     episodes: int = 0
     skipped: int = 0
     skips_in_a_row: int = 0
-    logged: int = 0
-    """env_steps at the last line of metrics.jsonl."""
     evaluated: int = 0
+    """env_steps at the last evaluation."""
     saved: int = 0
+    """env_steps at the last checkpoint."""
 
 
 @dataclass
