@@ -17,6 +17,7 @@ from estep.core.learned import fixed
 from estep.core.objective import soft_value
 from estep.core.optim import global_norm
 from estep.core.protocols import Problem
+from estep.distributions.noise import normal
 from estep.distributions.normal import Normal
 from estep.likelihoods.q_function import MeanMinusStd, q_function
 from estep.priors.flat import Flat
@@ -100,7 +101,7 @@ def replayed(key, size):
 
     def noise(key):
         k_draw = jax.random.split(jax.random.split(key)[1])[0]
-        return jax.random.normal(k_draw, (1, rows.SPEC.action))[0]
+        return normal(k_draw, 1, rows.SPEC.action)[0]
 
     return [jax.vmap(noise)(jax.random.split(k, size)) for k in jax.random.split(key)]
 
@@ -147,9 +148,9 @@ TOUCHED = {
 def step(name, agent):
     batch, key = rows.batch(), make_key(7)
     if name == "critic":
-        return em.critic_step(agent, batch, key)[0]
+        return em.settle(em.critic_step(agent, batch, key)[0])[0]
     with_draws, draws, _ = agent.e_step(agent, batch, key)
-    return with_draws if name == "e-step" else em.m_step(agent, draws, em.flat(batch))[0]
+    return em.settle(with_draws if name == "e-step" else em.m_step(agent, draws, em.flat(batch))[0])[0]
 
 
 @ft.cache
@@ -206,7 +207,6 @@ def test_an_unsound_update_changes_nothing_and_the_next_sound_one_applies(row, k
     after, info = update(bad_agent, bad_batch, make_key(2))
     assert info["skipped"] == 1
     jax.tree.map(np.testing.assert_array_equal, after, bad_agent)
-    assert all(bool(part.sound) for part in (after.inference, after.likelihood, after.temperature))
     good, info = update(agent, rows.batch(2), make_key(2))
     assert info["skipped"] == 0
     assert changed(agent, good) == {"net", "critic", "slow critic", "alpha"} | ({"limits"} & TOUCHED[row, "e-step"])

@@ -143,8 +143,10 @@ def test_the_temperature_survives_ten_thousand_absurd_errors():
     signs = np.stack([np.ones(10_000), -np.ones(10_000), np.random.default_rng(0).choice([-1.0, 1.0], 10_000)])
 
     def step(learned, error):
-        learned, _ = learned.descend(lambda alpha: alpha.loss(error[None]))
-        return learned, (learned.model(), learned.sound)
+        learned = learned.descend(lambda alpha: alpha.loss(error[None]))[0]
+        sound = learned.pending.sound
+        learned = learned.step(sound)
+        return learned, (learned.model(), sound)
 
     def run(errors):
         start = learn(KLConstraint(jnp.zeros(()), 1.0), bounded_adam(1e-2, *LOG_ALPHA_BOUNDS))

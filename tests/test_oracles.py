@@ -93,7 +93,7 @@ def test_direct_inference_reaches_the_best_of_its_family():
     def step(agent, key):
         k_obs, k = jax.random.split(key)
         obs = jax.random.uniform(k_obs, (128, 1, 1), minval=-1.2, maxval=1.2)
-        return em.climb(agent, agent.likelihood.model, states(obs), k)[0], None
+        return em.settle(em.climb(agent, agent.likelihood.model, states(obs), k)[0])[0], None
 
     agent = jax.jit(lambda agent: jax.lax.scan(step, agent, jax.random.split(make_key(1), 1500))[0])(agent)
     grid = np.linspace(-1, 1, 9)
@@ -225,7 +225,7 @@ def fit(agent, batch, steps):
         k_a, k = jax.random.split(key)
         infer = lambda s, key: agent.infer(agent.inference.model, agent.likelihood.model, s, key)[0].sample(key)
         u = jax.vmap(infer)(batch.obs[:, 0], jax.random.split(k_a, batch.obs.shape[0]))
-        agent, _ = em.critic_step(agent, batch._replace(action=u[:, None]), k)
+        agent, _ = em.settle(em.critic_step(agent, batch._replace(action=u[:, None]), k)[0])
         q = jax.vmap(lambda s, u: agent.likelihood.model.values(s, u)[0])(batch.obs[:, 0], u)
         return agent, q
 

@@ -1,4 +1,4 @@
-"""Soft actor-critic in plain JAX, sharing no code with the library: one update, in the order policy, α, critic."""
+"""Soft actor-critic in plain JAX, sharing no code with the library: one update, every loss at the old parameters."""
 
 import jax
 import jax.numpy as jnp
@@ -42,15 +42,15 @@ def update(state, moments, t, batch, noise, next_noise):
         return (alpha * log_pi - jax.vmap(lowest, (None, 0, 0))(critics, s, a)).mean(), log_pi
 
     grads, log_pi = jax.grad(policy_loss, has_aux=True)(policy)
-    policy, m_policy = adam(policy, grads, moments[0], t)
+    new_policy, m_policy = adam(policy, grads, moments[0], t)
     alpha_loss = lambda log_alpha: -(jnp.exp(log_alpha) * (log_pi - u.shape[1])).mean()
-    log_alpha, m_alpha = adam(log_alpha, jax.grad(alpha_loss)(log_alpha), moments[2], t)
+    new_log_alpha, m_alpha = adam(log_alpha, jax.grad(alpha_loss)(log_alpha), moments[2], t)
 
     a_next, log_next = jax.vmap(act, (None, 0, 0))(policy, s_next, next_noise)
-    value = jax.vmap(lowest, (None, 0, 0))(targets, s_next, a_next) - jnp.exp(log_alpha) * log_next
+    value = jax.vmap(lowest, (None, 0, 0))(targets, s_next, a_next) - alpha * log_next
     y = r + GAMMA * alive * value
     q = lambda critic: jax.vmap(lambda s, u: net(critic, s, jnp.tanh(u))[0])(s, u)
     critic_loss = lambda critics: sum(0.5 * ((q(critic) - y) ** 2).mean() for critic in critics)
     critics, m_critic = adam(critics, jax.grad(critic_loss)(critics), moments[1], t)
     targets = jax.tree.map(lambda new, old: (1 - TAU) * old + TAU * new, critics, targets)
-    return (policy, critics, targets, log_alpha), (m_policy, m_critic, m_alpha)
+    return (new_policy, critics, targets, new_log_alpha), (m_policy, m_critic, m_alpha)

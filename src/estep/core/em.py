@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Bool
 
 from estep.core.agent import Agent
 from estep.core.objective import soft_value
@@ -18,18 +18,26 @@ from estep.core.types import Info, Key, Obs, Scalar, Transition
 def update(agent: Agent, batch: Transition, key: Key) -> tuple[Agent, Info]:
     """One step of variational EM on a batch of shape [B, T] (T = 1 for one-step methods).
 
-    An update in which any loss or gradient is not finite leaves the agent as it was, to the bit; `info["skipped"]`
-    counts it.
+    All losses are taken at the agent as it is; then all its components step together. An update in which any loss or
+    gradient is not finite leaves the agent as it was; `info["skipped"]` counts it.
     """
     k_e, k_c = jax.random.split(key)
     new, draws, e = agent.e_step(agent, batch, k_e)  # a better q,    given p and Q̂
     new, m = m_step(new, draws, flat(batch))  # a better p, α, given q
     new, c = critic_step(new, batch, k_c)  # a better Q̂,    given p and q
-    learned = (new.prior, new.inference, new.likelihood, new.temperature, new.projection)
-    # the least of a sort, not all(): XLA would compute all() anew in the loop of every leaf
-    sound = jnp.sort(jnp.stack([component.sound for component in learned]))[0]
-    new = jax.tree.map(lambda ours, theirs: jnp.where(sound, ours, theirs), new, agent)
+    new, sound = settle(new)
     return new, e | m | c | {"skipped": 1.0 - sound.astype(jnp.float32)}
+
+
+LEARNED = ("prior", "inference", "likelihood", "temperature", "projection")
+
+
+def settle(agent: Agent) -> tuple[Agent, Bool[Array, ""]]:
+    """Take every step that is pending, or none if one of them is not sound; and say which."""
+    parts = {name: getattr(agent, name) for name in LEARNED}
+    # the least of a sort, not all(): XLA would compute all() anew in the loop of every leaf
+    sound = jnp.sort(jnp.stack([part.pending.sound for part in parts.values() if part.pending is not None]))[0]
+    return replace(agent, **{name: part.step(sound) for name, part in parts.items()}), sound
 
 
 def per_state(agent: Agent, batch: Transition, key: Key) -> tuple[Agent, Draws, Info]:

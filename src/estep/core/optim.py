@@ -4,16 +4,18 @@ agents have equal tree structures and share one compiled program."""
 from __future__ import annotations
 
 import functools as ft
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Int
+from jaxtyping import Array, Bool, Int
 
 from estep.core.types import Scalar
 
-ZERO = optax.set_to_zero()
+Optimiser: TypeAlias = optax.GradientTransformationExtraArgs
+"""An optax transformation whose `update` is told whether the update is `sound`: one that is not moves nothing."""
+ZERO: Optimiser = optax.with_extra_args_support(optax.set_to_zero())
 """Never moves. (Not `optax.identity`: that would add the raw gradient to a frozen module that holds arrays.)"""
 
 
@@ -26,30 +28,30 @@ class AdamState(NamedTuple):
 
 
 @ft.cache
-def adam(learning_rate: float, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> optax.GradientTransformation:
+def adam(learning_rate: float, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Optimiser:
     """Adam (Kingma & Ba 2015). Ours because optax's mixes dtypes, which strict promotion refuses."""
 
     def init(params: Any) -> AdamState:
         zeros = jax.tree.map(jnp.zeros_like, params)
         return AdamState(jnp.zeros((), jnp.int32), zeros, jax.tree.map(jnp.zeros_like, params))
 
-    def update(grads: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        count = state.steps + 1
-        steps = count.astype(jnp.float32)
-        mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, grads)
-        nu = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * jnp.square(g), state.nu, grads)
-        rate = learning_rate / (1 - b1**steps)
+    def update(grads: Any, state: Any, params: Any = None, *, sound: Bool[Array, ""]) -> tuple[Any, Any]:
+        count = state.steps + sound.astype(jnp.int32)
+        steps = jnp.maximum(count, 1).astype(jnp.float32)
+        mu = jax.tree.map(lambda m, g: jnp.where(sound, b1 * m + (1 - b1) * g, m), state.mu, grads)
+        nu = jax.tree.map(lambda v, g: jnp.where(sound, b2 * v + (1 - b2) * jnp.square(g), v), state.nu, grads)
+        rate = jnp.where(sound, learning_rate / (1 - b1**steps), 0.0)
         root = jax.lax.rsqrt(1 - b2**steps)
         updates = jax.tree.map(
             lambda m, v: -rate.astype(m.dtype) * m / (jnp.sqrt(v) * root.astype(v.dtype) + eps), mu, nu
         )
         return updates, AdamState(count, mu, nu)
 
-    return optax.GradientTransformation(init, update)
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 @ft.cache
-def bounded_adam(learning_rate: float, low: float, high: float) -> optax.GradientTransformation:
+def bounded_adam(learning_rate: float, low: float, high: float) -> Optimiser:
     """Adam whose parameters are projected to [low, high] after each step."""
     return optax.chain(adam(learning_rate), keep_between(low, high))
 
@@ -64,15 +66,11 @@ def keep_between(low: float, high: float) -> optax.GradientTransformation:
 
 
 def global_norm(tree: Any) -> Scalar:
-    """The Euclidean norm of all leaves together, finite whenever it is representable: the sum of squares of the
-    leaves alone overflows above 1.8e19. Not finite if any element is not."""
-    leaves = [leaf.reshape(-1) for leaf in jax.tree.leaves(tree) if leaf.size]
-    if not leaves:
-        return jnp.zeros(())
-    flat = jnp.concatenate(leaves)  # one vector, so that a handful of kernels do, not three a leaf
-    largest = jnp.abs(flat).max()
-    unit = jnp.where(largest > 0, largest, 1.0)
-    return unit * jnp.sqrt(jnp.square(flat / unit).sum())
+    """The Euclidean norm of all leaves together. It is there to shorten gradients: squares of the 2^-40th part do not
+    overflow up to 1e31, and underflow below 1e-7. Not finite if any element is not."""
+    unit = 2.0**40
+    leaves = jax.tree.leaves(tree)
+    return unit * jnp.sqrt(sum((jnp.square(leaf / unit).sum() for leaf in leaves), jnp.zeros(())))
 
 
 def scale_to(tree: Any, norm: Scalar, limit: float) -> Any:
