@@ -11,7 +11,7 @@ from child import SMALL
 from estep.core.types import Spec
 from estep.envs.build import EVAL, TRAIN
 from estep.envs.gymnasium import make
-from estep.experiment.device import act_greedily, actor, init, key_of
+from estep.experiment.device import Actor, init, key_of
 from estep.experiment.evaluate import evaluate
 
 sys.path.append(str(Path(__file__).parents[1] / "envs"))
@@ -28,7 +28,7 @@ def agent():
 def judge(agent, seed=0, episodes=2, num_envs=2, env="Pendulum-v1", scaling=None, **options):
     made = make(env, num_envs=num_envs, seed=seed, stream=EVAL, timeout=0.0, **options)
     try:
-        return evaluate(agent, made, episodes, seed, scaling)
+        return evaluate(Actor(agent), made, episodes, seed, scaling)
     finally:
         made.close()
 
@@ -48,13 +48,9 @@ def test_iterative_inference_is_deterministic_too():
     assert judge(agent) == judge(agent)
 
 
-def test_the_actor_alone_is_judged_alike(agent):
-    assert judge(actor(agent)) == judge(agent)
-
-
 def test_the_action_is_the_mode_and_noise_plays_no_part(agent):
     obs = np.array([[0.3, -0.2, 1.0], [0.1, 0.9, -2.0]], np.float32)
-    one, two = (np.asarray(act_greedily(agent, obs, key_of(seed, 3), np.uint32(seed), None)) for seed in (0, 5))
+    one, two = (np.asarray(Actor(agent).mode(obs, key_of(seed, 3), np.uint32(seed), None)) for seed in (0, 5))
     assert one.tobytes() == two.tobytes()
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools as ft
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 from jaxtyping import Array
 
 from estep.algorithms import Algorithm
@@ -21,6 +21,7 @@ from estep.core.types import Info, Key, Spec, Transition
 from estep.data.normalise import normalise
 from estep.errors import RejectedInput
 
+Floats: TypeAlias = npt.NDArray[np.float32]
 Scaling: TypeAlias = "tuple[Array, Array] | None"
 """Mean and scale of observations, or None where they are not normalised."""
 INIT, ACT, UPDATE, EVALUATE, INSPECT = range(5)
@@ -51,27 +52,58 @@ def improve(agent: Agent, batches: Transition, key: Key, counter: Array, scaling
     return jax.lax.scan(one, agent, (batches, counter + jnp.arange(batches.reward.shape[0], dtype=jnp.uint32)))
 
 
-@jax.jit
-def act(agent: Agent, obs: Array, key: Key, counter: Array, scaling: Scaling) -> tuple[Array, Array]:
-    """Draw actions in states [E, o]: the points u [E, a] and the actions squash(u)."""
-    return policy.act(agent, scale(obs, scaling), jax.random.fold_in(key, counter))
+class Acting(NamedTuple):
+    """The programs that act, for agents of one structure."""
+
+    kept: tuple[int, ...]
+    """Which leaves they read: all but the optimisers' states."""
+    draw: Callable[..., tuple[Array, Array]]
+    mode: Callable[..., Array]
 
 
-@jax.jit
-def act_greedily(agent: Agent, obs: Array, key: Key, counter: Array, scaling: Scaling) -> Array:
-    """The deterministic actions in states [E, o]."""
-    return policy.act_greedily(agent, scale(obs, scaling), jax.random.fold_in(key, counter))
+@ft.cache
+def acting(structure: Any) -> Acting:
+    """Programs whose arguments are an agent's kept leaves, states [E, o], a key, a counter and the scaling."""
+    paths = jax.tree_util.tree_flatten_with_path(jax.tree.unflatten(structure, range(structure.num_leaves)))[0]
+    kept = tuple(number for path, number in paths if "opt_state" not in leaf_name(path))
+
+    def whole(leaves: Sequence[Array]) -> Agent:
+        held = dict(zip(kept, leaves, strict=True))
+        agent: Agent = jax.tree.unflatten(structure, [held.get(i) for i in range(structure.num_leaves)])
+        return agent
+
+    def draw(leaves: Sequence[Array], obs: Array, key: Key, counter: Array, scaling: Scaling) -> tuple[Array, Array]:
+        return policy.act(whole(leaves), scale(obs, scaling), jax.random.fold_in(key, counter))
+
+    def mode(leaves: Sequence[Array], obs: Array, key: Key, counter: Array, scaling: Scaling) -> Array:
+        return policy.act_greedily(whole(leaves), scale(obs, scaling), jax.random.fold_in(key, counter))
+
+    return Acting(kept, jax.jit(draw), jax.jit(mode))
+
+
+class Actor:
+    """An agent as it acts, flattened once: flattening modules at every call would take longer than the networks.
+
+    Both methods take states [E, o], a key, a counter folded into it, and the scaling of observations.
+    """
+
+    def __init__(self, agent: Agent) -> None:
+        leaves, structure = jax.tree.flatten(agent)
+        self._acting = acting(structure)
+        self._leaves = [leaves[i] for i in self._acting.kept]
+
+    def draw(self, obs: Floats, key: Key, counter: np.uint32, scaling: Scaling) -> tuple[Array, Array]:
+        """The points u [E, a] of drawn actions, and the actions squash(u)."""
+        return self._acting.draw(self._leaves, obs, key, counter, scaling)
+
+    def mode(self, obs: Floats, key: Key, counter: np.uint32, scaling: Scaling) -> Array:
+        """The deterministic actions [E, a]; the key feeds inference alone."""
+        return self._acting.mode(self._leaves, obs, key, counter, scaling)
 
 
 def scale(obs: Array, scaling: Scaling) -> Array:
     """Observations as the networks see them."""
     return obs if scaling is None else normalise(obs, *scaling)
-
-
-def actor(agent: Agent) -> Agent:
-    """The agent without its optimisers' states: the fewer leaves, the cheaper each call that acts."""
-    names = ("prior", "inference", "likelihood", "temperature", "projection")
-    return replace(agent, **{name: replace(getattr(agent, name), opt_state=()) for name in names})
 
 
 def leaf_name(path: Sequence[Any]) -> str:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
-from estep.core.agent import Agent
 from estep.envs.base import Episode, HostEnv
-from estep.experiment.device import EVALUATE, Scaling, act_greedily, key_of
+from estep.experiment.device import EVALUATE, Actor, Scaling, key_of
 
 SIDE_BY_SIDE = 10
 """Environments stepped together in an evaluation: one call of the policy serves them all."""
@@ -25,11 +23,11 @@ class Evaluation(NamedTuple):
     lengths: list[int]
 
 
-def evaluate(agent: Agent, env: HostEnv, episodes: int, seed: int, scaling: Scaling) -> Evaluation:
+def evaluate(actor: Actor, env: HostEnv, episodes: int, seed: int, scaling: Scaling) -> Evaluation:
     """Run whole episodes with the deterministic action squash(mode of q). Equal seeds give equal numbers.
 
     Args:
-        agent: the agent, or its actor.
+        actor: the agent as it acts.
         env: fresh environments of the evaluation stream, at most as many as episodes.
         episodes: how many to run; environment i plays every E-th of them.
         seed: of the noise that inference may use.
@@ -42,7 +40,7 @@ def evaluate(agent: Agent, env: HostEnv, episodes: int, seed: int, scaling: Scal
     done: list[Episode] = []
     key, obs, step = key_of(seed, EVALUATE), env.reset(), 0
     while any(sum(e.env == i for e in done) < rounds for i in range(env.num_envs)):
-        action = act_greedily(agent, obs, key, jnp.asarray(step, jnp.uint32), scaling)
+        action = actor.mode(obs, key, np.uint32(step), scaling)
         obs = env.step(np.asarray(action)).obs
         done += env.finished()
         step += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools as ft
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +25,8 @@ from estep.experiment import checkpoint, provenance, record, storage
 from estep.experiment.config import RunConfig
 from estep.experiment.device import (
     ACT,
+    Actor,
     Scaling,
-    act,
-    act_greedily,
-    actor,
     key_of,
     named_leaves,
     rebuild,
@@ -79,9 +78,9 @@ class Policy:
         key = key_of(seed, ACT)
         number = np.uint32(counter % 2**32)
         if deterministic:
-            action = act_greedily(self._actor, rows, key, number, self.scaling)
+            action = self._actor.mode(rows, key, number, self.scaling)
         else:
-            action = act(self._actor, rows, key, number, self.scaling)[1]
+            action = self._actor.draw(rows, key, number, self.scaling)[1]
         scaled = self.action_space.rescale(np.array(action)).reshape(len(rows), *self.action_space.shape)
         return scaled[0] if single else scaled
 
@@ -133,9 +132,9 @@ class Policy:
         saved.write_run({**described, "status": "policy", "exit_code": 0, "ended": provenance.now()})
         return folder
 
-    @property
-    def _actor(self) -> Agent:
-        return actor(self.agent)
+    @ft.cached_property
+    def _actor(self) -> Actor:
+        return Actor(self.agent)
 
     def _rows(self, obs: npt.ArrayLike) -> tuple[npt.NDArray[np.float32], bool]:
         array = np.asarray(obs, np.float32)

@@ -22,7 +22,7 @@ from estep.data.replay import Replay, bytes_needed
 from estep.envs.base import Episode, Floats, HostEnv
 from estep.errors import NumericHalt, UsageError
 from estep.experiment.config import RunConfig
-from estep.experiment.device import ACT, UPDATE, Scaling, act, actor, improve, init, key_of
+from estep.experiment.device import ACT, UPDATE, Actor, Scaling, improve, init, key_of
 
 RECENT = 10
 """Training episodes whose mean return is shown."""
@@ -89,7 +89,7 @@ class Trainer:
         self.finished: list[Episode] = []
         self.seconds = {"act_s": 0.0, "env_s": 0.0, "sample_s": 0.0, "update_s": 0.0}
         self.compiled: set[str] = set()
-        self._actor: Agent | None = None
+        self._actor: Actor | None = None
         self._keys = key_of(config.seed, ACT), key_of(config.seed, UPDATE)
         self.obs: Floats = np.zeros((config.num_envs, spec.observation), np.float32)
         self.halt_dump: dict[str, Any] = {}
@@ -104,10 +104,10 @@ class Trainer:
         return None if self.moments is None else (jnp.asarray(self.moments.mean), jnp.asarray(self.moments.scale))
 
     @property
-    def actor(self) -> Agent:
+    def actor(self) -> Actor:
         """The agent as it acts."""
         if self._actor is None:
-            self._actor = actor(self.agent)
+            self._actor = Actor(self.agent)
         return self._actor
 
     def advance(self) -> None:
@@ -146,7 +146,7 @@ class Trainer:
             return self.explore(step)
         start = time.perf_counter()
         with self.compiling("the policy"):
-            u, action = act(self.actor, self.obs, self._keys[0], np.uint32(step % 2**32), self.scaling)
+            u, action = self.actor.draw(self.obs, self._keys[0], np.uint32(step % 2**32), self.scaling)
             found = np.array(u), np.array(action)
         self.seconds["act_s"] += time.perf_counter() - start
         return found

@@ -31,9 +31,7 @@ class Gaussian(Posterior):
         return self.action
 
     def start(self, prior: Distribution) -> Lam:
-        if isinstance(prior, Normal):
-            return jnp.concatenate([prior.mu, prior.log_sigma])
-        return jnp.concatenate([jnp.zeros(self.action), jnp.full(self.action, math.log(self.sigma))])
+        return jnp.concatenate(nearby(prior, self.action, self.sigma))
 
     def bound(self, lam: Lam, low: Float[Array, " k"], high: Float[Array, " k"]) -> Lam:
         mu, log_sigma = jnp.split(lam, 2)
@@ -42,3 +40,20 @@ class Gaussian(Posterior):
     def __call__(self, lam: Lam) -> Distribution:
         mu, log_sigma = jnp.split(lam, 2)
         return Normal(mu, log_sigma, self.noise)
+
+    def fit(self, action: Float[Array, "n a"], weight: Float[Array, " n"]) -> Lam:
+        """The λ of greatest likelihood under n draws whose weights sum to one: their mean and standard deviation."""
+        mu = weight @ action
+        variance = weight @ jnp.square(action - mu[None])
+        return jnp.concatenate([mu, 0.5 * jnp.log(jnp.maximum(variance, LEAST_VARIANCE))])
+
+
+LEAST_VARIANCE = 1e-30
+"""Keeps the logarithm finite where all the weight is on one draw."""
+
+
+def nearby(prior: Distribution, action: int, sigma: float) -> tuple[Float[Array, " a"], Float[Array, " a"]]:
+    """(μ, log σ) of the prior if it is a diagonal Gaussian, else of N(0, σ²)."""
+    if isinstance(prior, Normal):
+        return prior.mu, prior.log_sigma
+    return jnp.zeros(action), jnp.full(action, math.log(sigma))

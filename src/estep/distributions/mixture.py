@@ -1,0 +1,68 @@
+"""A mixture of diagonal Gaussians over u; behind a tanh squash, of tanh-Gaussians."""
+
+from __future__ import annotations
+
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from estep.core.protocols import Distribution, Draws
+from estep.core.types import Action, Key, Scalar
+from estep.distributions.noise import Noise, independent
+from estep.errors import UsageError
+
+
+class NormalMixture(Distribution):
+    """Σ_k w_k N(μ_k, diag σ_k²) over the point u, w = softmax(logits).
+
+    Its draws are stratified: each component has its share of the n, and a draw of component k that has n_k of them
+    weighs w_k / n_k. So expectations are sums over components of reparameterised ones, differentiable in the logits
+    too, without the noise of choosing a component.
+    """
+
+    logits: Float[Array, " k"]
+    mu: Float[Array, "k a"]
+    log_sigma: Float[Array, "k a"]
+    noise: Noise = eqx.field(static=True, default=independent)
+
+    def sample(self, key: Key) -> Action:
+        k_component, k_noise = jax.random.split(key)
+        k = jax.random.categorical(k_component, self.logits)
+        return self.mu[k] + jnp.exp(self.log_sigma[k]) * jax.random.normal(k_noise, self.mu.shape[1:])
+
+    def log_prob(self, action: Action) -> Scalar:
+        return self._log_prob_of_noise(self._noise_of(action))
+
+    def mode(self) -> Action:
+        """The mean of a component at which the mixture is densest: its mode where components do not overlap."""
+        return self.mu[jnp.argmax(jax.vmap(self.log_prob)(self.mu))]
+
+    def draw(self, key: Key, n: int, prior: Distribution) -> Draws:
+        components, size = self.mu.shape
+        if n < components:
+            raise UsageError(
+                f"A mixture of {components} components cannot be drawn {n} times: each has to be.",
+                f"Ask for {components} draws or more.",
+            )
+        owner = np.arange(n) % components  # antithetic pairs stay in one component if n is a multiple of 2k
+        share = jnp.asarray(1.0 / np.bincount(owner)[owner], self.logits.dtype)
+        weight = jax.nn.softmax(self.logits)[owner] * share
+        noise = self.noise(key, n, size)
+        action = self.mu[owner] + jnp.exp(self.log_sigma[owner]) * noise
+        own = np.eye(components, dtype=bool)[owner][:, :, None]
+        # a component's own noise is known: (u - μ)/σ recomputed loses its digits
+        known = jnp.where(own, noise[:, None, :], jax.vmap(self._noise_of)(action))
+        log_prob = jax.vmap(self._log_prob_of_noise)(known)
+        return Draws(action, weight, log_prob - jax.vmap(prior.log_prob)(action))
+
+    def _noise_of(self, action: Action) -> Float[Array, "k a"]:
+        """The noise with which each component would have drawn u."""
+        return (action[None] - self.mu) * jnp.exp(-self.log_sigma)
+
+    def _log_prob_of_noise(self, noise: Float[Array, "k a"]) -> Scalar:
+        each = (-0.5 * jnp.square(noise) - self.log_sigma - 0.5 * math.log(2 * math.pi)).sum(1)
+        return jax.nn.logsumexp(jax.nn.log_softmax(self.logits) + each)

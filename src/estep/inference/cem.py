@@ -1,0 +1,114 @@
+"""The cross-entropy method: draw, keep the best, fit; asks Q̂ for values alone."""
+
+from __future__ import annotations
+
+import functools as ft
+import math
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.lax import stop_gradient as sg
+from jaxtyping import Array, Float
+
+from estep.core.protocols import Distribution, Inference, Inferred, Lam, Posterior, Problem
+from estep.core.types import Key, Scalar
+from estep.errors import UsageError
+from estep.inference.starts import AtPrior, begin, clip
+
+Ranking = Callable[[Float[Array, " n"], Float[Array, " n"], Scalar], Float[Array, " n"]]
+"""(Q̂, log q/p, α) of n draws to what the best are chosen by."""
+
+
+def by_soft_value(value: Float[Array, " n"], log_ratio: Float[Array, " n"], alpha: Scalar) -> Float[Array, " n"]:
+    """Q̂ - α log q/p of each draw: level where q is the posterior, so the climb ends there."""
+    return value - alpha * log_ratio
+
+
+def by_value(value: Float[Array, " n"], log_ratio: Float[Array, " n"], alpha: Scalar) -> Float[Array, " n"]:
+    """Q̂ alone, the method of planners: neither α nor the prior has a say, and q narrows to one action."""
+    return value
+
+
+class CEM(Inference):
+    """λ ← κ λ + (1 - κ) fit(elite), where the elite are the best of n draws of q_λ (Rubinstein 1999).
+
+    Ranked by the soft value it needs damping, κ near 1: with little, the fit to a small elite, whose spread is below
+    that of q even at the optimum, decides where it ends.
+    """
+
+    iterations: int = eqx.field(static=True, default=200)
+    population: int = eqx.field(static=True, default=100)
+    elite: float = eqx.field(static=True, default=0.1)
+    """Fraction of the population that is kept."""
+    smoothing: float = eqx.field(static=True, default=0.9)
+    """κ, what is kept of λ at each iteration."""
+    min_std: float = eqx.field(static=True, default=1e-3)
+    ranking: Ranking = eqx.field(static=True, default=by_soft_value)
+    start: Inference = AtPrior()
+    high: float = eqx.field(static=True, default=2.0)
+    """Upper limit of the log scales."""
+
+    def __check_init__(self) -> None:
+        if not 2 <= self.kept <= self.population:
+            raise UsageError(
+                f"An elite of {self.elite} of {self.population} draws keeps {self.kept} of them.",
+                "Keep at least 2 and at most all of them.",
+            )
+
+    @property
+    def kept(self) -> int:
+        """How many draws the elite are."""
+        return round(self.elite * self.population)
+
+    def __call__(self, problem: Problem, posterior: Posterior, key: Key) -> Inferred:
+        family, prior = fittable(posterior), problem.prior(problem.obs)
+        uniform = jnp.full(self.kept, 1.0 / self.kept)
+
+        def iteration(lam: Lam, key: Key) -> tuple[Lam, Scalar]:
+            k_draw, k_value = jax.random.split(key)
+            q = posterior(lam)
+            action = q.draw(k_draw, self.population, prior).action
+            value, log_ratio = evaluate(problem, q, prior, action, k_value)
+            score = self.ranking(value, log_ratio, problem.alpha)
+            best = jax.lax.top_k(jnp.where(jnp.isnan(score), -jnp.inf, score), self.kept)[1]
+            new = self.smoothing * lam + (1.0 - self.smoothing) * family.fit(action[best], uniform)
+            soft = by_soft_value(value, log_ratio, problem.alpha).mean()
+            return clip(new, posterior, math.log(self.min_std), self.high), soft
+
+        k_start, k_iterations = jax.random.split(key)
+        first = begin(self.start, problem, posterior, k_start, self.population)
+        lam, values = jax.lax.scan(iteration, first.lam, jax.random.split(k_iterations, self.iterations))
+        return Inferred(sg(lam), first.earlier, jnp.concatenate([first.values, values]))
+
+
+def evaluate(
+    problem: Problem, q: Distribution, prior: Distribution, action: Float[Array, "n a"], key: Key
+) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+    """Q̂ and log q/p of each draw. (Not `Draws.log_ratio`, which may be everywhere the KL: it would rank nothing.)"""
+    value = jax.vmap(ft.partial(problem.likelihood, problem))(action, jax.random.split(key, action.shape[0]))
+    return value, jax.vmap(lambda u: q.log_prob(u) - prior.log_prob(u))(action)
+
+
+@runtime_checkable
+class Fittable(Protocol):
+    """A family whose best fit to weighted draws has a closed form."""
+
+    def fit(self, action: Float[Array, "n a"], weight: Float[Array, " n"]) -> Lam:
+        """The λ of greatest likelihood under the draws; their weights sum to one."""
+
+
+def fittable(posterior: Any) -> Fittable:
+    """The family as one that can be fitted.
+
+    Raises:
+        UsageError: it has no `fit`.
+    """
+    if not isinstance(posterior, Fittable):
+        raise UsageError(
+            f"{type(posterior).__name__} has no closed form for its best fit to weighted draws.",
+            "Use posteriors.Gaussian or posteriors.FullGaussian, or GradientAscent, which needs no fit.",
+        )
+    return posterior

@@ -1,0 +1,68 @@
+"""Gradient ascent: no network, K steps on V itself; after an amortised optimiser, semi-amortised inference."""
+
+from __future__ import annotations
+
+import functools as ft
+from dataclasses import replace
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jax.lax import stop_gradient as sg
+
+from estep.core.objective import soft_value
+from estep.core.optim import Optimiser, adam
+from estep.core.protocols import Inference, Inferred, Lam, Posterior, Problem
+from estep.core.types import Key, Scalar
+from estep.inference.starts import AtPrior, begin, clip
+
+
+class GradientAscent(Inference):
+    """λ ← λ + step(∂V/∂λ), K times, with reparameterised draws that are fresh at every step.
+
+    λ holds log σ, so a scale stays positive. A gradient that is not finite moves nothing.
+    """
+
+    steps: int = eqx.field(static=True)
+    """K."""
+    samples: int = eqx.field(static=True, default=10)
+    """Draws of q in each gradient."""
+    tx: Optimiser = eqx.field(static=True, default=adam(1e-2))
+    start: Inference = AtPrior()
+    low: float = eqx.field(static=True, default=-10.0)
+    high: float = eqx.field(static=True, default=2.0)
+    """Limits of the log scales."""
+
+    def __call__(self, problem: Problem, posterior: Posterior, key: Key) -> Inferred:
+        def objective(lam: Lam, key: Key) -> Scalar:
+            return soft_value(posterior(lam), problem, key, self.samples)[0]
+
+        def step(carry: tuple[Lam, Any], key: Key) -> tuple[tuple[Lam, Any], Scalar]:
+            lam, state = carry
+            value, grad = jax.value_and_grad(objective)(lam, key)
+            sound = jnp.isfinite(grad).all()
+            updates, state = self.tx.update(jnp.where(sound, -grad, 0.0), state, lam, sound=sound)
+            return (clip(lam + updates, posterior, self.low, self.high), state), value
+
+        k_start, k_steps = jax.random.split(key)
+        first = begin(self.start, problem, posterior, k_start, self.samples)
+        carry = first.lam, self.tx.init(first.lam)
+        (lam, _), values = jax.lax.scan(step, carry, jax.random.split(k_steps, self.steps))
+        return Inferred(sg(lam), first.earlier, jnp.concatenate([first.values, values]))
+
+
+def semi_amortised(amortised: Inference, ascent: GradientAscent) -> GradientAscent:
+    """K gradient steps from where an amortised optimiser ends (Kim et al. 2018, arXiv:1802.02550).
+
+    The amortised part is trained as by itself: `Inferred.earlier` has its own surrogate and the gradient of V at its
+    own λ, and nothing is differentiated through the K steps.
+    """
+    return replace(ascent, start=amortised)
+
+
+@ft.cache
+def sgd(learning_rate: float) -> Optimiser:
+    """Plain gradient steps."""
+    return optax.with_extra_args_support(optax.sgd(learning_rate))

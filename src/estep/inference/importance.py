@@ -1,0 +1,91 @@
+"""Self-normalised importance sampling: weigh draws towards the posterior itself and match its moments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.lax import stop_gradient as sg
+from jaxtyping import Array, Float
+
+from estep.core.protocols import Distribution, Inference, Inferred, Lam, Posterior, Problem
+from estep.core.types import Key, Scalar
+from estep.inference.cem import evaluate, fittable
+from estep.inference.starts import AtPrior, begin, clip
+
+Proposal = Callable[[Distribution, Distribution], Distribution]
+"""(prior, current q) to the density that is drawn from."""
+
+
+def from_prior(prior: Distribution, q: Distribution) -> Distribution:
+    """Propose from the prior, which must be one that can be sampled."""
+    return prior
+
+
+def from_posterior(prior: Distribution, q: Distribution) -> Distribution:
+    """Propose from the posterior found so far."""
+    return q
+
+
+class Weighing(NamedTuple):
+    """How each round of importance sampling went."""
+
+    ess: Float[Array, " k"]
+    """Effective sample size, between 1 and the number of draws."""
+    evidence: Float[Array, " k"]
+    """Estimate of α log Z(s) = α log E_p exp(Q̂/α), the largest V that any q can have."""
+
+
+class Importance(Inference):
+    """λ ← fit(a_i, w_i), w_i ∝ p(a_i) exp(Q̂(s, a_i)/α) / r(a_i), a_i ~ r, a number of times.
+
+    The fit matches moments of the posterior, so it minimises KL(posterior‖q) within the family and not the KL(q‖
+    posterior) that the other optimisers do; they agree where the family holds the posterior.
+    """
+
+    samples: int = eqx.field(static=True, default=1000)
+    iterations: int = eqx.field(static=True, default=1)
+    proposal: Proposal = eqx.field(static=True, default=from_posterior)
+    """r."""
+    start: Inference = AtPrior()
+    low: float = eqx.field(static=True, default=-10.0)
+    high: float = eqx.field(static=True, default=2.0)
+    """Limits of the log scales."""
+
+    def __call__(self, problem: Problem, posterior: Posterior, key: Key) -> Inferred:
+        return self.with_diagnostics(problem, posterior, key)[0]
+
+    def with_diagnostics(self, problem: Problem, posterior: Posterior, key: Key) -> tuple[Inferred, Weighing]:
+        """What `__call__` returns, and how each round went."""
+        family, prior = fittable(posterior), problem.prior(problem.obs)
+
+        def iteration(lam: Lam, key: Key) -> tuple[Lam, tuple[Scalar, Scalar, Scalar]]:
+            k_draw, k_value = jax.random.split(key)
+            q = posterior(lam)
+            proposal = self.proposal(prior, q)
+            draws = proposal.draw(k_draw, self.samples, prior)
+            value, log_ratio = evaluate(problem, q, prior, draws.action, k_value)
+            # log p/r and log q/r, each including the weights that r gave its draws
+            base = jnp.log(draws.weight) - jax.vmap(proposal.log_prob)(draws.action)
+            log_prior = jax.vmap(prior.log_prob)(draws.action)
+            log_weight = base + log_prior + value / problem.alpha
+            of_q = jax.nn.softmax(base + log_prior + log_ratio)
+            soft = of_q @ (value - problem.alpha * log_ratio)
+            new = clip(family.fit(draws.action, jax.nn.softmax(log_weight)), posterior, self.low, self.high)
+            return new, (soft, ess(log_weight), problem.alpha * jax.nn.logsumexp(log_weight))
+
+        k_start, k_iterations = jax.random.split(key)
+        first = begin(self.start, problem, posterior, k_start, self.samples)
+        keys = jax.random.split(k_iterations, self.iterations)
+        lam, (values, size, evidence) = jax.lax.scan(iteration, first.lam, keys)
+        return Inferred(sg(lam), first.earlier, jnp.concatenate([first.values, values])), Weighing(size, evidence)
+
+
+def ess(log_weights: Float[Array, " n"]) -> Scalar:
+    """Effective sample size 1/Σ w² of weights w ∝ exp(log_weights) that sum to one (Kong 1992): n if all are equal,
+    1 if one has everything."""
+    weights = jax.nn.softmax(log_weights)
+    return jnp.clip(1.0 / jnp.square(weights).sum(), 1.0, log_weights.shape[0])

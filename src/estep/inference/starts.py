@@ -1,0 +1,141 @@
+"""Where an optimiser starts, which is where another one ended; and many random starts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.lax import stop_gradient as sg
+from jaxtyping import Array, Bool, Float
+
+from estep.core.objective import soft_value
+from estep.core.protocols import Inference, Inferred, Lam, Posterior, Problem
+from estep.core.types import Key
+from estep.errors import UsageError
+
+
+class AtPrior(Inference):
+    """λ_0 of the family: the prior where the family holds it, else a fixed place."""
+
+    def __call__(self, problem: Problem, posterior: Posterior, key: Key) -> Inferred:
+        return one_shot(posterior.start(problem.prior(problem.obs)))
+
+
+class At(Inference):
+    """A given λ, in every state."""
+
+    lam: Lam
+
+    def __call__(self, problem: Problem, posterior: Posterior, key: Key) -> Inferred:
+        return one_shot(self.lam)
+
+
+class Scattered(Inference):
+    """λ + scale·ε around where another optimiser ends, ε standard normal in every element of λ."""
+
+    centre: Inference
+    scale: float = eqx.field(static=True)
+
+    def __call__(self, problem: Problem, posterior: Posterior, key: Key) -> Inferred:
+        k_centre, k_noise = jax.random.split(key)
+        inferred = self.centre(problem, posterior, k_centre)
+        noise = jax.random.normal(k_noise, inferred.lam.shape, inferred.lam.dtype)
+        return inferred._replace(lam=inferred.lam + self.scale * noise)
+
+
+class Restarts(Inference):
+    """The best, by V, of n runs of an optimiser from random starts."""
+
+    inference: Inference
+    n: int = eqx.field(static=True)
+    scale: float = eqx.field(static=True, default=1.0)
+    """Standard deviation of the starts around the optimiser's own, in units of λ."""
+    samples: int = eqx.field(static=True, default=100)
+    """Draws, the same for all runs, with which they are judged."""
+
+    def __call__(self, problem: Problem, posterior: Posterior, key: Key) -> Inferred:
+        runs, values = self.runs(problem, posterior, key)
+        best = jnp.argmax(jnp.where(jnp.isnan(values), -jnp.inf, values))
+        return Inferred(runs.lam[best], runs.earlier.mean(), runs.values[best])
+
+    def runs(self, problem: Problem, posterior: Posterior, key: Key) -> tuple[Inferred, Float[Array, " n"]]:
+        """All runs, stacked, and V where each ends."""
+        k_run, k_judge = jax.random.split(key)
+        run = starting(self.inference, Scattered(start_of(self.inference), self.scale))
+        inferred = jax.vmap(lambda key: run(problem, posterior, key))(jax.random.split(k_run, self.n))
+        value = lambda lam: soft_value(posterior(lam), problem, k_judge, self.samples)[0]
+        return inferred, jax.vmap(value)(sg(inferred.lam))
+
+
+def distinct_modes(lams: Float[Array, "n l"], values: Float[Array, " n"], tol: float) -> Bool[Array, " n"]:
+    """Which of n solutions are modes of their own: from the best down, each that is further than `tol`, in some
+    element of λ, from all that were kept before it."""
+    far = jnp.abs(lams[:, None] - lams[None]).max(-1) > tol
+
+    def consider(kept: Bool[Array, " n"], i: Array) -> tuple[Bool[Array, " n"], None]:
+        return kept.at[i].set((far[i] | ~kept).all()), None
+
+    nothing = jnp.zeros(values.shape[0], bool)
+    kept: Array = jax.lax.scan(consider, nothing, jnp.argsort(-values))[0]
+    return kept
+
+
+def starting(inference: Any, start: Inference) -> Any:
+    """The same optimiser from another start.
+
+    Raises:
+        UsageError: the optimiser has no start.
+    """
+    start_of(inference)
+    return replace(inference, start=start)
+
+
+def start_of(inference: Any) -> Inference:
+    """Where an optimiser starts, itself an optimiser.
+
+    Raises:
+        UsageError: the optimiser has no start.
+    """
+    if not hasattr(inference, "start"):
+        raise UsageError(
+            f"{type(inference).__name__} does not start anywhere.", "Use an optimiser that takes a `start`."
+        )
+    start: Inference = inference.start
+    return start
+
+
+def begin(start: Inference, problem: Problem, posterior: Posterior, key: Key, samples: int) -> Inferred:
+    """λ_0 as a number, and what trains the start if it has parameters.
+
+    A start is trained as it would be by itself: to climb V at its own λ. So `earlier` gains ⟨sg ∂V/∂λ_0, λ_0⟩, whose
+    gradient is that of V there, and no gradient comes from beyond λ_0. Q̂ is differentiated only if there is
+    something to train.
+    """
+    k_start, k_value = jax.random.split(key)
+    first = start(problem, posterior, k_start)
+    lam = sg(first.lam)
+    if not jax.tree.leaves(start):
+        return first._replace(lam=lam)
+    grad = sg(jax.grad(lambda lam: soft_value(posterior(lam), problem, k_value, samples)[0])(lam))
+    return Inferred(lam, first.earlier + grad @ first.lam, first.values)
+
+
+def one_shot(lam: Lam) -> Inferred:
+    """λ with nothing on the way to it."""
+    return Inferred(lam, jnp.zeros(()), jnp.zeros(0))
+
+
+def clip(lam: Lam, posterior: Posterior, low: float, high: float) -> Lam:
+    """λ with its log scales cut off at [low, high], the rest untouched. Unlike `Posterior.bound` it is the identity
+    inside the limits, so it can be applied again and again; nothing is differentiated through it. Which elements are
+    log scales is what `bound` moves."""
+    limits = jnp.full(posterior.scales, low, lam.dtype), jnp.full(posterior.scales, high, lam.dtype)
+    least, most = (posterior.bound(jnp.full_like(lam, end), *limits) for end in (-FAR, FAR))
+    return jnp.clip(lam, least, most)
+
+
+FAR = 1e30
+"""Beyond every λ."""
