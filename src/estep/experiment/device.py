@@ -24,6 +24,8 @@ from estep.errors import RejectedInput
 Floats: TypeAlias = npt.NDArray[np.float32]
 Scaling: TypeAlias = "tuple[Array, Array] | None"
 """Mean and scale of observations, or None where they are not normalised."""
+OPTIONS = {"xla_cpu_copy_insertion_use_region_analysis": True}
+"""Spares the loop over updates copies of its state on a CPU: 7 % of an update of SAC."""
 INIT, ACT, UPDATE, EVALUATE, INSPECT = range(5)
 """Purposes of keys: every key is derived from the seed, a purpose and a counter, so none has to be saved."""
 
@@ -39,7 +41,7 @@ def init(algorithm: Algorithm, spec: Spec, key: Key) -> Agent:
     return algorithm.init(spec, key)
 
 
-@ft.partial(jax.jit, donate_argnums=0)
+@ft.partial(jax.jit, donate_argnums=0, compiler_options=OPTIONS)
 def improve(agent: Agent, batches: Transition, key: Key, counter: Array, scaling: Scaling) -> tuple[Agent, Info]:
     """K updates in one call, on batches of shape [K, B, ...]; returns the metrics of each, [K]."""
     batches = jax.tree.map(lambda leaf: leaf[:, :, None], batches)  # T = 1
