@@ -42,7 +42,7 @@ def by_hand(agent, inference, obs, key):
     -∂V/∂λ that trained it."""
     problem = agent.problem(agent.likelihood.model, obs)
     k_infer, k_value = jax.random.split(key)
-    keys = [*jax.random.split(k_infer, inference.steps), k_value]
+    keys = [*jax.random.split(jax.random.split(k_infer)[1], inference.steps), k_value]
     descent = jax.grad(lambda lam, k: -soft_value(agent.posterior(lam), problem, k, agent.samples)[0])
     lam = agent.posterior.start(agent.prior.model(obs))
     grad, total, constants = descent(lam, keys[0]), jax.tree.map(jnp.zeros_like, inference), []
@@ -135,10 +135,43 @@ def test_inference_may_run_longer_than_it_was_trained():
     assert inferred.values.shape == (7,)
     # the same draws again, one iteration at a time
     lam = agent.posterior.start(agent.prior.model(jnp.ones(3)))
-    for key in jax.random.split(make_key(2), 7):
+    for key in jax.random.split(jax.random.split(make_key(2))[1], 7):
         lam = inference.refine(problem, agent.posterior, lam, descend(agent, problem, lam, key))
     np.testing.assert_allclose(inferred.lam, lam, rtol=1e-5, atol=1e-6)
     jax.tree.map(np.testing.assert_array_equal, more.net, inference.net)
+
+
+def test_the_result_may_be_the_mean_of_the_last_iterates():
+    agent = rows.start("iterative-sac")
+    problem = agent.problem(agent.likelihood.model, jnp.ones(3))
+    inference = Iterations(7, 4, average=3)(perturbed(agent.inference.model, make_key(4)))
+    found = rows.compiled(lambda i: i(problem, agent.posterior, make_key(2)))(inference).lam
+    path = rows.compiled(lambda i: i.path(problem, agent.posterior, make_key(2), 7))(inference)
+    np.testing.assert_allclose(found, path[-3:].mean(0), rtol=1e-5, atol=1e-6)
+    assert np.abs(found - path[-1]).max() > 1e-4
+
+
+def test_a_direct_start_is_trained_by_the_gradient_of_v_where_inference_starts_and_by_nothing_else():
+    agent = rows.start("iterative-sac")
+    head = Direct(mlp((3,), 4, (16,), key=make_key(8)))
+    inference = replace(perturbed(agent.inference.model, make_key(4)), start=head)
+    problem, key = agent.problem(agent.likelihood.model, jnp.ones(3)), make_key(2)
+    first = jax.random.split(jax.random.split(key)[1], inference.steps)[0]
+
+    def climbed(inference):
+        inferred = inference(problem, agent.posterior, key)
+        return soft_value(agent.posterior(inferred.lam), problem, make_key(5), 4)[0] + inferred.earlier
+
+    def alone(head):
+        lam = head(problem, agent.posterior, make_key(6)).lam
+        return soft_value(agent.posterior(lam), problem, first, inference.samples)[0]
+
+    ours = rows.compiled(jax.grad(climbed))(inference)
+    theirs = rows.compiled(jax.grad(alone))(head)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6), ours.start, theirs)
+    assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(theirs)) > 1e-3
+    found = rows.compiled(lambda i: i.path(problem, agent.posterior, key, 1))(inference)
+    np.testing.assert_allclose(found[0], head(problem, agent.posterior, key).lam, rtol=1e-6)
 
 
 @rows.compiled

@@ -26,8 +26,10 @@ from estep.core.optim import adam, bounded_adam
 from estep.core.types import Key, Spec
 from estep.distributions.noise import antithetic, independent
 from estep.errors import check
+from estep.inference.direct import Direct
 from estep.inference.iterative import Iterations, iterative, layer_norm, log_sign, raw
 from estep.likelihoods.q_function import MeanMinusStd, q_function
+from estep.nets import mlp
 from estep.posteriors.gaussian import Gaussian
 from estep.priors.flat import Flat
 
@@ -60,10 +62,14 @@ class IterativeSAC:
     """Draw antithetic pairs: one pair does what ten independent draws do."""
     grad_encoding: Literal["log_sign", "layer_norm", "none"] = "log_sign"
     """How the network reads the gradient (layer_norm is the authors')."""
+    direct_start: bool = False
+    """Start from a direct network, trained on the same objective, instead of a fixed place."""
     act_iterations: int = 0
     """Iterations when acting (0: as in training)."""
     act_samples: int = 10
     """Draws in each iteration when acting (0: as in training)."""
+    act_average: int = 1
+    """Act on the mean of this many of the last iterates."""
     target_iterations: int = 0
     """Iterations at the next state in the critic's target (0: as in training)."""
     target_samples: int = 0
@@ -76,17 +82,23 @@ class IterativeSAC:
         check("samples", self.samples >= 1, self.samples, "at least 1")
         for name in ("act_iterations", "act_samples", "target_iterations", "target_samples"):
             check(name, getattr(self, name) >= 0, getattr(self, name), "at least 0")
+        acting = self.act_iterations or self.iterations
+        check(
+            "act_average", 1 <= self.act_average <= acting, self.act_average, f"between 1 and {acting}, the iterations"
+        )
 
     def init(self, spec: Spec, key: Key) -> Agent:
         """A fresh agent for an environment."""
-        k_pi, k_q = jax.random.split(key)
+        k_pi, k_q, k_start = jax.random.split(key, 3)
         optimiser = adam(self.learning_rate)
         posterior = Gaussian(spec.action, antithetic if self.pairs else independent)
         training = Iterations(self.iterations, self.samples)
-        acting = Iterations(self.act_iterations or self.iterations, self.act_samples or self.samples)
+        acting = Iterations(self.act_iterations or self.iterations, self.act_samples or self.samples, self.act_average)
         targeting = Iterations(self.target_iterations or self.iterations, self.target_samples or self.samples)
         encoding = ENCODINGS[self.grad_encoding]
-        net = iterative(spec.observation, posterior, self.hidden, training, encoding, key=k_pi)
+        head = mlp((spec.observation,), sum(posterior.parts), self.hidden, key=k_start) if self.direct_start else None
+        start = None if head is None else Direct(head)
+        net = iterative(spec.observation, posterior, self.hidden, training, encoding, start, key=k_pi)
         critic = q_function(self.critics, spec, self.hidden, MeanMinusStd(self.beta), self.discount, key=k_q)
         return Agent(
             prior=fixed(Flat(spec)),

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 from estep.core.objective import soft_value
 from estep.core.protocols import Inference, Inferred, Lam, Posterior, Problem
 from estep.core.types import Key, Scalar
+from estep.inference.starts import AtPrior
 from estep.nets import MLP, mlp, zeros
 
 Encoding = Callable[[Lam, Lam, tuple[int, ...]], tuple[Lam, Lam]]
@@ -58,20 +59,23 @@ class Iterations:
 
     steps: int
     samples: int
+    average: int = 1
 
     def __call__(self, inference: Any) -> Any:
-        return replace(inference, steps=self.steps, samples=self.samples)
+        return replace(inference, steps=self.steps, samples=self.samples, average=self.average)
 
 
 class Iterative(Inference):
-    """λ ← B(ω ⊙ λ + (1 - ω) ⊙ δ), (δ, ω) = f_φ(s, λ, -∇_λ V), a fixed number of times from a fixed start
-    (the poster's gated update; Marino et al. 2021, arXiv:2010.10670).
+    """λ ← B(ω ⊙ λ + (1 - ω) ⊙ δ), (δ, ω) = f_φ(s, λ, -∇_λ V), a fixed number of times (the poster's gated update;
+    Marino et al. 2021, arXiv:2010.10670), from a fixed start or from where another optimiser ends.
 
     Every iterate is trained and no gradient crosses an iteration: the objective is the mean of V(λ_k) over
     k = 1..N, and λ_k depends on φ through its own update alone. The gradient of V at λ_k is at once what trains
     iteration k and what iteration k + 1 reads, from the same draws, so one inference costs N evaluations of the
     critic, and the climb one more. Draws are fresh at every iterate: with common ones the network would learn to
     fit the sample that the gradient reveals.
+
+    A start that has parameters is trained to climb V at λ_0, by the gradient that iteration 1 reads anyway.
     """
 
     net: MLP
@@ -80,20 +84,27 @@ class Iterative(Inference):
     steps: int = eqx.field(static=True)
     samples: int = eqx.field(static=True)
     encoding: Encoding = eqx.field(static=True, default=log_sign)
+    start: Inference = AtPrior()
+    average: int = eqx.field(static=True, default=1)
+    """How many of the last iterates the result is the mean of; training wants the last one alone."""
 
     def __call__(self, problem: Problem, posterior: Posterior, key: Key) -> Inferred:
         def objective(lam: Lam, key: Key) -> Scalar:
             return soft_value(posterior(lam), problem, key, self.samples)[0]
 
-        def iteration(lam: Lam, key: Key) -> tuple[Lam, tuple[Scalar, Scalar]]:
+        def iteration(lam: Lam, key: Key) -> tuple[Lam, tuple[Scalar, Scalar, Lam]]:
             value, grad = jax.value_and_grad(objective)(sg(lam), key)
             grad = sg(grad)
-            return self.refine(problem, posterior, sg(lam), -grad), (value, grad @ lam)
+            new = self.refine(problem, posterior, sg(lam), -grad)
+            return new, (value, grad @ lam, new)
 
-        start = posterior.start(problem.prior(problem.obs))
-        lam, (values, credit) = jax.lax.scan(iteration, start, jax.random.split(key, self.steps))
-        earlier = credit[1:].sum() / self.steps - LIMIT_PENALTY * (self.high.sum() - self.low.sum())
-        return Inferred(share(lam, self.steps), earlier, values)
+        k_start, k_steps = jax.random.split(key)
+        first = self.start(problem, posterior, k_start)
+        lam, (values, credit, lams) = jax.lax.scan(iteration, first.lam, jax.random.split(k_steps, self.steps))
+        earlier = first.earlier + credit[0] + credit[1:].sum() / self.steps
+        penalty = LIMIT_PENALTY * (self.high.sum() - self.low.sum())
+        lam = lam if self.average == 1 else lams[-self.average :].mean(0)
+        return Inferred(share(lam, self.steps), earlier - penalty, values)
 
     def path(self, problem: Problem, posterior: Posterior, key: Key, steps: int) -> Float[Array, "k l"]:
         """λ_0 .. λ_steps: where inference goes, also beyond the number of iterations it was trained with."""
@@ -103,8 +114,9 @@ class Iterative(Inference):
             new = self.refine(problem, posterior, lam, -grad)
             return new, new
 
-        start = posterior.start(problem.prior(problem.obs))
-        lams = jax.lax.scan(iteration, start, jax.random.split(key, steps))[1]
+        k_start, k_steps = jax.random.split(key)
+        start = self.start(problem, posterior, k_start).lam
+        lams = jax.lax.scan(iteration, start, jax.random.split(k_steps, steps))[1]
         return jnp.concatenate([start[None], lams])
 
     def refine(self, problem: Problem, posterior: Posterior, lam: Lam, grad: Lam) -> Lam:
@@ -129,11 +141,13 @@ def iterative(
     hidden: tuple[int, ...],
     iterations: Iterations,
     encoding: Encoding = log_sign,
+    start: Inference | None = None,
     *,
     key: Key,
 ) -> Iterative:
-    """A fresh optimiser: heads at zero, so every iteration halves λ at first; limits of log σ start at -10 and 0.5."""
+    """A fresh optimiser: heads at zero, so every iteration halves λ at first; limits of log σ start at -10 and 0.5.
+    Without a start of its own it begins where the family does under the prior."""
     size = sum(posterior.parts)
     net = mlp((observation, size, size), 2 * size, hidden, key=key, head=zeros)
     low, high = (jnp.full(posterior.scales, limit, float) for limit in (-10.0, 0.5))
-    return Iterative(net, low, high, iterations.steps, iterations.samples, encoding)
+    return Iterative(net, low, high, iterations.steps, iterations.samples, encoding, start or AtPrior())

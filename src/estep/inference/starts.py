@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float
 
 from estep.core.objective import soft_value
 from estep.core.protocols import Inference, Inferred, Lam, Posterior, Problem
-from estep.core.types import Key
+from estep.core.types import Key, Scalar
 from estep.errors import UsageError
 
 
@@ -64,10 +64,13 @@ class Restarts(Inference):
     def runs(self, problem: Problem, posterior: Posterior, key: Key) -> tuple[Inferred, Float[Array, " n"]]:
         """All runs, stacked, and V where each ends."""
         k_run, k_judge = jax.random.split(key)
-        run = starting(self.inference, Scattered(start_of(self.inference), self.scale))
+        run: Inference = starting(self.inference, Scattered(start_of(self.inference), self.scale))
         inferred = jax.vmap(lambda key: run(problem, posterior, key))(jax.random.split(k_run, self.n))
-        value = lambda lam: soft_value(posterior(lam), problem, k_judge, self.samples)[0]
-        return inferred, jax.vmap(value)(sg(inferred.lam))
+
+        def judge(lam: Lam) -> Scalar:
+            return soft_value(posterior(lam), problem, k_judge, self.samples)[0]
+
+        return inferred, jax.vmap(judge)(sg(inferred.lam))
 
 
 def distinct_modes(lams: Float[Array, "n l"], values: Float[Array, " n"], tol: float) -> Bool[Array, " n"]:
