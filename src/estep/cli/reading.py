@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from estep.cli import form
 from estep.cli.main import Context
 from estep.cli.parse import parse, unknown
 from estep.cli.report import Plain
 from estep.cli.resolve import run_folder
-from estep.errors import RejectedInput, check
+from estep.errors import RejectedInput, UsageError, check
+
+if TYPE_CHECKING:
+    from estep.core.agent import Agent
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,13 @@ class Evaluate:
     """Seed of the evaluation; without it, the run's own."""
     max_episode_steps: int | None = None
     """Cap on an episode of an environment without a time limit; without it, the run's own."""
+    inference: str | None = None
+    """Infer by another optimiser over the trained critic: direct, iterative, gradient, semi-amortised, cem or
+    importance; without it, as the run does."""
+    iterations: int | None = None
+    """Iterations of that optimiser; without it, its own."""
+    draws: int | None = None
+    """Draws in each of its iterations; without it, its own."""
     env: str | None = None
     """The run's environment again: consent to import the module of a module:Id."""
     allow_import: bool = False
@@ -62,6 +74,7 @@ def evaluate(arguments: list[str], context: Context) -> int:
     cap = values["max_episode_steps"]
     check("max_episode_steps", cap is None or cap >= 1, cap, "at least 1")
     _check_checkpoint(values["checkpoint"])
+    change = _inference(values["inference"], values["iterations"], values["draws"])
     folder = run_folder(values["run"], context.results)
     if values["env"]:
         from estep.envs.build import register
@@ -74,7 +87,7 @@ def evaluate(arguments: list[str], context: Context) -> int:
         name: values[name] for name in ("episodes", "checkpoint", "seed", "max_episode_steps", "env", "allow_import")
     }
     job = run.Job(context.command, Plain(context.results), lambda: context.life.stop_requested, context.results.hang)
-    found = judge.evaluate_run(folder, **chosen, job=job)
+    found = judge.evaluate_run(folder, **chosen, change=change, job=job)
     scores, count = found.evaluation, len(found.evaluation.returns)
     context.results.say(f"return   {scores.mean:.5g} ± {scores.std:.2g} over {count} episodes")
     record = {"env_steps": found.env_steps, "updates": found.updates, "eval_mean": scores.mean, "eval_std": scores.std}
@@ -122,6 +135,23 @@ def verify(arguments: list[str], context: Context) -> int:
         what = f"{len(bad)} of {len(found)} checkpoints cannot be used: {'; '.join(bad)}."
         raise RejectedInput(what, "Resume uses the newest sound one.")
     return context.results.finish(0, {})
+
+
+def _inference(name: str | None, iterations: int | None, draws: int | None) -> Callable[[Agent], Agent] | None:
+    """The change to the agent that a choice of an optimiser asks for."""
+    for flag, value in (("iterations", iterations), ("draws", draws)):
+        check(flag, value is None or value >= 1, value, "at least 1")
+    if name is None:
+        if (iterations, draws) != (None, None):
+            what = "--iterations and --draws are those of an optimiser chosen for this evaluation, and none is."
+            raise UsageError(what, "Add --inference, for instance --inference iterative.")
+        return None
+
+    from estep.cli.optimisers import OPTIMISERS, chosen
+
+    if name not in OPTIMISERS:
+        raise unknown("inference optimiser", name, tuple(OPTIMISERS), f"Give one of: {', '.join(OPTIMISERS)}.")
+    return chosen(name, iterations, draws)
 
 
 def _check_checkpoint(which: str) -> None:

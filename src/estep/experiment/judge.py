@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from estep.core.agent import Agent
 from estep.envs.build import EVAL, Source
 from estep.experiment import cache, policy
 from estep.experiment.evaluate import Evaluation
@@ -30,9 +32,10 @@ def evaluate_run(
     max_episode_steps: int | None = None,
     env: Source | None = None,
     allow_import: bool = False,
+    change: Callable[[Agent], Agent] | None = None,
     job: Job,
 ) -> Judged:
-    """Evaluate a checkpoint of a run. Equal seeds give equal numbers.
+    """Evaluate a checkpoint of a run, or the agent that `change` makes of it. Equal seeds give equal numbers.
 
     Raises:
         RejectedInput: not a run folder, or no such sound checkpoint.
@@ -41,6 +44,8 @@ def evaluate_run(
     """
     explain(cache.use_cache(), job.report)
     found = policy.load(run_dir, checkpoint)
+    if change is not None:
+        found = found.changed(change)
     source = chosen_env(found.recipe, env, allow_import)
     job.report.note(f"evaluating {found.run_dir} at {found.env_steps:,} steps, deterministic action")
     changes: dict[str, Any] = {"eval_episodes": episodes, "seed": seed, "max_episode_steps": max_episode_steps}

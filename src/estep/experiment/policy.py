@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools as ft
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from estep.core.agent import Agent
+from estep.core.policy import of_prior
 from estep.core.types import Spec
 from estep.data.normalise import Moments
 from estep.envs.base import HostEnv
@@ -83,6 +85,18 @@ class Policy:
             action = self._actor.draw(rows, key, number, self.scaling)[1]
         scaled = self.action_space.rescale(np.array(action)).reshape(len(rows), *self.action_space.shape)
         return scaled[0] if single else scaled
+
+    def changed(self, change: Callable[[Agent], Agent]) -> Policy:
+        """The policy of another agent made from this one's, such as one that infers by another optimiser:
+
+            policy.changed(lambda agent: inferring_by(agent, GradientAscent(steps=100)))
+
+        Raises:
+            UsageError: the policy is its learned prior and infers nothing.
+        """
+        if self.agent.behave in (of_prior,):
+            raise UsageError("This policy acts from its learned prior and infers nothing.", "Evaluate it as it is.")
+        return dataclasses.replace(self, agent=change(self.agent))
 
     def evaluate(self, episodes: int = 10, *, seed: int | None = None, env: Source | None = None) -> Evaluation:
         """Returns of whole episodes with the deterministic action.

@@ -1,0 +1,38 @@
+"""How long does one action take, in one state?
+
+The path of the training loop (`Trainer.choose`; the peers' `_sample_action`) and that of a trained policy
+(`estep.Policy.act`; the peers' `predict`, deterministic), for `sac` and for `iterative-sac` with its default settings.
+The column median_us is microseconds a call.
+"""
+
+from __future__ import annotations
+
+import functools as ft
+
+import sheet
+from contenders import PEERS, estep_choose, estep_policy, peer_choose, peer_policy
+from race import Contender, contender
+
+ROWS = ("sac", "iterative-sac")
+
+
+def contenders(core: int | None) -> list[Contender]:
+    """Everyone."""
+    return [
+        contender(name, loop, 100, core)
+        for name, loop in {
+            **{f"estep {row} loop": ft.partial(estep_choose, row) for row in ROWS},
+            **{f"{library} loop": ft.partial(peer_choose, library) for library in PEERS},
+            **{f"estep {row} policy": ft.partial(estep_policy, row) for row in ROWS},
+            **{f"{library} policy": ft.partial(peer_policy, library) for library in PEERS},
+        }.items()
+    ]
+
+
+def main() -> None:
+    args = sheet.pinnable(sheet.race_parser(__file__, __doc__, 15, 1.0, "sbx-rl loop")).parse_args()
+    sheet.run(args, "calls", contenders(args.pin))
+
+
+if __name__ == "__main__":
+    main()

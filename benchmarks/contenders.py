@@ -1,0 +1,154 @@
+"""The libraries, set alike: SAC, HalfCheetah-v5, hidden 256 x 256, batches of 256, twin critics, float32.
+
+Libraries are imported inside functions, so that a process holds one of them alone. What is not set here is each
+library's default; sbx-rl and stable-baselines3 share their interface.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from race import Gate
+
+if TYPE_CHECKING:
+    from estep.algorithms import Algorithm
+    from estep.experiment.trainer import Trainer
+
+ENV = "HalfCheetah-v5"
+HIDDEN, BATCH = (256, 256), 256
+FILLED = 4_000
+"""Random steps in replay before updates are timed."""
+CALL = 64
+"""Updates in one call of a peer where it is given many."""
+WARM = 1_000
+"""Random steps at the start of a loop that is timed in its steady state."""
+ENDLESS = 10**9
+"""Environment steps: more than any window takes."""
+PEERS = {"sbx-rl": "sbx", "stable-baselines3": "stable_baselines3"}
+"""Modules by the names of the packages."""
+
+
+def estep_trainer(row: Algorithm, block: int, filled: int, seed: int = 0) -> Trainer:
+    """A trainer whose replay holds random steps, at the end of its warm-up."""
+    from estep.envs.gymnasium import make
+    from estep.experiment.config import RunConfig
+    from estep.experiment.trainer import Trainer
+
+    config = RunConfig(steps=1_000_000, warmup=filled, block=block, batch_size=BATCH, seed=seed)
+    trainer = Trainer(row, make(ENV, seed=seed), config, lambda text: None)
+    trainer.begin()
+    for _ in range(filled):
+        trainer.step()
+    return trainer
+
+
+def peer_model(library: str, starts: int | None, seed: int = 0) -> Any:
+    """A peer's SAC; `starts` random steps, None for the library's own default."""
+    import gymnasium
+
+    module = importlib.import_module(PEERS[library])
+    policy = {"net_arch": list(HIDDEN), "n_critics": 2}
+    more = {} if starts is None else {"learning_starts": starts}
+    env = gymnasium.make(ENV)
+    return module.SAC("MlpPolicy", env, batch_size=BATCH, policy_kwargs=policy, seed=seed, device="cpu", **more)
+
+
+def waiter(library: str, model: Any) -> Callable[[], Any]:
+    """Blocks until a peer's parameters are there. On a CPU torch's calls return when they are done."""
+    if PEERS[library] != "sbx":
+        return lambda: None
+    import jax
+
+    return lambda: jax.block_until_ready((model.policy.actor_state.params, model.policy.qf_state.params))
+
+
+def estep_updates(block: int, gate: Gate) -> None:
+    """Updates with their sampling."""
+    import jax
+
+    from estep.algorithms import SAC
+
+    trainer = estep_trainer(SAC(hidden=HIDDEN), block, FILLED)
+    gate.wait = lambda: jax.block_until_ready(trainer.agent)
+    while not gate(block):
+        trainer.update_block()
+
+
+def peer_updates(library: str, together: int, gate: Gate) -> None:
+    """As `estep_updates`, `together` updates in a call."""
+    model = peer_model(library, FILLED)
+    model.learn(FILLED)
+    gate.wait = waiter(library, model)
+    while not gate(together):
+        model.train(gradient_steps=together, batch_size=BATCH)
+
+
+def estep_run(hook: Callable[[], bool], seed: int = 0, **options: Any) -> None:
+    """The whole of `estep.train` without preset, evaluations and checkpoints; the hook is called after each step of
+    the environment, with the updates that it made due, and stops the run by returning True."""
+    from estep.algorithms import SAC
+    from estep.envs.watch import leave
+    from estep.experiment.config import RunConfig
+    from estep.experiment.report import Silent
+    from estep.experiment.run import Job, train
+
+    fixed = {"batch_size": BATCH, "seed": seed, "eval_every": 0, "checkpoint_every": 0}
+    job = Job(["benchmark"], Silent(), hook, leave)
+    train(SAC(hidden=HIDDEN), ENV, RunConfig(**fixed, **options), out=Path("runs"), preset=None, job=job)
+
+
+def estep_loop(block: int, seed: int, gate: Gate) -> None:
+    """Environment steps in the steady state, one update for each."""
+    estep_run(gate, seed, steps=ENDLESS, warmup=WARM, block=block)
+
+
+def peer_loop(library: str, gate: Gate) -> None:
+    """As `estep_loop`. The callback comes before the update of its step: at the edges of windows only."""
+    model = peer_model(library, WARM)
+    gate.wait = waiter(library, model)
+    model.learn(ENDLESS, callback=lambda *unused: not gate())
+
+
+def estep_choose(algorithm: str, gate: Gate) -> None:
+    """Actions as the loop of training draws them."""
+    from estep.algorithms import ALGORITHMS
+
+    trainer = estep_trainer(ALGORITHMS[algorithm](hidden=HIDDEN), 8, WARM)
+    while not gate():
+        trainer.choose()
+
+
+def estep_policy(algorithm: str, gate: Gate) -> None:
+    """Deterministic actions of a trained policy."""
+    import estep
+
+    short = {"steps": 300, "warmup": 200, "eval_episodes": 1, "hidden": HIDDEN}
+    policy = estep.train(algorithm, ENV, preset="none", **short)
+    obs = first_observation()
+    while not gate():
+        policy.act(obs)
+
+
+def first_observation() -> Any:
+    """A first observation."""
+    import gymnasium
+
+    return gymnasium.make(ENV).reset(seed=0)[0]
+
+
+def peer_choose(library: str, gate: Gate) -> None:
+    """Actions as the loop of training draws them: a vectorised environment of one."""
+    model = peer_model(library, 0)
+    model.learn(1)
+    while not gate():
+        model._sample_action(0)
+
+
+def peer_policy(library: str, gate: Gate) -> None:
+    """Deterministic actions of a model."""
+    model, obs = peer_model(library, 0), first_observation()
+    while not gate():
+        model.predict(obs, deterministic=True)

@@ -1,0 +1,101 @@
+"""`estep eval --inference`: any trained critic under any optimiser that fits it."""
+
+import functools as ft
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from estep.algorithms import SAC, IterativeSAC
+from estep.cli.optimisers import OPTIMISERS, chosen
+from estep.core.keys import make_key
+from estep.core.objective import soft_value
+from estep.core.types import Spec
+from estep.errors import UsageError
+from estep.experiment import judge
+from estep.experiment.device import Actor
+from estep.experiment.evaluate import Evaluation
+from estep.inference.direct import Direct
+from estep.inference.iterative import Iterative
+
+SMALL = {
+    "sac": SAC(hidden=(8, 8)),
+    "iterative-sac": IterativeSAC(hidden=(8, 8)),
+    "with a direct start": IterativeSAC(hidden=(8, 8), direct_start=True),
+}
+REFUSED = {("sac", "iterative"), ("iterative-sac", "direct")}
+
+
+@ft.cache
+def agent(row):
+    return jax.jit(lambda key: SMALL[row].init(Spec(3, 2), key))(make_key(0))
+
+
+@pytest.mark.parametrize("row", SMALL)
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_every_optimiser_acts_over_every_critic_that_it_fits(row, name):
+    change = chosen(name, *((None, None) if name == "direct" else (2, 20)))
+    if (row, name) in REFUSED:
+        with pytest.raises(UsageError, match="trained"):
+            change(agent(row))
+        return
+    obs = np.asarray([[0.3, -0.2, 1.0], [1.0, 2.0, 3.0]], np.float32)
+    action = np.asarray(Actor(change(agent(row))).mode(obs, make_key(1), np.uint32(0), None))
+    assert action.shape == (2, 2)
+    assert (np.abs(action) <= 1).all()
+
+
+def test_the_effort_is_that_which_was_asked_for():
+    found = chosen("iterative", 20, 6)(agent("iterative-sac")).inference.model
+    assert isinstance(found, Iterative)
+    assert (found.steps, found.samples) == (20, 6)
+    trained = chosen("iterative", None, None)(agent("iterative-sac")).inference.model
+    assert (trained.steps, trained.samples) == (5, 2)
+    assert isinstance(chosen("direct", None, None)(agent("with a direct start")).inference.model, Direct)
+    with pytest.raises(UsageError, match="draws nothing"):
+        chosen("direct", 3, None)(agent("sac"))
+
+
+def test_a_better_optimiser_finds_a_higher_value():
+    one = agent("sac")
+    obs = jnp.asarray([0.3, -0.2, 1.0])
+
+    @jax.jit
+    def value(changed):
+        q, problem, _ = changed.infer(changed.inference.model, changed.likelihood.model, obs, make_key(2))
+        return soft_value(q, problem, make_key(3), 256)[0]
+
+    start = value(chosen("direct", None, None)(one))
+    for name in ("gradient", "semi-amortised", "cem"):
+        assert value(chosen(name, 100, 32)(one)) > start + 0.01
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--inference", "cen"), "Did you mean cem"),
+        (("--iterations", "3"), "Add --inference"),
+        (("--inference", "cem", "--draws", "0"), "at least 1"),
+    ],
+)
+def test_what_cannot_be_is_refused(run, tmp_path, flags, message):
+    (tmp_path / "run.json").write_text("{}")
+    found = run("eval", str(tmp_path), *flags)
+    assert found.code == 2
+    assert message in found.err
+
+
+def test_the_choice_reaches_the_evaluation(run, tmp_path, monkeypatch):
+    (tmp_path / "run.json").write_text("{}")
+    seen = {}
+
+    def pretend(folder, **options):
+        seen.update(options)
+        return judge.Judged(Evaluation(1.0, 0.0, [1.0], [1]), folder, 10, 10)
+
+    monkeypatch.setattr(judge, "evaluate_run", pretend)
+    run("eval", str(tmp_path), "--inference", "iterative", "--iterations", "20")
+    assert seen["change"](agent("iterative-sac")).inference.model.steps == 20
+    run("eval", str(tmp_path))
+    assert seen["change"] is None
