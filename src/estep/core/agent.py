@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import equinox as eqx
+from jaxtyping import Array, Float
 
-from estep.core.learned import Learned
+from estep.core.learned import Learned, fixed
 from estep.core.protocols import (
     Bootstrap,
     Distribution,
@@ -26,6 +28,12 @@ from estep.core.types import Info, Key, Obs, Spec, Transition
 def unchanged(inference: Inference) -> Inference:
     """Infer with the settings of training."""
     return inference
+
+
+def by_projection(agent: Agent, draws: Draws, obs: Float[Array, "b o"]) -> tuple[Agent, Info]:
+    """Fit the prior alone."""
+    prior, info = agent.projection.model(agent.prior, draws, obs)
+    return replace(agent, prior=prior), info
 
 
 class Agent(eqx.Module):
@@ -49,6 +57,10 @@ class Agent(eqx.Module):
     """The inference optimiser as used to act."""
     targeting: Callable[[Inference], Inference] = eqx.field(static=True, default=unchanged)
     """The inference optimiser as used at s' in the critic's target."""
+    project: Callable[[Agent, Draws, Float[Array, "b o"]], tuple[Agent, Info]] = eqx.field(
+        static=True, default=by_projection
+    )
+    """How the M-step moves the prior, and the multipliers of its constraints where it has any."""
 
     def problem(self, likelihood: Likelihood, obs: Obs) -> Problem:
         """The inference problem in one state, under the given estimate of Q̂."""
@@ -61,3 +73,8 @@ class Agent(eqx.Module):
         problem = self.problem(likelihood, obs)
         inferred = inference(problem, self.posterior, key)
         return self.posterior(inferred.lam), problem, inferred
+
+
+def inferring_by(agent: Agent, inference: Inference) -> Agent:
+    """The agent with another inference optimiser, over the same critic, prior and temperature; it learns no more."""
+    return replace(agent, inference=fixed(inference), acting=unchanged, targeting=unchanged)

@@ -45,6 +45,11 @@ def per_state(agent: Agent, batch: Transition, key: Key) -> tuple[Agent, Draws, 
     return climb(agent, agent.likelihood.model, batch, key)
 
 
+def per_state_slow(agent: Agent, batch: Transition, key: Key) -> tuple[Agent, Draws, Info]:
+    """The E-step of MPO: V(s; q) on the slow critic."""
+    return climb(agent, agent.likelihood.slow, batch, key)
+
+
 def climb(agent: Agent, likelihood: Likelihood, batch: Transition, key: Key) -> tuple[Agent, Draws, Info]:
     """Climb V(s; q) in every state of the batch; p, Q̂ and α stand still."""
     obs = flat(batch).obs
@@ -74,8 +79,8 @@ def m_step(agent: Agent, draws: Draws, batch: Transition) -> tuple[Agent, Info]:
     """Fit the multiplier to its constraint, then the prior to the posterior."""
     kl = (draws.weight * draws.log_ratio).sum(-1)
     temperature, t = agent.temperature.descend(lambda alpha: alpha.loss(kl))
-    prior, p = agent.projection.model(agent.prior, draws, batch.obs)
-    return replace(agent, temperature=temperature, prior=prior), t | p
+    new, p = agent.project(agent, draws, batch.obs)
+    return replace(new, temperature=temperature), t | p
 
 
 def critic_step(agent: Agent, batch: Transition, key: Key) -> tuple[Agent, Info]:

@@ -15,6 +15,16 @@ def of_posterior(agent: Agent, obs: Obs, key: Key) -> Distribution:
     return agent.infer(agent.acting(agent.inference.model), agent.likelihood.model, obs, key)[0]
 
 
+def of_slow_posterior(agent: Agent, obs: Obs, key: Key) -> Distribution:
+    """Act from the approximate posterior, inferred on the slow critic."""
+    return agent.infer(agent.acting(agent.inference.model), agent.likelihood.slow, obs, key)[0]
+
+
+def of_prior(agent: Agent, obs: Obs, key: Key) -> Distribution:
+    """Act from the slow prior: where the M-step moves the prior to the posterior, it is the policy."""
+    return agent.prior.slow(obs)
+
+
 def act(agent: Agent, obs: Float[Array, "e o"], key: Key) -> tuple[Float[Array, "e a"], Float[Array, "e a"]]:
     """Draw one action in each of e states: the points u, to be remembered, and the actions squash(u), to be taken."""
 

@@ -73,6 +73,17 @@ class Identity(Squash):
         return jnp.zeros(())
 
 
+class Clip(Squash):
+    """a = clip(u, -1, 1): a bounded action space under a density over the action itself, which may leave the box."""
+
+    def __call__(self, u: Action) -> Action:
+        return jnp.clip(u, -1.0, 1.0)
+
+    def log_det(self, u: Action) -> Scalar:
+        """Inside the box."""
+        return jnp.zeros(())
+
+
 def log_one_minus_tanh_squared(u: Array) -> Array:
     """log(1 - tanh² u) element by element, to a few ulp for every float32 u; its derivative is -2 tanh u.
 
@@ -98,3 +109,8 @@ class Spec(NamedTuple):
     action: int
     """Size a of the action."""
     squash: Squash = Tanh()
+
+
+def unsquashed(spec: Spec) -> Spec:
+    """The same environment for densities over the action itself: a bounded action is clipped, not squashed."""
+    return spec._replace(squash=Clip()) if isinstance(spec.squash, Tanh) else spec

@@ -21,3 +21,14 @@ def of_posterior(agent: Agent) -> Bootstrap:
         return soft_value(q, problem._replace(likelihood=agent.likelihood.slow), k_value, agent.target_samples)[0]
 
     return Bootstrap(value)
+
+
+def of_prior(agent: Agent) -> Bootstrap:
+    """V̄(s') = E_p[Q̄(s', a)] of the slow prior: the plain return of the policy that acts (trust-region regime: the
+    prior is the policy of a moment ago, and the KL of an E-step is not a cost)."""
+
+    def value(obs: Obs, key: Key) -> Scalar:
+        problem = agent.problem(agent.likelihood.slow, obs)
+        return soft_value(problem.prior(obs), problem, key, agent.target_samples)[0]
+
+    return Bootstrap(value)
