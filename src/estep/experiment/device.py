@@ -30,8 +30,9 @@ INIT, ACT, UPDATE, EVALUATE, INSPECT = range(5)
 """Purposes of keys: every key is derived from the seed, a purpose and a counter, so none has to be saved."""
 
 
+@ft.cache
 def key_of(seed: int, purpose: int) -> Key:
-    """The key of one purpose."""
+    """The key of one purpose, made once: an eager fold takes longer than a policy."""
     return jax.random.fold_in(make_key(seed), purpose)
 
 

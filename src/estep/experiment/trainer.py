@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from estep.algorithms import Algorithm
 from estep.core.agent import Agent
+from estep.core.types import Tanh
 from estep.data.memory import check_memory
 from estep.data.normalise import Moments
 from estep.data.replay import Replay, bytes_needed
@@ -152,11 +153,13 @@ class Trainer:
         return found
 
     def explore(self, step: int) -> tuple[Floats, Floats]:
-        """Uniform actions a and u = artanh a: u is a logistic of scale ½, drawn first so that nothing is inverted."""
+        """Uniform actions a and their points u. artanh a is a logistic of scale ½, drawn first so that nothing is
+        inverted; where a density is over the action itself, u = a."""
         key = np.array([self.config.seed, 2**63 + step], np.uint64)  # replay draws with the counters below 2^63
         generator = np.random.Generator(np.random.Philox(key=key))
         u = (0.5 * generator.logistic(size=(self.config.num_envs, self.env.spec.action))).astype(np.float32)
-        return u, np.asarray(np.tanh(u), np.float32)
+        action = np.asarray(np.tanh(u), np.float32)
+        return (u if isinstance(self.agent.spec.squash, Tanh) else action), action
 
     def update_block(self) -> None:
         """Sample a block of batches and improve the agent on them.
