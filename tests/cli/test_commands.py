@@ -149,7 +149,7 @@ def test_resume_and_eval_pass_consent_on(run, pretend, folder):
     seen = pretend(judge, "evaluate_run", judged)
     ended = run("eval", str(folder), "--env", "Hopper-v5", "--episodes", "2", "--checkpoint", "40", "--json")
     assert ended.code == 0
-    wanted = {"episodes": 2, "checkpoint": "40", "seed": None, "env": "Hopper-v5", "allow_import": False}
+    wanted = {"trial": judge.Trial(2), "checkpoint": "40", "env": "Hopper-v5", "allow_import": False}
     assert wanted.items() <= seen.options.items()
     record = {"status": "done", "eval_mean": 1.5, "eval_std": 0.5, "eval_episodes": 2, "env_steps": 7, "updates": 6}
     assert {**record, "run_dir": str(folder), "returns": [1.0, 2.0]}.items() <= ended.record.items()

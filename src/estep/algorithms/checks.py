@@ -13,10 +13,44 @@ def check_common(row: Any) -> None:
     Raises:
         UsageError: naming the flag, its value and what it must be.
     """
+    check_learning(row)
+    check("tau", 0 < row.tau <= 1, row.tau, "above 0 and at most 1")
+    check("entropy", -100 < row.entropy < 100, row.entropy, "between -100 and 100")
+
+
+def check_learning(row: Any) -> None:
+    """What every row with a critic has. Raises as `check_common`."""
     check("hidden", len(row.hidden) > 0 and min(row.hidden) > 0, row.hidden, "one or more positive sizes")
     check("learning_rate", 0 < row.learning_rate < 1, row.learning_rate, "between 0 and 1")
     check("discount", 0 <= row.discount < 1, row.discount, "at least 0 and below 1")
-    check("tau", 0 < row.tau <= 1, row.tau, "above 0 and at most 1")
     check("critics", row.critics >= 1, row.critics, "at least 1")
     check("beta", 0 <= row.beta < 100, row.beta, "between 0 and 100")
-    check("entropy", -100 < row.entropy < 100, row.entropy, "between -100 and 100")
+
+
+def check_policy(row: Any) -> None:
+    """What the rows of a policy that is its own prior have, with their bounds of KLs. Raises as `check_common`."""
+    check_learning(row)
+    check("dual_learning_rate", 0 < row.dual_learning_rate < 1, row.dual_learning_rate, "between 0 and 1")
+    check("every", row.every >= 1, row.every, "at least 1")
+    check("samples", row.samples >= 1, row.samples, "at least 1")
+    check("sigma", 1e-4 < row.sigma < 7, row.sigma, "between 1e-4 and 7")
+    for name in (name for name in vars(row) if name.startswith("epsilon") and name != "epsilon_box"):
+        check(name, 0 < getattr(row, name) < 100, getattr(row, name), "between 0 and 100")
+
+
+def check_weights(row: Any) -> None:
+    """What the rows that weigh draws have. Raises as `check_common`."""
+    check_policy(row)
+    check("tau", 0 < row.tau <= 1, row.tau, "above 0 and at most 1")
+    check("samples", row.samples >= 2, row.samples, "at least 2: one draw has no weight to be found")
+    check("epsilon_box", 0 <= row.epsilon_box < 100, row.epsilon_box, "at least 0 and below 100")
+
+
+def check_iterations(row: Any) -> None:
+    """What the rows of iterative inference have. Raises as `check_common`."""
+    for name in ("iterations", "samples"):
+        check(name, getattr(row, name) >= 1, getattr(row, name), "at least 1")
+    for name in ("act_iterations", "act_samples", "target_iterations", "target_samples"):
+        check(name, getattr(row, name) >= 0, getattr(row, name), "at least 0")
+    acting = row.act_iterations or row.iterations
+    check("act_average", 1 <= row.act_average <= acting, row.act_average, f"between 1 and {acting}, the iterations")

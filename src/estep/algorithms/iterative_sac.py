@@ -16,7 +16,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from estep.algorithms.checks import check_common
+from estep.algorithms.checks import check_common, check_iterations
 from estep.constraints.projection import Keep
 from estep.constraints.temperature import LOG_ALPHA_BOUNDS, KLConstraint
 from estep.core import em, policy, value
@@ -78,14 +78,7 @@ class IterativeSAC:
     def __post_init__(self) -> None:
         check_common(self)
         check("grad_encoding", self.grad_encoding in ENCODINGS, self.grad_encoding, f"one of {', '.join(ENCODINGS)}")
-        check("iterations", self.iterations >= 1, self.iterations, "at least 1")
-        check("samples", self.samples >= 1, self.samples, "at least 1")
-        for name in ("act_iterations", "act_samples", "target_iterations", "target_samples"):
-            check(name, getattr(self, name) >= 0, getattr(self, name), "at least 0")
-        acting = self.act_iterations or self.iterations
-        check(
-            "act_average", 1 <= self.act_average <= acting, self.act_average, f"between 1 and {acting}, the iterations"
-        )
+        check_iterations(self)
 
     def init(self, spec: Spec, key: Key) -> Agent:
         """A fresh agent for an environment."""
@@ -96,8 +89,8 @@ class IterativeSAC:
         acting = Iterations(self.act_iterations or self.iterations, self.act_samples or self.samples, self.act_average)
         targeting = Iterations(self.target_iterations or self.iterations, self.target_samples or self.samples)
         encoding = ENCODINGS[self.grad_encoding]
-        head = mlp((spec.observation,), sum(posterior.parts), self.hidden, key=k_start) if self.direct_start else None
-        start = None if head is None else Direct(head)
+        head = mlp((spec.observation,), 2 * spec.action, self.hidden, key=k_start)
+        start = Direct(head) if self.direct_start else None
         net = iterative(spec.observation, posterior, self.hidden, training, encoding, start, key=k_pi)
         critic = q_function(self.critics, spec, self.hidden, MeanMinusStd(self.beta), self.discount, key=k_q)
         return Agent(

@@ -83,9 +83,8 @@ def evaluate(arguments: list[str], context: Context) -> int:
 
     from estep.experiment import judge, run
 
-    chosen = {
-        name: values[name] for name in ("episodes", "checkpoint", "seed", "max_episode_steps", "env", "allow_import")
-    }
+    trial = judge.Trial(values["episodes"], values["seed"], cap)
+    chosen = {name: values[name] for name in ("checkpoint", "env", "allow_import")} | {"trial": trial}
     job = run.Job(context.command, Plain(context.results), lambda: context.life.stop_requested, context.results.hang)
     found = judge.evaluate_run(folder, **chosen, change=change, job=job)
     scores, count = found.evaluation, len(found.evaluation.returns)

@@ -14,6 +14,16 @@ from estep.experiment.evaluate import Evaluation
 from estep.experiment.run import Job, chosen_env, cut_note, explain, make_env
 
 
+class Trial(NamedTuple):
+    """Which episodes a policy is judged by."""
+
+    episodes: int = 10
+    seed: int | None = None
+    """None: the run's own."""
+    max_episode_steps: int | None = None
+    """Cap on an episode of an environment without a time limit; None: the run's own."""
+
+
 class Judged(NamedTuple):
     """An evaluation and the policy it is of."""
 
@@ -26,10 +36,8 @@ class Judged(NamedTuple):
 def evaluate_run(
     run_dir: Path,
     *,
-    episodes: int = 10,
     checkpoint: str = "best",
-    seed: int | None = None,
-    max_episode_steps: int | None = None,
+    trial: Trial | None = None,
     env: Source | None = None,
     allow_import: bool = False,
     change: Callable[[Agent], Agent] | None = None,
@@ -48,7 +56,9 @@ def evaluate_run(
         found = found.changed(change)
     source = chosen_env(found.recipe, env, allow_import)
     job.report.note(f"evaluating {found.run_dir} at {found.env_steps:,} steps, deterministic action")
-    changes: dict[str, Any] = {"eval_episodes": episodes, "seed": seed, "max_episode_steps": max_episode_steps}
+    trial = trial or Trial()
+    changes: dict[str, Any] = {"eval_episodes": trial.episodes, "seed": trial.seed}
+    changes["max_episode_steps"] = trial.max_episode_steps
     config = dataclasses.replace(found.recipe.run, **{name: v for name, v in changes.items() if v is not None})
     made = make_env(source, config, job, EVAL)
     explain(cut_note(made, config), job.report)

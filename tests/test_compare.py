@@ -1,0 +1,54 @@
+"""Curves of several runs come out of their folders, seed by seed."""
+
+import csv
+import json
+
+import pytest
+
+from estep.errors import RejectedInput
+from estep.plots.compare import points, write
+
+
+def a_run(path, algorithm, env, seed, rows, changes):
+    path.mkdir()
+    (path / "run.json").write_text("{}")
+    config = {"algorithm": {"name": algorithm, **changes}, "env": {"id": env, "by_id": True}, "run": {"seed": seed}}
+    (path / "config.json").write_text(json.dumps(config))
+    (path / "config.diff.json").write_text(json.dumps({**changes, "seed": seed, "steps": 20}))
+    head = "env_steps,updates,mean,std,episodes,min,max,wall_s\n"
+    (path / "eval.csv").write_text(head + "".join(f"{s},{s - 5},{m},1.5,10,0,9,3\n" for s, m in rows))
+    return path
+
+
+@pytest.fixture
+def runs(tmp_path):
+    return [
+        a_run(tmp_path / "a", "sac", "Some-v0", 0, [(10, 1.0), (20, 5.0)], {"beta": 1.0}),
+        a_run(tmp_path / "b", "sac", "Some-v0", 1, [(10, 3.0), (20, 7.0)], {"beta": 1.0}),
+        a_run(tmp_path / "c", "sac", "Other-v0", 0, [(10, 2.0)], {}),
+    ]
+
+
+def test_every_evaluation_is_one_row_and_every_environment_one_figure(runs, tmp_path):
+    found = [point for run in runs for point in points(run)]
+    assert [(point.env, point.seed, point.env_steps, point.mean) for point in found] == [
+        ("Some-v0", 0, 10, 1.0),
+        ("Some-v0", 0, 20, 5.0),
+        ("Some-v0", 1, 10, 3.0),
+        ("Some-v0", 1, 20, 7.0),
+        ("Other-v0", 0, 10, 2.0),
+    ]
+    assert {point.changes for point in found} == {"beta=1.0", ""}
+    out = tmp_path / "out"
+    out.mkdir()
+    files = write(found, out)
+    names = ["evaluations.csv", *(f"curves_{env}.{kind}" for env in ("Some-v0", "Other-v0") for kind in ("png", "svg"))]
+    assert [file.name for file in files] == names
+    assert all(file.stat().st_size for file in files)
+    with files[0].open(newline="") as file:
+        assert [row["mean"] for row in csv.DictReader(file)] == ["1.0", "5.0", "3.0", "7.0", "2.0"]
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(RejectedInput):
+        points(tmp_path)
