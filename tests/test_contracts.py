@@ -28,14 +28,24 @@ from estep.core.protocols import (
     Temperature,
 )
 from estep.core.types import Identity, Spec, Squash, Tanh
+from estep.distributions.autoregressive import AutoregressiveNormal
 from estep.distributions.box import Box, Lebesgue
+from estep.distributions.full_normal import FullNormal, strictly_lower
+from estep.distributions.mixture import NormalMixture
 from estep.distributions.normal import Normal
 from estep.errors import UsageError
+from estep.inference.cem import CEM
 from estep.inference.direct import Direct
+from estep.inference.gradient import GradientAscent
+from estep.inference.importance import Importance
 from estep.inference.iterative import Iterations, Iterative, iterative
+from estep.inference.starts import At, AtPrior, Restarts, Scattered
 from estep.likelihoods.q_function import MeanMinusStd, QFunction, q_function
 from estep.nets import mlp
+from estep.posteriors.autoregressive import Autoregressive
+from estep.posteriors.full_gaussian import FullGaussian
 from estep.posteriors.gaussian import Gaussian
+from estep.posteriors.mixture import Mixture
 from estep.priors.flat import Flat
 from estep.priors.gaussian import FixedGaussian
 from estep.priors.uniform import Uniform
@@ -49,13 +59,31 @@ MEMBERS = {
     Lebesgue: Lebesgue(Tanh(), A),
     Box: Box(A),
     Normal: Normal(jnp.asarray([0.1, -0.4]), jnp.asarray([-1.0, 0.2])),
+    FullNormal: FullNormal(U, jnp.asarray([-1.0, 0.2]), strictly_lower(jnp.asarray([0.8]), A)),
+    NormalMixture: NormalMixture(jnp.asarray([0.4, -0.3]), jnp.stack([U, -U]), jnp.asarray([[-1.0, 0.2], [0.1, -0.5]])),
+    AutoregressiveNormal: AutoregressiveNormal(
+        U,
+        jnp.asarray([-1.0, 0.2]),
+        strictly_lower(jnp.asarray([0.8]), A),
+        strictly_lower(jnp.asarray([-0.6]), A),
+    ),
     Flat: Flat(SPEC),
     Uniform: Uniform(SPEC),
     FixedGaussian: FixedGaussian(jnp.zeros(A), jnp.full(A, 0.7)),
     Gaussian: Gaussian(A),
+    FullGaussian: FullGaussian(A),
+    Mixture: Mixture(A, 2),
+    Autoregressive: Autoregressive(A),
     QFunction: q_function(2, SPEC, (8,), MeanMinusStd(1.0), 0.9, key=KEY),
     Direct: Direct(mlp((3,), 2 * A, (8,), key=KEY)),
     Iterative: iterative(3, Gaussian(A), (8,), Iterations(2, 2), key=KEY),
+    GradientAscent: GradientAscent(3, 2),
+    CEM: CEM(3, 20),
+    Importance: Importance(20, 2),
+    AtPrior: AtPrior(),
+    At: At(jnp.asarray([0.3, -0.7, -1.0, 0.2])),
+    Scattered: Scattered(AtPrior(), 0.5),
+    Restarts: Restarts(GradientAscent(2, 2), 3),
     KLConstraint: KLConstraint(jnp.zeros(()), 1.0),
     Constant: Constant(jnp.asarray(0.2)),
     Keep: Keep(),
@@ -128,8 +156,8 @@ def test_draws_have_the_density_they_say(density):
     p = Normal(jnp.asarray([0.0, -0.2]), jnp.full(A, -1.5))
     draws = rows.compiled(lambda key: density.draw(key, 40_000, Normal(p.mu, p.log_sigma)))(KEY)
     log_ratio = rows.compiled(jax.vmap(lambda u: density.log_prob(u) - p.log_prob(u)))(draws.action)
-    assert abs(float(jnp.exp(-log_ratio).mean()) - 1) < 0.05
-    np.testing.assert_allclose(draws.weight @ draws.log_ratio, log_ratio.mean(), rtol=0.05)
+    assert abs(float(draws.weight @ jnp.exp(-log_ratio)) - 1) < 0.05
+    np.testing.assert_allclose(draws.weight @ draws.log_ratio, draws.weight @ log_ratio, rtol=0.05)
 
 
 @pytest.mark.parametrize("prior", members(Prior))

@@ -60,7 +60,8 @@ class AutoregressiveNormal(Distribution):
             return mean + jnp.exp(log_sigma) * noise
 
         # a sweep settles at least one more dimension: the first needs no other, each other only those before it
-        return jax.lax.fori_loop(0, self.mu.shape[0], sweep, jnp.zeros_like(self.mu))
+        action: Array = jax.lax.fori_loop(0, self.mu.shape[0], sweep, jnp.zeros_like(self.mu))
+        return action
 
 
 def _log_prob_of_noise(noise: Float[Array, " a"], log_sigma: Float[Array, " a"]) -> Scalar:

@@ -10,10 +10,9 @@ from typing import Any, Protocol, runtime_checkable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.lax import stop_gradient as sg
 from jaxtyping import Array, Float
 
-from estep.core.protocols import Distribution, Inference, Inferred, Lam, Posterior, Problem
+from estep.core.protocols import Inference, Inferred, Lam, Posterior, Problem
 from estep.core.types import Key, Scalar
 from estep.errors import UsageError
 from estep.inference.starts import AtPrior, begin, clip
@@ -36,7 +35,8 @@ class CEM(Inference):
     """λ ← κ λ + (1 - κ) fit(elite), where the elite are the best of n draws of q_λ (Rubinstein 1999).
 
     Ranked by the soft value it needs damping, κ near 1: with little, the fit to a small elite, whose spread is below
-    that of q even at the optimum, decides where it ends.
+    that of q even at the optimum, decides where it ends. A full covariance needs an elite of several times its
+    dimensions.
     """
 
     iterations: int = eqx.field(static=True, default=200)
@@ -71,7 +71,9 @@ class CEM(Inference):
             k_draw, k_value = jax.random.split(key)
             q = posterior(lam)
             action = q.draw(k_draw, self.population, prior).action
-            value, log_ratio = evaluate(problem, q, prior, action, k_value)
+            value = values_of(problem, action, k_value)
+            # not `Draws.log_ratio`: that may be everywhere the KL, which ranks nothing
+            log_ratio = jax.vmap(lambda u: q.log_prob(u) - prior.log_prob(u))(action)
             score = self.ranking(value, log_ratio, problem.alpha)
             best = jax.lax.top_k(jnp.where(jnp.isnan(score), -jnp.inf, score), self.kept)[1]
             new = self.smoothing * lam + (1.0 - self.smoothing) * family.fit(action[best], uniform)
@@ -81,15 +83,12 @@ class CEM(Inference):
         k_start, k_iterations = jax.random.split(key)
         first = begin(self.start, problem, posterior, k_start, self.population)
         lam, values = jax.lax.scan(iteration, first.lam, jax.random.split(k_iterations, self.iterations))
-        return Inferred(sg(lam), first.earlier, jnp.concatenate([first.values, values]))
+        return Inferred(lam, first.earlier, jnp.concatenate([first.values, values]))
 
 
-def evaluate(
-    problem: Problem, q: Distribution, prior: Distribution, action: Float[Array, "n a"], key: Key
-) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
-    """Q̂ and log q/p of each draw. (Not `Draws.log_ratio`, which may be everywhere the KL: it would rank nothing.)"""
-    value = jax.vmap(ft.partial(problem.likelihood, problem))(action, jax.random.split(key, action.shape[0]))
-    return value, jax.vmap(lambda u: q.log_prob(u) - prior.log_prob(u))(action)
+def values_of(problem: Problem, action: Float[Array, "n a"], key: Key) -> Float[Array, " n"]:
+    """Q̂ of each draw."""
+    return jax.vmap(ft.partial(problem.likelihood, problem))(action, jax.random.split(key, action.shape[0]))
 
 
 @runtime_checkable

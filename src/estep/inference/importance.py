@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from estep.core.protocols import Distribution, Inference, Inferred, Lam, Posterior, Problem
 from estep.core.types import Key, Scalar
-from estep.inference.cem import evaluate, fittable
+from estep.inference.cem import fittable, values_of
 from estep.inference.starts import AtPrior, begin, clip
 
 Proposal = Callable[[Distribution, Distribution], Distribution]
@@ -67,13 +67,11 @@ class Importance(Inference):
             q = posterior(lam)
             proposal = self.proposal(prior, q)
             draws = proposal.draw(k_draw, self.samples, prior)
-            value, log_ratio = evaluate(problem, q, prior, draws.action, k_value)
-            # log p/r and log q/r, each including the weights that r gave its draws
-            base = jnp.log(draws.weight) - jax.vmap(proposal.log_prob)(draws.action)
-            log_prior = jax.vmap(prior.log_prob)(draws.action)
-            log_weight = base + log_prior + value / problem.alpha
-            of_q = jax.nn.softmax(base + log_prior + log_ratio)
-            soft = of_q @ (value - problem.alpha * log_ratio)
+            value = values_of(problem, draws.action, k_value)
+            log_p, log_q, log_r = (jax.vmap(density.log_prob)(draws.action) for density in (prior, q, proposal))
+            base = jnp.log(draws.weight) - log_r
+            log_weight = base + log_p + value / problem.alpha
+            soft = jax.nn.softmax(base + log_q) @ (value - problem.alpha * (log_q - log_p))
             new = clip(family.fit(draws.action, jax.nn.softmax(log_weight)), posterior, self.low, self.high)
             return new, (soft, ess(log_weight), problem.alpha * jax.nn.logsumexp(log_weight))
 

@@ -34,7 +34,8 @@ class At(Inference):
 
 
 class Scattered(Inference):
-    """λ + scale·ε around where another optimiser ends, ε standard normal in every element of λ."""
+    """λ + scale·ε around where another optimiser ends, ε standard normal in every element but the log scales: a start
+    that is too wide has gradients that an adaptive step size is long to forget."""
 
     centre: Inference
     scale: float = eqx.field(static=True)
@@ -43,7 +44,8 @@ class Scattered(Inference):
         k_centre, k_noise = jax.random.split(key)
         inferred = self.centre(problem, posterior, k_centre)
         noise = jax.random.normal(k_noise, inferred.lam.shape, inferred.lam.dtype)
-        return inferred._replace(lam=inferred.lam + self.scale * noise)
+        moved = jnp.where(log_scales(posterior, inferred.lam), 0.0, self.scale * noise)
+        return inferred._replace(lam=inferred.lam + moved)
 
 
 class Restarts(Inference):
@@ -52,7 +54,7 @@ class Restarts(Inference):
     inference: Inference
     n: int = eqx.field(static=True)
     scale: float = eqx.field(static=True, default=1.0)
-    """Standard deviation of the starts around the optimiser's own, in units of λ."""
+    """Standard deviation of the starts around the optimiser's own, in units of λ (of u, for a mean)."""
     samples: int = eqx.field(static=True, default=100)
     """Draws, the same for all runs, with which they are judged."""
 
@@ -133,12 +135,12 @@ def one_shot(lam: Lam) -> Inferred:
 
 def clip(lam: Lam, posterior: Posterior, low: float, high: float) -> Lam:
     """λ with its log scales cut off at [low, high], the rest untouched. Unlike `Posterior.bound` it is the identity
-    inside the limits, so it can be applied again and again; nothing is differentiated through it. Which elements are
-    log scales is what `bound` moves."""
-    limits = jnp.full(posterior.scales, low, lam.dtype), jnp.full(posterior.scales, high, lam.dtype)
-    least, most = (posterior.bound(jnp.full_like(lam, end), *limits) for end in (-FAR, FAR))
-    return jnp.clip(lam, least, most)
+    inside the limits, so it can be applied again and again; nothing is differentiated through it."""
+    return jnp.where(log_scales(posterior, lam), jnp.clip(lam, low, high), lam)
 
 
-FAR = 1e30
-"""Beyond every λ."""
+def log_scales(posterior: Posterior, lam: Lam) -> Bool[Array, " l"]:
+    """Which elements of λ are log scales: those that `bound` moves."""
+    limit = jnp.zeros(posterior.scales, lam.dtype)
+    outside = jnp.full_like(lam, 100.0)
+    return posterior.bound(outside, limit, limit) != outside

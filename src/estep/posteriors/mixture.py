@@ -60,11 +60,12 @@ class Mixture(Posterior):
         return jnp.split(lam, (self.components, self.components + self.scales))
 
 
-def spread(n: int, a: int) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+def spread(n: int, a: int) -> Float[np.ndarray, "n a"]:
     """n points that cover the standard normal in a dimensions: a Kronecker lattice, step ρ^-i with ρ^(a+1) = ρ + 1."""
     rho = 2.0
     for _ in range(64):
         rho = (1 + rho) ** (1 / (a + 1))
     lattice = 0.5 + np.arange(n)[:, None] * rho ** -np.arange(1.0, a + 1)
-    points: np.ndarray[tuple[int, int], np.dtype[np.float64]] = ndtri(lattice % 1.0)
-    return points - points.mean(0)
+    points: Float[np.ndarray, "n a"] = ndtri(lattice % 1.0)
+    centred: Float[np.ndarray, "n a"] = points - points.mean(0)
+    return centred
