@@ -11,6 +11,7 @@ import pytest
 import estep
 from estep.constraints.projection import Keep
 from estep.constraints.temperature import Constant, KLConstraint
+from estep.constraints.trust_region import TrustRegion, trust_region
 from estep.core import em, policy
 from estep.core.keys import make_key
 from estep.core.learned import fixed, learn
@@ -27,14 +28,16 @@ from estep.core.protocols import (
     Projection,
     Temperature,
 )
-from estep.core.types import Identity, Spec, Squash, Tanh
+from estep.core.types import Clip, Identity, Spec, Squash, Tanh
 from estep.distributions.autoregressive import AutoregressiveNormal
+from estep.distributions.boltzmann import Particles
 from estep.distributions.box import Box, Lebesgue
 from estep.distributions.full_normal import FullNormal, strictly_lower
 from estep.distributions.mixture import NormalMixture
 from estep.distributions.normal import Normal
 from estep.errors import UsageError
 from estep.inference.cem import CEM
+from estep.inference.closed_form import ClosedForm
 from estep.inference.direct import Direct
 from estep.inference.gradient import GradientAscent
 from estep.inference.importance import Importance
@@ -43,11 +46,13 @@ from estep.inference.starts import At, AtPrior, Restarts, Scattered
 from estep.likelihoods.q_function import MeanMinusStd, QFunction, q_function
 from estep.nets import mlp
 from estep.posteriors.autoregressive import Autoregressive
+from estep.posteriors.boltzmann import Boltzmann
 from estep.posteriors.full_gaussian import FullGaussian
 from estep.posteriors.gaussian import Gaussian
 from estep.posteriors.mixture import Mixture
 from estep.priors.flat import Flat
 from estep.priors.gaussian import FixedGaussian
+from estep.priors.network import FullGaussianNetwork, GaussianNetwork, full_gaussian_network, gaussian_network
 from estep.priors.uniform import Uniform
 from oracles import rows
 
@@ -67,16 +72,21 @@ MEMBERS = {
         strictly_lower(jnp.asarray([0.8]), A),
         strictly_lower(jnp.asarray([-0.6]), A),
     ),
+    Particles: Particles(jnp.stack([U, -U, 2 * U]), jnp.log(jnp.asarray([0.5, 0.2, 0.3]))),
     Flat: Flat(SPEC),
     Uniform: Uniform(SPEC),
     FixedGaussian: FixedGaussian(jnp.zeros(A), jnp.full(A, 0.7)),
+    GaussianNetwork: gaussian_network(SPEC, (8,), 0.5, key=KEY),
+    FullGaussianNetwork: full_gaussian_network(SPEC, (8,), 0.5, key=KEY),
     Gaussian: Gaussian(A),
     FullGaussian: FullGaussian(A),
     Mixture: Mixture(A, 2),
     Autoregressive: Autoregressive(A),
+    Boltzmann: Boltzmann(A, 4),
     QFunction: q_function(2, SPEC, (8,), MeanMinusStd(1.0), 0.9, key=KEY),
     Direct: Direct(mlp((3,), 2 * A, (8,), key=KEY)),
     Iterative: iterative(3, Gaussian(A), (8,), Iterations(2, 2), key=KEY),
+    ClosedForm: ClosedForm(4),
     GradientAscent: GradientAscent(3, 2),
     CEM: CEM(3, 20),
     Importance: Importance(20, 2),
@@ -87,12 +97,16 @@ MEMBERS = {
     KLConstraint: KLConstraint(jnp.zeros(()), 1.0),
     Constant: Constant(jnp.asarray(0.2)),
     Keep: Keep(),
+    TrustRegion: trust_region(Normal(jnp.zeros(A), jnp.zeros(A)), [(0.1, 1.0), (0.01, 1.0)]),
     Tanh: Tanh(),
     Identity: Identity(),
+    Clip: Clip(),
 }
 """One instance of every member of every slot."""
 UNSAMPLED = {Lebesgue}
 """Improper densities."""
+DISCRETE = {Particles}
+"""Weighted points of the prior: draws without a density."""
 
 
 def members(slot):
@@ -133,9 +147,16 @@ def batched(function, *args):
 
 @pytest.mark.parametrize("density", members(Distribution))
 def test_distributions(density):
-    assert batched(lambda d, u: d.log_prob(u), density, U).shape == ()
     assert density.mode().shape == (A,)
     prior = Box(A)
+    if type(density) in DISCRETE:
+        assert batched(lambda d, k: d.sample(k), density, KEY).shape == (A,)
+        draws = batched(lambda d, k: d.draw(k, 3, prior), density, KEY)
+        np.testing.assert_allclose(draws.log_ratio, jnp.log(3 * draws.weight), rtol=1e-5)
+        with pytest.raises(UsageError):
+            density.log_prob(U)
+        return
+    assert batched(lambda d, u: d.log_prob(u), density, U).shape == ()
     if type(density) in UNSAMPLED:
         with pytest.raises(UsageError):
             density.sample(KEY)
@@ -150,7 +171,9 @@ def test_distributions(density):
     np.testing.assert_allclose(draws.log_ratio, true, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("density", [m for m in members(Distribution) if m.id not in {k.__name__ for k in UNSAMPLED}])
+@pytest.mark.parametrize(
+    "density", [m for m in members(Distribution) if m.id not in {k.__name__ for k in UNSAMPLED | DISCRETE}]
+)
 def test_draws_have_the_density_they_say(density):
     """E_q[p/q] = 1 for a prior p that q covers."""
     p = Normal(jnp.asarray([0.0, -0.2]), jnp.full(A, -1.5))
@@ -188,7 +211,11 @@ def problem_of(prior=MEMBERS[Flat], likelihood=MEMBERS[QFunction]):
 @pytest.mark.parametrize("inference", members(Inference))
 @pytest.mark.parametrize("prior", members(Prior))
 def test_inference(inference, prior):
-    posterior = MEMBERS[Gaussian]
+    posterior = MEMBERS[Boltzmann if type(inference) is ClosedForm else Gaussian]
+    if type(inference) is ClosedForm and type(prior) is Flat:
+        with pytest.raises(UsageError):
+            inference(problem_of(prior), posterior, KEY)
+        return
     inferred = batched(lambda i, p, k: i(p, posterior, k), inference, problem_of(prior), KEY)
     assert inferred.lam.shape == (sum(posterior.parts),)
     assert inferred.earlier.shape == ()
@@ -218,7 +245,7 @@ def test_projections(projection):
     draws = Draws(jnp.zeros((5, 4, A)), jnp.full((5, 4), 0.25), jnp.zeros((5, 4)))
     prior = fixed(MEMBERS[FixedGaussian])
     new, info = once(projection, prior, draws, jnp.zeros((5, 3)))
-    assert jax.tree.structure(new) == jax.tree.structure(prior)
+    assert jax.tree.structure(new.step(jnp.asarray(True))) == jax.tree.structure(prior)
     assert all(value.shape == () for value in info.values())
 
 
@@ -280,6 +307,6 @@ def test_a_row_compiles_once_repeats_itself_and_runs_under_scan_and_vmap(row):
 def test_a_row_acts(row):
     agent, obs = rows.start(row), jnp.stack([OBS, -OBS, 2 * OBS, 0 * OBS])
     u, action = once(policy.act, agent, obs, KEY)
-    np.testing.assert_array_equal(action, jnp.tanh(u))
+    np.testing.assert_array_equal(action, rows.compiled(jax.vmap(agent.spec.squash))(u))
     assert action.shape == (4, A)
     assert once(policy.act_greedily, agent, obs, KEY).shape == (4, A)

@@ -6,13 +6,22 @@ import jax
 import jax.numpy as jnp
 
 from estep.algorithms.iterative_sac import IterativeSAC
+from estep.algorithms.mpo import MPO
+from estep.algorithms.mpo_parametric import ParametricMPO
+from estep.algorithms.rerpi import RERPI
 from estep.algorithms.sac import SAC
 from estep.core import em
 from estep.core.keys import make_key
 from estep.core.types import Spec, Transition
 
 SPEC = Spec(3, 2)
-ROWS = {"sac": SAC(hidden=(16, 16)), "iterative-sac": IterativeSAC(hidden=(16, 16), iterations=3)}
+ROWS = {
+    "sac": SAC(hidden=(16, 16)),
+    "iterative-sac": IterativeSAC(hidden=(16, 16), iterations=3),
+    "mpo": MPO(hidden=(16, 16), samples=5, every=1),
+    "mpo-parametric": ParametricMPO(hidden=(16, 16), every=1),
+    "rerpi": RERPI(hidden=(16, 16), samples=5, every=1),
+}
 BATCH = 8
 QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 compiled = ft.partial(jax.jit, compiler_options=QUICKLY)

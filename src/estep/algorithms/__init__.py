@@ -3,11 +3,20 @@
 from typing import TypeAlias
 
 from estep.algorithms.iterative_sac import IterativeSAC
+from estep.algorithms.mpo import MPO
+from estep.algorithms.mpo_parametric import ParametricMPO
+from estep.algorithms.rerpi import RERPI
 from estep.algorithms.sac import SAC
 
-__all__ = ["ALGORITHMS", "SAC", "Algorithm", "IterativeSAC"]
+__all__ = ["ALGORITHMS", "MPO", "RERPI", "SAC", "Algorithm", "IterativeSAC", "ParametricMPO"]
 
-Algorithm: TypeAlias = SAC | IterativeSAC
+Algorithm: TypeAlias = SAC | IterativeSAC | MPO | ParametricMPO | RERPI
 
-ALGORITHMS: dict[str, type[SAC] | type[IterativeSAC]] = {"sac": SAC, "iterative-sac": IterativeSAC}
+ALGORITHMS: dict[str, type[Algorithm]] = {
+    "sac": SAC,
+    "iterative-sac": IterativeSAC,
+    "mpo": MPO,
+    "mpo-parametric": ParametricMPO,
+    "rerpi": RERPI,
+}
 """The rows by the name they have on the command line."""

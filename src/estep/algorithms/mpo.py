@@ -1,0 +1,110 @@
+"""Maximum a posteriori policy optimisation (Abdolmaleki et al. 2018, arXiv:1806.06920).
+
+prior        learned, slow copy    p_θ(a|s) = N(μ_θ(s), diag σ_θ(s)²), the policy itself
+posterior    Boltzmann             q(a|s) ∝ p̄(a|s) exp(Q̄(s,a)/η), n weighted draws of p̄
+inference    closed form           w_i = softmax_i(Q̄(s,a_i)/η)
+likelihood   Q, TD(0)              y = r + γ E_p̄ Q̄(s',a'), the plain return of p̄
+temperature  η, learned            E_s KL(q‖p̄) ≤ ε, by the dual
+m-step       trust region          max_θ E_q log p_θ, KL of mean and of scale to p̄ bounded each
+
+The Gaussian is over the action itself: actions are clipped to the box, and a second objective keeps them inside.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from estep.algorithms.checks import check_weights
+from estep.constraints import trust_region
+from estep.constraints.dual import inside_box
+from estep.constraints.temperature import LOG_ALPHA_BOUNDS, KLConstraint
+from estep.core import em, policy, value
+from estep.core.agent import Agent
+from estep.core.learned import fixed, learn
+from estep.core.optim import adam, bounded_adam
+from estep.core.types import Clip, Key, Spec, unsquashed
+from estep.errors import check
+from estep.inference.closed_form import ClosedForm
+from estep.likelihoods.q_function import MeanMinusStd, q_function
+from estep.posteriors.boltzmann import Boltzmann
+from estep.priors.network import gaussian_network
+
+FORMS = {
+    "per-dimension": (trust_region.decoupled, trust_region.per_dimension),
+    "joint": (trust_region.decoupled, trust_region.joint),
+    "coupled": (trust_region.coupled, trust_region.joint),
+}
+BEHAVE = {"prior": policy.of_prior, "posterior": policy.of_slow_posterior}
+
+
+@dataclass(frozen=True)
+class MPO:
+    """MPO: weigh samples of the policy by their values, then fit the policy to them inside a trust region."""
+
+    hidden: tuple[int, ...] = (256, 256)
+    """Hidden layers of every network."""
+    learning_rate: float = 3e-4
+    """Adam's step size, for policy and critic."""
+    dual_learning_rate: float = 1e-2
+    """Adam's step size for the logarithm of every multiplier."""
+    discount: float = 0.99
+    """γ, per environment step."""
+    every: int = 100
+    """Updates from one move of the slow policy and critic to the next."""
+    tau: float = 1.0
+    """Step of the slow copies at each move (1: hard copies)."""
+    critics: int = 1
+    """Members of the critic ensemble."""
+    beta: float = 0.0
+    """Pessimism: Q̂ = mean - β·std over the ensemble (biased std: 1 is the minimum of two)."""
+    samples: int = 20
+    """n, draws of the slow policy in a state, for the weights and for the critic's target."""
+    sigma: float = 0.7
+    """Standard deviation of the fresh policy; the action box is [-1, 1]."""
+    epsilon: float = 0.1
+    """Bound of KL(q‖p̄), in nats."""
+    epsilon_mean: float = 2.5e-3
+    """Bound of the KL by which the mean moves (coupled: of the whole KL)."""
+    epsilon_scale: float = 1e-6
+    """Bound of the KL by which the scale moves (coupled: not used)."""
+    trust_region: Literal["per-dimension", "joint", "coupled"] = "per-dimension"
+    """Bound mean and scale per action dimension, summed over dimensions, or together in one KL (the first form)."""
+    epsilon_box: float = 1e-3
+    """Bound of the KL of the second objective, the distance to the action box (0: without it)."""
+    act_with: Literal["prior", "posterior"] = "prior"
+    """Act from the slow policy, or resample its draws by the weights of the E-step."""
+
+    def __post_init__(self) -> None:
+        check_weights(self)
+        check("trust_region", self.trust_region in FORMS, self.trust_region, f"one of {', '.join(FORMS)}")
+        check("act_with", self.act_with in BEHAVE, self.act_with, f"one of {', '.join(BEHAVE)}")
+
+    def init(self, spec: Spec, key: Key) -> Agent:
+        """A fresh agent for an environment."""
+        k_p, k_q = jax.random.split(key)
+        spec = unsquashed(spec)
+        optimiser, dual = adam(self.learning_rate), bounded_adam(self.dual_learning_rate, *LOG_ALPHA_BOUNDS)
+        prior = gaussian_network(spec, self.hidden, self.sigma, key=k_p)
+        critic = q_function(self.critics, spec, self.hidden, MeanMinusStd(self.beta), self.discount, key=k_q)
+        box = inside_box(self.epsilon_box, 10.0) if self.epsilon_box and isinstance(spec.squash, Clip) else None
+        example, form = prior(jnp.zeros(spec.observation)), FORMS[self.trust_region]
+        bounds = (self.epsilon_mean, 10.0), (self.epsilon_scale, 1000.0)
+        return Agent(
+            prior=learn(prior, optimiser, tau=self.tau, every=self.every),
+            posterior=Boltzmann(spec.action, self.samples),
+            inference=fixed(ClosedForm(self.samples)),
+            likelihood=learn(critic, optimiser, tau=self.tau, every=self.every),
+            temperature=learn(KLConstraint(jnp.asarray(math.log(10.0)), self.epsilon), dual),
+            projection=learn(trust_region.trust_region(example, bounds, box, *form), dual),
+            spec=spec,
+            e_step=em.per_state_slow,
+            bootstrap=value.of_prior,
+            behave=BEHAVE[self.act_with],
+            target_samples=self.samples,
+            project=trust_region.fit,
+        )

@@ -1,0 +1,33 @@
+"""Inference without a family: weigh what the prior draws."""
+
+from __future__ import annotations
+
+import functools as ft
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from estep.core.protocols import Inference, Inferred, Posterior, Problem
+from estep.core.types import Key
+from estep.distributions.boltzmann import Weigh, exponential
+
+
+class ClosedForm(Inference):
+    """n draws of the prior and their weights, as the λ of a `Boltzmann` posterior with as many particles.
+
+    With exponential weights they are p(a|s) exp(Q̂(s,a)/α) up to sampling, the optimum of V over all q, and the
+    gradient of the dual of KL(q‖p) ≤ ε to α is ε - KL: `KLConstraint` is the rest of MPO's E-step.
+    """
+
+    samples: int = eqx.field(static=True)
+    weigh: Weigh = eqx.field(static=True, default=exponential)
+
+    def __call__(self, problem: Problem, posterior: Posterior, key: Key) -> Inferred:
+        k_draw, k_value = jax.random.split(key)
+        prior = problem.prior(problem.obs)
+        action = prior.draw(k_draw, self.samples, prior).action
+        keys = jax.random.split(k_value, self.samples)
+        values = jax.vmap(ft.partial(problem.likelihood, problem))(action, keys)
+        lam = jnp.concatenate([action.ravel(), self.weigh(values, problem.alpha)])
+        return Inferred(lam, jnp.zeros(()), jnp.zeros(0))

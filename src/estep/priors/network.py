@@ -1,0 +1,79 @@
+"""Learned Gaussian priors: the policy itself, where the M-step moves it to the posterior."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from estep.core.protocols import Distribution, Prior
+from estep.core.types import Key, Obs, Spec
+from estep.distributions.full_normal import FullNormal, strictly_lower
+from estep.distributions.normal import Normal
+from estep.nets import MLP, glorot, mlp, soft_bound
+
+LOG_SIGMA = (-10.0, 2.0)
+"""Where log σ of a network is kept."""
+
+
+class GaussianNetwork(Prior):
+    """p_θ(u|s) = N(μ_θ(s), diag σ_θ(s)²), with log σ bounded smoothly."""
+
+    net: MLP
+    low: float = eqx.field(static=True, default=LOG_SIGMA[0])
+    high: float = eqx.field(static=True, default=LOG_SIGMA[1])
+
+    def __call__(self, obs: Obs) -> Distribution:
+        mu, raw = jnp.split(self.net(obs), 2)
+        return Normal(mu, bounded(raw, self.low, self.high))
+
+
+class FullGaussianNetwork(Prior):
+    """p_θ(u|s) = N(μ_θ(s), L_θ(s) L_θ(s)ᵀ), L = diag(σ) (I + N): correlations between dimensions of the action too."""
+
+    net: MLP
+    action: int = eqx.field(static=True)
+    low: float = eqx.field(static=True, default=LOG_SIGMA[0])
+    high: float = eqx.field(static=True, default=LOG_SIGMA[1])
+
+    def __call__(self, obs: Obs) -> Distribution:
+        mu, raw, lower = jnp.split(self.net(obs), (self.action, 2 * self.action))
+        return FullNormal(mu, bounded(raw, self.low, self.high), strictly_lower(lower, self.action))
+
+
+def bounded(log_sigma: Array, low: float, high: float) -> Array:
+    """Each log scale moved smoothly into [low, high]."""
+    return soft_bound(log_sigma, jnp.full(log_sigma.shape, low), jnp.full(log_sigma.shape, high))
+
+
+def faint(fan_in: int, fan_out: int) -> float:
+    """A hundredth of Glorot's bound: the policy starts out the same in every state."""
+    return 0.01 * glorot(fan_in, fan_out)
+
+
+def gaussian_network(spec: Spec, hidden: tuple[int, ...], sigma: float, *, key: Key) -> GaussianNetwork:
+    """A fresh prior near N(0, sigma²) in every state."""
+    return GaussianNetwork(_network(spec, 2 * spec.action, hidden, sigma, key))
+
+
+def full_gaussian_network(spec: Spec, hidden: tuple[int, ...], sigma: float, *, key: Key) -> FullGaussianNetwork:
+    """A fresh prior near N(0, sigma² I) in every state."""
+    size = 2 * spec.action + spec.action * (spec.action - 1) // 2
+    return FullGaussianNetwork(_network(spec, size, hidden, sigma, key), spec.action)
+
+
+def _network(spec: Spec, size: int, hidden: tuple[int, ...], sigma: float, key: Key) -> MLP:
+    """A network whose outputs start near μ = 0, σ = sigma, and 0 for the rest."""
+    net = mlp((spec.observation,), size, hidden, key=key, head=faint)
+    bias = jnp.zeros(size).at[spec.action : 2 * spec.action].set(unbound(math.log(sigma)))
+    return replace(net, biases=(*net.biases[:-1], bias))
+
+
+def unbound(log_sigma: float) -> float:
+    """What `soft_bound` takes to log σ."""
+    low, high = LOG_SIGMA
+    above = low + math.log(math.expm1(log_sigma - low))
+    return high - math.log(math.expm1(high - above))
