@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -34,6 +34,8 @@ SWIMMER = "discount 0.9999 as in rl-baselines3-zoo, whose benchmark has 345 wher
 PAPERS = "steps as in both papers"
 MARINO_STEPS = "steps as in Marino et al. 2021"
 SHORT = "steps chosen here"
+
+PRIOR_ROWS = ("mpo", "mpo-parametric", "rerpi")
 
 # Steps, warm-up of SAC, other changes for either algorithm, and what the source adds.
 _TASKS: Mapping[str, tuple[int, int, Mapping[str, Any], str]] = {
@@ -67,6 +69,7 @@ def presets() -> tuple[Preset, ...]:
         *(_sac(env) for env in _TASKS),
         _preset("iterative-sac", "Pendulum-v1", _PENDULUM, _PENDULUM_SOURCE),
         *(_iterative(env) for env in _TASKS),
+        *(preset for row in PRIOR_ROWS for preset in _learned_prior(row)),
         Preset("paper", "iterative-sac", ANY, MappingProxyType(dict(_PAPER)), f"{IAPO}; beta 2.5·√2 = 3.54"),
     )
 
@@ -84,6 +87,15 @@ def _iterative(env: str) -> Preset:
     shorter = "" if warmup == 5_000 else "warmup chosen here"
     all_changes = {"steps": steps, "warmup": warmup, **changes, **({"beta": 2.12} if hopper else {})}
     return _preset("iterative-sac", env, all_changes, _join(IAPO, source, shorter, HOPPER if hopper else ""))
+
+
+def _learned_prior(row: str) -> Iterator[Preset]:
+    """Rows whose prior learns take the steps and intervals of SAC and keep their own defaults for the rest."""
+    pendulum = {name: value for name, value in _PENDULUM.items() if name != "beta"}
+    yield _preset(row, "Pendulum-v1", pendulum, f"as for sac ({_PENDULUM_SOURCE}); not tuned for this row")
+    for env, (steps, warmup, changes, source) in _TASKS.items():
+        all_changes = {"steps": steps, "warmup": warmup, **changes}
+        yield _preset(row, env, all_changes, _join("steps and warmup as for sac; not tuned for this row", source))
 
 
 def _join(*sources: str) -> str:
