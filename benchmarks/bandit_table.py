@@ -119,7 +119,7 @@ def train(agent: Agent, seed: int, steps: int) -> Agent:
         k_obs, k_climb = jax.random.split(key)
         obs, nought = jax.random.normal(k_obs, (BATCH, 1, STATE)), jnp.zeros((BATCH, 1))
         batch = Transition(obs, jnp.zeros((BATCH, 1, ACTION)), nought, nought, obs, nought)
-        return em.settle(em.climb(agent, agent.likelihood.model, batch, k_climb)[0])[0], None
+        return em.settle(em.climb(agent, agent.likelihood.model, em.flat(batch), k_climb)[0])[0], None
 
     keys = jax.random.split(make_key(10_000 + seed), steps)
     return jax.jit(lambda agent, keys: jax.lax.scan(step, agent, keys)[0])(agent, keys)

@@ -31,12 +31,13 @@ from estep.core.protocols import (
 from estep.core.types import Clip, Identity, Spec, Squash, Tanh
 from estep.distributions.autoregressive import AutoregressiveNormal
 from estep.distributions.boltzmann import Particles
-from estep.distributions.box import Box, Lebesgue
+from estep.distributions.box import Box, Cube, Lebesgue
 from estep.distributions.full_normal import FullNormal, strictly_lower
 from estep.distributions.mixture import NormalMixture
 from estep.distributions.normal import Normal
 from estep.errors import UsageError
 from estep.inference.cem import CEM
+from estep.inference.chain import Resumed
 from estep.inference.closed_form import ClosedForm
 from estep.inference.direct import Direct
 from estep.inference.gradient import GradientAscent
@@ -63,6 +64,7 @@ OBS, U, KEY = jnp.asarray([0.5, -1.0, 0.2]), jnp.asarray([0.3, -0.7]), make_key(
 MEMBERS = {
     Lebesgue: Lebesgue(Tanh(), A),
     Box: Box(A),
+    Cube: Cube(A),
     Normal: Normal(jnp.asarray([0.1, -0.4]), jnp.asarray([-1.0, 0.2])),
     FullNormal: FullNormal(U, jnp.asarray([-1.0, 0.2]), strictly_lower(jnp.asarray([0.8]), A)),
     NormalMixture: NormalMixture(jnp.asarray([0.4, -0.3]), jnp.stack([U, -U]), jnp.asarray([[-1.0, 0.2], [0.1, -0.5]])),
@@ -93,6 +95,7 @@ MEMBERS = {
     AtPrior: AtPrior(),
     At: At(jnp.asarray([0.3, -0.7, -1.0, 0.2])),
     Scattered: Scattered(AtPrior(), 0.5),
+    Resumed: Resumed(jnp.asarray([0.3, -0.7, -1.0, 0.2]), jnp.asarray(False), AtPrior()),
     Restarts: Restarts(GradientAscent(2, 2), 3),
     KLConstraint: KLConstraint(jnp.zeros(()), 1.0),
     Constant: Constant(jnp.asarray(0.2)),

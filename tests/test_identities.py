@@ -162,7 +162,7 @@ def step(name, agent):
     batch, key = rows.batch(), make_key(7)
     if name == "critic":
         return em.settle(em.critic_step(agent, batch, key)[0])[0]
-    with_draws, draws, _ = agent.e_step(agent, batch, key)
+    with_draws, draws, _, _ = agent.e_step(agent, batch, key)
     return em.settle(with_draws if name == "e-step" else em.m_step(agent, draws, em.flat(batch))[0])[0]
 
 

@@ -48,7 +48,9 @@ def by_hand(agent, inference, obs, key):
     grad, total, constants = descent(lam, keys[0]), jax.tree.map(jnp.zeros_like, inference), []
     for k in keys[1:]:
         read = grad
-        new, pull = jax.vjp(lambda phi, lam=lam, grad=grad: phi.refine(problem, agent.posterior, lam, grad), inference)
+        new, pull = jax.vjp(
+            lambda phi, lam=lam, grad=grad: phi.refine(problem, agent.posterior, lam, grad)[0], inference
+        )
         grad = descent(new, k)
         constants.append((lam, read, grad))
         total = jax.tree.map(lambda t, g: t + g / inference.steps, total, pull(grad)[0])
@@ -70,7 +72,7 @@ def test_the_gradient_is_the_mean_of_the_gradients_of_the_iterations():
     # and with every gradient replaced by a number of equal value
     def surrogate(phi):
         problem = agent.problem(agent.likelihood.model, obs)
-        news = [phi.refine(problem, agent.posterior, lam, read) for lam, read, _ in constants]
+        news = [phi.refine(problem, agent.posterior, lam, read)[0] for lam, read, _ in constants]
         terms = sum(grad @ new for (_, _, grad), new in zip(constants, news, strict=True)) / phi.steps
         return terms + LIMIT_PENALTY * (phi.high.sum() - phi.low.sum())
 
@@ -79,7 +81,7 @@ def test_the_gradient_is_the_mean_of_the_gradients_of_the_iterations():
 
 def climbed(agent, batch, key):
     """The agent after one E-step."""
-    agent, draws, info = em.per_state(agent, batch, key)
+    agent, draws, _, info = em.per_state(agent, batch, key)
     return em.settle(agent)[0], draws, info
 
 
@@ -136,7 +138,7 @@ def test_inference_may_run_longer_than_it_was_trained():
     # the same draws again, one iteration at a time
     lam = agent.posterior.start(agent.prior.model(jnp.ones(3)))
     for key in jax.random.split(jax.random.split(make_key(2))[1], 7):
-        lam = inference.refine(problem, agent.posterior, lam, descend(agent, problem, lam, key))
+        lam, _ = inference.refine(problem, agent.posterior, lam, descend(agent, problem, lam, key))
     np.testing.assert_allclose(inferred.lam, lam, rtol=1e-5, atol=1e-6)
     jax.tree.map(np.testing.assert_array_equal, more.net, inference.net)
 

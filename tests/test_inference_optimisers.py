@@ -185,7 +185,7 @@ def test_the_e_step_trains_what_a_semi_amortised_optimiser_begins_with():
     inference = semi_amortised(row.inference.model, GradientAscent(2, 2))
     agent = replace(row, inference=replace(row.inference, model=inference, opt_state=row.inference.opt_state))
     agent = replace(agent, temperature=fixed(Constant(jnp.asarray(0.3))))
-    after, _, info = rows.compiled(em.per_state)(agent, rows.batch(), make_key(1))
+    after, _, _, info = rows.compiled(em.per_state)(agent, rows.batch(), make_key(1))
     after, sound = em.settle(after)
     assert sound
     assert info["e/improvement_2"] > 0

@@ -83,7 +83,7 @@ TOUCHED = {
 def steps(agent):
     """The agent after each of its three steps alone."""
     batch, key = rows.batch(), make_key(7)
-    with_draws, draws, _ = agent.e_step(agent, batch, key)
+    with_draws, draws, _, _ = agent.e_step(agent, batch, key)
     after = with_draws, em.m_step(agent, draws, em.flat(batch))[0], em.critic_step(agent, batch, key)[0]
     return [em.settle(each)[0] for each in after]
 

@@ -93,7 +93,7 @@ def test_direct_inference_reaches_the_best_of_its_family():
     def step(agent, key):
         k_obs, k = jax.random.split(key)
         obs = jax.random.uniform(k_obs, (128, 1, 1), minval=-1.2, maxval=1.2)
-        return em.settle(em.climb(agent, agent.likelihood.model, states(obs), k)[0])[0], None
+        return em.settle(em.climb(agent, agent.likelihood.model, em.flat(states(obs)), k)[0])[0], None
 
     agent = jax.jit(lambda agent: jax.lax.scan(step, agent, jax.random.split(make_key(1), 1500))[0])(agent)
     grid = np.linspace(-1, 1, 9)

@@ -5,7 +5,8 @@ import pytest
 import scipy.stats
 
 from estep.data import replay as module
-from estep.data.replay import NO_STEP, Replay, bytes_needed
+from estep.data.layout import bytes_needed
+from estep.data.replay import NO_STEP, Replay
 from estep.errors import RejectedInput, UsageError
 
 
@@ -283,7 +284,7 @@ def test_bytes_needed_is_what_is_allocated():
 def test_refusals():
     with pytest.raises(UsageError, match="--replay at least 4"):
         Replay(3, 4, 1, 1)
-    with pytest.raises(UsageError, match="empty"):
+    with pytest.raises(UsageError, match="too few"):
         Replay(3, 1, 1, 1).sample(0, 0, (2,))
     flags = np.array([True])
     wide = np.zeros((1, 2), np.float32)
@@ -297,3 +298,49 @@ def test_a_final_observation_is_never_a_step():
         source.feed(replay)
     assert (replay._columns[:, 4] == NO_STEP).any()
     assert (replay.sample(0, 0, (5000,)).last != NO_STEP).all()
+
+
+def test_sequences_are_steps_in_a_row_and_places_are_equally_likely():
+    source, replay = Counters(2, 5, longest=7), Replay(60, 2, 3, 2)
+    for _ in range(300):
+        source.feed(replay)
+    length = 4
+    batch = replay.read(replay.draw(3, 0, (20_000,), length))
+    look(batch)
+    assert batch.obs.shape == (20_000, length, 3)
+    assert (batch.obs[:, :, 2] == batch.obs[:, :1, 2]).all()  # one environment
+    stored = [one.obs[:, 0].tolist() for one in everything(replay)]
+    places = [tuple(steps[i : i + length]) for steps in stored for i in range(len(steps) - length + 1)]
+    drawn, counts = np.unique(batch.obs[:, :, 0], axis=0, return_counts=True)
+    assert sorted(map(tuple, drawn.tolist())) == sorted(set(places))
+    _, multiplicity = np.unique(np.array(places), axis=0, return_counts=True)
+    assert scipy.stats.chisquare(counts, multiplicity * 20_000 / len(places)).pvalue > 1e-3
+    with pytest.raises(UsageError, match="too few"):
+        replay.draw(0, 0, (1,), 31)
+
+
+def test_the_newest_runs_end_with_the_newest_step():
+    source, replay = Counters(2, 5, longest=7, invalid=0.0), Replay(60, 2, 3, 2)
+    for _ in range(100):
+        source.feed(replay)
+    found = replay.read(replay.newest(10, 4))
+    assert found.obs.shape == (4, 4, 3)
+    for env, mine in enumerate(found.obs.reshape(2, 8, 3)):
+        assert mine[:, 0].tolist() == [told[0] for told in source.told[env][-8:]]
+    assert replay.newest(1000, 20).shape == (2, 20)
+
+
+def test_what_is_remembered_can_be_changed_and_is_saved():
+    source, replay = Counters(1, 5), Replay(50, 1, 3, 2, {"lam": 2, "kept": 1})
+    for _ in range(80):
+        source.feed(replay, lambda obs: {"lam": np.zeros((1, 2), np.float32), "kept": np.zeros((1, 1), np.float32)})
+    replay.clean(set(range(replay.chunks)))
+    rows = replay.draw(0, 0, (2, 3))
+    told = {"lam": np.stack([rows, -rows], -1).astype(np.float32), "kept": np.ones((2, 3, 1), np.float32)}
+    replay.write(rows, told)
+    again = replay.read(rows)
+    look(again)
+    assert (again.memo["lam"] == told["lam"]).all()
+    assert (again.memo["kept"] == 1).all()
+    assert replay.dirty == {0}
+    assert sum(float(one.memo["kept"].sum()) for one in everything(replay)) == len(np.unique(rows))

@@ -52,5 +52,7 @@ def check_iterations(row: Any) -> None:
         check(name, getattr(row, name) >= 1, getattr(row, name), "at least 1")
     for name in ("act_iterations", "act_samples", "target_iterations", "target_samples"):
         check(name, getattr(row, name) >= 0, getattr(row, name), "at least 0")
+    for name in ("restart", "part"):
+        check(name, 0 <= getattr(row, name) <= 1, getattr(row, name), "between 0 and 1")
     acting = row.act_iterations or row.iterations
     check("act_average", 1 <= row.act_average <= acting, row.act_average, f"between 1 and {acting}, the iterations")

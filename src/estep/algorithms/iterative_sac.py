@@ -20,12 +20,13 @@ from estep.algorithms.checks import check_common, check_iterations
 from estep.constraints.projection import Keep
 from estep.constraints.temperature import LOG_ALPHA_BOUNDS, KLConstraint
 from estep.core import em, policy, value
-from estep.core.agent import Agent
+from estep.core.agent import Agent, nothing
 from estep.core.learned import fixed, learn
 from estep.core.optim import adam, bounded_adam
 from estep.core.types import Key, Spec
 from estep.distributions.noise import antithetic, independent
 from estep.errors import check
+from estep.inference.chain import Chain, of_kept, unvisited
 from estep.inference.direct import Direct
 from estep.inference.iterative import Iterations, iterative, layer_norm, log_sign, raw
 from estep.likelihoods.q_function import MeanMinusStd, q_function
@@ -64,6 +65,12 @@ class IterativeSAC:
     """How the network reads the gradient (layer_norm is the authors')."""
     direct_start: bool = False
     """Start from a direct network, trained on the same objective, instead of a fixed place."""
+    persist: bool = False
+    """Keep λ(s) and λ(s') with every step in replay and go on from there at its next visit."""
+    restart: float = 0.25
+    """With --persist, the chance that a state starts afresh instead."""
+    part: float = 1.0
+    """Of a batch's rows, those whose states train the inference network; the critic learns from all."""
     act_iterations: int = 0
     """Iterations when acting (0: as in training)."""
     act_samples: int = 10
@@ -88,9 +95,8 @@ class IterativeSAC:
         training = Iterations(self.iterations, self.samples)
         acting = Iterations(self.act_iterations or self.iterations, self.act_samples or self.samples, self.act_average)
         targeting = Iterations(self.target_iterations or self.iterations, self.target_samples or self.samples)
-        encoding = ENCODINGS[self.grad_encoding]
         head = mlp((spec.observation,), 2 * spec.action, self.hidden, key=k_start)
-        start = Direct(head) if self.direct_start else None
+        encoding, start = ENCODINGS[self.grad_encoding], Direct(head) if self.direct_start else None
         net = iterative(spec.observation, posterior, self.hidden, training, encoding, start, key=k_pi)
         critic = q_function(self.critics, spec, self.hidden, MeanMinusStd(self.beta), self.discount, key=k_q)
         return Agent(
@@ -104,9 +110,10 @@ class IterativeSAC:
             ),
             projection=fixed(Keep()),
             spec=spec,
-            e_step=em.per_state,
-            bootstrap=value.of_posterior,
+            e_step=Chain(self.restart, self.part) if self.persist else em.OnPart(self.part),
+            bootstrap=of_kept if self.persist else value.of_posterior,
             behave=policy.of_posterior,
+            remember=unvisited if self.persist else nothing,
             samples=training.samples,
             target_samples=targeting.samples,
             acting=acting,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import equinox as eqx
 from jaxtyping import Array, Float
@@ -22,12 +23,17 @@ from estep.core.protocols import (
     Projection,
     Temperature,
 )
-from estep.core.types import Info, Key, Obs, Spec, Transition
+from estep.core.types import Action, Info, Key, Memo, Obs, Spec, Transition
 
 
 def unchanged(inference: Inference) -> Inference:
     """Infer with the settings of training."""
     return inference
+
+
+def nothing(agent: Agent, q: Distribution, action: Action) -> Memo:
+    """One-step methods remember nothing."""
+    return {}
 
 
 def by_projection(agent: Agent, draws: Draws, obs: Float[Array, "b o"]) -> tuple[Agent, Info]:
@@ -46,7 +52,7 @@ class Agent(eqx.Module):
     temperature: Learned[Temperature]
     projection: Learned[Projection]
     spec: Spec = eqx.field(static=True)
-    e_step: Callable[[Agent, Transition, Key], tuple[Agent, Draws, Info]] = eqx.field(static=True)
+    e_step: Callable[[Agent, Transition, Key], tuple[Agent, Draws, Any, Info]] = eqx.field(static=True)
     bootstrap: Callable[[Agent], Bootstrap] = eqx.field(static=True)
     behave: Callable[[Agent, Obs, Key], Distribution] = eqx.field(static=True)
     samples: int = eqx.field(static=True, default=1)
@@ -61,6 +67,14 @@ class Agent(eqx.Module):
         static=True, default=by_projection
     )
     """How the M-step moves the prior, and the multipliers of its constraints where it has any."""
+    remember: Callable[[Agent, Distribution, Action], Memo] = eqx.field(static=True, default=nothing)
+    """What replay keeps with a step that was drawn from this distribution."""
+    length: int = eqx.field(static=True, default=1)
+    """T, steps in a row of each sequence of a batch."""
+    rollout: int = eqx.field(static=True, default=0)
+    """Steps after which the newest data are learned from and then dropped; 0 replays all that are kept."""
+    epochs: int = eqx.field(static=True, default=1)
+    """How often each step of a rollout is learned from."""
 
     def problem(self, likelihood: Likelihood, obs: Obs) -> Problem:
         """The inference problem in one state, under the given estimate of Q̂."""

@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 
 from estep.core.agent import Agent
 from estep.core.protocols import Distribution
-from estep.core.types import Key, Obs
+from estep.core.types import Action, Key, Memo, Obs
 
 
 def of_posterior(agent: Agent, obs: Obs, key: Key) -> Distribution:
@@ -25,15 +25,28 @@ def of_prior(agent: Agent, obs: Obs, key: Key) -> Distribution:
     return agent.prior.slow(obs)
 
 
+def log_prob(agent: Agent, q: Distribution, action: Action) -> Memo:
+    """Remember log μ(u|s) of the distribution that drew u, for importance ratios."""
+    return {"log_prob": q.log_prob(action)[None]}
+
+
 def act(agent: Agent, obs: Float[Array, "e o"], key: Key) -> tuple[Float[Array, "e a"], Float[Array, "e a"]]:
-    """Draw one action in each of e states: the points u, to be remembered, and the actions squash(u), to be taken."""
+    """Draw one action in each of e states: the points u, and the actions squash(u), to be taken."""
+    u, action, _ = step(agent, obs, key)
+    return u, action
 
-    def one(obs: Obs, key: Key) -> Float[Array, " a"]:
+
+def step(agent: Agent, obs: Float[Array, "e o"], key: Key) -> tuple[Float[Array, "e a"], Float[Array, "e a"], Memo]:
+    """As `act`; and what is to be remembered of it."""
+
+    def one(obs: Obs, key: Key) -> tuple[Float[Array, " a"], Memo]:
         k_infer, k_sample = jax.random.split(key)
-        return agent.behave(agent, obs, k_infer).sample(k_sample)
+        q = agent.behave(agent, obs, k_infer)
+        u = q.sample(k_sample)
+        return u, agent.remember(agent, q, u)
 
-    u = jax.vmap(one)(obs, jax.random.split(key, obs.shape[0]))
-    return u, jax.vmap(agent.spec.squash)(u)
+    u, memo = jax.vmap(one)(obs, jax.random.split(key, obs.shape[0]))
+    return u, jax.vmap(agent.spec.squash)(u), memo
 
 
 def act_greedily(agent: Agent, obs: Float[Array, "e o"], key: Key) -> Float[Array, "e a"]:

@@ -80,10 +80,10 @@ class Posterior(eqx.Module):
 
 
 class Bootstrap(NamedTuple):
-    """What a critic's target may ask of the agent, for one state."""
+    """What a critic's target may ask of the agent, for one step."""
 
-    value: Callable[[Obs, Key], Scalar]
-    """V̄(s'), the soft value under the slow critic."""
+    value: Callable[[Transition, Key], Scalar]
+    """V̄(s'), the soft value of the next state under the slow critic."""
 
 
 class Likelihood(eqx.Module):
@@ -115,6 +115,8 @@ class Inferred(NamedTuple):
     """A surrogate whose gradient is what the earlier iterates add to the climb of V; 0 for one shot."""
     values: Float[Array, " k"]
     """V(s; q) at the earlier iterates, from the start on; empty for one shot."""
+    info: Info = {}  # noqa: RUF012, nobody writes to it
+    """What else there is to look at, such as an effective sample size."""
 
 
 class Inference(eqx.Module):

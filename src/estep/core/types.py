@@ -17,6 +17,8 @@ Action: TypeAlias = Float[Array, " a"]
 Scalar: TypeAlias = Float[Array, ""]
 Info: TypeAlias = dict[str, Array]
 """Scalars to look at. Nothing reads them to decide anything."""
+Memo: TypeAlias = dict[str, Array]
+"""What is kept with a step besides the step itself, as vectors by name."""
 
 
 class Transition(NamedTuple):
@@ -32,7 +34,7 @@ class Transition(NamedTuple):
     last: Scalar
     """1 at the end of an episode, terminal or truncated: recursions stop here."""
     memo: Any = ()
-    """What acting must remember (an empty tuple for one-step methods)."""
+    """What acting and inference remember of the step, a `Memo` (an empty tuple where nothing is)."""
 
 
 class Squash(eqx.Module):

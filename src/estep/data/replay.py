@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from estep.core.types import Transition
+from estep.data.layout import sizes
 from estep.errors import RejectedInput, UsageError
 
 CHUNK = 16_384
@@ -18,39 +19,14 @@ NO_STEP = -1.0
 """In the column `last`: the row holds only an episode's final observation."""
 Floats: TypeAlias = npt.NDArray[np.float32]
 Flags: TypeAlias = npt.NDArray[np.bool_]
+Rows: TypeAlias = npt.NDArray[np.int64]
+"""Where steps are stored, until they are overwritten."""
 
 
-class Sizes(NamedTuple):
-    """How large the arrays of a replay are."""
-
-    share: int
-    """Steps kept for each environment."""
-    laps: int
-    """Rows for each environment: the share, and room for the final observations of episodes."""
-    observation: int
-    columns: int
-    """Action, reward, discount, last, and memo."""
-
-
-def sizes(capacity: int, num_envs: int, observation: int, action: int, memo: Mapping[str, int] | None) -> Sizes:
-    """Sizes for `capacity` steps over all environments. Each episode takes one row more than it has steps.
-
-    1/64 more rows than steps are allotted: room for episodes of 64 steps on average; with shorter ones fewer steps
-    are kept. Raises UsageError when an environment would have no step.
-    """
-    share = capacity // num_envs
-    if share < 1:
-        what = f"--replay {capacity} leaves no room for a step of each of {num_envs} environments."
-        raise UsageError(what, f"Give --replay at least {num_envs}.")
-    return Sizes(share, share + share // 64 + 3, observation, action + 3 + sum((memo or {}).values()))
-
-
-def bytes_needed(
-    capacity: int, num_envs: int, observation: int, action: int, memo: Mapping[str, int] | None = None
-) -> int:
-    """Bytes that Replay with the same arguments allocates for its arrays."""
-    size = sizes(capacity, num_envs, observation, action, memo)
-    return 4 * num_envs * size.laps * (size.observation + size.columns) + 8 * num_envs * size.share
+def philox(seed: int, counter: int) -> np.random.Generator:
+    """A generator that is a function of two numbers, each taken mod 2^64."""
+    key = np.array([seed % 2**64, counter % 2**64], np.uint64)
+    return np.random.Generator(np.random.Philox(key=key))
 
 
 class Replay:
@@ -138,22 +114,51 @@ class Replay:
             self._close(env)
 
     def sample(self, seed: int, counter: int, shape: tuple[int, ...]) -> Transition:
-        """Draw steps uniformly with replacement: a record of fresh arrays [*shape, ...].
+        """Draw steps uniformly with replacement: a record of fresh arrays [*shape, ...]. Raises as `draw`."""
+        return self.read(self.draw(seed, counter, shape))
 
-        What is drawn is a function of seed and counter (each taken mod 2^64) and of what is stored; there is no
-        generator to save. Raises UsageError when nothing is stored.
+    def draw(self, seed: int, counter: int, shape: tuple[int, ...], length: int = 0) -> Rows:
+        """Rows [*shape] of steps, or with a length, [*shape, length] of as many steps of one environment in a row.
+
+        Uniform with replacement over steps, or over the places where so many steps start. They may run over the end of
+        an episode, where `last` is 1. What is drawn is a function of seed and counter (each taken mod 2^64) and of
+        what is stored; there is no generator to save. Raises UsageError when nothing, or too little, is stored.
         """
-        if not len(self):
-            raise UsageError("Replay is empty.", "Take steps before the first update.")
-        key = np.array([seed % 2**64, counter % 2**64], np.uint64)
-        generator = np.random.Generator(np.random.Philox(key=key))
-        ends = np.cumsum([end - first for end, first in zip(self._end, self._first, strict=True)])
-        drawn = generator.integers(ends[-1], size=math.prod(shape))
+        span = max(length, 1)
+        ends = np.cumsum([max(0, end - first - span + 1) for end, first in zip(self._end, self._first, strict=True)])
+        if not ends[-1]:
+            raise UsageError("Replay holds too few steps.", "Take more of them before the first update.")
+        drawn = philox(seed, counter).integers(ends[-1], size=math.prod(shape))
         env = np.searchsorted(ends, drawn, side="right")
         starts = np.array(self._first) - np.concatenate([[0], ends[:-1]])
+        entries, share = drawn + starts[env], self._size.share
+        if length:
+            shape, env = (*shape, length), env[:, None]
+            entries = entries[:, None] + np.arange(length)
+        rows: Rows = self._steps.reshape(-1).take(env * share + entries % share).reshape(shape)
+        return rows
+
+    def newest(self, count: int, length: int) -> Rows:
+        """Rows [n, length]: of each environment's newest `count` steps all whole runs of `length`, the newest last."""
+        kept = [min(count, end - first) for end, first in zip(self._end, self._first, strict=True)]
+        runs = [steps // length * length for steps in kept]
         share = self._size.share
-        rows = self._steps.reshape(-1).take(env * share + (drawn + starts[env]) % share)
-        return self._gather(rows, shape)
+        entries = [np.arange(end - run, end) % share for end, run in zip(self._end, runs, strict=True)]
+        found = [steps[entry] for steps, entry in zip(self._steps, entries, strict=True)]
+        return np.concatenate(found).reshape(-1, length)
+
+    def read(self, rows: Rows) -> Transition:
+        """Copies of the steps in these rows."""
+        return self._gather(rows.reshape(-1), rows.shape)
+
+    def write(self, rows: Rows, memo: Mapping[str, Floats]) -> None:
+        """Change what is remembered with the steps in these rows: [*rows.shape, width] by name. Of a row that is there
+        twice, the last is kept."""
+        flat, at = rows.reshape(-1), self._action + 3
+        for name, width in self._memo.items():
+            self._columns[flat, at : at + width] = memo[name].reshape(-1, width)
+            at += width
+        self.dirty.update(np.unique(flat // CHUNK).tolist())
 
     def latest(self, n: int) -> Floats:
         """Observations [min(n, len), o] of the most recent steps, oldest first, evenly over environments."""
@@ -256,7 +261,7 @@ class Replay:
         self._head[env] += 1
         self._open[env] = False
 
-    def _gather(self, rows: npt.NDArray[np.int64], shape: tuple[int, ...]) -> Transition:
+    def _gather(self, rows: Rows, shape: tuple[int, ...]) -> Transition:
         """Copy steps out."""
         after = rows + self.num_envs
         after[after >= len(self._obs)] -= len(self._obs)

@@ -32,6 +32,25 @@ class Lebesgue(Distribution):
         raise UsageError("A flat prior has no draws.", "Use priors.Uniform where the prior is to be sampled.")
 
 
+class Cube(Distribution):
+    """The uniform density 2^-d on [-1, 1]^d, where densities are over the action itself."""
+
+    action: int = eqx.field(static=True)
+
+    def sample(self, key: Key) -> Action:
+        return jax.random.uniform(key, (self.action,), minval=-1.0, maxval=1.0)
+
+    def log_prob(self, action: Action) -> Scalar:
+        """Inside the box."""
+        return jnp.asarray(-self.action * math.log(2.0))
+
+    def mode(self) -> Action:
+        return jnp.zeros(self.action)
+
+    def draw(self, key: Key, n: int, prior: Distribution) -> Draws:
+        return equal_draws(self, key, n, prior)
+
+
 class Box(Distribution):
     """The uniform density 2^-d on the action box [-1, 1]^d, over u = artanh a."""
 
@@ -47,6 +66,11 @@ class Box(Distribution):
         return jnp.zeros(self.action)
 
     def draw(self, key: Key, n: int, prior: Distribution) -> Draws:
-        action = jax.vmap(self.sample)(jax.random.split(key, n))
-        log_ratio = jax.vmap(lambda u: self.log_prob(u) - prior.log_prob(u))(action)
-        return Draws(action, jnp.full(n, 1.0 / n), log_ratio)
+        return equal_draws(self, key, n, prior)
+
+
+def equal_draws(q: Distribution, key: Key, n: int, prior: Distribution) -> Draws:
+    """n independent draws of equal weight, and their log-ratio to a prior."""
+    action = jax.vmap(q.sample)(jax.random.split(key, n))
+    log_ratio = jax.vmap(lambda u: q.log_prob(u) - prior.log_prob(u))(action)
+    return Draws(action, jnp.full(n, 1.0 / n), log_ratio)

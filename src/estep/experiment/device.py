@@ -14,11 +14,12 @@ from jaxtyping import Array
 
 from estep.algorithms import Algorithm
 from estep.core import policy
-from estep.core.agent import Agent
-from estep.core.em import update
+from estep.core.agent import Agent, nothing
+from estep.core.em import step
 from estep.core.keys import make_key
-from estep.core.types import Info, Key, Spec, Transition
+from estep.core.types import Info, Key, Memo, Spec, Tanh, Transition
 from estep.data.normalise import normalise
+from estep.distributions.box import Box, Cube
 from estep.errors import RejectedInput
 
 Floats: TypeAlias = npt.NDArray[np.float32]
@@ -43,14 +44,17 @@ def init(algorithm: Algorithm, spec: Spec, key: Key) -> Agent:
 
 
 @ft.partial(jax.jit, donate_argnums=0, compiler_options=OPTIONS)
-def improve(agent: Agent, batches: Transition, key: Key, counter: Array, scaling: Scaling) -> tuple[Agent, Info]:
-    """K updates in one call, on batches of shape [K, B, ...]; returns the metrics of each, [K]."""
-    batches = jax.tree.map(lambda leaf: leaf[:, :, None], batches)  # T = 1
+def improve(
+    agent: Agent, batches: Transition, key: Key, counter: Array, scaling: Scaling
+) -> tuple[Agent, tuple[Any, Info]]:
+    """K updates in one call, on batches of shape [K, B, T, ...]; returns what their rows remember from now on, and the
+    metrics of each, [K]."""
     batches = batches._replace(obs=scale(batches.obs, scaling), next_obs=scale(batches.next_obs, scaling))
 
-    def one(agent: Agent, item: tuple[Transition, Array]) -> tuple[Agent, Info]:
+    def one(agent: Agent, item: tuple[Transition, Array]) -> tuple[Agent, tuple[Any, Info]]:
         batch, number = item
-        return update(agent, batch, jax.random.fold_in(key, number))
+        agent, memo, info = step(agent, batch, jax.random.fold_in(key, number))
+        return agent, (memo, info)
 
     return jax.lax.scan(one, agent, (batches, counter + jnp.arange(batches.reward.shape[0], dtype=jnp.uint32)))
 
@@ -60,7 +64,7 @@ class Acting(NamedTuple):
 
     kept: tuple[int, ...]
     """Which leaves they read: all but the optimisers' states."""
-    draw: Callable[..., tuple[Array, Array]]
+    draw: Callable[..., tuple[Array, Array, Memo]]
     mode: Callable[..., Array]
 
 
@@ -75,13 +79,31 @@ def acting(structure: Any) -> Acting:
         agent: Agent = jax.tree.unflatten(structure, [held.get(i) for i in range(structure.num_leaves)])
         return agent
 
-    def draw(leaves: Sequence[Array], obs: Array, key: Key, counter: Array, scaling: Scaling) -> tuple[Array, Array]:
-        return policy.act(whole(leaves), scale(obs, scaling), jax.random.fold_in(key, counter))
+    def draw(
+        leaves: Sequence[Array], obs: Array, key: Key, counter: Array, scaling: Scaling
+    ) -> tuple[Array, Array, Memo]:
+        return policy.step(whole(leaves), scale(obs, scaling), jax.random.fold_in(key, counter))
 
     def mode(leaves: Sequence[Array], obs: Array, key: Key, counter: Array, scaling: Scaling) -> Array:
         return policy.act_greedily(whole(leaves), scale(obs, scaling), jax.random.fold_in(key, counter))
 
     return Acting(kept, jax.jit(draw), jax.jit(mode))
+
+
+def remembered(agent: Agent) -> dict[str, int]:
+    """What acting remembers of each step, by name, and how wide it is."""
+    if agent.remember is nothing:
+        return {}
+    memo = jax.eval_shape(policy.step, agent, jnp.zeros((1, agent.spec.observation)), jax.random.key(0))[2]
+    return {name: int(leaf.shape[1]) for name, leaf in memo.items()}
+
+
+@jax.jit
+def remember_exploring(agent: Agent, u: Array) -> Memo:
+    """What is remembered of uniformly random actions, drawn as points u [E, a]."""
+    size = agent.spec.action
+    q = Box(size) if isinstance(agent.spec.squash, Tanh) else Cube(size)
+    return jax.vmap(lambda point: agent.remember(agent, q, point))(u)
 
 
 class Actor:
@@ -95,8 +117,8 @@ class Actor:
         self._acting = acting(structure)
         self._leaves = [leaves[i] for i in self._acting.kept]
 
-    def draw(self, obs: Floats, key: Key, counter: np.uint32, scaling: Scaling) -> tuple[Array, Array]:
-        """The points u [E, a] of drawn actions, and the actions squash(u)."""
+    def draw(self, obs: Floats, key: Key, counter: np.uint32, scaling: Scaling) -> tuple[Array, Array, Memo]:
+        """The points u [E, a] of drawn actions, the actions squash(u), and what is to be remembered."""
         return self._acting.draw(self._leaves, obs, key, counter, scaling)
 
     def mode(self, obs: Floats, key: Key, counter: np.uint32, scaling: Scaling) -> Array:

@@ -178,7 +178,7 @@ class Session:
             return
         self.shown = now
         counts, trainer = self.trainer.counts, self.trainer
-        if counts.updates <= self.updates_before + trainer.config.block:  # not the speed to come: warm-up, compilation
+        if counts.updates <= self.updates_before + trainer.block:  # not the speed to come: warm-up, compilation
             self.steps_before, self.since = counts.env_steps, now
             return
         rate = (counts.env_steps - self.steps_before) / (now - self.since) if now > self.since else math.nan

@@ -15,15 +15,27 @@ import numpy as np
 import numpy.typing as npt
 
 from estep.algorithms import Algorithm
-from estep.core.agent import Agent
+from estep.core.agent import Agent, nothing
 from estep.core.types import Tanh
+from estep.data.layout import bytes_needed
 from estep.data.memory import check_memory
 from estep.data.normalise import Moments
-from estep.data.replay import Replay, bytes_needed
+from estep.data.replay import Replay, Rows, philox
 from estep.envs.base import Episode, Floats, HostEnv
 from estep.errors import NumericHalt, UsageError
 from estep.experiment.config import RunConfig
-from estep.experiment.device import ACT, UPDATE, Actor, Scaling, improve, init, key_of
+from estep.experiment.device import (
+    ACT,
+    UPDATE,
+    Actor,
+    Scaling,
+    improve,
+    init,
+    key_of,
+    remember_exploring,
+    remembered,
+    skeleton,
+)
 
 RECENT = 10
 """Training episodes whose mean return is shown."""
@@ -76,12 +88,14 @@ class Trainer:
         """
         self.config, self.env, self.note = config, env, note
         spec = env.spec
-        sizes = (config.num_envs, spec.observation, spec.action)
-        filled = max(min(config.replay, config.steps), config.num_envs)
+        shaped = skeleton(algorithm, spec)
+        sizes = (config.num_envs, spec.observation, spec.action, remembered(shaped))
+        capacity = 2 * shaped.rollout or config.replay  # twice: the ends of short episodes take rows too
+        filled = max(min(capacity, config.steps), config.num_envs)
         self.replay_bytes = bytes_needed(filled, *sizes)
         """What this many steps will take up: memory is used as it fills, and a longer run needs the same layout."""
         check_memory(self.replay_bytes, filled, self.replay_bytes / filled)
-        self.replay = allocate(config.replay, *sizes)
+        self.replay = allocate(capacity, *sizes)
         self.agent: Agent = init(algorithm, spec, key_of(config.seed, 0))
         self.moments = Moments(spec.observation) if config.normalise else None
         self.counts, self.tally = Counts(), Tally()
@@ -114,23 +128,38 @@ class Trainer:
     def advance(self) -> None:
         """Take one step in every environment, then the updates that are due, if they fill a block."""
         self.step()
-        while self.due >= self.config.block:
+        while self.due >= self.block:
             self.update_block()
+
+    @property
+    def sequences(self) -> int:
+        """Sequences in one batch."""
+        return max(1, self.config.batch_size // self.agent.length)
+
+    @property
+    def block(self) -> int:
+        """Updates in one call: all that a rollout has, where data are not replayed."""
+        agent = self.agent
+        if not agent.rollout:
+            return self.config.block
+        return agent.epochs * max(1, agent.rollout // (self.sequences * agent.length))
 
     @property
     def due(self) -> int:
         """Updates that the steps taken ask for and that were not made yet."""
+        if self.agent.rollout:
+            return self.counts.env_steps // self.agent.rollout * self.block - self.counts.updates
         after_warmup = max(0, self.counts.env_steps - self.config.warmup)
         wanted = math.floor(after_warmup * self.config.updates_per_step)
-        return wanted - self.counts.updates if len(self.replay) else 0
+        return wanted - self.counts.updates if len(self.replay) >= self.agent.length * self.config.num_envs else 0
 
     def step(self) -> None:
         """One transition in each environment, into replay."""
-        u, action = self.choose()
+        u, action, memo = self.choose()
         start = time.perf_counter()
         step = self.env.step(action)
         self.seconds["env_s"] += time.perf_counter() - start
-        self.replay.add(self.obs, u, step.reward, step.terminated, step.truncated, step.next_obs, step.valid)
+        self.replay.add(self.obs, u, step.reward, step.terminated, step.truncated, step.next_obs, step.valid, memo)
         if self.moments is not None:
             self.moments.update(step.next_obs[step.valid])
         self.obs = step.obs
@@ -140,15 +169,18 @@ class Trainer:
             self.recent.append(episode.total)
             self.finished.append(episode)
 
-    def choose(self) -> tuple[Floats, Floats]:
-        """The points u and the actions in the current states: uniform on the box during the warm-up."""
+    def choose(self) -> tuple[Floats, Floats, dict[str, Floats]]:
+        """The points u, the actions and their memo in the current states: uniform on the box during the warm-up, which
+        data that are not replayed do without."""
         step = self.counts.env_steps
-        if step < self.config.warmup:
-            return self.explore(step)
+        if step < self.config.warmup and not self.agent.rollout:
+            u, action = self.explore(step)
+            memo = {} if self.agent.remember is nothing else remember_exploring(self.agent, u)
+            return u, action, {name: np.asarray(value) for name, value in memo.items()}
         start = time.perf_counter()
         with self.compiling("the policy"):
-            u, action = self.actor.draw(self.obs, self._keys[0], np.uint32(step % 2**32), self.scaling)
-            found = np.array(u), np.array(action)
+            drawn, taken, memo = self.actor.draw(self.obs, self._keys[0], np.uint32(step % 2**32), self.scaling)
+            found = np.array(drawn), np.array(taken), {name: np.array(value) for name, value in memo.items()}
         self.seconds["act_s"] += time.perf_counter() - start
         return found
 
@@ -167,23 +199,38 @@ class Trainer:
         Raises:
             NumericHalt: too many updates were skipped; `halt_dump` holds what the last of them saw.
         """
-        config, counts = self.config, self.counts
+        counts, block = self.counts, self.block
         start = time.perf_counter()
-        batches = self.replay.sample(config.seed, counts.updates, (config.block, config.batch_size))
+        rows = self.rows()
+        batches = self.replay.read(rows)
         sampled = time.perf_counter()
         scaling = self.scaling
         with self.compiling("the update"):
             number = np.uint32(counts.updates % 2**32)
             self._actor = None
-            self.agent, info = improve(self.agent, batches, self._keys[1], number, scaling)
+            self.agent, (memo, info) = improve(self.agent, batches, self._keys[1], number, scaling)
             read = {name: np.asarray(values) for name, values in jax.device_get(info).items()}
         self.seconds["sample_s"] += sampled - start
         self.seconds["update_s"] += time.perf_counter() - sampled
-        counts.updates += config.block
+        if memo:
+            self.replay.write(rows, {name: np.asarray(values) for name, values in memo.items()})
+        counts.updates += block
         skipped = read.pop("skipped")
         self.tally.add(read if not skipped.any() else {k: v[skipped == 0] for k, v in read.items()})
         if skipped.any() or counts.skips_in_a_row:
             self.count_skips(skipped, batches)
+
+    def rows(self) -> Rows:
+        """What the next block of updates learns from: rows [K, B, T] of replay, drawn at random, or the newest ones in
+        another order for every epoch."""
+        seed, count, sequences = self.config.seed, self.counts.updates, self.sequences
+        if not self.agent.rollout:
+            return self.replay.draw(seed, count, (self.block, sequences), self.agent.length)
+        newest = self.replay.newest(self.agent.rollout // self.config.num_envs, self.agent.length)
+        orders = [philox(seed, count + epoch).permutation(len(newest)) for epoch in range(self.agent.epochs)]
+        per_epoch = self.block // self.agent.epochs
+        chosen = np.stack([np.resize(order, (per_epoch, sequences)) for order in orders])
+        return newest[chosen.reshape(self.block, sequences)]
 
     def count_skips(self, skipped: npt.NDArray[Any], batches: Any) -> None:
         """Keep the record of skipped updates, and halt when there are too many."""
@@ -198,6 +245,7 @@ class Trainer:
                 self.skips.popleft()
             if counts.skips_in_a_row >= SKIPS_IN_A_ROW or len(self.skips) > SKIPS_OF_LAST[0]:
                 batch = {f"batch.{k}": np.asarray(v)[i] for k, v in batches._asdict().items() if k != "memo"}
+                batch |= {f"batch.memo.{k}": np.asarray(v)[i] for k, v in (batches.memo or {}).items()}
                 self.halt_dump = {"update": first + i, **batch}
                 raise NumericHalt(
                     f"{counts.skips_in_a_row} updates in a row and {len(self.skips)} of the last {SKIPS_OF_LAST[1]:,} "
@@ -210,14 +258,14 @@ class Trainer:
         return Compiling(self, what)
 
 
-def allocate(capacity: int, num_envs: int, observation: int, action: int) -> Replay:
+def allocate(capacity: int, num_envs: int, observation: int, action: int, memo: Mapping[str, int]) -> Replay:
     """A replay, of memory that the system gives out as it fills.
 
     Raises:
         UsageError: more than the system would ever give.
     """
     try:
-        return Replay(capacity, num_envs, observation, action)
+        return Replay(capacity, num_envs, observation, action, memo)
     except (MemoryError, ValueError, OverflowError) as error:
         raise UsageError(
             f"Replay of {capacity:,} transitions does not fit: {error}.", "Give a smaller --replay."

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from estep.core.protocols import Inference, Inferred, Posterior, Problem
 from estep.core.types import Key
 from estep.distributions.boltzmann import Weigh, exponential
+from estep.inference.importance import ess
 
 
 class ClosedForm(Inference):
@@ -29,5 +30,6 @@ class ClosedForm(Inference):
         action = prior.draw(k_draw, self.samples, prior).action
         keys = jax.random.split(k_value, self.samples)
         values = jax.vmap(ft.partial(problem.likelihood, problem))(action, keys)
-        lam = jnp.concatenate([action.ravel(), self.weigh(values, problem.alpha)])
-        return Inferred(lam, jnp.zeros(()), jnp.zeros(0))
+        log_weight = self.weigh(values, problem.alpha)
+        lam = jnp.concatenate([action.ravel(), log_weight])
+        return Inferred(lam, jnp.zeros(()), jnp.zeros(0), {"ess": ess(log_weight)})

@@ -79,7 +79,8 @@ class Importance(Inference):
         first = begin(self.start, problem, posterior, k_start, self.samples)
         keys = jax.random.split(k_iterations, self.iterations)
         lam, (values, size, evidence) = jax.lax.scan(iteration, first.lam, keys)
-        return Inferred(sg(lam), first.earlier, jnp.concatenate([first.values, values])), Weighing(size, evidence)
+        inferred = Inferred(sg(lam), first.earlier, jnp.concatenate([first.values, values]), {"ess": sg(size[-1])})
+        return inferred, Weighing(size, evidence)
 
 
 def ess(log_weights: Float[Array, " n"]) -> Scalar:

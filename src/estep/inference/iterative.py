@@ -92,26 +92,26 @@ class Iterative(Inference):
         def objective(lam: Lam, key: Key) -> Scalar:
             return soft_value(posterior(lam), problem, key, self.samples)[0]
 
-        def iteration(lam: Lam, key: Key) -> tuple[Lam, tuple[Scalar, Scalar, Lam]]:
+        def iteration(lam: Lam, key: Key) -> tuple[Lam, tuple[Scalar, Scalar, Lam, Scalar]]:
             value, grad = jax.value_and_grad(objective)(sg(lam), key)
             grad = sg(grad)
-            new = self.refine(problem, posterior, sg(lam), -grad)
-            return new, (value, grad @ lam, new)
+            new, gate = self.refine(problem, posterior, sg(lam), -grad)
+            return new, (value, grad @ lam, new, sg(gate).mean())
 
         k_start, k_steps = jax.random.split(key)
         first = self.start(problem, posterior, k_start)
-        lam, (values, credit, lams) = jax.lax.scan(iteration, first.lam, jax.random.split(k_steps, self.steps))
+        lam, (values, credit, lams, gates) = jax.lax.scan(iteration, first.lam, jax.random.split(k_steps, self.steps))
         earlier = first.earlier + credit[0] + credit[1:].sum() / self.steps
         penalty = LIMIT_PENALTY * (self.high.sum() - self.low.sum())
         lam = lam if self.average == 1 else lams[-self.average :].mean(0)
-        return Inferred(share(lam, self.steps), earlier - penalty, values)
+        return Inferred(share(lam, self.steps), earlier - penalty, values, {"gate": gates[-1]})
 
     def path(self, problem: Problem, posterior: Posterior, key: Key, steps: int) -> Float[Array, "k l"]:
         """λ_0 .. λ_steps: where inference goes, also beyond the number of iterations it was trained with."""
 
         def iteration(lam: Lam, key: Key) -> tuple[Lam, Lam]:
             grad = jax.grad(lambda lam: soft_value(posterior(lam), problem, key, self.samples)[0])(lam)
-            new = self.refine(problem, posterior, lam, -grad)
+            new, _ = self.refine(problem, posterior, lam, -grad)
             return new, new
 
         k_start, k_steps = jax.random.split(key)
@@ -119,11 +119,11 @@ class Iterative(Inference):
         lams = jax.lax.scan(iteration, start, jax.random.split(k_steps, steps))[1]
         return jnp.concatenate([start[None], lams])
 
-    def refine(self, problem: Problem, posterior: Posterior, lam: Lam, grad: Lam) -> Lam:
-        """One gated update of λ, given the gradient of -V there."""
+    def refine(self, problem: Problem, posterior: Posterior, lam: Lam, grad: Lam) -> tuple[Lam, Lam]:
+        """One gated update of λ, given the gradient of -V there; and the gates ω."""
         delta, gate = jnp.split(self.net(problem.obs, *self.encoding(lam, grad, posterior.parts)), 2)
         omega = jax.nn.sigmoid(gate)
-        return posterior.bound(omega * lam + (1.0 - omega) * delta, self.low, self.high)
+        return posterior.bound(omega * lam + (1.0 - omega) * delta, self.low, self.high), omega
 
 
 LIMIT_PENALTY = 0.01

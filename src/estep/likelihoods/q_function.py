@@ -63,7 +63,7 @@ class QFunction(Likelihood):
 
     def loss(self, batch: Transition, bootstrap: Bootstrap, key: Key) -> tuple[Scalar, Info]:
         batch = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), batch)
-        next_value = jax.vmap(bootstrap.value)(batch.next_obs, jax.random.split(key, batch.reward.shape[0]))
+        next_value = jax.vmap(bootstrap.value)(batch, jax.random.split(key, batch.reward.shape[0]))
         target = batch.reward + self.discount * batch.discount * next_value
         values = jax.vmap(self.values)(batch.obs, batch.action)
         error = values - target[:, None]

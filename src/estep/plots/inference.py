@@ -20,7 +20,7 @@ from estep.core.protocols import Inference
 from estep.core.types import Key, Obs
 from estep.errors import UsageError
 from estep.experiment import checkpoint, policy, storage
-from estep.experiment.device import INSPECT, key_of, scale
+from estep.experiment.device import INSPECT, key_of, remembered, scale
 from estep.experiment.folder import RunFolder
 from estep.experiment.policy import Policy
 from estep.experiment.trainer import allocate
@@ -101,7 +101,7 @@ def inspect_run(run_dir: Path, out: Path | None = None, which: str = "latest", s
 def recorded_states(found: Policy, which: str, count: int) -> np.ndarray[Any, Any]:
     """The latest states in the replay of a checkpoint."""
     run, spec = found.recipe.run, found.agent.spec
-    replay = allocate(run.replay, run.num_envs, spec.observation, spec.action)
+    replay = allocate(run.replay, run.num_envs, spec.observation, spec.action, remembered(found.agent))
     path = checkpoint.at(RunFolder.open(found.run_dir).path, int(which) if which.isdecimal() else which)
     checkpoint.load(path, None, replay)
     return replay.latest(count)
