@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from estep.errors import check
+from estep.core.types import Spec
+from estep.errors import UsageError, check
 
 
 def check_common(row: Any) -> None:
@@ -16,6 +17,21 @@ def check_common(row: Any) -> None:
     check_learning(row)
     check("tau", 0 < row.tau <= 1, row.tau, "above 0 and at most 1")
     check("entropy", -100 < row.entropy < 100, row.entropy, "between -100 and 100")
+    fraction = row.entropy_fraction
+    check(
+        "entropy_fraction", 0 <= fraction < 1, fraction, "at least 0 and below 1: only chance has an entropy of log n"
+    )
+
+
+def continuous(name: str, spec: Spec) -> Spec:
+    """The environment, where its actions are continuous.
+
+    Raises:
+        UsageError: they are discrete, which the row has no form for.
+    """
+    if spec.discrete:
+        raise UsageError(f"{name} is for continuous actions; these are {spec.action} choices.", "Use sac or mpo.")
+    return spec
 
 
 def check_learning(row: Any) -> None:

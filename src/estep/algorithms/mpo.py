@@ -8,6 +8,7 @@ temperature  η, learned            E_s KL(q‖p̄) ≤ ε, by the dual
 m-step       trust region          max_θ E_q log p_θ, KL of mean and of scale to p̄ bounded each
 
 The Gaussian is over the action itself: actions are clipped to the box, and a second objective keeps them inside.
+Over discrete actions p and q are categorical, q and both expectations are exact, and one KL is bounded.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ from estep.core.learned import fixed, learn
 from estep.core.optim import adam, bounded_adam
 from estep.core.types import Clip, Key, Spec, unsquashed
 from estep.errors import check
-from estep.inference.closed_form import ClosedForm
+from estep.inference.closed_form import closed_form
 from estep.likelihoods.q_function import MeanMinusStd, q_function
-from estep.posteriors.boltzmann import Boltzmann
-from estep.priors.network import gaussian_network
+from estep.posteriors.family import boltzmann
+from estep.priors.network import policy_network
 
 FORMS = {
     "per-dimension": (trust_region.decoupled, trust_region.per_dimension),
@@ -44,7 +45,11 @@ BEHAVE = {"prior": policy.of_prior, "posterior": policy.of_slow_posterior}
 
 @dataclass(frozen=True)
 class MPO:
-    """MPO: weigh samples of the policy by their values, then fit the policy to them inside a trust region."""
+    """MPO: weigh samples of the policy by their values, then fit the policy to them inside a trust region.
+
+    Discrete actions need no samples and have neither scale nor box: `samples`, `sigma`, `epsilon_scale`, `epsilon_box`
+    are not used, and `trust_region` is always coupled.
+    """
 
     hidden: tuple[int, ...] = (256, 256)
     """Hidden layers of every network."""
@@ -89,15 +94,16 @@ class MPO:
         k_p, k_q = jax.random.split(key)
         spec = unsquashed(spec)
         optimiser, dual = adam(self.learning_rate), bounded_adam(self.dual_learning_rate, *LOG_ALPHA_BOUNDS)
-        prior = gaussian_network(spec, self.hidden, self.sigma, key=k_p)
+        prior = policy_network(spec, self.hidden, self.sigma, key=k_p)
         critic = q_function(self.critics, spec, self.hidden, MeanMinusStd(self.beta), self.discount, key=k_q)
         box = inside_box(self.epsilon_box, 10.0) if self.epsilon_box and isinstance(spec.squash, Clip) else None
-        example, form = prior(jnp.zeros(spec.observation)), FORMS[self.trust_region]
+        example = prior(jnp.zeros(spec.observation))
+        form = trust_region.form_for(example, *FORMS[self.trust_region])
         bounds = (self.epsilon_mean, 10.0), (self.epsilon_scale, 1000.0)
         return Agent(
             prior=learn(prior, optimiser, tau=self.tau, every=self.every),
-            posterior=Boltzmann(spec.action, self.samples),
-            inference=fixed(ClosedForm(self.samples)),
+            posterior=boltzmann(spec, self.samples),
+            inference=fixed(closed_form(spec, self.samples)),
             likelihood=learn(critic, optimiser, tau=self.tau, every=self.every),
             temperature=learn(KLConstraint(jnp.asarray(math.log(10.0)), self.epsilon), dual),
             projection=learn(trust_region.trust_region(example, bounds, box, *form), dual),

@@ -8,7 +8,7 @@ temperature  η, learned            E_s KL(q‖π_old) ≤ ε
 m-step       copy                  π_old ← q every T updates
 
 The gradient of E_q Q̂ is reparameterised (the paper's is a likelihood ratio), so the policy is squashed: where actions
-are clipped the critic has no slope.
+are clipped the critic has no slope. Over discrete actions the policy is categorical and the gradient exact.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from estep.core.types import Key, Spec
 from estep.errors import check
 from estep.inference.direct import Direct
 from estep.likelihoods.q_function import MeanMinusStd, q_function
-from estep.posteriors.gaussian import Gaussian
-from estep.priors.network import LOG_SIGMA, gaussian_network
+from estep.posteriors.family import family
+from estep.priors.network import LOG_SIGMA, policy_network
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class ParametricMPO:
     target_samples: int = 4
     """Draws of the previous policy in the critic's target."""
     sigma: float = 0.7
-    """Standard deviation of u in the fresh policy."""
+    """Standard deviation of u in the fresh policy (discrete actions: not used)."""
     epsilon: float = 0.1
     """Bound of KL(q‖π_old), in nats."""
 
@@ -69,12 +69,12 @@ class ParametricMPO:
         """A fresh agent for an environment."""
         k_pi, k_q = jax.random.split(key)
         optimiser = adam(self.learning_rate)
-        previous = gaussian_network(spec, self.hidden, self.sigma, key=k_pi)
+        previous = policy_network(spec, self.hidden, self.sigma, key=k_pi)
         network = Direct(jax.tree.map(jnp.copy, previous.net), *LOG_SIGMA)
         critic = q_function(self.critics, spec, self.hidden, MeanMinusStd(self.beta), self.discount, key=k_q)
         return Agent(
             prior=learn(previous, FOLLOW, tau=1.0, every=self.every),
-            posterior=Gaussian(spec.action),
+            posterior=family(spec),
             inference=learn(network, optimiser),
             likelihood=learn(critic, optimiser, tau=1.0, every=self.every),
             temperature=learn(

@@ -20,7 +20,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from estep.algorithms.checks import check_weights
+from estep.algorithms.checks import check_weights, continuous
 from estep.constraints import trust_region
 from estep.constraints.dual import inside_box
 from estep.constraints.temperature import LOG_ALPHA_BOUNDS, Constant, KLConstraint
@@ -91,9 +91,9 @@ class RERPI:
         check("rank_shift", 1 - self.samples < self.rank_shift < 1e6, self.rank_shift, enough)
 
     def init(self, spec: Spec, key: Key) -> Agent:
-        """A fresh agent for an environment."""
+        """A fresh agent for an environment. Raises UsageError where actions are discrete."""
         k_p, k_q = jax.random.split(key)
-        spec = unsquashed(spec)
+        spec = unsquashed(continuous("rerpi", spec))
         optimiser, dual = adam(self.learning_rate), bounded_adam(self.dual_learning_rate, *LOG_ALPHA_BOUNDS)
         family, measure = FAMILIES[self.covariance]
         prior = family(spec, self.hidden, self.sigma, key=k_p)

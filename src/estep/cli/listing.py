@@ -23,7 +23,8 @@ class Algos:
 
 @dataclass(frozen=True)
 class Envs:
-    """The ids of Gymnasium's registry. estep trains on those whose observations and actions are boxes of numbers."""
+    """The ids of Gymnasium's registry. estep trains on those whose observations are boxes of numbers and
+    whose actions are a box or one of several choices."""
 
     filter: str = ""
     """Show the ids that contain this, in any case."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from estep.core.protocols import Temperature
-from estep.core.types import Info, Scalar
+from estep.core.types import Info, Scalar, Spec
 
 LOG_ALPHA_BOUNDS = (-15.0, 10.0)
 """Where log α is kept after each step."""
@@ -28,6 +30,13 @@ class KLConstraint(Temperature):
 
     def loss(self, kl: Float[Array, " b"]) -> tuple[Scalar, Info]:
         return (self() * (self.epsilon - kl)).mean(), {"m/alpha": self(), "m/kl": kl.mean()}
+
+
+def least_entropy(spec: Spec, per_dimension: float, fraction: float) -> KLConstraint:
+    """H(q) ≥ H̄ under the flat prior, from α = 1: H̄ in nats per dimension of a continuous action, and as a fraction of
+    the largest there is, log n, for a discrete one (Christodoulou 2019, arXiv:1910.07207)."""
+    entropy = fraction * math.log(spec.action) if spec.discrete else per_dimension * spec.action
+    return KLConstraint(jnp.zeros(()), epsilon=-entropy)
 
 
 class Constant(Temperature):

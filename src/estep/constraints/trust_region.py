@@ -1,4 +1,4 @@
-"""The M-step of MPO: fit a Gaussian prior to weighted draws, not far from its slow copy."""
+"""The M-step of MPO: fit a prior to weighted draws, not far from its slow copy."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from estep.core.agent import Agent
 from estep.core.learned import Learned
 from estep.core.protocols import Draws, Prior, Projection
 from estep.core.types import Info, Obs, Scalar
+from estep.distributions.categorical import Categorical, categorical_kl
 from estep.distributions.full_normal import FullNormal, full_kl
 from estep.distributions.normal import Normal, kl
 
@@ -51,6 +52,16 @@ def joint(q: Normal, p: Normal) -> Float[Array, " 1"]:
 def joint_full(q: FullNormal, p: FullNormal) -> Float[Array, " 1"]:
     """One bound, of Gaussians with full covariances."""
     return full_kl(q, p)[None]
+
+
+def choices(q: Categorical, p: Categorical) -> Float[Array, " 1"]:
+    """One bound, of distributions over choices."""
+    return categorical_kl(q, p)[None]
+
+
+def form_for(example: Any, split: Split, measure: Measure) -> tuple[Split, Measure]:
+    """The form that was asked for, or the only one where a policy has no mean to move by itself."""
+    return (coupled, choices) if isinstance(example, Categorical) else (split, measure)
 
 
 class TrustRegion(Projection):

@@ -13,7 +13,8 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 Key: TypeAlias = PRNGKeyArray
 Obs: TypeAlias = Float[Array, " o"]
 Action: TypeAlias = Float[Array, " a"]
-"""The point u that densities speak of; the environment and the critic see squash(u)."""
+"""The point u that densities speak of; the environment and the critic see squash(u). One of n choices is a one-hot
+vector of n numbers."""
 Scalar: TypeAlias = Float[Array, ""]
 Info: TypeAlias = dict[str, Array]
 """Scalars to look at. Nothing reads them to decide anything."""
@@ -86,6 +87,16 @@ class Clip(Squash):
         return jnp.zeros(())
 
 
+class OneHot(Squash):
+    """One of n choices, as a one-hot vector: there is nothing to squash, and densities are probabilities."""
+
+    def __call__(self, u: Action) -> Action:
+        return u
+
+    def log_det(self, u: Action) -> Scalar:
+        return jnp.zeros(())
+
+
 def log_one_minus_tanh_squared(u: Array) -> Array:
     """log(1 - tanh² u) element by element, to a few ulp for every float32 u; its derivative is -2 tanh u.
 
@@ -109,8 +120,13 @@ class Spec(NamedTuple):
     observation: int
     """Size o of the (flat) observation."""
     action: int
-    """Size a of the action."""
+    """Size a of the action: how many numbers, or how many choices."""
     squash: Squash = Tanh()
+
+    @property
+    def discrete(self) -> bool:
+        """Whether an action is one of `action` choices."""
+        return isinstance(self.squash, OneHot)
 
 
 def unsquashed(spec: Spec) -> Spec:

@@ -56,7 +56,7 @@ class Progress(NamedTuple):
     length: int
     """Steps taken so far, t."""
     actions: Floats
-    """[t, a] in [-1, 1], or [0, a] where t is above the cap and the episode is not recorded."""
+    """[t, a] as given to `step`, or [0, a] where t is above the cap and the episode is not recorded."""
     obs: Floats
     """[o]: the last observation, against which a replayed episode is compared bit for bit."""
     total: float
@@ -69,7 +69,7 @@ class HostEnv(abc.ABC):
     spec: Spec
     num_envs: int
     action_space: ActionSpace
-    """The map from [-1, 1] to the bounds of the environment."""
+    """The map from actions to the environment's own."""
 
     @property
     @abc.abstractmethod
@@ -85,7 +85,7 @@ class HostEnv(abc.ABC):
 
     @abc.abstractmethod
     def step(self, action: Floats) -> Step:
-        """Take actions [E, a] in [-1, 1]. Environments whose episode ends are reset before this returns.
+        """Take actions [E, a], in [-1, 1] or one-hot. Environments whose episode ends are reset before this returns.
 
         Raises EnvironmentFailure when an environment raises or gives too many bad transitions, and NumericHalt for
         an action that is not finite.

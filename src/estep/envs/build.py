@@ -18,7 +18,7 @@ Source: TypeAlias = "str | gymnasium.Env[Any, Any] | Callable[[], Any]"
 
 
 def env_ids() -> list[str]:
-    """Every id in Gymnasium's registry, sorted. Not all of them are continuous, nor are all installed."""
+    """Every id in Gymnasium's registry, sorted. Not all of them are fit, nor are all installed."""
     return sorted(gymnasium.registry)
 
 

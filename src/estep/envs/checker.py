@@ -13,7 +13,7 @@ import numpy.typing as npt
 from estep.envs.build import EVAL, Source, build, source_name, time_limit
 from estep.envs.gymnasium import GymnasiumEnv, make
 from estep.envs.screen import SimulationClock, read_observation, read_reward
-from estep.envs.spaces import ObservationSpace, action_space, observation_space
+from estep.envs.spaces import ActionSpace, ObservationSpace, action_space, observation_space
 from estep.errors import EnvironmentFailure, EstepError
 
 CAP = 1_000
@@ -56,9 +56,9 @@ def check_env(env: Source) -> list[Finding]:
         observation = observation_space(one.observation_space, "it")
         findings.append(Finding("observation space", True, f"Box of {observation.size}"))
         action = action_space(one.action_space, "it")
-        findings.append(Finding("action bounds", True, f"Box of {action.size}, finite"))
+        findings.append(Finding("action space", True, action.describe()))
     except EnvironmentFailure as error:
-        name = ("construct", "observation space", "action bounds")[len(findings)]
+        name = ("construct", "observation space", "action space")[len(findings)]
         return [*findings, Finding(name, False, error.what)]
     try:
         findings += visited(one, observation)
@@ -130,7 +130,7 @@ def same(a: list[Any], b: list[Any]) -> bool:
 def restored(source: Source) -> Finding:
     """Whether replaying an open episode in a new environment ends in the same state, as a resumed run needs."""
     before, after = make(source, stream=EVAL, timeout=0.0), make(source, stream=EVAL, timeout=0.0)
-    actions = random_actions(2 * REPLAYED, before.spec.action)
+    actions = random_actions(before.action_space, 2 * REPLAYED)
     before.reset()
     for action in actions[:REPLAYED]:
         before.step(action)
@@ -147,15 +147,15 @@ def goes_on_alike(a: GymnasiumEnv, b: GymnasiumEnv, actions: npt.NDArray[np.floa
     return all(same(list(one[:2]), list(two[:2])) for one, two in pairs)
 
 
-def random_actions(n: int, size: int) -> npt.NDArray[np.float32]:
-    """Uniform actions [n, 1, size] in [-1, 1], the same every time."""
-    return np.random.default_rng(0).uniform(-1, 1, (n, 1, size)).astype(np.float32)
+def random_actions(space: ActionSpace, n: int) -> npt.NDArray[np.float32]:
+    """Uniform actions [n, 1, a], the same every time."""
+    return space.uniform(np.random.default_rng(0), n)[1][:, None]
 
 
 def visit(env: gymnasium.Env[Any, Any], seed: int, cap: int) -> Visit:
     """One episode of the bare environment with random actions, at most `cap` steps."""
     space = action_space(env.action_space, "it")
-    actions = space.rescale(random_actions(cap, space.size)).reshape(cap, *space.shape)
+    actions = space.native(random_actions(space, cap)[:, 0])
     clock = SimulationClock(env)
     first, _ = copy.deepcopy(env.reset(seed=seed))  # some environments write to what they returned
     clock.start()

@@ -162,8 +162,8 @@ class Slot:
         return False
 
     def raw(self, action: Floats) -> Any:
-        """The environment's own action for one in [-1, 1]: [a] to the space's bounds, dtype and shape."""
-        return self.action.rescale(action).reshape(self.action.shape)
+        """The environment's own action for [a]."""
+        return self.action.native(action)
 
     def _record(self, action: Floats, reward: float) -> None:
         """Add a good step to the open episode."""
@@ -205,9 +205,8 @@ class GymnasiumEnv(HostEnv):
         self._ending = ending
         first = self._slots[0]
         self.num_envs = len(self._slots)
-        self.spec = Spec(first.observation.size, first.action.size)
+        self.spec = Spec(first.observation.size, first.action.size, first.action.squash)
         self.action_space = first.action
-        self._flat = len(first.action.shape) == 1
         self._watch, self._bad = first._watch, first._bad
         self._finished: list[Episode] = []
 
@@ -222,9 +221,7 @@ class GymnasiumEnv(HostEnv):
         if not finite(action):
             raise NumericHalt("The policy gave an action that is not finite.", "Lower the learning rate.")
         count = self.num_envs
-        raw = self.action_space.rescale(action)
-        if not self._flat:
-            raw = raw.reshape(count, *self.action_space.shape)
+        raw = self.action_space.native(action)
         next_obs, obs = np.empty((2, count, self.spec.observation), np.float32)
         reward = np.empty(count, np.float32)
         terminated, truncated, valid = np.empty((3, count), np.bool_)
@@ -251,14 +248,10 @@ class GymnasiumEnv(HostEnv):
         return np.stack([slot.obs for slot in self._slots]), exact
 
     def describe(self) -> dict[str, str]:
-        low, high = self.action_space.low, self.action_space.high
-        alike = (low == low[0]).all() and (high == high[0]).all()
-        bounds = f"[{low[0]:g}, {high[0]:g}]" if alike else "bounds of their own"
-        rescaled = "" if self.action_space.plain else ", rescaled from [-1, 1]"
         return {
             "environment": self._slots[0].place.name,
             "observation": str(self.spec.observation),
-            "action": f"{self.spec.action} in {bounds}{rescaled}",
+            "action": self.action_space.describe(),
             "time limit": self._ending,
         }
 

@@ -1,19 +1,28 @@
-"""The spaces of a Gymnasium environment: which are fit for continuous control, and the map from [-1, 1] to bounds."""
+"""The spaces of a Gymnasium environment: which are fit, and how an action becomes the environment's own."""
 
 from __future__ import annotations
 
+import abc
+import functools as ft
+import operator
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
 import numpy.typing as npt
 
+from estep.core.types import OneHot, Squash, Tanh
 from estep.envs.base import Floats
 from estep.errors import EnvironmentFailure
 
 TOLERANCE = 1e-5
 """By how much of its size (at least 1) an observation bound is widened for rounding."""
+
+REALS: Mapping[str, Any] = {"float16": np.float16, "float32": np.float32, "float64": np.float64}
+INTEGERS = {"int8": np.int8, "int16": np.int16, "int32": np.int32, "int64": np.int64}
+"""Types of actions, by the name that a record has for them."""
 
 
 class ObservationSpace(NamedTuple):
@@ -30,45 +39,116 @@ class ObservationSpace(NamedTuple):
     """[o], widened by the tolerance."""
 
 
-class ActionSpace(NamedTuple):
-    """A bounded Box, flattened to a numbers, and the affine map onto it."""
+class ActionSpace(abc.ABC):
+    """What the library's actions, float vectors of `size` numbers, are to an environment."""
+
+    shape: tuple[int, ...]
+    """Of the environment's own action."""
+    size: int
+    dtype: np.dtype[Any]
+    squash: Squash
+    """What an algorithm makes of its points u."""
+
+    @abc.abstractmethod
+    def native(self, action: Floats) -> npt.NDArray[Any]:
+        """The environment's own actions [..., *shape] for [..., a]."""
+
+    @abc.abstractmethod
+    def uniform(self, generator: np.random.Generator, count: int) -> tuple[Floats, Floats]:
+        """Actions that know nothing: the points u and the actions squash(u), [count, a]."""
+
+    @abc.abstractmethod
+    def describe(self) -> str:
+        """For people."""
+
+    @abc.abstractmethod
+    def record(self) -> dict[str, Any]:
+        """Plain numbers from which `recorded` makes this space again."""
+
+
+@dataclass(frozen=True, eq=False)
+class BoxActions(ActionSpace):
+    """A bounded Box, flattened to a numbers, and the affine map from [-1, 1] onto it."""
 
     shape: tuple[int, ...]
     size: int
     dtype: np.dtype[Any]
     low: npt.NDArray[np.float64]
     high: npt.NDArray[np.float64]
-    half: npt.NDArray[np.float64]
-    middle: npt.NDArray[np.float64]
-    """[a]: an action x in [-1, 1] becomes middle + half x."""
-    plain: bool
-    """Whether the bounds are [-1, 1] throughout."""
+    squash: Squash = field(default_factory=Tanh)
 
-    def rescale(self, action: Floats) -> npt.NDArray[Any]:
-        """Actions [..., a] in [-1, 1] to the space's bounds and dtype: never outside, end points reached.
+    def native(self, action: Floats) -> npt.NDArray[Any]:
+        """Never outside the bounds, end points reached. Clipping before the cast is enough, because rounding is
+        monotone and the bounds are values of the dtype."""
+        point = action.clip(-1.0, 1.0) if self.plain else (action * self.half + self.middle).clip(self.low, self.high)
+        flat = point.astype(self.dtype, copy=False)
+        return flat if len(self.shape) == 1 else flat.reshape(*action.shape[:-1], *self.shape)
 
-        Clipping before the cast is enough, because rounding is monotone and the bounds are values of the dtype.
-        """
-        if self.plain:
-            return action.clip(-1.0, 1.0).astype(self.dtype, copy=False)
-        point = action * self.half + self.middle
-        return point.clip(self.low, self.high).astype(self.dtype, copy=False)
+    def uniform(self, generator: np.random.Generator, count: int) -> tuple[Floats, Floats]:
+        """artanh a is a logistic of scale ½, drawn first so that nothing is inverted."""
+        u = (0.5 * generator.logistic(size=(count, self.size))).astype(np.float32)
+        return u, np.asarray(np.tanh(u), np.float32)
+
+    @ft.cached_property
+    def plain(self) -> bool:
+        """Whether the bounds are [-1, 1] throughout."""
+        return bool((self.low == -1).all() and (self.high == 1).all())
+
+    @ft.cached_property
+    def half(self) -> npt.NDArray[np.float64]:
+        """[a]: half the width."""
+        return self.high / 2 - self.low / 2
+
+    @ft.cached_property
+    def middle(self) -> npt.NDArray[np.float64]:
+        """[a]: an action x in [-1, 1] becomes middle + half x."""
+        return self.high / 2 + self.low / 2
+
+    def describe(self) -> str:
+        alike = (self.low == self.low[0]).all() and (self.high == self.high[0]).all()
+        bounds = f"[{self.low[0]:g}, {self.high[0]:g}]" if alike else "bounds of their own"
+        return f"{self.size} in {bounds}{'' if self.plain else ', rescaled from [-1, 1]'}"
 
     def record(self) -> dict[str, Any]:
-        """Plain numbers from which `recorded` makes this space again."""
-        return {
-            "shape": list(self.shape),
-            "dtype": self.dtype.name,
-            "low": self.low.tolist(),
-            "high": self.high.tolist(),
-        }
+        bounds = {"low": self.low.tolist(), "high": self.high.tolist()}
+        return {"shape": list(self.shape), "dtype": self.dtype.name, **bounds}
+
+
+@dataclass(frozen=True, eq=False)
+class Choices(ActionSpace):
+    """The integers start .. start + n - 1, as one-hot vectors of n numbers."""
+
+    size: int
+    """n."""
+    start: int
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...] = ()
+    squash: Squash = field(default_factory=OneHot)
+
+    def native(self, action: Floats) -> npt.NDArray[Any]:
+        return np.asarray(action.argmax(-1) + self.start, self.dtype)
+
+    def uniform(self, generator: np.random.Generator, count: int) -> tuple[Floats, Floats]:
+        action = np.eye(self.size, dtype=np.float32)[generator.integers(self.size, size=count)]
+        return action, action
+
+    def describe(self) -> str:
+        return f"one of {self.size}"
+
+    def record(self) -> dict[str, Any]:
+        return {"n": self.size, "start": self.start, "dtype": self.dtype.name}
 
 
 def recorded(record: Mapping[str, Any]) -> ActionSpace:
-    """An action space from its record. Raises KeyError, TypeError or ValueError where it is not one."""
-    dtype = {"float32": np.float32, "float64": np.float64, "float16": np.float16}[record["dtype"]]
-    low, high = (np.asarray(record[name], dtype).reshape(record["shape"]) for name in ("low", "high"))
-    return action_space(gymnasium.spaces.Box(low, high, dtype=dtype), "the recorded action space")
+    """An action space from its record. Raises KeyError, TypeError, ValueError or EnvironmentFailure where it is not
+    one."""
+    name = "the recorded action space"
+    if "n" in record:
+        n, start = operator.index(record["n"]), operator.index(record["start"])
+        return choices(n, start, np.dtype(INTEGERS[record["dtype"]]), name)
+    dtype = REALS[record["dtype"]]
+    low, high = (np.asarray(record[bound], dtype).reshape(record["shape"]) for bound in ("low", "high"))
+    return box_actions(gymnasium.spaces.Box(low, high, dtype=dtype), name)
 
 
 def observation_space(space: Any, name: str) -> ObservationSpace:
@@ -90,12 +170,31 @@ def observation_space(space: Any, name: str) -> ObservationSpace:
 
 
 def action_space(space: Any, name: str) -> ActionSpace:
-    """Read an action space. Raises EnvironmentFailure unless it is a floating-point Box with sound finite bounds."""
-    if not isinstance(space, gymnasium.spaces.Box) or space.dtype is None or space.dtype.kind != "f":
-        raise EnvironmentFailure(
-            f"{name} has the action space {_kind(space)}; estep needs a floating-point Box.",
-            "Discrete actions come later; for now choose an environment with continuous actions.",
-        )
+    """Read an action space. Raises EnvironmentFailure unless it is a Discrete of at least two choices or a
+    floating-point Box with sound finite bounds."""
+    if isinstance(space, gymnasium.spaces.Discrete):
+        return choices(int(space.n), int(space.start), np.dtype(space.dtype), name)
+    if isinstance(space, gymnasium.spaces.Box) and space.dtype is not None and space.dtype.kind == "f":
+        return box_actions(space, name)
+    raise EnvironmentFailure(
+        f"{name} has the action space {_kind(space)}; estep needs a Discrete or a floating-point Box.",
+        "Wrap the environment so that it has one of them: several discrete actions as one of all their combinations.",
+    )
+
+
+def choices(n: int, start: int, dtype: np.dtype[Any], name: str) -> Choices:
+    """A discrete action space. Raises EnvironmentFailure where there is nothing to choose, or no such numbers."""
+    if n < 2:
+        raise EnvironmentFailure(f"{name} has {n} discrete action.", "Give it at least two to choose from.")
+    limits = np.iinfo(dtype)
+    if start < limits.min or start + n - 1 > limits.max:
+        what = f"{name} has discrete actions from {start} to {start + n - 1}, which {dtype.name} cannot hold."
+        raise EnvironmentFailure(what, "Begin them at 0.")
+    return Choices(n, start, dtype)
+
+
+def box_actions(space: Any, name: str) -> BoxActions:
+    """A bounded Box. Raises EnvironmentFailure where its bounds are not sound."""
     size = int(np.prod(space.shape))
     if size == 0:
         raise EnvironmentFailure(f"{name} has an empty action.", "Give it at least one number.")
@@ -116,8 +215,7 @@ def action_space(space: Any, name: str) -> ActionSpace:
                 "Give every dimension of the action space finite bounds, low below high.",
             )
     low, high = low.astype(np.float64), high.astype(np.float64)
-    plain = bool((low == -1).all() and (high == 1).all())
-    return ActionSpace(space.shape, size, space.dtype, low, high, high / 2 - low / 2, high / 2 + low / 2, plain)
+    return BoxActions(space.shape, size, space.dtype, low, high)
 
 
 def _kind(space: Any) -> str:

@@ -17,10 +17,10 @@ from estep.core import policy
 from estep.core.agent import Agent, nothing
 from estep.core.em import step
 from estep.core.keys import make_key
-from estep.core.types import Info, Key, Memo, Spec, Tanh, Transition
+from estep.core.types import Info, Key, Memo, Spec, Transition
 from estep.data.normalise import normalise
-from estep.distributions.box import Box, Cube
 from estep.errors import RejectedInput
+from estep.priors.uniform import Uniform
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Scaling: TypeAlias = "tuple[Array, Array] | None"
@@ -101,8 +101,7 @@ def remembered(agent: Agent) -> dict[str, int]:
 @jax.jit
 def remember_exploring(agent: Agent, u: Array) -> Memo:
     """What is remembered of uniformly random actions, drawn as points u [E, a]."""
-    size = agent.spec.action
-    q = Box(size) if isinstance(agent.spec.squash, Tanh) else Cube(size)
+    q = Uniform(agent.spec).density
     return jax.vmap(lambda point: agent.remember(agent, q, point))(u)
 
 

@@ -63,7 +63,7 @@ class Policy:
     def act(
         self, obs: npt.ArrayLike, *, deterministic: bool = True, seed: int = 0, counter: int = 0
     ) -> npt.NDArray[Any]:
-        """The action for an observation, in the environment's own bounds.
+        """The action for an observation, as the environment takes it: a float array, or an integer.
 
         Args:
             obs: one observation of the environment's shape, or a batch of them with one leading axis.
@@ -83,8 +83,8 @@ class Policy:
             action = self._actor.mode(rows, key, number, self.scaling)
         else:
             action = self._actor.draw(rows, key, number, self.scaling)[1]
-        scaled = self.action_space.rescale(np.array(action)).reshape(len(rows), *self.action_space.shape)
-        return scaled[0] if single else scaled
+        own = self.action_space.native(np.array(action))
+        return np.asarray(own[0]) if single else own
 
     def changed(self, change: Callable[[Agent], Agent]) -> Policy:
         """The policy of another agent made from this one's, such as one that infers by another optimiser:
@@ -181,7 +181,7 @@ def load(path: Path | str, checkpoint_name: str = "best") -> Policy:
     loaded = checkpoint.load(found, None, None)
     try:
         space = recorded(loaded.meta["action"])
-        spec = Spec(int(loaded.meta["observation"]), space.size)
+        spec = Spec(int(loaded.meta["observation"]), space.size, space.squash)
         counts = loaded.meta["counts"]
         env_steps, updates = int(counts["env_steps"]), int(counts["updates"])
         moments = Moments(spec.observation) if "stats" in loaded.tensors else None
@@ -196,10 +196,11 @@ def load(path: Path | str, checkpoint_name: str = "best") -> Policy:
 
 
 def check_spec(found: Spec, wanted: Spec) -> None:
-    """Refuse an environment of other sizes than those of training."""
-    if (found.observation, found.action) != (wanted.observation, wanted.action):
+    """Refuse an environment of other sizes than those of training, or of actions of the other kind."""
+    kinds = [f"{spec.action} {'choices' if spec.discrete else 'numbers'}" for spec in (found, wanted)]
+    if (found.observation, kinds[0]) != (wanted.observation, kinds[1]):
         raise UsageError(
-            f"The environment has observations of {found.observation} and actions of {found.action} numbers, "
-            f"the policy of {wanted.observation} and {wanted.action}.",
+            f"The environment has observations of {found.observation} numbers and actions of {kinds[0]}, "
+            f"the policy of {wanted.observation} and {kinds[1]}.",
             "Evaluate it on the environment it was trained on.",
         )

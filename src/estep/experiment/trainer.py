@@ -170,7 +170,7 @@ class Trainer:
             self.finished.append(episode)
 
     def choose(self) -> tuple[Floats, Floats, dict[str, Floats]]:
-        """The points u, the actions and their memo in the current states: uniform on the box during the warm-up, which
+        """The points u, the actions and their memo in the current states: uniform during the warm-up, which
         data that are not replayed do without."""
         step = self.counts.env_steps
         if step < self.config.warmup and not self.agent.rollout:
@@ -185,12 +185,10 @@ class Trainer:
         return found
 
     def explore(self, step: int) -> tuple[Floats, Floats]:
-        """Uniform actions a and their points u. artanh a is a logistic of scale ½, drawn first so that nothing is
-        inverted; where a density is over the action itself, u = a."""
+        """Uniform actions a and their points u; where a density is over the action itself, u = a."""
         key = np.array([self.config.seed, 2**63 + step], np.uint64)  # replay draws with the counters below 2^63
         generator = np.random.Generator(np.random.Philox(key=key))
-        u = (0.5 * generator.logistic(size=(self.config.num_envs, self.env.spec.action))).astype(np.float32)
-        action = np.asarray(np.tanh(u), np.float32)
+        u, action = self.env.action_space.uniform(generator, self.config.num_envs)
         return (u if isinstance(self.agent.spec.squash, Tanh) else action), action
 
     def update_block(self) -> None:

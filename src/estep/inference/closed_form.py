@@ -1,4 +1,4 @@
-"""Inference without a family: weigh what the prior draws."""
+"""Inference in closed form: weigh every choice, or what the prior draws."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from estep.core.protocols import Inference, Inferred, Posterior, Problem
-from estep.core.types import Key
+from estep.core.types import Key, Spec
 from estep.distributions.boltzmann import Weigh, exponential
 from estep.inference.importance import ess
 
@@ -33,3 +33,20 @@ class ClosedForm(Inference):
         log_weight = self.weigh(values, problem.alpha)
         lam = jnp.concatenate([action.ravel(), log_weight])
         return Inferred(lam, jnp.zeros(()), jnp.zeros(0), {"ess": ess(log_weight)})
+
+
+class Exact(Inference):
+    """λ = log p(a|s) + Q̂(s,a)/α over all choices of a discrete action, up to a constant: the optimum of V itself, as
+    the λ of a `Softmax` posterior. Its KL(q‖p) is exact, and so is the gradient ε - KL of the dual."""
+
+    def __call__(self, problem: Problem, posterior: Posterior, key: Key) -> Inferred:
+        action = jnp.eye(sum(posterior.parts))
+        keys = jax.random.split(key, action.shape[0])
+        values = jax.vmap(ft.partial(problem.likelihood, problem))(action, keys)
+        log_p = jax.vmap(problem.prior(problem.obs).log_prob)(action)
+        return Inferred(log_p + exponential(values, problem.alpha), jnp.zeros(()), jnp.zeros(0))
+
+
+def closed_form(spec: Spec, samples: int) -> Inference:
+    """Over all choices where actions are discrete, else over draws of the prior."""
+    return Exact() if spec.discrete else ClosedForm(samples)

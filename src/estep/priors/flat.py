@@ -9,7 +9,8 @@ from estep.distributions.box import Lebesgue
 
 class Flat(Prior):
     """p(a|s) ∝ 1, so that -KL(q‖p) = H(q): the published entropy form of SAC (Haarnoja et al. 2018). It cannot be
-    sampled. In tasks that end, its entropy is a bonus for staying alive; `Uniform` makes the KL a cost."""
+    sampled. In tasks that end, its entropy is a bonus for staying alive; `Uniform` makes the KL a cost. Over discrete
+    actions, which count one each, it is the same."""
 
     density: Lebesgue
 

@@ -1,4 +1,4 @@
-"""Learned Gaussian priors: the policy itself, where the M-step moves it to the posterior."""
+"""Learned priors: the policy itself, where the M-step moves it to the posterior."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from jaxtyping import Array
 
 from estep.core.protocols import Distribution, Prior
 from estep.core.types import Key, Obs, Spec
+from estep.distributions.categorical import Categorical
 from estep.distributions.full_normal import FullNormal, strictly_lower
 from estep.distributions.normal import Normal
 from estep.nets import MLP, glorot, mlp, soft_bound
@@ -44,6 +45,15 @@ class FullGaussianNetwork(Prior):
         return FullNormal(mu, bounded(raw, self.low, self.high), strictly_lower(lower, self.action))
 
 
+class CategoricalNetwork(Prior):
+    """p_θ(a|s) = softmax(f_θ(s))_a over the choices of a discrete action."""
+
+    net: MLP
+
+    def __call__(self, obs: Obs) -> Distribution:
+        return Categorical(self.net(obs))
+
+
 def bounded(log_sigma: Array, low: float, high: float) -> Array:
     """Each log scale moved smoothly into [low, high]."""
     return soft_bound(log_sigma, jnp.full(log_sigma.shape, low), jnp.full(log_sigma.shape, high))
@@ -57,6 +67,20 @@ def faint(fan_in: int, fan_out: int) -> float:
 def gaussian_network(spec: Spec, hidden: tuple[int, ...], sigma: float, *, key: Key) -> GaussianNetwork:
     """A fresh prior near N(0, sigma²) in every state."""
     return GaussianNetwork(_network(spec, 2 * spec.action, hidden, sigma, key))
+
+
+def categorical_network(spec: Spec, hidden: tuple[int, ...], *, key: Key) -> CategoricalNetwork:
+    """A fresh prior that is nearly uniform in every state."""
+    return CategoricalNetwork(mlp((spec.observation,), spec.action, hidden, key=key, head=faint))
+
+
+def policy_network(
+    spec: Spec, hidden: tuple[int, ...], sigma: float, *, key: Key
+) -> GaussianNetwork | CategoricalNetwork:
+    """A fresh prior of the kind that the actions ask for: nearly uniform over choices, or near N(0, sigma²)."""
+    if spec.discrete:
+        return categorical_network(spec, hidden, key=key)
+    return gaussian_network(spec, hidden, sigma, key=key)
 
 
 def full_gaussian_network(spec: Spec, hidden: tuple[int, ...], sigma: float, *, key: Key) -> FullGaussianNetwork:
