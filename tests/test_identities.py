@@ -154,6 +154,8 @@ UPDATED = {
     "mpo": CRITIC | {"prior", "slow prior", "multipliers"},
     "mpo-parametric": CRITIC | {"prior", "slow prior", "net"},
     "rerpi": CRITIC | {"prior", "slow prior", "multipliers"},
+    "vmpo": {"critic", "alpha", "prior", "slow prior", "multipliers"},
+    "soft-pg": {"critic", "net"},
 }
 """What a whole update changes."""
 

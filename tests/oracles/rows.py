@@ -10,6 +10,8 @@ from estep.algorithms.mpo import MPO
 from estep.algorithms.mpo_parametric import ParametricMPO
 from estep.algorithms.rerpi import RERPI
 from estep.algorithms.sac import SAC
+from estep.algorithms.soft_pg import SoftPG
+from estep.algorithms.vmpo import VMPO
 from estep.core import em
 from estep.core.keys import make_key
 from estep.core.types import Spec, Transition
@@ -21,6 +23,8 @@ ROWS = {
     "mpo": MPO(hidden=(16, 16), samples=5, every=1),
     "mpo-parametric": ParametricMPO(hidden=(16, 16), every=1),
     "rerpi": RERPI(hidden=(16, 16), samples=5, every=1),
+    "vmpo": VMPO(hidden=(16, 16), every=1, unroll=1),
+    "soft-pg": SoftPG(hidden=(16, 16), unroll=1),
 }
 BATCH = 8
 QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}

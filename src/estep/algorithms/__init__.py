@@ -7,10 +7,12 @@ from estep.algorithms.mpo import MPO
 from estep.algorithms.mpo_parametric import ParametricMPO
 from estep.algorithms.rerpi import RERPI
 from estep.algorithms.sac import SAC
+from estep.algorithms.soft_pg import SoftPG
+from estep.algorithms.vmpo import VMPO
 
-__all__ = ["ALGORITHMS", "MPO", "RERPI", "SAC", "Algorithm", "IterativeSAC", "ParametricMPO"]
+__all__ = ["ALGORITHMS", "MPO", "RERPI", "SAC", "VMPO", "Algorithm", "IterativeSAC", "ParametricMPO", "SoftPG"]
 
-Algorithm: TypeAlias = SAC | IterativeSAC | MPO | ParametricMPO | RERPI
+Algorithm: TypeAlias = SAC | IterativeSAC | MPO | ParametricMPO | RERPI | VMPO | SoftPG
 
 ALGORITHMS: dict[str, type[Algorithm]] = {
     "sac": SAC,
@@ -18,5 +20,7 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "mpo": MPO,
     "mpo-parametric": ParametricMPO,
     "rerpi": RERPI,
+    "vmpo": VMPO,
+    "soft-pg": SoftPG,
 }
 """The rows by the name they have on the command line."""

@@ -34,6 +34,17 @@ def continuous(name: str, spec: Spec) -> Spec:
     return spec
 
 
+def check_rollout(row: Any) -> None:
+    """What the rows that learn from fresh data have. Raises as `check_common`."""
+    check("hidden", len(row.hidden) > 0 and min(row.hidden) > 0, row.hidden, "one or more positive sizes")
+    check("learning_rate", 0 < row.learning_rate < 1, row.learning_rate, "between 0 and 1")
+    check("discount", 0 <= row.discount < 1, row.discount, "at least 0 and below 1")
+    check("lam", 0 <= row.lam <= 1, row.lam, "between 0 and 1")
+    check("unroll", row.unroll >= 1, row.unroll, "at least 1")
+    check("rollout", row.rollout >= row.unroll, row.rollout, f"at least {row.unroll}, one unroll")
+    check("sigma", 1e-4 < row.sigma < 7, row.sigma, "between 1e-4 and 7")
+
+
 def check_learning(row: Any) -> None:
     """What every row with a critic has. Raises as `check_common`."""
     check("hidden", len(row.hidden) > 0 and min(row.hidden) > 0, row.hidden, "one or more positive sizes")

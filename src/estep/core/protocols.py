@@ -84,6 +84,12 @@ class Bootstrap(NamedTuple):
 
     value: Callable[[Transition, Key], Scalar]
     """V̄(s'), the soft value of the next state under the slow critic."""
+    penalty: Callable[[Transition, Key], Scalar]
+    """κ = α KL(q‖p) at s, what a return of several steps is charged there; 0 where values are plain returns."""
+    q: Callable[[Transition, Key], Scalar]
+    """Q̄(s, a) of the slow critic."""
+    log_prob: Callable[[Transition, Key], Scalar]
+    """log π(a|s) of the policy whose value this is."""
 
 
 class Likelihood(eqx.Module):

@@ -21,6 +21,7 @@ from estep.core.agent import Agent
 from estep.core.objective import soft_value
 from estep.core.protocols import Bootstrap, Distribution, Inference, Inferred, Lam, Posterior, Problem
 from estep.core.types import Action, Key, Memo, Scalar, Transition
+from estep.core.value import of_posterior
 from estep.inference.starts import start_of, starting
 
 HERE, NEXT, KEPT = "lam", "next_lam", "kept"
@@ -101,4 +102,4 @@ def of_kept(agent: Agent) -> Bootstrap:
         problem = agent.problem(agent.likelihood.slow, step.next_obs)
         return soft_value(agent.posterior(step.memo[NEXT]), problem, key, agent.target_samples)[0]
 
-    return Bootstrap(value)
+    return of_posterior(agent)._replace(value=value)

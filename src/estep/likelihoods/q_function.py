@@ -1,4 +1,4 @@
-"""An ensemble of action-value networks, fitted by TD(0)."""
+"""An ensemble of action-value networks."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from dataclasses import dataclass
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.lax import stop_gradient as sg
 from jaxtyping import Array, Float
 
+from estep.core.em import flat
 from estep.core.protocols import Bootstrap, Likelihood, Problem
 from estep.core.types import Action, Info, Key, Obs, Scalar, Spec, Squash, Transition
+from estep.likelihoods.targets import Target, td0
 from estep.nets import MLP, mlp
 
 Pessimism = Callable[[Float[Array, " k"]], Scalar]
@@ -44,7 +47,7 @@ def biased_std(values: Float[Array, " k"]) -> Scalar:
 class QFunction(Likelihood):
     """Q̂(s, a): separate networks (an ensemble under `vmap` is slower on a CPU), combined by a pessimistic rule.
 
-    The target is y = r + γ(1 - e) V̄(s') with the soft value of the next state (Haarnoja et al. 2018,
+    By default the target is y = r + γ(1 - e) V̄(s') with the soft value of the next state (Haarnoja et al. 2018,
     arXiv:1812.05905, eq. 5); e is true termination only, so a time limit bootstraps.
     """
 
@@ -52,6 +55,7 @@ class QFunction(Likelihood):
     squash: Squash
     pessimism: Pessimism = eqx.field(static=True)
     discount: float = eqx.field(static=True)
+    target: Target = eqx.field(static=True, default=td0)
 
     def values(self, obs: Obs, action: Action) -> Float[Array, " k"]:
         """Every member's value at the point u."""
@@ -62,10 +66,9 @@ class QFunction(Likelihood):
         return self.pessimism(self.values(problem.obs, action))
 
     def loss(self, batch: Transition, bootstrap: Bootstrap, key: Key) -> tuple[Scalar, Info]:
-        batch = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), batch)
-        next_value = jax.vmap(bootstrap.value)(batch, jax.random.split(key, batch.reward.shape[0]))
-        target = batch.reward + self.discount * batch.discount * next_value
-        values = jax.vmap(self.values)(batch.obs, batch.action)
+        target = sg(self.target(batch, bootstrap, key, self.discount)).reshape(-1)
+        rows = flat(batch)
+        values = jax.vmap(self.values)(rows.obs, rows.action)
         error = values - target[:, None]
         info = {
             "critic/loss": 0.5 * jnp.square(error).mean(0).sum(),
@@ -77,8 +80,15 @@ class QFunction(Likelihood):
 
 
 def q_function(
-    members: int, spec: Spec, hidden: tuple[int, ...], pessimism: Pessimism, discount: float, *, key: Key
+    members: int,
+    spec: Spec,
+    hidden: tuple[int, ...],
+    pessimism: Pessimism,
+    discount: float,
+    target: Target = td0,
+    *,
+    key: Key,
 ) -> QFunction:
     """A fresh ensemble for an environment."""
     nets = [mlp((spec.observation, spec.action), 1, hidden, key=k) for k in jax.random.split(key, members)]
-    return QFunction(tuple(nets), spec.squash, pessimism, discount)
+    return QFunction(tuple(nets), spec.squash, pessimism, discount, target)

@@ -1,0 +1,95 @@
+"""Policy gradients and soft Q-learning, which are the same (Schulman, Chen & Abbeel 2017, arXiv:1704.06440).
+
+prior        uniform               p(a|s), a fixed reference: 2^-d on the box, 1/n over choices
+posterior    tanh-Gaussian         q(u; λ), a = tanh u; categorical over discrete actions
+inference    direct, on-policy     λ = f_φ(s), by the score of the actions taken
+likelihood   V, λ-returns          A_t = Σ_k (γλ)^k (δ_{t+k} - α KL_{t+k} [k > 0]),   δ = r + γ V(s') - V(s)
+temperature  constant              α
+m-step       none                  the prior is constant
+
+As soft Q-learning, Q(s,a) = V(s) + α log q(a|s)/p(a|s) is regressed on the same returns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from estep.algorithms.checks import check_rollout
+from estep.constraints.projection import Keep
+from estep.constraints.temperature import Constant
+from estep.core import policy, value
+from estep.core.agent import Agent
+from estep.core.learned import fixed, learn
+from estep.core.optim import adam
+from estep.core.types import Key, Spec
+from estep.errors import check
+from estep.inference.direct import Direct
+from estep.inference.visited import OnActions, policy_gradient, soft_q_learning
+from estep.likelihoods.state_value import state_value
+from estep.posteriors.family import family
+from estep.priors.network import LOG_SIGMA, policy_network
+from estep.priors.uniform import Uniform
+
+FORMS = {
+    "policy-gradient": (policy_gradient, value.of_posterior),
+    "soft-q": (soft_q_learning, value.of_actions),
+}
+
+
+@dataclass(frozen=True)
+class SoftPG:
+    """KL-regularised advantage actor-critic, or soft Q-learning on the same returns."""
+
+    hidden: tuple[int, ...] = (256, 256)
+    """Hidden layers of every network."""
+    learning_rate: float = 3e-4
+    """Adam's step size, for policy and critic."""
+    discount: float = 0.99
+    """γ, per environment step."""
+    alpha: float = 0.01
+    """α, the price of a nat of KL(q‖p), in units of reward."""
+    lam: float = 0.95
+    """λ of the returns (1: Monte-Carlo within an unroll, 0: one step)."""
+    unroll: int = 16
+    """Steps in a row over which returns are taken; the value closes what is cut off."""
+    rollout: int = 256
+    """Steps, of all environments together, that are learned from once and then dropped."""
+    samples: int = 4
+    """Draws for the KL where it has no closed form."""
+    sigma: float = 0.7
+    """Standard deviation of u in the fresh policy (discrete actions: not used)."""
+    form: Literal["policy-gradient", "soft-q"] = "policy-gradient"
+    """Climb by the score of the actions, or regress the Q that the policy stands for."""
+
+    def __post_init__(self) -> None:
+        check_rollout(self)
+        check("alpha", 0 < self.alpha < 1e3, self.alpha, "above 0 and below 1000")
+        check("samples", self.samples >= 1, self.samples, "at least 1")
+        check("form", self.form in FORMS, self.form, f"one of {', '.join(FORMS)}")
+
+    def init(self, spec: Spec, key: Key) -> Agent:
+        """A fresh agent for an environment."""
+        k_pi, k_v = jax.random.split(key)
+        optimiser = adam(self.learning_rate)
+        network = Direct(policy_network(spec, self.hidden, self.sigma, key=k_pi).net, *LOG_SIGMA)
+        pointwise, bootstrap = FORMS[self.form]
+        return Agent(
+            prior=fixed(Uniform(spec)),
+            posterior=family(spec),
+            inference=learn(network, optimiser),
+            likelihood=learn(state_value(spec, self.hidden, self.discount, self.lam, key=k_v), optimiser),
+            temperature=fixed(Constant(jnp.asarray(self.alpha))),
+            projection=fixed(Keep()),
+            spec=spec,
+            e_step=OnActions(pointwise),
+            bootstrap=bootstrap,
+            behave=policy.of_posterior,
+            samples=self.samples,
+            target_samples=self.samples,
+            length=self.unroll,
+            rollout=self.rollout,
+        )

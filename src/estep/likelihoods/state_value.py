@@ -1,0 +1,57 @@
+"""A state-value network and the advantages of the actions that were taken."""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.lax import stop_gradient as sg
+from jaxtyping import Array, Float
+
+from estep.core.protocols import Bootstrap, Likelihood, Problem
+from estep.core.types import Action, Info, Key, Scalar, Spec, Transition
+from estep.likelihoods.returns import Segment, Steps, gae
+from estep.likelihoods.targets import each, segments
+from estep.nets import MLP, mlp
+
+
+class StateValue(Likelihood):
+    """V(s), fitted to λ-returns of the policy that took the steps (Schulman et al. 2016, arXiv:1506.02438).
+
+    As an action value it is V(s) whatever the action: only the steps of a batch have advantages.
+    """
+
+    net: MLP
+    discount: float = eqx.field(static=True)
+    lam: float = eqx.field(static=True)
+
+    def __call__(self, problem: Problem, action: Action, key: Key) -> Scalar:
+        return self.net(problem.obs)[0]
+
+    def advantages(self, batch: Transition, bootstrap: Bootstrap, key: Key) -> Float[Array, "b t"]:
+        """A_t of every step [B, T]; later steps are charged their κ where values are regularised."""
+        kappa = each(bootstrap.penalty, batch, key)
+        value, value_next = self.values(batch.obs), self.values(batch.next_obs)
+
+        def one(segment: Segment, value: Steps, value_next: Steps, kappa: Steps) -> Steps:
+            return gae(segment, value, value_next, kappa, self.discount, self.lam)
+
+        found: Array = jax.vmap(one)(segments(batch), value, value_next, kappa)
+        return found
+
+    def values(self, obs: Float[Array, "b t o"]) -> Float[Array, "b t"]:
+        """V of every state."""
+        return jax.vmap(self.net)(obs.reshape(-1, obs.shape[-1]))[:, 0].reshape(obs.shape[:2])
+
+    def loss(self, batch: Transition, bootstrap: Bootstrap, key: Key) -> tuple[Scalar, Info]:
+        value = self.values(batch.obs)
+        returns = value + self.advantages(batch, bootstrap, key)
+        target = sg(returns - each(bootstrap.penalty, batch, key))
+        loss = 0.5 * jnp.square(value - target).mean()
+        explained = 1.0 - jnp.var(target - value) / jnp.maximum(jnp.var(target), 1e-8)
+        return loss, {"critic/loss": loss, "critic/value": value.mean(), "critic/explained": explained}
+
+
+def state_value(spec: Spec, hidden: tuple[int, ...], discount: float, lam: float, *, key: Key) -> StateValue:
+    """A fresh network for an environment."""
+    return StateValue(mlp((spec.observation,), 1, hidden, key=key), discount, lam)

@@ -1,0 +1,63 @@
+"""What Q(s_t, a_t) is regressed on, over a batch of sequences [B, T]."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import jax
+from jaxtyping import Array, Float
+
+from estep.core.em import flat
+from estep.core.protocols import Bootstrap
+from estep.core.types import Key, Scalar, Transition
+from estep.likelihoods.returns import Segment, cut, n_step, one_step, retrace
+
+Target: TypeAlias = Callable[[Transition, Bootstrap, Key, float], Float[Array, "b t"]]
+"""(batch, what may be asked of the agent, key, γ) to y."""
+
+
+def each(function: Callable[[Transition, Key], Scalar], batch: Transition, key: Key) -> Float[Array, "b t"]:
+    """A function of one step, at every step of the batch."""
+    rows = flat(batch)
+    found: Array = jax.vmap(function)(rows, jax.random.split(key, rows.reward.shape[0]))
+    return found.reshape(batch.reward.shape)
+
+
+def segments(batch: Transition) -> Segment:
+    """The sequences, as their returns need them."""
+    return Segment(batch.reward, batch.discount, batch.last)
+
+
+def td0(batch: Transition, bootstrap: Bootstrap, key: Key, gamma: float) -> Float[Array, "b t"]:
+    """y = r + γ (1 - e) V̄(s')."""
+    return one_step(segments(batch), each(bootstrap.value, batch, key), gamma)
+
+
+@dataclass(frozen=True)
+class NStep:
+    """Returns of n steps, as they were taken: biased where another policy took them."""
+
+    n: int
+
+    def __call__(self, batch: Transition, bootstrap: Bootstrap, key: Key, gamma: float) -> Float[Array, "b t"]:
+        k_value, k_penalty = jax.random.split(key)
+        value, kappa = each(bootstrap.value, batch, k_value), each(bootstrap.penalty, batch, k_penalty)
+        y: Array = jax.vmap(lambda s, v, k: n_step(s, v, k, gamma, self.n))(segments(batch), value, kappa)
+        return y
+
+
+@dataclass(frozen=True)
+class Retrace:
+    """Returns corrected for the policy that took them (Munos et al. 2016, arXiv:1606.02647), with the log-densities
+    that `policy.log_prob` remembered."""
+
+    lam: float
+
+    def __call__(self, batch: Transition, bootstrap: Bootstrap, key: Key, gamma: float) -> Float[Array, "b t"]:
+        k_value, k_q, k_ratio = jax.random.split(key, 3)
+        value, q = each(bootstrap.value, batch, k_value), each(bootstrap.q, batch, k_q)
+        trace = cut(each(bootstrap.log_prob, batch, k_ratio) - batch.memo["log_prob"][..., 0], self.lam)
+        y: Array = jax.vmap(lambda s, v, q, c: retrace(s, v, q, c, gamma))(segments(batch), value, q, trace)
+        return y
