@@ -211,7 +211,7 @@ def test_values_are_fitted_to_returns_less_the_penalty_of_the_state():
     v, after = critic.values(batch.obs), critic.values(batch.next_obs)
     np.testing.assert_allclose(v[2, 1], critic.net(batch.obs[2, 1])[0], rtol=1e-6)
     delta = batch.reward + 0.9 * batch.discount * after - v
-    wanted, charge = np.zeros(4), 0.0
+    wanted = np.zeros(4)
     for t in (2, 1, 0):
         go = 0.9 * 0.7 * (1 - batch.last[:, t])
         wanted = np.asarray(delta[:, t]) + go * (wanted - (kappa if t < 2 else 0.0))
