@@ -23,8 +23,8 @@ from oracles import lqr, rows
 
 SMALL = {"hidden": (16, 16), "every": 3, "samples": 5}
 ROWS = {
-    "mpo": MPO(**SMALL),
-    "coupled": MPO(**SMALL, trust_region="coupled", epsilon_box=0.0, act_with="posterior"),
+    "mpo": MPO(**SMALL, target="td0"),
+    "coupled": MPO(**SMALL, trust_region="coupled", epsilon_box=0.0, act_with="posterior", target="td0"),
     "rank": RERPI(**SMALL, weights="rank", covariance="full"),
     "parametric": ParametricMPO(**SMALL),
 }
@@ -295,7 +295,9 @@ def regulate(row, updates):
 
 
 LQR_ROWS = {
-    "mpo": MPO(hidden=(64, 64), learning_rate=1e-3, discount=0.8, every=20, epsilon_mean=1e-2, epsilon_scale=1e-4),
+    "mpo": MPO(
+        hidden=(64, 64), learning_rate=1e-3, discount=0.8, every=20, epsilon_mean=1e-2, epsilon_scale=1e-4, target="td0"
+    ),
     "rerpi": RERPI(
         hidden=(64, 64),
         learning_rate=1e-3,

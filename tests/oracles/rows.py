@@ -20,7 +20,7 @@ SPEC = Spec(3, 2)
 ROWS = {
     "sac": SAC(hidden=(16, 16)),
     "iterative-sac": IterativeSAC(hidden=(16, 16), iterations=3),
-    "mpo": MPO(hidden=(16, 16), samples=5, every=1),
+    "mpo": MPO(hidden=(16, 16), samples=5, every=1, target="td0"),
     "mpo-parametric": ParametricMPO(hidden=(16, 16), every=1),
     "rerpi": RERPI(hidden=(16, 16), samples=5, every=1),
     "vmpo": VMPO(hidden=(16, 16), every=1, unroll=1),

@@ -6,6 +6,7 @@ from typing import Any
 
 from estep.core.types import Spec
 from estep.errors import UsageError, check
+from estep.likelihoods.targets import TARGETS
 
 
 def check_common(row: Any) -> None:
@@ -63,6 +64,17 @@ def check_policy(row: Any) -> None:
     check("sigma", 1e-4 < row.sigma < 7, row.sigma, "between 1e-4 and 7")
     for name in (name for name in vars(row) if name.startswith("epsilon") and name != "epsilon_box"):
         check(name, 0 < getattr(row, name) < 100, getattr(row, name), "between 0 and 100")
+
+
+def check_target(row: Any) -> None:
+    """What the rows have whose critic may learn from several steps in a row. Raises as `check_common`."""
+    check("target", row.target in TARGETS, row.target, f"one of {', '.join(TARGETS)}")
+    check("unroll", row.unroll >= 1, row.unroll, "at least 1")
+    if row.target == "retrace" and row.act_with == "posterior":
+        raise UsageError(
+            "Retrace needs the density of the actions taken, and weighted particles have none.",
+            "Give --target n-step or td0, or --act-with prior.",
+        )
 
 
 def check_weights(row: Any) -> None:

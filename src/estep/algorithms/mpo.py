@@ -3,7 +3,7 @@
 prior        learned, slow copy    p_θ(a|s) = N(μ_θ(s), diag σ_θ(s)²), the policy itself
 posterior    Boltzmann             q(a|s) ∝ p̄(a|s) exp(Q̄(s,a)/η), n weighted draws of p̄
 inference    closed form           w_i = softmax_i(Q̄(s,a_i)/η)
-likelihood   Q, TD(0)              y = r + γ E_p̄ Q̄(s',a'), the plain return of p̄
+likelihood   Q, Retrace            y of p̄'s plain return, corrected for who acted; or n-step, or TD(0)
 temperature  η, learned            E_s KL(q‖p̄) ≤ ε, by the dual
 m-step       trust region          max_θ E_q log p_θ, KL of mean and of scale to p̄ bounded each
 
@@ -20,18 +20,19 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from estep.algorithms.checks import check_weights
+from estep.algorithms.checks import check_target, check_weights
 from estep.constraints import trust_region
 from estep.constraints.dual import inside_box
 from estep.constraints.temperature import LOG_ALPHA_BOUNDS, KLConstraint
 from estep.core import em, policy, value
-from estep.core.agent import Agent
+from estep.core.agent import Agent, nothing
 from estep.core.learned import fixed, learn
 from estep.core.optim import adam, bounded_adam
 from estep.core.types import Clip, Key, Spec, unsquashed
 from estep.errors import check
 from estep.inference.closed_form import closed_form
 from estep.likelihoods.q_function import MeanMinusStd, q_function
+from estep.likelihoods.targets import TARGETS
 from estep.posteriors.family import boltzmann
 from estep.priors.network import policy_network
 
@@ -67,6 +68,11 @@ class MPO:
     """Members of the critic ensemble."""
     beta: float = 0.0
     """Pessimism: Q̂ = mean - β·std over the ensemble (biased std: 1 is the minimum of two)."""
+    target: Literal["retrace", "n-step", "td0"] = "retrace"
+    """What the critic is regressed on: returns over an unroll, corrected for the policy that took it or as they are, or
+    of one step."""
+    unroll: int = 5
+    """Steps in a row that replay gives for a return (td0: one)."""
     samples: int = 20
     """n, draws of the slow policy in a state, for the weights and for the critic's target."""
     sigma: float = 0.7
@@ -88,6 +94,7 @@ class MPO:
         check_weights(self)
         check("trust_region", self.trust_region in FORMS, self.trust_region, f"one of {', '.join(FORMS)}")
         check("act_with", self.act_with in BEHAVE, self.act_with, f"one of {', '.join(BEHAVE)}")
+        check_target(self)
 
     def init(self, spec: Spec, key: Key) -> Agent:
         """A fresh agent for an environment."""
@@ -95,7 +102,8 @@ class MPO:
         spec = unsquashed(spec)
         optimiser, dual = adam(self.learning_rate), bounded_adam(self.dual_learning_rate, *LOG_ALPHA_BOUNDS)
         prior = policy_network(spec, self.hidden, self.sigma, key=k_p)
-        critic = q_function(self.critics, spec, self.hidden, MeanMinusStd(self.beta), self.discount, key=k_q)
+        pessimism, target = MeanMinusStd(self.beta), TARGETS[self.target](self.unroll)
+        critic = q_function(self.critics, spec, self.hidden, pessimism, self.discount, target, key=k_q)
         box = inside_box(self.epsilon_box, 10.0) if self.epsilon_box and isinstance(spec.squash, Clip) else None
         example = prior(jnp.zeros(spec.observation))
         form = trust_region.form_for(example, *FORMS[self.trust_region])
@@ -113,4 +121,6 @@ class MPO:
             behave=BEHAVE[self.act_with],
             target_samples=self.samples,
             project=trust_region.fit,
+            remember=policy.log_prob if self.target == "retrace" else nothing,
+            length=1 if self.target == "td0" else self.unroll,
         )

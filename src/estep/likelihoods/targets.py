@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -61,3 +61,11 @@ class Retrace:
         trace = cut(each(bootstrap.log_prob, batch, k_ratio) - batch.memo["log_prob"][..., 0], self.lam)
         y: Array = jax.vmap(lambda s, v, q, c: retrace(s, v, q, c, gamma))(segments(batch), value, q, trace)
         return y
+
+
+TARGETS: Mapping[str, Callable[[int], Target]] = {
+    "retrace": lambda unroll: Retrace(1.0),
+    "n-step": NStep,
+    "td0": lambda unroll: td0,
+}
+"""By name, given how many steps in a row there are."""
