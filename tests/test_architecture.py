@@ -10,7 +10,7 @@ import pytest
 SRC = Path(__file__).parents[1] / "src" / "estep"
 FILES = sorted(SRC.rglob("*.py"))
 NAMES = [str(path.relative_to(SRC)) for path in FILES]
-ROWS = [path for path in FILES if path.parent.name == "algorithms" and path.stem not in ("__init__", "checks")]
+ROWS = [path for path in FILES if path.parent.name == "algorithms" and path.stem not in ("__init__", "checks", "parts")]
 SLOTS = ("priors", "posteriors", "likelihoods", "inference", "constraints")
 
 CORE = {"core", "errors"}

@@ -2,6 +2,7 @@
 
 from typing import TypeAlias
 
+from estep.algorithms.compose import Compose
 from estep.algorithms.iterative_sac import IterativeSAC
 from estep.algorithms.mpo import MPO
 from estep.algorithms.mpo_parametric import ParametricMPO
@@ -10,9 +11,20 @@ from estep.algorithms.sac import SAC
 from estep.algorithms.soft_pg import SoftPG
 from estep.algorithms.vmpo import VMPO
 
-__all__ = ["ALGORITHMS", "MPO", "RERPI", "SAC", "VMPO", "Algorithm", "IterativeSAC", "ParametricMPO", "SoftPG"]
+__all__ = [
+    "ALGORITHMS",
+    "MPO",
+    "RERPI",
+    "SAC",
+    "VMPO",
+    "Algorithm",
+    "Compose",
+    "IterativeSAC",
+    "ParametricMPO",
+    "SoftPG",
+]
 
-Algorithm: TypeAlias = SAC | IterativeSAC | MPO | ParametricMPO | RERPI | VMPO | SoftPG
+Algorithm: TypeAlias = SAC | IterativeSAC | MPO | ParametricMPO | RERPI | VMPO | SoftPG | Compose
 
 ALGORITHMS: dict[str, type[Algorithm]] = {
     "sac": SAC,
@@ -22,5 +34,6 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "rerpi": RERPI,
     "vmpo": VMPO,
     "soft-pg": SoftPG,
+    "compose": Compose,
 }
 """The rows by the name they have on the command line."""

@@ -66,6 +66,18 @@ def check_policy(row: Any) -> None:
         check(name, 0 < getattr(row, name) < 100, getattr(row, name), "between 0 and 100")
 
 
+def check_compose(row: Any) -> None:
+    """The numbers of `compose`. Raises as `check_common`."""
+    check_learning(row)
+    check_rollout(row)
+    check("tau", 0 < row.tau <= 1, row.tau, "above 0 and at most 1")
+    for name in ("every", "epochs", "iterations", "samples", "components"):
+        check(name, getattr(row, name) >= 1, getattr(row, name), "at least 1")
+    check("population", row.population >= 20, row.population, "at least 20")
+    check("epsilon", 0 <= row.epsilon < 1e3, row.epsilon, "at least 0 and below 1000")
+    check("target", row.target in TARGETS, row.target, f"one of {', '.join(TARGETS)}")
+
+
 def check_target(row: Any) -> None:
     """What the rows have whose critic may learn from several steps in a row. Raises as `check_common`."""
     check("target", row.target in TARGETS, row.target, f"one of {', '.join(TARGETS)}")

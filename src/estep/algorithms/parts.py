@@ -1,0 +1,191 @@
+"""The parts that `compose` puts together, by name, and which of them fit together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import jax.numpy as jnp
+
+from estep.constraints import trust_region
+from estep.constraints.projection import Keep
+from estep.constraints.temperature import KLConstraint, least_entropy
+from estep.core.learned import Learned, fixed, learn
+from estep.core.optim import Optimiser
+from estep.core.protocols import Inference, Likelihood, Posterior, Prior, Projection
+from estep.core.types import Key, Spec
+from estep.distributions.noise import antithetic
+from estep.errors import UsageError
+from estep.inference.cem import CEM
+from estep.inference.closed_form import closed_form
+from estep.inference.direct import Direct
+from estep.inference.gradient import GradientAscent, semi_amortised
+from estep.inference.importance import Importance
+from estep.inference.iterative import Iterations, iterative
+from estep.inference.starts import AtPrior
+from estep.likelihoods.q_function import MeanMinusStd, q_function
+from estep.likelihoods.state_value import state_value
+from estep.likelihoods.targets import TARGETS
+from estep.nets import mlp
+from estep.posteriors.autoregressive import Autoregressive
+from estep.posteriors.boltzmann import Boltzmann
+from estep.posteriors.categorical import Softmax
+from estep.posteriors.full_gaussian import FullGaussian
+from estep.posteriors.gaussian import Gaussian
+from estep.posteriors.mixture import Mixture
+from estep.priors.flat import Flat
+from estep.priors.gaussian import FixedGaussian
+from estep.priors.network import policy_network
+from estep.priors.uniform import Uniform
+
+PRIORS: Mapping[str, Callable[[Any, Spec, Key], Prior]] = {
+    "flat": lambda row, spec, key: Flat(spec),
+    "uniform": lambda row, spec, key: Uniform(spec),
+    "gaussian": lambda row, spec, key: FixedGaussian(jnp.zeros(spec.action), jnp.ones(spec.action)),
+    "learned": lambda row, spec, key: policy_network(spec, row.hidden, row.sigma, key=key),
+}
+"""(row, environment, key) to a prior."""
+
+POSTERIORS: Mapping[str, Callable[[Any, Spec], Posterior]] = {
+    "gaussian": lambda row, spec: Gaussian(spec.action, antithetic),
+    "full-gaussian": lambda row, spec: FullGaussian(spec.action, antithetic),
+    "mixture": lambda row, spec: Mixture(spec.action, row.components),
+    "autoregressive": lambda row, spec: Autoregressive(spec.action, antithetic),
+    "boltzmann": lambda row, spec: Boltzmann(spec.action, row.samples),
+    "categorical": lambda row, spec: Softmax(spec.action),
+}
+"""(row, environment) to a family."""
+
+NETWORKS = ("direct", "iterative", "semi-amortised")
+"""Optimisers with parameters."""
+
+
+def _direct(row: Any, spec: Spec, posterior: Posterior, key: Key) -> Inference:
+    return Direct(mlp((spec.observation,), sum(posterior.parts), row.hidden, key=key))
+
+
+def _iterative(row: Any, spec: Spec, posterior: Posterior, key: Key) -> Inference:
+    return iterative(spec.observation, posterior, row.hidden, Iterations(row.iterations, row.samples), key=key)
+
+
+def _semi_amortised(row: Any, spec: Spec, posterior: Posterior, key: Key) -> Inference:
+    return semi_amortised(_direct(row, spec, posterior, key), GradientAscent(row.iterations, row.samples))
+
+
+INFERENCES: Mapping[str, Callable[[Any, Spec, Posterior, Key], Inference]] = {
+    "direct": _direct,
+    "iterative": _iterative,
+    "semi-amortised": _semi_amortised,
+    "gradient": lambda row, spec, posterior, key: GradientAscent(row.iterations, row.samples),
+    "cem": lambda row, spec, posterior, key: CEM(row.iterations, row.population),
+    "importance": lambda row, spec, posterior, key: Importance(row.population, row.iterations),
+    "closed-form": lambda row, spec, posterior, key: closed_form(spec, row.samples),
+    "advantages": lambda row, spec, posterior, key: AtPrior(),
+}
+"""(row, environment, family, key) to an optimiser."""
+
+
+def critic(row: Any, spec: Spec, key: Key) -> Likelihood:
+    """The likelihood of a row."""
+    if row.likelihood == "state-value":
+        return state_value(spec, row.hidden, row.discount, row.lam, key=key)
+    target = TARGETS[row.target](row.unroll)
+    return q_function(row.critics, spec, row.hidden, MeanMinusStd(row.beta), row.discount, target, key=key)
+
+
+def temperature(row: Any, spec: Spec) -> KLConstraint:
+    """The multiplier of KL(q‖p) ≤ ε, with an ε that suits the prior where none is given."""
+    flat = least_entropy(spec, -1.0, 0.3)
+    volume = math.log(spec.action) if spec.discrete else spec.action * math.log(2.0)
+    natural = {"flat": flat.epsilon, "uniform": flat.epsilon + volume}
+    return replace(flat, epsilon=row.epsilon or natural.get(row.prior, 0.1))
+
+
+def region(row: Any, prior: Prior, spec: Spec) -> Projection:
+    """How the M-step moves the prior, if it learns."""
+    if row.prior != "learned":
+        return Keep()
+    example = prior(jnp.zeros(spec.observation))
+    form = trust_region.form_for(example, trust_region.decoupled, trust_region.joint)
+    bounds = (row.epsilon_mean, 1.0), (row.epsilon_scale, 1.0)
+    return trust_region.trust_region(example, bounds, None, *form)
+
+
+def learned_if(learns: bool, model: Any, tx: Optimiser, **slow: Any) -> Learned[Any]:
+    """Learned, with a slow copy where that is said, or fixed."""
+    return learn(model, tx, **slow) if learns else fixed(model)
+
+
+def check_parts(row: Any) -> None:
+    """Refuse what cannot work, whatever the environment.
+
+    Raises:
+        UsageError: which two parts do not fit, why, and what would.
+    """
+    fits: list[tuple[bool, str, str]] = [
+        (
+            (row.posterior == "boltzmann") <= (row.inference in ("closed-form", "advantages")),
+            "Weighted particles have no parameters that --inference " + row.inference + " could improve.",
+            "Give --inference closed-form, or a parametric --posterior.",
+        ),
+        (
+            (row.inference == "closed-form") <= (row.posterior in ("boltzmann", "categorical")),
+            f"Closed-form inference gives weighted particles, not a {row.posterior}.",
+            "Give --posterior boltzmann, or categorical where actions are discrete.",
+        ),
+        (
+            (row.inference in ("cem", "importance")) <= (row.posterior in ("gaussian", "full-gaussian")),
+            f"--inference {row.inference} fits the family to weighted draws, which a {row.posterior} has no form for.",
+            "Give --posterior gaussian or full-gaussian, or --inference gradient.",
+        ),
+        (
+            (row.inference == "closed-form" and row.posterior == "boltzmann") <= (row.prior != "flat"),
+            "Closed-form inference draws from the prior, and a flat prior cannot be sampled.",
+            "Give --prior uniform, gaussian or learned.",
+        ),
+        (
+            (row.inference == "advantages") == (row.likelihood == "state-value"),
+            f"--likelihood {row.likelihood} and --inference {row.inference} do not go together: advantages of the "
+            "actions taken come from a state value, and nothing else can be inferred from one.",
+            "Give both --likelihood state-value and --inference advantages, or neither.",
+        ),
+        (
+            (row.inference == "advantages") <= (row.prior == "learned" and row.act_with == "prior"),
+            "Advantages weigh the actions that the prior took, so it must be learned and must act.",
+            "Give --prior learned --act-with prior.",
+        ),
+        (
+            (row.act_with == "prior" or not row.kl_in_value) <= (row.prior == "learned"),
+            f"A {row.prior} prior learns nothing, so it can neither act nor be the policy whose value is wanted.",
+            "Give --prior learned, or --act-with posterior --kl-in-value.",
+        ),
+        (
+            (row.target == "retrace") <= (row.act_with == "prior" or row.posterior != "boltzmann"),
+            "Retrace needs the density of the actions taken, and weighted particles have none.",
+            "Give --target n-step or td0, or --act-with prior.",
+        ),
+        (
+            (row.posterior == "mixture") <= (row.samples >= row.components),
+            f"{row.samples} draws of a mixture of {row.components} leave components without one.",
+            "Give --samples at least as many as --components.",
+        ),
+    ]
+    for sound, what, fix in fits:
+        if not sound:
+            raise UsageError(what, fix)
+
+
+def check_environment(row: Any, spec: Spec) -> None:
+    """Refuse what cannot work in this environment.
+
+    Raises:
+        UsageError: a family of another kind of action than the environment's.
+    """
+    if spec.discrete != (row.posterior == "categorical"):
+        kind = "one of several choices" if spec.discrete else "numbers"
+        fix = "Give --posterior categorical." if spec.discrete else "Give a --posterior other than categorical."
+        raise UsageError(f"A {row.posterior} posterior does not fit this environment, whose actions are {kind}.", fix)
+    if spec.discrete and row.prior == "gaussian":
+        raise UsageError("A Gaussian prior has no discrete actions.", "Give --prior flat, uniform or learned.")

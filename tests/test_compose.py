@@ -1,0 +1,121 @@
+"""Every pairing of parts either learns or says why it cannot."""
+
+import itertools
+from dataclasses import fields
+from typing import get_args, get_type_hints
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from estep.algorithms import Compose
+from estep.core import em
+from estep.core.keys import make_key
+from estep.core.types import OneHot, Spec
+from estep.errors import UsageError
+from oracles import rows
+
+HINTS = get_type_hints(Compose)
+CHOICES = {name: get_args(HINTS[name]) for name in ("prior", "posterior", "inference")}
+SMALL = {"hidden": (8,), "iterations": 2, "samples": 4, "population": 20, "components": 2, "unroll": 1}
+CONTINUOUS, DISCRETE = Spec(3, 2), Spec(3, 3, OneHot())
+
+
+def made(**parts):
+    """The row, or why there is none."""
+    try:
+        return Compose(**SMALL, **parts)
+    except UsageError as error:
+        return error
+
+
+def combinations():
+    """Every prior, posterior and inference; with the likelihood that the inference needs."""
+    for prior, posterior, inference in itertools.product(*CHOICES.values()):
+        visited = inference == "advantages"
+        rest = {"likelihood": "state-value", "act_with": "prior"} if visited else {}
+        yield {"prior": prior, "posterior": posterior, "inference": inference, **rest}
+
+
+VALID = [parts for parts in combinations() if isinstance(made(**parts), Compose)]
+
+
+def test_a_refusal_names_the_reason_and_the_way_out():
+    refused = [made(**parts) for parts in combinations()]
+    refused = [error for error in refused if isinstance(error, UsageError)]
+    assert len(refused) + len(VALID) == np.prod([len(names) for names in CHOICES.values()])
+    for error in refused:
+        assert error.what.endswith(".")
+        assert error.fix.startswith("Give ")
+    assert len(VALID) > 40
+
+
+@pytest.mark.parametrize(
+    ("parts", "why"),
+    [
+        ({"posterior": "boltzmann"}, "no parameters"),
+        ({"posterior": "boltzmann", "inference": "closed-form"}, "cannot be sampled"),
+        ({"inference": "closed-form"}, "not a gaussian"),
+        ({"posterior": "mixture", "inference": "cem"}, "has no form"),
+        ({"inference": "advantages"}, "do not go together"),
+        ({"likelihood": "state-value"}, "do not go together"),
+        ({"act_with": "prior"}, "learns nothing"),
+        ({"kl_in_value": False}, "learns nothing"),
+        ({"posterior": "mixture", "components": 9}, "without one"),
+    ],
+)
+def test_what_does_not_fit_is_refused(parts, why):
+    with pytest.raises(UsageError, match=why):
+        Compose(**{**SMALL, **parts})
+
+
+def test_the_environment_decides_between_numbers_and_choices():
+    with pytest.raises(UsageError, match="one of several choices"):
+        Compose(**SMALL).init(DISCRETE, make_key(0))
+    with pytest.raises(UsageError, match="are numbers"):
+        Compose(**SMALL, posterior="categorical").init(CONTINUOUS, make_key(0))
+    with pytest.raises(UsageError, match="no discrete actions"):
+        Compose(**SMALL, posterior="categorical", prior="gaussian").init(DISCRETE, make_key(0))
+
+
+@pytest.mark.parametrize("parts", VALID[::6], ids=lambda parts: "-".join(list(parts.values())[:3]))
+def test_a_combination_that_is_taken_traces_an_update(parts):
+    """Shapes alone, and every sixth: all are tried for the table in the documentation."""
+    row = made(**parts)
+    spec = DISCRETE if parts["posterior"] == "categorical" else CONTINUOUS
+    if parts["posterior"] == "categorical" and parts["prior"] == "gaussian":
+        return
+    if parts["inference"] == "cem" and spec.discrete:
+        return
+    agent = jax.eval_shape(lambda key: row.init(spec, key), make_key(0))
+    after, _ = jax.eval_shape(em.update, agent, rows.batch(spec=Spec(3, spec.action)), make_key(1))
+    jax.tree.map(lambda x, y: (x.shape, x.dtype) == (y.shape, y.dtype) or pytest.fail("the tree changed"), agent, after)
+
+
+RUN = [
+    {"prior": "learned", "posterior": "boltzmann", "inference": "closed-form", "kl_in_value": False},
+    {"prior": "learned", "posterior": "mixture", "inference": "iterative", "act_with": "prior"},
+    {"prior": "gaussian", "posterior": "full-gaussian", "inference": "semi-amortised", "target": "retrace"},
+]
+
+
+@pytest.mark.parametrize("parts", RUN, ids=lambda parts: parts["inference"])
+def test_some_run(parts):
+    row = made(**parts)
+    agent = rows.compiled(lambda key: row.init(CONTINUOUS, key))(make_key(0))
+    batch = rows.batch()
+    memo = {"log_prob": jnp.zeros((*batch.reward.shape, 1))} if parts.get("target") == "retrace" else ()
+    update = rows.compiled(em.update)
+    for t in range(3):
+        before = agent
+        agent, info = update(agent, batch._replace(memo=memo), make_key(t))
+        assert info["skipped"] == 0
+    learned = ("prior", "likelihood", "temperature") if parts["prior"] == "learned" else ("inference", "likelihood")
+    for name in learned:
+        pairs = zip(*(jax.tree.leaves(getattr(one, name).model) for one in (before, agent)), strict=True)
+        assert any((x != y).any() for x, y in pairs), name
+
+
+def test_every_field_is_explained():
+    assert {field.name for field in fields(Compose)} >= {"prior", "posterior", "inference", "likelihood"}
