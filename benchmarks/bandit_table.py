@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,9 +32,12 @@ from estep.core.keys import make_key
 from estep.core.learned import fixed
 from estep.core.protocols import Bootstrap, Lam, Likelihood, Problem
 from estep.core.types import Action, Identity, Info, Key, Obs, Scalar, Spec, Transition
+from estep.experiment.device import remembered
 from estep.inference.iterative import Iterative
 
 STATE, ACTION, ALPHA, BATCH, HELD_OUT = 8, 4, 0.2, 256, 1000
+POOL = 25_600
+"""States that come back, for inference that goes on where it stopped: 30 visits of each in 3000 updates."""
 SHIFT = 0.5
 REPORTED = (*range(1, 11), 20)
 """Numbers of iterations whose gap is reported."""
@@ -86,10 +89,10 @@ class Variant(NamedTuple):
     samples: int
 
 
-def iterative_row(iterations: int, samples: int, encoding: str = "log_sign", pairs: bool = False) -> Variant:
+def iterative_row(iterations: int, samples: int, encoding: str = "log_sign", **more: Any) -> Variant:
     """Iterative inference with one number of samples everywhere."""
-    row = IterativeSAC(iterations=iterations, samples=samples, grad_encoding=encoding, pairs=pairs, act_samples=samples)
-    return Variant(row, samples)
+    numbers = {"iterations": iterations, "samples": samples, "act_samples": samples, "pairs": False} | more
+    return Variant(IterativeSAC(grad_encoding=encoding, **numbers), samples)
 
 
 VARIANTS = {
@@ -102,6 +105,15 @@ VARIANTS = {
     "5x2 antithetic": iterative_row(5, 2, pairs=True),
     "5x2 independent": iterative_row(5, 2),
     "3x2 antithetic": iterative_row(3, 2, pairs=True),
+    "2x2 antithetic": iterative_row(2, 2, pairs=True),
+    "2x2 direct start": iterative_row(2, 2, pairs=True, direct_start=True),
+    "2x2 persistent": iterative_row(2, 2, pairs=True, persist=True),
+    "2x2 persistent half": iterative_row(2, 2, pairs=True, persist=True, part=0.5),
+    "2x2 persistent direct start": iterative_row(2, 2, pairs=True, persist=True, restart=0.5, direct_start=True),
+    "2x2 persistent direct start half": iterative_row(
+        2, 2, pairs=True, persist=True, restart=0.5, direct_start=True, part=0.5
+    ),
+    "1x2 persistent": iterative_row(1, 2, pairs=True, persist=True),
 }
 
 
@@ -113,16 +125,25 @@ def fresh(variant: Variant, problem: Bandit, seed: int) -> Agent:
 
 
 def train(agent: Agent, seed: int, steps: int) -> Agent:
-    """Climb V on fresh states."""
+    """Climb V on fresh states; where λ is kept, on states of a pool, each of which comes back."""
+    k_pool, k_steps = jax.random.split(make_key(10_000 + seed))
+    pool = jax.random.normal(k_pool, (POOL, STATE))
+    memo = {name: jnp.zeros((POOL, width)) for name, width in remembered(agent).items()}
 
-    def step(agent: Agent, key: Key) -> tuple[Agent, None]:
+    def step(carry: tuple[Agent, Any], key: Key) -> tuple[tuple[Agent, Any], None]:
+        agent, memo = carry
         k_obs, k_climb = jax.random.split(key)
-        obs, nought = jax.random.normal(k_obs, (BATCH, 1, STATE)), jnp.zeros((BATCH, 1))
-        batch = Transition(obs, jnp.zeros((BATCH, 1, ACTION)), nought, nought, obs, nought)
-        return em.settle(em.climb(agent, agent.likelihood.model, em.flat(batch), k_climb)[0])[0], None
+        chosen = jax.random.randint(k_obs, (BATCH,), 0, POOL)
+        obs = (pool[chosen] if memo else jax.random.normal(k_obs, (BATCH, STATE)))[:, None]
+        nought, kept = jnp.zeros((BATCH, 1)), {name: values[chosen][:, None] for name, values in memo.items()}
+        batch = Transition(obs, jnp.zeros((BATCH, 1, ACTION)), nought, nought, obs, nought, kept)
+        agent, _, kept, _ = agent.e_step(agent, batch, k_climb)
+        memo = {name: values.at[chosen].set(kept[name][:, 0]) for name, values in memo.items()}
+        return (em.settle(agent)[0], memo), None
 
-    keys = jax.random.split(make_key(10_000 + seed), steps)
-    return jax.jit(lambda agent, keys: jax.lax.scan(step, agent, keys)[0])(agent, keys)
+    run = jax.jit(lambda carry, keys: jax.lax.scan(step, carry, keys)[0])
+    trained: Agent = run((agent, memo), jax.random.split(k_steps, steps))[0]
+    return trained
 
 
 def iterates(agent: Agent, problem: Problem, key: Key) -> Float[Array, "k l"]:
