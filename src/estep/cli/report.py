@@ -20,7 +20,8 @@ _KNOWN = ("env_steps", "updates", "env_steps_per_s")
 
 
 def describe(record: Mapping[str, float]) -> str:
-    """Speed, time to go, return, value of the E-step and what its iterations gain, temperature; what there is of it."""
+    """Speed, time to go, return, value of the E-step and what its iterations gain, temperature, each KL beside its bound,
+    effective sample size and part of the steps that is kept; what there is of it."""
     speed, eta = record.get("env_steps_per_s"), record.get("eta_s")
     returns, best = _number(record, "return"), _number(record, "best")
     value, gain = _number(record, "e/value"), _number(record, "e/improvement")
@@ -33,8 +34,17 @@ def describe(record: Mapping[str, float]) -> str:
         if value
         else "",
         f"alpha {_number(record, 'm/alpha')}" if "m/alpha" in record else "",
+        *(_bounded(record, name) for name in record if f"{name}_bound" in record),
+        f"ess {_number(record, 'e/ess')}" if "e/ess" in record else "",
+        f"kept {record['e/kept']:.0%}" if "e/kept" in record else "",
     ]
     return " · ".join(part for part in parts if part)
+
+
+def _bounded(record: Mapping[str, float], name: str) -> str:
+    """A KL beside its bound."""
+    what = name.removeprefix("m/").replace("_", " ")
+    return f"{what} {_number(record, name)} of {_number(record, name + '_bound')}"
 
 
 def _number(record: Mapping[str, float], name: str) -> str:

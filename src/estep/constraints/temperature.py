@@ -29,7 +29,8 @@ class KLConstraint(Temperature):
         return jnp.exp(self.log_alpha)
 
     def loss(self, kl: Float[Array, " b"]) -> tuple[Scalar, Info]:
-        return (self() * (self.epsilon - kl)).mean(), {"m/alpha": self(), "m/kl": kl.mean()}
+        info = {"m/alpha": self(), "m/kl": kl.mean(), "m/kl_bound": jnp.asarray(self.epsilon, kl.dtype)}
+        return (self() * (self.epsilon - kl)).mean(), info
 
 
 def least_entropy(spec: Spec, per_dimension: float, fraction: float) -> KLConstraint:

@@ -103,6 +103,8 @@ class TrustRegion(Projection):
             info = {"m/fit": fitted.mean()}
             info |= {f"m/kl_{name}": mean.sum() for name, mean in means.items()}
             info |= {f"m/alpha_{name}": alpha.mean() for name, alpha in alphas.items()}
+            bounds = {name: one.epsilon * means[name].shape[0] for name, one in self.multipliers.items()}
+            info |= {f"m/kl_{name}_bound": jnp.asarray(bound, jnp.float32) for name, bound in bounds.items()}
             return penalty - fitted.mean(), (means, info)
 
         return prior.descend(loss)

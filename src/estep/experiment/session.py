@@ -21,6 +21,8 @@ from estep.experiment.trainer import Trainer
 
 SHOW_EVERY = 0.1
 """Seconds between reports of progress."""
+SHOWN = ("eval_mean", "e/value", "e/ess", "e/kept", "m/alpha", "m/kl")
+"""How the names of the numbers begin that are reported while a run goes on."""
 
 
 class Hands(NamedTuple):
@@ -188,7 +190,7 @@ class Session:
         if trainer.recent:
             record["return"] = float(np.mean(trainer.recent))
         means = {**self.last, **trainer.tally.means()}
-        record |= {name: means[name] for name in ("eval_mean", "e/value", "m/alpha") if name in means}
+        record |= {name: value for name, value in means.items() if name.startswith(SHOWN)}
         climbs = [name for name in means if name.startswith("e/improvement_")]
         if climbs:
             record["e/improvement"] = means[max(climbs, key=lambda name: int(name.rpartition("_")[2]))]
