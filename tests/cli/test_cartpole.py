@@ -21,7 +21,7 @@ def test_a_run_on_cartpole_goes_on_exactly_and_acts_in_integers(run, tmp_path):
         for name, array in arrays.items():
             np.testing.assert_array_equal(array, other.tensors[file][name], err_msg=f"{file} {name}")
     assert one.meta["action"] == {"n": 2, "start": 0, "dtype": "int64"}
-    assert run("eval", str(whole), "--episodes", "2", "--json").record["mean"] >= 1
+    assert run("eval", str(whole), "--episodes", "2", "--json").record["eval_mean"] >= 1
 
     policy, space = estep.load(whole), gymnasium.spaces.Discrete(2)
     chosen = policy.act([0.1, 0.0, -0.1, 0.0])
