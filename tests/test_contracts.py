@@ -28,17 +28,18 @@ from estep.core.protocols import (
     Projection,
     Temperature,
 )
-from estep.core.types import Clip, Identity, Spec, Squash, Tanh
+from estep.core.types import Clip, Identity, OneHot, Spec, Squash, Tanh
 from estep.distributions.autoregressive import AutoregressiveNormal
 from estep.distributions.boltzmann import Particles
 from estep.distributions.box import Box, Cube, Lebesgue
+from estep.distributions.categorical import Categorical
 from estep.distributions.full_normal import FullNormal, strictly_lower
 from estep.distributions.mixture import NormalMixture
 from estep.distributions.normal import Normal
 from estep.errors import UsageError
 from estep.inference.cem import CEM
 from estep.inference.chain import Resumed
-from estep.inference.closed_form import ClosedForm
+from estep.inference.closed_form import ClosedForm, Exact
 from estep.inference.direct import Direct
 from estep.inference.gradient import GradientAscent
 from estep.inference.importance import Importance
@@ -49,12 +50,20 @@ from estep.likelihoods.state_value import StateValue, state_value
 from estep.nets import mlp
 from estep.posteriors.autoregressive import Autoregressive
 from estep.posteriors.boltzmann import Boltzmann
+from estep.posteriors.categorical import Softmax
 from estep.posteriors.full_gaussian import FullGaussian
 from estep.posteriors.gaussian import Gaussian
 from estep.posteriors.mixture import Mixture
 from estep.priors.flat import Flat
 from estep.priors.gaussian import FixedGaussian
-from estep.priors.network import FullGaussianNetwork, GaussianNetwork, full_gaussian_network, gaussian_network
+from estep.priors.network import (
+    CategoricalNetwork,
+    FullGaussianNetwork,
+    GaussianNetwork,
+    categorical_network,
+    full_gaussian_network,
+    gaussian_network,
+)
 from estep.priors.uniform import Uniform
 from oracles import rows
 
@@ -75,22 +84,26 @@ MEMBERS = {
         strictly_lower(jnp.asarray([0.8]), A),
         strictly_lower(jnp.asarray([-0.6]), A),
     ),
+    Categorical: Categorical(U),
     Particles: Particles(jnp.stack([U, -U, 2 * U]), jnp.log(jnp.asarray([0.5, 0.2, 0.3]))),
     Flat: Flat(SPEC),
     Uniform: Uniform(SPEC),
     FixedGaussian: FixedGaussian(jnp.zeros(A), jnp.full(A, 0.7)),
     GaussianNetwork: gaussian_network(SPEC, (8,), 0.5, key=KEY),
     FullGaussianNetwork: full_gaussian_network(SPEC, (8,), 0.5, key=KEY),
+    CategoricalNetwork: categorical_network(SPEC, (8,), key=KEY),
     Gaussian: Gaussian(A),
     FullGaussian: FullGaussian(A),
     Mixture: Mixture(A, 2),
     Autoregressive: Autoregressive(A),
     Boltzmann: Boltzmann(A, 4),
+    Softmax: Softmax(A),
     QFunction: q_function(2, SPEC, (8,), MeanMinusStd(1.0), 0.9, key=KEY),
     StateValue: state_value(SPEC, (8,), 0.9, 0.95, key=KEY),
     Direct: Direct(mlp((3,), 2 * A, (8,), key=KEY)),
     Iterative: iterative(3, Gaussian(A), (8,), Iterations(2, 2), key=KEY),
     ClosedForm: ClosedForm(4),
+    Exact: Exact(),
     GradientAscent: GradientAscent(3, 2),
     CEM: CEM(3, 20),
     Importance: Importance(20, 2),
@@ -106,12 +119,17 @@ MEMBERS = {
     Tanh: Tanh(),
     Identity: Identity(),
     Clip: Clip(),
+    OneHot: OneHot(),
 }
 """One instance of every member of every slot."""
 UNSAMPLED = {Lebesgue}
 """Improper densities."""
 DISCRETE = {Particles}
 """Weighted points of the prior: draws without a density."""
+EXACT = {Categorical, Softmax}
+"""Over A choices: all of them are drawn, whatever the number asked for."""
+FITTING = {ClosedForm: Boltzmann, Exact: Softmax}
+"""Optimisers of a family of their own."""
 
 
 def members(slot):
@@ -170,14 +188,15 @@ def test_distributions(density):
         return
     assert batched(lambda d, k: d.sample(k), density, KEY).shape == (A,)
     draws = batched(lambda d, k: d.draw(k, 3, prior), density, KEY)
-    assert (draws.action.shape, draws.weight.shape, draws.log_ratio.shape) == ((3, A), (3,), (3,))
+    n = A if type(density) in EXACT else 3
+    assert (draws.action.shape, draws.weight.shape, draws.log_ratio.shape) == ((n, A), (n,), (n,))
     np.testing.assert_allclose(draws.weight.sum(), 1.0, rtol=1e-6)
     true = rows.compiled(jax.vmap(lambda u: density.log_prob(u) - prior.log_prob(u)))(draws.action)
     np.testing.assert_allclose(draws.log_ratio, true, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
-    "density", [m for m in members(Distribution) if m.id not in {k.__name__ for k in UNSAMPLED | DISCRETE}]
+    "density", [m for m in members(Distribution) if m.id not in {k.__name__ for k in UNSAMPLED | DISCRETE | EXACT}]
 )
 def test_draws_have_the_density_they_say(density):
     """E_q[p/q] = 1 for a prior p that q covers."""
@@ -205,7 +224,7 @@ def test_posteriors(posterior, prior):
     assert isinstance(posterior(bounded), Distribution)
     value, draws = once(lambda lam, key: soft_value(posterior(lam), problem_of(prior), key, 4), lam, KEY)
     assert value.shape == ()
-    assert draws.action.shape == (4, A)
+    assert draws.action.shape == (A if type(posterior) in EXACT else 4, A)
     assert np.isfinite(value)
 
 
@@ -216,7 +235,7 @@ def problem_of(prior=MEMBERS[Flat], likelihood=MEMBERS[QFunction]):
 @pytest.mark.parametrize("inference", members(Inference))
 @pytest.mark.parametrize("prior", members(Prior))
 def test_inference(inference, prior):
-    posterior = MEMBERS[Boltzmann if type(inference) is ClosedForm else Gaussian]
+    posterior = MEMBERS[FITTING.get(type(inference), Gaussian)]
     if type(inference) is ClosedForm and type(prior) is Flat:
         with pytest.raises(UsageError):
             inference(problem_of(prior), posterior, KEY)

@@ -1,4 +1,4 @@
-"""estep: variational reinforcement learning for continuous control, as one EM of interchangeable parts.
+"""estep: variational reinforcement learning for continuous and discrete control, as one EM of interchangeable parts.
 
 The command line imports this package, so names are resolved when they are first asked for: `import estep` is instant.
 """

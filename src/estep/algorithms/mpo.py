@@ -80,7 +80,7 @@ class MPO:
     epsilon: float = 0.1
     """Bound of KL(q‖p̄), in nats."""
     epsilon_mean: float = 2.5e-3
-    """Bound of the KL by which the mean moves (coupled: of the whole KL)."""
+    """Bound of the KL by which the mean moves (coupled, or discrete actions: of the whole KL)."""
     epsilon_scale: float = 1e-6
     """Bound of the KL by which the scale moves (coupled: not used)."""
     trust_region: Literal["per-dimension", "joint", "coupled"] = "per-dimension"

@@ -119,7 +119,7 @@ def usage() -> str:
         [
             "usage: estep COMMAND ... [--json] [--verbose]",
             "",
-            "Variational reinforcement learning for continuous control.",
+            "Variational reinforcement learning for continuous and discrete control.",
             "",
             *lines,
             "",
