@@ -25,10 +25,11 @@ MAY_IMPORT = {
     "algorithms": LIBRARY | {"algorithms"},
     "data": {"core.types", "errors", "data"},
     "envs": {"core.types", "errors", "envs"},
-    "plots": LIBRARY | {"algorithms", "experiment", "plots"},
+    "plots": LIBRARY | {"algorithms", "experiment", "instruments", "plots"},
+    "instruments": LIBRARY | {"algorithms", "data", "envs", "experiment", "instruments"},
     "experiment": LIBRARY | {"algorithms", "data", "envs", "plots", "experiment"},
     "api": LIBRARY | {"algorithms", "data", "envs", "plots", "experiment", "api"},
-    "cli": LIBRARY | {"api"} | {"algorithms", "data", "envs", "plots", "experiment", "cli"},
+    "cli": LIBRARY | {"api"} | {"algorithms", "data", "envs", "plots", "experiment", "instruments", "cli"},
 }
 """What the modules of each folder (or single file) may import of the package."""
 
