@@ -110,7 +110,7 @@ MEMBERS = {
     AtPrior: AtPrior(),
     At: At(jnp.asarray([0.3, -0.7, -1.0, 0.2])),
     Scattered: Scattered(AtPrior(), 0.5),
-    Resumed: Resumed(jnp.asarray([0.3, -0.7, -1.0, 0.2]), jnp.asarray(False), AtPrior()),
+    Resumed: Resumed(jnp.asarray([0.3, -0.7, -1.0, 0.2]), jnp.asarray(0.0), AtPrior()),
     Restarts: Restarts(GradientAscent(2, 2), 3),
     KLConstraint: KLConstraint(jnp.zeros(()), 1.0),
     Constant: Constant(jnp.asarray(0.2)),
@@ -244,7 +244,7 @@ def test_inference(inference, prior):
     assert inferred.lam.shape == (sum(posterior.parts),)
     assert inferred.earlier.shape == ()
     assert inferred.values.ndim == 1
-    assert all(np.isfinite(leaf).all() for leaf in inferred)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(inferred))
 
 
 @pytest.mark.parametrize("likelihood", members(Likelihood))

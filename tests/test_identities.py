@@ -207,10 +207,13 @@ def poison(kind, agent, batch):
         return agent, batch._replace(reward=batch.reward.at[3].set(jnp.nan))
     if kind == "observation":
         return agent, batch._replace(obs=batch.obs.at[2, 0, 1].set(jnp.nan))
+    bad = lambda net: replace(net, rest=tuple(jnp.full_like(w, jnp.inf) for w in net.rest))
     critic = agent.likelihood.model
-    member = replace(critic.members[0], rest=tuple(jnp.full_like(w, jnp.inf) for w in critic.members[0].rest))
-    bad = replace(agent.likelihood, model=replace(critic, members=(member, *critic.members[1:])))
-    return replace(agent, likelihood=bad), batch
+    if hasattr(critic, "net"):
+        critic = replace(critic, net=bad(critic.net))
+    else:
+        critic = replace(critic, members=(bad(critic.members[0]), *critic.members[1:]))
+    return replace(agent, likelihood=replace(agent.likelihood, model=critic)), batch
 
 
 @pytest.mark.parametrize("kind", ["reward", "observation", "critic"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
@@ -58,6 +58,8 @@ POSTERIORS: Mapping[str, Callable[[Any, Spec], Posterior]] = {
 }
 """(row, environment) to a family."""
 
+FITTED = ("gaussian", "full-gaussian")
+"""Families of numbers whose best fit to weighted draws has a closed form."""
 NETWORKS = ("direct", "iterative", "semi-amortised")
 """Optimisers with parameters."""
 
@@ -118,63 +120,85 @@ def learned_if(learns: bool, model: Any, tx: Optimiser, **slow: Any) -> Learned[
     return learn(model, tx, **slow) if learns else fixed(model)
 
 
+class Fit(NamedTuple):
+    """What two parts must agree on."""
+
+    holds: Callable[[Any], bool]
+    why: str
+    """A sentence on what is wrong, with the row's fields in braces."""
+    fix: str
+
+
+FITS = (
+    Fit(
+        lambda row: row.posterior != "boltzmann" or row.inference in ("closed-form", "advantages"),
+        "Weighted particles have no parameters that --inference {inference} could improve.",
+        "Give --inference closed-form, or a parametric --posterior.",
+    ),
+    Fit(
+        lambda row: row.inference != "closed-form" or row.posterior in ("boltzmann", "categorical"),
+        "Closed-form inference gives weighted particles, not a {posterior}.",
+        "Give --posterior boltzmann, or categorical where actions are discrete.",
+    ),
+    Fit(
+        lambda row: row.inference != "cem" or row.posterior in FITTED,
+        "The cross-entropy method fits the family to an elite of draws, which a {posterior} has no form for.",
+        "Give --posterior gaussian or full-gaussian, or --inference gradient.",
+    ),
+    Fit(
+        lambda row: row.inference != "importance" or row.posterior in (*FITTED, "categorical"),
+        "Importance sampling fits the family to weighted draws, which a {posterior} has no form for.",
+        "Give --posterior gaussian or full-gaussian, or --inference gradient.",
+    ),
+    Fit(
+        lambda row: row.posterior != "boltzmann" or row.prior != "flat" or row.inference != "closed-form",
+        "Closed-form inference draws from the prior, and a flat prior cannot be sampled.",
+        "Give --prior uniform, gaussian or learned.",
+    ),
+    Fit(
+        lambda row: row.posterior != "categorical" or row.prior != "gaussian",
+        "A Gaussian prior has no discrete actions.",
+        "Give --prior flat, uniform or learned.",
+    ),
+    Fit(
+        lambda row: (row.inference == "advantages") == (row.likelihood == "state-value"),
+        "--likelihood {likelihood} and --inference {inference} do not go together: advantages of the actions taken "
+        "come from a state value, and nothing else can be inferred from one.",
+        "Give both --likelihood state-value and --inference advantages, or neither.",
+    ),
+    Fit(
+        lambda row: row.inference != "advantages" or (row.prior == "learned" and row.act_with == "prior"),
+        "Advantages weigh the actions that the prior took, so it must be learned and must act.",
+        "Give --prior learned --act-with prior.",
+    ),
+    Fit(
+        lambda row: row.prior == "learned" or (row.act_with == "posterior" and row.kl_in_value),
+        "A {prior} prior learns nothing, so it can neither act nor be the policy whose value is wanted.",
+        "Give --prior learned, or --act-with posterior --kl-in-value.",
+    ),
+    Fit(
+        lambda row: row.target != "retrace" or row.act_with == "prior" or row.posterior != "boltzmann",
+        "Retrace needs the density of the actions taken, and weighted particles have none.",
+        "Give --target n-step or td0, or --act-with prior.",
+    ),
+    Fit(
+        lambda row: row.posterior != "mixture" or row.samples >= row.components,
+        "{samples} draws of a mixture of {components} leave components without one.",
+        "Give --samples at least as many as --components.",
+    ),
+)
+"""All of them; the first that does not hold is told."""
+
+
 def check_parts(row: Any) -> None:
     """Refuse what cannot work, whatever the environment.
 
     Raises:
         UsageError: which two parts do not fit, why, and what would.
     """
-    fits: list[tuple[bool, str, str]] = [
-        (
-            (row.posterior == "boltzmann") <= (row.inference in ("closed-form", "advantages")),
-            "Weighted particles have no parameters that --inference " + row.inference + " could improve.",
-            "Give --inference closed-form, or a parametric --posterior.",
-        ),
-        (
-            (row.inference == "closed-form") <= (row.posterior in ("boltzmann", "categorical")),
-            f"Closed-form inference gives weighted particles, not a {row.posterior}.",
-            "Give --posterior boltzmann, or categorical where actions are discrete.",
-        ),
-        (
-            (row.inference in ("cem", "importance")) <= (row.posterior in ("gaussian", "full-gaussian")),
-            f"--inference {row.inference} fits the family to weighted draws, which a {row.posterior} has no form for.",
-            "Give --posterior gaussian or full-gaussian, or --inference gradient.",
-        ),
-        (
-            (row.inference == "closed-form" and row.posterior == "boltzmann") <= (row.prior != "flat"),
-            "Closed-form inference draws from the prior, and a flat prior cannot be sampled.",
-            "Give --prior uniform, gaussian or learned.",
-        ),
-        (
-            (row.inference == "advantages") == (row.likelihood == "state-value"),
-            f"--likelihood {row.likelihood} and --inference {row.inference} do not go together: advantages of the "
-            "actions taken come from a state value, and nothing else can be inferred from one.",
-            "Give both --likelihood state-value and --inference advantages, or neither.",
-        ),
-        (
-            (row.inference == "advantages") <= (row.prior == "learned" and row.act_with == "prior"),
-            "Advantages weigh the actions that the prior took, so it must be learned and must act.",
-            "Give --prior learned --act-with prior.",
-        ),
-        (
-            (row.act_with == "prior" or not row.kl_in_value) <= (row.prior == "learned"),
-            f"A {row.prior} prior learns nothing, so it can neither act nor be the policy whose value is wanted.",
-            "Give --prior learned, or --act-with posterior --kl-in-value.",
-        ),
-        (
-            (row.target == "retrace") <= (row.act_with == "prior" or row.posterior != "boltzmann"),
-            "Retrace needs the density of the actions taken, and weighted particles have none.",
-            "Give --target n-step or td0, or --act-with prior.",
-        ),
-        (
-            (row.posterior == "mixture") <= (row.samples >= row.components),
-            f"{row.samples} draws of a mixture of {row.components} leave components without one.",
-            "Give --samples at least as many as --components.",
-        ),
-    ]
-    for sound, what, fix in fits:
-        if not sound:
-            raise UsageError(what, fix)
+    for fit in FITS:
+        if not fit.holds(row):
+            raise UsageError(fit.why.format(**vars(row)), fit.fix)
 
 
 def check_environment(row: Any, spec: Spec) -> None:
@@ -187,5 +211,3 @@ def check_environment(row: Any, spec: Spec) -> None:
         kind = "one of several choices" if spec.discrete else "numbers"
         fix = "Give --posterior categorical." if spec.discrete else "Give a --posterior other than categorical."
         raise UsageError(f"A {row.posterior} posterior does not fit this environment, whose actions are {kind}.", fix)
-    if spec.discrete and row.prior == "gaussian":
-        raise UsageError("A Gaussian prior has no discrete actions.", "Give --prior flat, uniform or learned.")

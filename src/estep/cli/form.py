@@ -17,7 +17,7 @@ Kind: TypeAlias = Any
 """A type that tyro reads: a class or a typing form."""
 KINDS: Mapping[str, Kind] = {
     **{"int": int, "float": float, "bool": bool, "str": str, "Path": Path},
-    **{"tuple[int, ...]": tuple[int, ...]},
+    **{"tuple[int, ...]": tuple[int, ...], "tuple[str, ...]": tuple[str, ...]},
     **{f"{kind.__name__} | None": kind | None for kind in (int, float, str, Path)},
 }
 

@@ -32,7 +32,7 @@ COMMANDS = {
     "train": Command("training", "train", "ALGO --env ID", "train an algorithm on an environment", GRACE),
     "resume": Command("training", "resume", "RUN", "go on with a run that was stopped", GRACE),
     "eval": Command("reading", "evaluate", "RUN", "returns of a run's policy over whole episodes"),
-    "inspect": Command("reading", "inspect", "RUN", "how much each inference iteration improves the policy"),
+    "inspect": Command("inspecting", "inspect", "RUN", "what inference finds, what it misses, and what it costs"),
     "verify": Command("reading", "verify", "RUN", "check every checkpoint of a run"),
     "algos": Command("listing", "algos", "[ALGO]", "the algorithms: their row of the table and their flags"),
     "envs": Command("listing", "envs", "[FILTER]", "the environments that Gymnasium knows here"),

@@ -1,4 +1,4 @@
-"""`estep eval`, `estep inspect` and `estep verify`: commands that read a run."""
+"""`estep eval` and `estep verify`: commands that read a run."""
 
 from __future__ import annotations
 
@@ -46,18 +46,6 @@ class Evaluate:
 
 
 @dataclass(frozen=True)
-class Inspect:
-    """How much each inference iteration improves the policy's objective, as numbers and as figures."""
-
-    run: Path
-    """Folder of the run, or a file named latest that names it."""
-    out: Path | None = None
-    """Folder of the figures; without it, plots/ inside the run."""
-    checkpoint: str = "latest"
-    """Which one: best, latest, or its number of environment steps."""
-
-
-@dataclass(frozen=True)
 class Verify:
     """Check every checkpoint of a run against its checksums; exit code 3 if any is bad."""
 
@@ -73,7 +61,7 @@ def evaluate(arguments: list[str], context: Context) -> int:
         check("seed", values["seed"] >= 0, values["seed"], "at least 0")
     cap = values["max_episode_steps"]
     check("max_episode_steps", cap is None or cap >= 1, cap, "at least 1")
-    _check_checkpoint(values["checkpoint"])
+    check_checkpoint(values["checkpoint"])
     change = _inference(values["inference"], values["iterations"], values["draws"])
     folder = run_folder(values["run"], context.results)
     if values["env"]:
@@ -93,26 +81,6 @@ def evaluate(arguments: list[str], context: Context) -> int:
     return context.results.finish(
         0, {**record, "eval_episodes": count, "returns": scores.returns, "lengths": scores.lengths}
     )
-
-
-def inspect(arguments: list[str], context: Context) -> int:
-    """How much each inference iteration improves the policy."""
-    values, _ = parse("estep inspect", str(Inspect.__doc__), form.of(Inspect), ("run",), arguments)
-    _check_checkpoint(values["checkpoint"])
-    folder = run_folder(values["run"], context.results)
-
-    from estep.plots import inference
-
-    found = inference.inspect_run(folder, values["out"] or folder / "plots", values["checkpoint"])
-    trained = found["trained_iterations"]
-    rows = [
-        f"  {row['iteration']:4d}{'*' if row['iteration'] == trained else ' '}{row['mean']:12.5g}"
-        f"   [{row['low']:.5g}, {row['high']:.5g}]"
-        for row in found["improvement"]
-    ]
-    heading = f"improvement of the objective by iteration (* the last one trained: {trained})"
-    context.results.say("\n".join([heading, *rows, *(f"wrote    {file}" for file in found["files"].values())]))
-    return context.results.finish(0, found)
 
 
 def verify(arguments: list[str], context: Context) -> int:
@@ -153,6 +121,7 @@ def _inference(name: str | None, iterations: int | None, draws: int | None) -> C
     return chosen(name, iterations, draws)
 
 
-def _check_checkpoint(which: str) -> None:
+def check_checkpoint(which: str) -> None:
+    """Refuse what cannot name a checkpoint."""
     if which not in ("best", "latest") and not which.isdecimal():
         raise unknown("checkpoint", which, ("best", "latest"), "Give best, latest, or a number of environment steps.")

@@ -20,7 +20,7 @@ _KNOWN = ("env_steps", "updates", "env_steps_per_s")
 
 
 def describe(record: Mapping[str, float]) -> str:
-    """Speed, time to go, return, value of the E-step and what its iterations gain, temperature, each KL beside its bound,
+    """Speed, time to go, return, value of the E-step and what its iterations gain, temperature, KLs beside their bound,
     effective sample size and part of the steps that is kept; what there is of it."""
     speed, eta = record.get("env_steps_per_s"), record.get("eta_s")
     returns, best = _number(record, "return"), _number(record, "best")

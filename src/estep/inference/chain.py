@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.lax import stop_gradient as sg
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from estep.core import em
 from estep.core.agent import Agent
@@ -32,13 +32,14 @@ class Resumed(Inference):
     """Start from a kept λ, or afresh."""
 
     lam: Lam
-    afresh: Bool[Array, ""]
+    afresh: Scalar
+    """1 to start afresh, else 0."""
     start: Inference
 
     def __call__(self, problem: Problem, posterior: Posterior, key: Key) -> Inferred:
         first = self.start(problem, posterior, key)
-        earlier = jnp.where(self.afresh, first.earlier, 0.0)
-        return first._replace(lam=jnp.where(self.afresh, first.lam, self.lam), earlier=earlier)
+        earlier = jnp.where(self.afresh > 0, first.earlier, 0.0)
+        return first._replace(lam=jnp.where(self.afresh > 0, first.lam, self.lam), earlier=earlier)
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Chain:
         memo, chosen = rows.memo, em.first(rows, self.part)
         count = chosen.reward.shape[0]
         afresh = jax.random.bernoulli(k_restart, self.restart, (count,)) | (chosen.memo[KEPT][:, 0] == 0)
-        chosen = chosen._replace(memo=chosen.memo | {"afresh": afresh})
+        chosen = chosen._replace(memo=chosen.memo | {"afresh": afresh.astype(float)})
 
         def begin(inference: Inference, row: Transition) -> Inference:
             started: Inference = resumed(inference, row.memo[HERE], row.memo["afresh"])
@@ -65,7 +66,7 @@ class Chain:
 
         def follow(row: Transition, key: Key) -> Lam:
             inference = agent.targeting(agent.inference.model)
-            at = resumed(inference, row.memo[NEXT], row.memo[KEPT][1] == 0)
+            at = resumed(inference, row.memo[NEXT], 1.0 - row.memo[KEPT][1])
             return agent.infer(at, agent.likelihood.model, row.next_obs, key)[2].lam
 
         agent_climbed, draws, lam, info = em.climb(agent, agent.likelihood.model, chosen, k_climb, begin)
@@ -78,7 +79,7 @@ class Chain:
         return agent_climbed, draws, new, info | {"e/afresh": afresh.mean()}
 
 
-def resumed(inference: Any, lam: Lam, afresh: Bool[Array, ""]) -> Any:
+def resumed(inference: Any, lam: Lam, afresh: Scalar) -> Any:
     """The optimiser from a kept λ, or from its own start."""
     return starting(inference, Resumed(lam, afresh, start_of(inference)))
 

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-
-if TYPE_CHECKING:
-    from estep.plots.inference import Improvement
 
 BLUE, GREY = "#1f5fa8", "#8a8f98"
 
@@ -29,20 +25,6 @@ def draw_run(run_dir: Path, title: str) -> dict[str, str]:
     axes.fill_between(steps, low, high, color=BLUE, alpha=0.2, linewidth=0)
     axes.set(xlabel="environment steps", ylabel="return (mean ± std over episodes)", title=title)
     return save(figure, run_dir, "learning_curve")
-
-
-def draw_improvement(curve: Sequence[Improvement], trained: int, out: Path) -> dict[str, str]:
-    """V(λ_k) - V(λ_0) against k, with its interval over states; iterations beyond the trained number are marked."""
-    figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
-    steps = [row.iteration for row in curve]
-    axes.plot(steps, [row.mean for row in curve], color=BLUE, marker="o", markersize=4)
-    axes.fill_between(
-        steps, [row.low for row in curve], [row.high for row in curve], color=BLUE, alpha=0.2, linewidth=0
-    )
-    axes.axvline(trained, color=GREY, linewidth=1, linestyle=":")
-    axes.annotate("trained with", (trained, 0), xytext=(4, 4), textcoords="offset points", color=GREY)
-    axes.set(xlabel="inference iteration k", ylabel="V(λ_k) - V(λ_0)", title="Improvement of inference per iteration")
-    return save(figure, out, "improvement")
 
 
 def save(figure: Any, out: Path, name: str) -> dict[str, str]:

@@ -1,121 +1,206 @@
-"""`estep inspect`: how much inference improves with each iteration."""
+"""Figures of an inspection: one function a figure, as PNG and SVG."""
 
 from __future__ import annotations
 
-import csv
-import functools as ft
-import io
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax
-import jax.numpy as jnp
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
 import numpy as np
-import numpy.typing as npt
-from jaxtyping import Array, Float
 
-from estep.core.agent import Agent
-from estep.core.objective import soft_value
-from estep.core.protocols import Inference
-from estep.core.types import Key, Obs
-from estep.errors import UsageError
-from estep.experiment import checkpoint, policy, storage
-from estep.experiment.device import INSPECT, key_of, remembered, scale
-from estep.experiment.folder import RunFolder
-from estep.experiment.policy import Policy
-from estep.experiment.trainer import allocate
-from estep.inference.iterative import Iterative
+from estep.instruments.calibration import Calibration
+from estep.instruments.improvement import Improvement, Logged
+from estep.instruments.inspection import Climbs, Gaps, Growth, Inspection
+from estep.instruments.interval import Interval, interval
+from estep.instruments.landscape import Landscape
+from estep.instruments.modes import Modes
+from estep.plots.curves import BLUE, GREY, save
 
-SAMPLES = 128
-"""Draws of the posterior with which V is measured, the same noise at every iterate."""
-BEYOND = 2
-"""Iterations are measured up to this multiple of the trained number."""
-
-
-class Improvement(NamedTuple):
-    """V(λ_k) - V(λ_0) over states: the mean and a 95 % interval."""
-
-    iteration: int
-    mean: float
-    low: float
-    high: float
+ORANGE = "#d95f02"
+COLOURS = {
+    "iterative": BLUE,
+    "direct": BLUE,
+    "semi-amortised": "#7570b3",
+    "adam": ORANGE,
+    "cem": "#1b9e77",
+    "importance": "#c2187c",
+}
+"""Of the optimisers, the trained one blue in every figure."""
+LABELS = {"iterative": "iterative (trained)", "direct": "direct (trained)", "semi-amortised": "trained, then Adam"}
 
 
-def values_per_iteration(
-    agent: Agent, obs: Float[Array, "b o"], key: Key, iterations: int, samples: int = SAMPLES
-) -> Float[Array, "b k"]:
-    """V(s; λ_k) for k = 0..iterations in each state, on the current critic, measured with common random numbers.
-
-    Raises:
-        UsageError: the agent's inference makes no iterations.
-    """
-    inference = agent.acting(agent.inference.model)
-    if not isinstance(inference, Iterative):
-        raise UsageError("This algorithm infers in one shot.", "Inspect a run of iterative-sac.")
-
-    def one(inference: Iterative, obs: Obs, key: Key) -> Float[Array, " k"]:
-        k_infer, k_value = jax.random.split(key)
-        problem = agent.problem(agent.likelihood.model, obs)
-        lams = inference.path(problem, agent.posterior, k_infer, iterations)
-        return jax.vmap(lambda lam: soft_value(agent.posterior(lam), problem, k_value, samples)[0])(lams)
-
-    return jax.vmap(ft.partial(one, inference))(obs, jax.random.split(key, obs.shape[0]))
+def draw(found: Inspection, out: Path) -> dict[str, str]:
+    """Every figure of an inspection, in a folder that exists; returns the files by name."""
+    files: dict[str, str] = {}
+    if found.improvement is not None:
+        files |= draw_improvement(found.improvement.curve, found.trained_iterations, out)
+        files |= draw_growth(found.improvement.growth, found.improvement.logged, out)
+    if found.gap is not None:
+        files |= draw_gap(found.gap, out)
+    if found.compare is not None:
+        files |= draw_compared(found.compare, out)
+    for one in found.landscape or ():
+        files |= draw_landscape(one, out)
+    if found.modes is not None:
+        files |= draw_modes(found.modes, out)
+    if found.calibration is not None:
+        files |= draw_calibration(found.calibration, out)
+    return files
 
 
-def improvement(found: Policy, states: npt.NDArray[np.float32], iterations: int) -> list[Improvement]:
-    """The improvement per iteration of a policy, over states [b, o] as the environment gives them."""
-    key = key_of(found.recipe.run.seed, INSPECT)
-    measure = jax.jit(values_per_iteration, static_argnums=3)
-    values = np.asarray(measure(found.agent, scale(jnp.asarray(states), found.scaling), key, iterations), np.float64)
-    gain = values - values[:, :1]
-    half = 1.96 * gain.std(0, ddof=1) / np.sqrt(len(gain))
-    return [
-        Improvement(k, float(m), float(m - h), float(m + h))
-        for k, (m, h) in enumerate(zip(gain.mean(0), half, strict=True))
-    ]
+def draw_improvement(curve: Sequence[Improvement], trained: int, out: Path) -> dict[str, str]:
+    """V(λ_k) - V(λ_0) against k, with its interval over states; iterations beyond the trained number are marked."""
+    figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    _band(axes, [row.iteration for row in curve], curve, BLUE)
+    axes.axvline(trained, color=GREY, linewidth=1, linestyle=":")
+    axes.annotate("trained with", (trained, 0), xytext=(4, 4), textcoords="offset points", color=GREY)
+    axes.set(xlabel="inference iteration k", ylabel="V(λ_k) - V(λ_0)", title="Improvement of inference per iteration")
+    return save(figure, out, "improvement")
 
 
-def trained_iterations(inference: Inference) -> int:
-    """How many iterations inference was trained with; 0 for one shot."""
-    return inference.steps if isinstance(inference, Iterative) else 0
+def draw_growth(growth: Sequence[Growth], logged: Sequence[Logged], out: Path) -> dict[str, str]:
+    """How the improvement grew: its curve at each checkpoint, and what training logged after each iteration."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    for axes, rows, by, along in (
+        (left, growth, "env_steps", "iteration"),
+        (right, logged, "iteration", "env_steps"),
+    ):
+        groups = sorted({getattr(row, by) for row in rows})
+        for group, colour in zip(groups, plt.colormaps["viridis"](np.linspace(0.85, 0.1, len(groups))), strict=True):
+            mine = [row for row in rows if getattr(row, by) == group]
+            label = f"{group:,} steps" if by == "env_steps" else f"k = {group}"
+            axes.plot([getattr(row, along) for row in mine], [row.mean for row in mine], color=colour, label=label)
+        if groups:
+            axes.legend(fontsize="small", frameon=False)
+    left.set(xlabel="inference iteration k", ylabel="V(λ_k) - V(λ_0)", title="At each checkpoint")
+    right.set(xlabel="environment steps", title="As training logged it, draws of training")
+    return save(figure, out, "improvement_training")
 
 
-def inspect_run(run_dir: Path, out: Path | None = None, which: str = "latest", states: int = 256) -> dict[str, Any]:
-    """Measure a run's inference on its latest states; with `out`, write a table and figures there.
-
-    Returns:
-        trained_iterations; improvement, a list of {iteration, mean, low, high}; files, by name.
-
-    Raises:
-        RejectedInput: not a run folder, or no such sound checkpoint.
-        UsageError: the algorithm infers in one shot.
-    """
-    found = policy.load(run_dir, which)
-    trained = trained_iterations(found.agent.inference.model)
-    steps = BEYOND * max(trained, 1)
-    curve = improvement(found, recorded_states(found, which, states), steps)
-    files = write(curve, trained, out) if out is not None else {}
-    return {"trained_iterations": trained, "improvement": [row._asdict() for row in curve], "files": files}
-
-
-def recorded_states(found: Policy, which: str, count: int) -> np.ndarray[Any, Any]:
-    """The latest states in the replay of a checkpoint."""
-    run, spec = found.recipe.run, found.agent.spec
-    replay = allocate(run.replay, run.num_envs, spec.observation, spec.action, remembered(found.agent))
-    path = checkpoint.at(RunFolder.open(found.run_dir).path, int(which) if which.isdecimal() else which)
-    checkpoint.load(path, None, replay)
-    return replay.latest(count)
+def draw_gap(found: Gaps, out: Path) -> dict[str, str]:
+    """The gap of each state in its two parts, from the smallest up, and their means with intervals."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), width_ratios=(3, 1), layout="constrained")
+    rows = sorted(found.rows, key=lambda row: row.total)
+    low = np.maximum([row.approximation for row in rows], 0.0)
+    high = np.maximum([row.amortisation for row in rows], 0.0)
+    at = np.arange(1, len(rows) + 1)
+    left.bar(at, low, width=1.0, color=GREY, label="approximation: the family")
+    left.bar(at, high, width=1.0, bottom=low, color=BLUE, label="amortisation: the optimiser")
+    bounded = "α log Z by quadrature" if found.exact else "α log Z bounded from below by importance sampling"
+    left.set(xlabel="state, from the smallest gap up", ylabel="α KL(q ‖ posterior)", title=f"Inference gap; {bounded}")
+    left.legend(fontsize="small", frameon=False)
+    for i, (name, colour) in enumerate((("approximation", GREY), ("amortisation", BLUE), ("total", "black"))):
+        _point(right, i, interval([getattr(row, name) for row in found.rows]), colour)
+    right.set_xticks(range(3), ["approxi-\nmation", "amorti-\nsation", "total"])
+    right.set(xlim=(-0.6, 2.6), ylim=(min(0.0, right.get_ylim()[0]), None), title="mean over states")
+    return save(figure, out, "gap")
 
 
-def write(curve: list[Improvement], trained: int, out: Path) -> dict[str, str]:
-    """The curve as CSV, PNG and SVG; returns the files by name."""
-    from estep.plots.curves import draw_improvement
+def draw_compared(found: Climbs, out: Path) -> dict[str, str]:
+    """V reached against evaluations of the critic and against wall-clock."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.8), sharey=True, layout="constrained")
+    for name in dict.fromkeys(row.optimiser for row in found.rows):
+        rows = [row for row in found.rows if row.optimiser == name]
+        colour, label = COLOURS.get(name, "black"), LABELS.get(name, name)
+        if rows[0].evaluations:
+            _band(left, [row.evaluations for row in rows], rows, colour, label)
+        else:
+            left.axhline(rows[0].mean, color=colour, linestyle="--", label=f"{label}, no evaluation")
+        _band(right, [row.milliseconds for row in rows], rows, colour, label)
+    left.set(xscale="log", xlabel="evaluations of Q̂ in one state", ylabel="V(λ) - V(λ_0)")
+    right.set(xscale="log", xlabel=f"milliseconds for {found.states} states in one call")
+    left.legend(fontsize="small", frameon=False)
+    figure.suptitle("Inference optimisers on the same states and critic")
+    return save(figure, out, "compare")
 
-    storage.make_dir(out)
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(Improvement._fields)
-    table.writerows(curve)
-    path = out / "improvement.csv"
-    storage.write_atomic(path, text.getvalue().encode())
-    return {"improvement.csv": str(path), **draw_improvement(curve, trained, out)}
+
+def draw_landscape(one: Landscape, out: Path) -> dict[str, str]:
+    """V over two elements of λ, and the way of each optimiser."""
+    figure, axes = plt.subplots(figsize=(6.2, 4.6), layout="constrained")
+    levels = _levels(one.values)
+    filled = axes.contourf(one.x, one.y, one.values, levels=levels, cmap="Greys_r", extend="min")
+    axes.contour(one.x, one.y, one.values, levels=levels, colors="white", linewidths=0.4)
+    figure.colorbar(filled, ax=axes, label="V(s; q)", format="%.3g")
+    for name, path in one.paths.items():
+        label = LABELS.get(name, name)
+        axes.plot(*path.T, color="white", linewidth=3.2)
+        axes.plot(*path.T, color=COLOURS.get(name, "black"), linewidth=1.6, marker="o", markersize=3, label=label)
+        axes.plot(*path[-1], color=COLOURS.get(name, "black"), marker="*", markersize=13, markeredgecolor="white")
+    axes.set(xlim=(one.x[0], one.x[-1]), ylim=(one.y[0], one.y[-1]), xlabel=f"{one.names[0]} of u")
+    axes.set(
+        ylabel=f"{one.names[1]} of u", title=f"Objective in state {one.state}; the other elements of λ at the best"
+    )
+    axes.legend(fontsize="small", framealpha=0.85, loc="best")
+    return save(figure, out, f"landscape_{one.state}")
+
+
+def draw_modes(found: Modes, out: Path) -> dict[str, str]:
+    """How many modes states have, and where the restarts of the state with the most even shares ended."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
+    counts = found.counts
+    left.hist(counts, bins=np.arange(0.5, counts.max() + 1.5), color=BLUE, rwidth=0.8)
+    left.set_xticks(range(1, int(counts.max()) + 1))
+    left.set(xlabel="distinct modes with at least 1 % of the mass", ylabel="states", title="From random restarts")
+    state = int(np.argmin(found.share.max(1)))
+    action, value = found.action[state], found.value[state]
+    best, shares = found.distinct[state], found.share[state]
+    if action.shape[1] > 1:
+        x, y = np.argsort(-np.ptp(action, axis=0), kind="stable")[:2]
+        points = right.scatter(action[:, x], action[:, y], c=value, cmap="viridis", s=36)
+        right.set(xlabel=f"action {x + 1}", ylabel=f"action {y + 1}", xlim=(-1.1, 1.1), ylim=(-1.1, 1.1))
+        places = action[:, [x, y]]
+        figure.colorbar(points, ax=right, label="V(s; q)")
+    else:
+        places = np.stack([action[:, 0], value], -1)
+        right.scatter(*places.T, color=BLUE, s=36)
+        right.set(xlabel="action", ylabel="V(s; q)", xlim=(-1.1, 1.1))
+    right.scatter(*places[best].T, s=110, facecolors="none", edgecolors=ORANGE, linewidths=1.5)
+    for place, share in zip(places[best], shares[best], strict=True):
+        offset = {"xytext": (6, 6), "textcoords": "offset points"}
+        right.annotate(f"{share:.0%}", place, **offset, color=ORANGE, fontsize="small")
+    right.set_title(f"Ends in state {state}; modes and their share of the mass")
+    return save(figure, out, "modes")
+
+
+def draw_calibration(found: Calibration, out: Path) -> dict[str, str]:
+    """Q̂ against the return of every pair, and the mean error for each pessimism."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
+    predicted, earned = ([getattr(pair, name) for pair in found.pairs] for name in ("predicted", "earned"))
+    left.scatter(earned, predicted, s=6, color=BLUE, alpha=0.4, linewidths=0)
+    ends = min(predicted + earned), max(predicted + earned)
+    left.plot(ends, ends, color=GREY, linewidth=1)
+    kind = "soft return" if found.soft else "return"
+    left.set(xlabel=f"Monte-Carlo {kind} G", ylabel="Q̂(s, a)", title="At the pairs that the policy visits")
+    others = [row for row in found.biases if not row.own]
+    if others:
+        _band(right, [row.beta for row in others], others, BLUE)
+    own = found.biases[0]
+    at = own.beta if np.isfinite(own.beta) else 0.0
+    _point(right, at, Interval(own.mean, own.low, own.high), ORANGE)
+    right.annotate("as the agent reads it", (at, own.mean), xytext=(0, 8), textcoords="offset points", color=ORANGE,
+                   fontsize="small", ha="right" if at > 1 else "left")  # fmt: skip
+    right.axhline(0.0, color=GREY, linewidth=1)
+    right.set(xlabel="pessimism β in Q̂ = mean - β std", ylabel="mean of Q̂ - G", title="Over-estimation")
+    right.margins(x=0.12)
+    return save(figure, out, "calibration")
+
+
+def _band(axes: Any, x: Sequence[float], rows: Sequence[Any], colour: str, label: str | None = None) -> None:
+    """Means joined by a line, with their intervals."""
+    axes.plot(x, [row.mean for row in rows], color=colour, marker="o", markersize=4, label=label)
+    axes.fill_between(x, [row.low for row in rows], [row.high for row in rows], color=colour, alpha=0.15, linewidth=0)
+
+
+def _point(axes: Any, x: float, found: Interval, colour: str) -> None:
+    error = [[max(found.mean - found.low, 0.0)], [max(found.high - found.mean, 0.0)]]
+    axes.errorbar([x], [found.mean], yerr=None if np.isnan(error).any() else error, color=colour, marker="o", capsize=3)
+
+
+def _levels(values: Any) -> Any:
+    """Contours that are dense near the summit: V falls off far faster away from it than it differs there."""
+    high, low = float(values.max()), float(np.quantile(values, 0.1))
+    return high - max(high - low, 1e-9) * np.linspace(1.0, 0.0, 16) ** 2

@@ -1,0 +1,133 @@
+"""`estep inspect`: what inference finds, what it misses, and what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from estep.cli import form
+from estep.cli.main import Context
+from estep.cli.parse import parse, unknown
+from estep.cli.reading import check_checkpoint
+from estep.cli.report import Plain
+from estep.cli.resolve import run_folder
+from estep.errors import check
+
+if TYPE_CHECKING:
+    from estep.instruments.inspection import Inspection
+
+INSTRUMENTS = ("improvement", "gap", "compare", "landscape", "modes", "calibration")
+"""Those of `estep.instruments.inspection`, which takes JAX to import."""
+
+
+@dataclass(frozen=True)
+class Inspect:
+    """Measure inference in a run: improvement per iteration, inference gap, optimisers beside each other, landscape,
+    modes, and whether Q̂ is what the policy earns. What does not apply to the run is said, with the reason."""
+
+    run: Path
+    """Folder of the run, or a file named latest that names it."""
+    only: tuple[str, ...] = ()
+    """Instruments to use: improvement, gap, compare, landscape, modes, calibration; without it, all."""
+    out: Path | None = None
+    """Folder of the tables and figures; without it, plots/ inside the run."""
+    checkpoint: str = "latest"
+    """Which one: best, latest, or its number of environment steps."""
+    states: int | None = None
+    """States to measure in; without it, as many as suits each instrument (16 to 256)."""
+    states_file: Path | None = None
+    """Measure in these states, a .npy file of shape [n, o] as the environment gives them; without it, in the latest of
+    the run."""
+    iterations: int | None = None
+    """Iterations of the improvement; without it, twice the trained number."""
+    episodes: int = 10
+    """Episodes of the calibration."""
+    seed: int | None = None
+    """Seed of all draws and episodes; without it, the run's own."""
+    env: str | None = None
+    """The run's environment again: consent to import the module of a module:Id."""
+    allow_import: bool = False
+    """Import whatever module the run folder names."""
+
+
+def inspect(arguments: list[str], context: Context) -> int:
+    """What inference finds, what it misses, and what it costs."""
+    values, _ = parse("estep inspect", str(Inspect.__doc__), form.of(Inspect), ("run",), arguments)
+    _check(values)
+    folder = run_folder(values["run"], context.results)
+    if values["env"]:
+        from estep.envs.build import register
+
+        register(values["env"])
+
+    from estep.experiment import cache, policy, run
+    from estep.instruments import inspection, states, tables
+    from estep.plots import inference
+
+    report = Plain(context.results)
+    run.explain(cache.use_cache(), report)
+    given = None
+    if values["states_file"] is not None:
+        size = policy.load(folder, values["checkpoint"]).agent.spec.observation
+        given = states.given(values["states_file"], size)
+    names = ("checkpoint", "only", "states", "iterations", "episodes", "seed", "env", "allow_import")
+    options = inspection.Options(given=given, **{name: values[name] for name in names})
+    job = run.Job(context.command, report, lambda: context.life.stop_requested, context.results.hang)
+    found = inspection.inspect_run(folder, options, job)
+    out = values["out"] or folder / "plots"
+    files = tables.write(found, out)
+    files |= inference.draw(found, out)
+    context.results.say("\n".join([*lines(found), f"wrote    {len(files)} tables and figures to {out}"]))
+    return context.results.finish(0, {**tables.summary(found), "files": files})
+
+
+def _check(values: dict[str, Any]) -> None:
+    check_checkpoint(values["checkpoint"])
+    for name in values["only"]:
+        if name not in INSTRUMENTS:
+            raise unknown("instrument", name, INSTRUMENTS, f"Give some of: {', '.join(INSTRUMENTS)}.")
+    for flag, least in (("states", 2), ("iterations", 1), ("episodes", 1), ("seed", 0)):
+        value = values[flag]
+        check(flag, value is None or value >= least, value, f"at least {least}")
+
+
+def lines(found: Inspection) -> Iterable[str]:
+    """What was found, for people."""
+    if found.improvement is not None:
+        trained = found.trained_iterations
+        yield f"improvement of V by iteration (* the last one trained: {trained})"
+        for row in found.improvement.curve:
+            mark = "*" if row.iteration == trained else " "
+            yield f"  {row.iteration:4d}{mark}{row.mean:12.5g}   [{row.low:.5g}, {row.high:.5g}]"
+    if found.gap is not None:
+        yield from _gap(found.gap)
+    if found.compare is not None:
+        yield f"optimisers: V above the start, evaluations of Q̂ in a state, time for {found.compare.states} states"
+        last = {row.optimiser: row for row in found.compare.rows}
+        for name, end in last.items():
+            effort = f"{end.iterations:4d} iterations  {end.evaluations:6,d} evaluations {end.milliseconds:9.2f} ms"
+            yield f"  {name:16s}{end.mean:10.4g}   {effort}"
+    if found.modes is not None:
+        counts = found.modes.counts
+        states, restarts = found.modes.value.shape
+        yield f"modes: {counts.mean():.3g} in a state (most {counts.max()}), {restarts} restarts in {states} states"
+    if found.calibration is not None:
+        yield f"over-estimation: mean of Q̂ - {'soft ' if found.calibration.soft else ''}return"
+        for bias in found.calibration.biases:
+            own = "  (the agent's own)" if bias.own else ""
+            yield f"  β = {bias.beta:<5.3g}{bias.mean:12.4g}   [{bias.low:.4g}, {bias.high:.4g}]{own}"
+    for name, reason in found.not_measured.items():
+        yield f"no {name}: {reason}"
+
+
+def _gap(found: Any) -> Iterable[str]:
+    from estep.instruments.interval import interval
+    from estep.instruments.tables import PARTS
+
+    how = "by quadrature" if found.exact else "against the best of many ascents, α log Z from below"
+    yield f"inference gap α KL(q‖posterior) over {len(found.rows)} states, {how}"
+    for name in PARTS:
+        mean, low, high = interval([getattr(row, name) for row in found.rows])
+        yield f"  {name:16s}{mean:10.4g}   [{low:.4g}, {high:.4g}]"

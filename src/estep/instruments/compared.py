@@ -1,0 +1,187 @@
+"""Inference optimisers beside each other on the same states and the same critic: what each reaches, at what cost."""
+
+from __future__ import annotations
+
+import functools as ft
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Array, Float
+
+from estep.core.agent import Agent
+from estep.core.objective import soft_value
+from estep.core.optim import adam
+from estep.core.protocols import Inference, Posterior
+from estep.core.types import Key, Obs, Scalar
+from estep.inference.cem import CEM, Fittable
+from estep.inference.gradient import GradientAscent, semi_amortised
+from estep.inference.importance import Importance
+from estep.inference.iterative import Iterative
+from estep.inference.starts import AtPrior
+from estep.instruments.gap import check_parametric
+from estep.instruments.interval import interval
+
+SAMPLES = 256
+"""Draws with which V is measured, the same for all optimisers in one state."""
+PATIENCE = 0.3
+"""Seconds for which a program is called again and again: the shortest call counts."""
+MOST_CALLS = 5
+
+
+class Rung(NamedTuple):
+    """An optimiser with a number of iterations, and what it asks of the critic in one state."""
+
+    optimiser: str
+    iterations: int
+    inference: Inference
+    evaluations: int
+    """Pairs (s, a) at which Q̂ is evaluated."""
+    gradients: int
+    """How many of these with the gradient to the action, which costs about twice as much again."""
+
+
+class Climb(NamedTuple):
+    """Where a rung ends, in every state."""
+
+    rung: Rung
+    lam: npt.NDArray[np.float32]
+    """[b, l]."""
+    value: npt.NDArray[np.float64]
+    """V(s; q_λ) [b]."""
+    seconds: float
+    """For all states in one compiled call."""
+
+
+class Compared(NamedTuple):
+    """One point of the comparison: V(λ) - V(λ_0) over states, λ_0 the family's start in each."""
+
+    optimiser: str
+    iterations: int
+    evaluations: int
+    gradients: int
+    milliseconds: float
+    """For all states in one call of the compiled program."""
+    mean: float
+    low: float
+    high: float
+
+
+START = Rung("start", 0, AtPrior(), 0, 0)
+"""λ_0 of the family."""
+
+
+def ladder(agent: Agent) -> list[Rung]:
+    """The agent's own optimiser, and those that any critic can be climbed with, each with growing effort."""
+    own = agent.acting(agent.inference.model)
+    rungs = [START, *_own(own)]
+    rungs += [_gradient("adam", k, GradientAscent(k, 10, adam(5e-2))) for k in (3, 10, 30, 100)]
+    ascents = {k: GradientAscent(k, 10, adam(1e-2)) for k in (10, 30)}
+    rungs += [_gradient("semi-amortised", k, semi_amortised(own, ascent)) for k, ascent in ascents.items()]
+    if isinstance(agent.posterior, Fittable):
+        rungs += [Rung("cem", k, CEM(k, 100), 100 * k, 0) for k in (3, 10, 30, 100)]
+        rungs += [Rung("importance", k, Importance(1000, k), 1000 * k, 0) for k in (1, 3, 10)]
+    return rungs
+
+
+def climbs(agent: Agent, obs: Float[Array, "b o"], key: Key, rungs: list[Rung]) -> list[Climb]:
+    """Every rung in every state. The same optimiser goes the same way however far: its noise is the same.
+
+    Raises:
+        UsageError: the posterior is particles and has no λ to optimise.
+    """
+    check_parametric(agent)
+    k_infer, k_value = jax.random.split(key)
+    lowered = [_lowered(agent, rung.inference, obs, k_infer) for rung in rungs]
+    with ThreadPoolExecutor() as pool:  # compiling takes longer than everything else, and one core
+        programs = list(pool.map(lambda compile: compile(), lowered))
+    ends = [_timed(program) for program in programs]
+    lams = jnp.stack([lam for lam, _ in ends], axis=1)
+    values = np.asarray(_values(agent, obs, lams, k_value), np.float64)
+    return [
+        Climb(rung, np.asarray(lam), values[:, i], seconds)
+        for i, (rung, (lam, seconds)) in enumerate(zip(rungs, ends, strict=True))
+    ]
+
+
+def compared(found: list[Climb]) -> list[Compared]:
+    """The comparison of climbs, of which the first is the start."""
+    start = found[0].value
+    return [
+        Compared(
+            *(climb.rung.optimiser, climb.rung.iterations, climb.rung.evaluations, climb.rung.gradients),
+            1e3 * climb.seconds,
+            *interval(climb.value - start),
+        )
+        for climb in found[1:]
+    ]
+
+
+def _own(own: Any) -> list[Rung]:
+    """The trained optimiser: a number of iterations where it iterates, else its one shot."""
+    if not isinstance(own, Iterative):
+        return [Rung("direct", 1, own, 0, 0)]
+    counts = sorted({1, 2, own.steps, 2 * own.steps})
+    rungs = {k: replace(own, steps=k, average=1) for k in counts}
+    return [_gradient("iterative", k, rung) for k, rung in rungs.items()]
+
+
+def _gradient(name: str, iterations: int, inference: Any) -> Rung:
+    """A rung that asks for the gradient at every draw; a start asks first."""
+    start = inference.start
+    before = start.steps * start.samples if isinstance(start, Iterative) else 0
+    asked = before + iterations * inference.samples
+    return Rung(name, iterations, inference, asked, asked)
+
+
+def _lowered(
+    agent: Agent, inference: Inference, obs: Float[Array, "b o"], key: Key
+) -> Callable[[], Callable[[], Array]]:
+    """What compiles a program that gives λ in every state."""
+
+    def infer(agent: Agent, inference: Inference, obs: Array, key: Key) -> Array:
+        def one(obs: Obs, key: Key) -> Array:
+            return agent.infer(inference, agent.likelihood.model, obs, key)[2].lam
+
+        return jax.vmap(one)(obs, jax.random.split(key, obs.shape[0]))
+
+    arguments = agent, inference, obs, key
+    lowered = jax.jit(infer).lower(*arguments)
+    return lambda: ft.partial(lowered.compile(), *arguments)
+
+
+def _timed(program: Callable[[], Array]) -> tuple[Array, float]:
+    """What a program gives, and the shortest time of a warm call."""
+    lam = program().block_until_ready()
+    times: list[float] = []
+    while not times or (sum(times) < PATIENCE and len(times) < MOST_CALLS):
+        begun = time.perf_counter()
+        program().block_until_ready()
+        times.append(time.perf_counter() - begun)
+    return lam, min(times)
+
+
+@jax.jit
+def _values(agent: Agent, obs: Float[Array, "b o"], lams: Float[Array, "b r l"], key: Key) -> Float[Array, "b r"]:
+    def one(obs: Obs, lams: Float[Array, "r l"], key: Key) -> Float[Array, " r"]:
+        return values_at(agent, obs, lams, key, SAMPLES)
+
+    return jax.vmap(one)(obs, lams, jax.random.split(key, obs.shape[0]))
+
+
+def values_at(agent: Agent, obs: Obs, lams: Float[Array, "n l"], key: Key, samples: int) -> Float[Array, " n"]:
+    """V(s; q_λ) at several λ of one state, with common random numbers."""
+    posterior: Posterior = agent.posterior
+    problem = agent.problem(agent.likelihood.model, obs)
+
+    def value(lam: Array) -> Scalar:
+        return soft_value(posterior(lam), problem, key, samples)[0]
+
+    values: Array = jax.lax.map(value, lams, batch_size=64)
+    return values

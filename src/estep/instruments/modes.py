@@ -1,0 +1,91 @@
+"""How many posteriors there are to find: the distributions that inference ends in from random starts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Array, Bool, Float
+
+from estep.core.agent import Agent
+from estep.core.optim import adam
+from estep.core.protocols import Inference
+from estep.core.types import Key, Obs
+from estep.inference.gradient import GradientAscent
+from estep.inference.iterative import Iterative
+from estep.inference.starts import AtPrior, Scattered, distinct_modes
+from estep.instruments.compared import SAMPLES, values_at
+from estep.instruments.gap import check_parametric
+
+RESTARTS = 16
+SPREAD = 1.0
+"""Standard deviation of the starts, in units of u."""
+APART = 0.2
+"""How far two ends must be apart, in some dimension of the action, to be two: a tenth of the box [-1, 1]."""
+LEAST_SHARE = 0.01
+
+
+class Modes(NamedTuple):
+    """Where the restarts of every state ended."""
+
+    action: npt.NDArray[np.float64]
+    """squash(mode of q) [b, n, a]."""
+    value: npt.NDArray[np.float64]
+    """V(s; q) [b, n], with common random numbers in a state."""
+    distinct: npt.NDArray[np.bool_]
+    """Which ends are the best of their neighbourhood [b, n]."""
+    share: npt.NDArray[np.float64]
+    """Of the posterior's mass, each distinct end's: exp(V/α) normalised over them [b, n]; 0 for the others."""
+
+    @property
+    def counts(self) -> npt.NDArray[np.int64]:
+        """Distinct ends that hold at least 1 % of the mass, in each state [b]."""
+        counts: npt.NDArray[np.int64] = (self.share >= LEAST_SHARE).sum(1)
+        return counts
+
+
+def modes(agent: Agent, obs: Float[Array, "b o"], key: Key, restarts: int = RESTARTS) -> Modes:
+    """Infer from many random starts in each state, by the agent's own optimiser where it iterates, and then climb each
+    end to its summit by gradient ascent, so that ends that are apart are optima that are apart.
+
+    Raises:
+        UsageError: the posterior is particles and has no λ to start from.
+    """
+    check_parametric(agent)
+    return Modes(*(np.asarray(part) for part in _modes(agent, obs, key, restarts)))
+
+
+def from_anywhere(agent: Agent) -> Inference:
+    """Gradient ascent from a random start, or from where the agent's own iterations lead from there."""
+    own: Any = agent.acting(agent.inference.model)
+    begin: Inference = Scattered(AtPrior(), SPREAD)
+    if isinstance(own, Iterative):
+        begin = replace(own, start=Scattered(own.start, SPREAD))
+    return GradientAscent(150, 8, adam(2e-2), begin)
+
+
+def _modes_of(
+    agent: Agent, obs: Float[Array, "b o"], key: Key, restarts: int
+) -> tuple[Array, Array, Bool[Array, "b n"], Array]:
+    inference = from_anywhere(agent)
+
+    def one(obs: Obs, key: Key) -> tuple[Array, Array, Bool[Array, " n"], Array]:
+        k_run, k_value = jax.random.split(key)
+        problem = agent.problem(agent.likelihood.model, obs)
+        keys = jax.random.split(k_run, restarts)
+        lams = jax.vmap(lambda key: inference(problem, agent.posterior, key).lam)(keys)
+        value = values_at(agent, obs, lams, k_value, SAMPLES)
+        action = jax.vmap(lambda lam: agent.spec.squash(agent.posterior(lam).mode()))(lams)
+        distinct = distinct_modes(action, value, APART)
+        share = jax.nn.softmax(jnp.where(distinct, value / problem.alpha, -jnp.inf))
+        return action, value, distinct, share
+
+    parts: tuple[Array, Array, Array, Array] = jax.vmap(one)(obs, jax.random.split(key, obs.shape[0]))
+    return parts
+
+
+_modes = jax.jit(_modes_of, static_argnums=3)
