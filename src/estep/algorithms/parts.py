@@ -196,9 +196,14 @@ def check_parts(row: Any) -> None:
     Raises:
         UsageError: which two parts do not fit, why, and what would.
     """
-    for fit in FITS:
-        if not fit.holds(row):
-            raise UsageError(fit.why.format(**vars(row)), fit.fix)
+    found = misfit(row)
+    if found is not None:
+        raise UsageError(found.why.format(**vars(row)), found.fix)
+
+
+def misfit(row: Any) -> Fit | None:
+    """The first agreement that does not hold, if any."""
+    return next((fit for fit in FITS if not fit.holds(row)), None)
 
 
 def check_environment(row: Any, spec: Spec) -> None:
