@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 
 from estep.core.protocols import Distribution, Draws
 from estep.core.types import Action, Key, Scalar
+from estep.errors import UsageError
 
 
 class Categorical(Distribution):
@@ -57,3 +58,13 @@ def categorical_kl(q: Categorical, p: Categorical) -> Scalar:
     near = probability * jnp.square(x) * (1 / 2 - x * (1 / 6 - x * (1 / 24 - x * (1 / 120 - x / 720))))
     far = probability * jnp.where(small, 0.0, d) + jnp.exp(log_p) - probability
     return jnp.where(small, near, far).sum()
+
+
+def check_draws(density: Distribution, fix: str) -> None:
+    """For methods whose draws must be equally likely.
+
+    Raises:
+        UsageError: the density gives all its choices and their probabilities instead.
+    """
+    if isinstance(density, Categorical):
+        raise UsageError(f"This method needs draws, and these are all {density.logits.shape[0]} choices.", fix)

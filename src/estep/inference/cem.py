@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 
 from estep.core.protocols import Inference, Inferred, Lam, Posterior, Problem
 from estep.core.types import Key, Scalar
+from estep.distributions.categorical import check_draws
 from estep.errors import UsageError
 from estep.inference.starts import AtPrior, begin, clip
 
@@ -70,8 +71,8 @@ class CEM(Inference):
         def iteration(lam: Lam, key: Key) -> tuple[Lam, Scalar]:
             k_draw, k_value = jax.random.split(key)
             q = posterior(lam)
+            check_draws(q, "Use importance sampling, which is exact over choices.")
             action = q.draw(k_draw, self.population, prior).action
-            check_draws(action, self.population)
             value = values_of(problem, action, k_value)
             # not `Draws.log_ratio`: that may be everywhere the KL, which ranks nothing
             log_ratio = jax.vmap(lambda u: q.log_prob(u) - prior.log_prob(u))(action)
@@ -90,15 +91,6 @@ class CEM(Inference):
 def values_of(problem: Problem, action: Float[Array, "n a"], key: Key) -> Float[Array, " n"]:
     """Q̂ of each draw."""
     return jax.vmap(ft.partial(problem.likelihood, problem))(action, jax.random.split(key, action.shape[0]))
-
-
-def check_draws(action: Float[Array, "n a"], wanted: int) -> None:
-    """Refuse a family that gives all its choices instead of draws: an elite of these says nothing about q."""
-    if action.shape[0] != wanted:
-        raise UsageError(
-            f"The cross-entropy method ranks draws, and this posterior gives its {action.shape[0]} choices instead.",
-            "Use importance sampling, which is exact over choices.",
-        )
 
 
 @runtime_checkable

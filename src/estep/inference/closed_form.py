@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from estep.core.protocols import Inference, Inferred, Posterior, Problem
 from estep.core.types import Key, Spec
 from estep.distributions.boltzmann import Weigh, exponential
+from estep.distributions.categorical import check_draws
 from estep.inference.importance import ess
 
 
@@ -27,6 +28,7 @@ class ClosedForm(Inference):
     def __call__(self, problem: Problem, posterior: Posterior, key: Key) -> Inferred:
         k_draw, k_value = jax.random.split(key)
         prior = problem.prior(problem.obs)
+        check_draws(prior, "Use Exact, which weighs every choice.")
         action = prior.draw(k_draw, self.samples, prior).action
         keys = jax.random.split(k_value, self.samples)
         values = jax.vmap(ft.partial(problem.likelihood, problem))(action, keys)
