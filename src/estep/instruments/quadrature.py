@@ -83,7 +83,8 @@ def panels(low: Float[Array, "p a"], high: Float[Array, "p a"], nodes: int) -> N
 
 def widened(tree: T) -> T:
     """The tree with its numbers in float64; only within `jax.enable_x64(True)`."""
-    return jax.tree.map(lambda x: x.astype(jnp.float64) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
+    wide: T = jax.tree.map(lambda x: x.astype(jnp.float64) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
+    return wide
 
 
 def _densities(problem: Problem, q: Distribution, prior: Distribution, nodes: Nodes) -> tuple[Array, Array, Array]:
