@@ -8,14 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from estep.cli import health
+from estep.cli import health, inspecting
 from estep.cli.report import Plain, describe
 from estep.cli.results import FIELDS, Results
 from estep.errors import EnvironmentFailure, NumericHalt, RejectedInput, StorageFailure
 from estep.experiment import judge
 from estep.experiment import run as run_module
 from estep.experiment.evaluate import Evaluation
-from estep.plots import inference
+from estep.instruments import inspection
+from estep.instruments.calibration import Bias, Calibration, Pair
+from estep.instruments.gap import Gap
+from estep.instruments.improvement import Improvement
+from estep.instruments.inspection import Gaps, Growth, Improved, Inspection
 
 TRAIN = ("train", "iterative-sac", "--env", "Hopper-v5")
 RESULT = run_module.Result("done", Path("/runs/a"), 1200, 200, -7.5, 0.5, 10, 3.0, 400.0)
@@ -157,12 +161,44 @@ def test_resume_and_eval_pass_consent_on(run, pretend, folder):
     assert "1.5 ± 0.5" in run("eval", str(folder)).out
 
 
-def test_inspect_tells_the_improvement(run, pretend, folder):
-    curve = [{"iteration": k, "mean": float(k), "low": k - 0.5, "high": k + 0.5} for k in range(3)]
-    pretend(inference, "inspect_run", {"trained_iterations": 1, "improvement": curve, "files": {"a.png": "/x/a.png"}})
-    ended = run("inspect", str(folder), "--json")
-    assert (ended.record["trained_iterations"], ended.record["improvement"]) == (1, curve)
-    assert "/x/a.png" in run("inspect", str(folder)).out
+def test_inspect_tells_what_was_found_and_what_does_not_apply(run, pretend, folder, tmp_path):
+    curve = [Improvement(k, float(k), k - 0.5, k + 0.5) for k in range(3)]
+    gaps = [Gap(1.0, 1.5, 2.0, 1.0, 1.01, 0.02, 900.0), Gap(0.0, 1.0, 2.0, 2.0, 0.01, 0.02, 800.0)]
+    biases = [Bias(1.0, True, 0.25, -1.0, 1.5)]
+    calibrated = Calibration([Pair(0, 3, 1.0, 2.0, 1.0, 0.75, 0.1)], biases, True)
+    improved, reason = Improved(curve, [Growth(100, *curve[1])], []), {"modes": "There are none."}
+    found = Inspection(100, 1, improved, Gaps(True, gaps), None, None, None, calibrated, reason)
+    seen = pretend(inspection, "inspect_run", found)
+    ended = run("inspect", str(folder), "--only", "improvement", "gap", "--states", "8", "--json")
+    assert ended.code == 0
+    assert (seen.options, seen.arguments[1].only, seen.arguments[1].states) == ({}, ("improvement", "gap"), 8)
+    assert ended.record["improvement"][2] == {"iteration": 2, "mean": 2.0, "low": 1.5, "high": 2.5}
+    assert ended.record["gap"]["total"]["mean"] == 1.5
+    assert (ended.record["gap"]["largest_residual"], ended.record["gap"]["within_3_errors"]) == (0.0, 1.0)
+    assert ended.record["not_measured"] == reason
+    assert Path(ended.record["files"]["gap.png"]).parent == folder / "plots"
+    said = run("inspect", str(folder), "--out", str(tmp_path / "out")).out
+    assert "no modes: There are none." in said
+    assert "amortisation" in said
+    assert (tmp_path / "out" / "calibration.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--only", "gaps"), "Did you mean gap"),
+        (("--states", "1"), "at least 2"),
+        (("--checkpoint", "lates"), "Did you mean latest"),
+    ],
+)
+def test_inspect_refuses_what_cannot_be(run, folder, flags, message):
+    ended = run("inspect", str(folder), *flags)
+    assert ended.code == 2
+    assert message in ended.err
+
+
+def test_the_names_of_instruments_are_those_there_are():
+    assert tuple(inspection.INSTRUMENTS) == inspecting.INSTRUMENTS
 
 
 @pytest.mark.parametrize("command", ["resume", "eval", "inspect", "verify"])

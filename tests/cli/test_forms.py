@@ -8,14 +8,14 @@ import typing
 import pytest
 
 from estep.algorithms import ALGORITHMS
-from estep.cli import configs, form, health, listing, reading, training
+from estep.cli import configs, form, health, inspecting, listing, reading, training
 from estep.cli.parse import COMMON
 from estep.errors import UsageError
 from estep.experiment.config import RunConfig
 from estep.experiment.presets import ANY, find, presets
 
 COMMANDS = [
-    *(training.Train, training.Resume, reading.Evaluate, reading.Inspect, reading.Verify),
+    *(training.Train, training.Resume, reading.Evaluate, inspecting.Inspect, reading.Verify),
     *(listing.Algos, listing.Envs, listing.Presets, configs.Show, configs.Diff, health.Doctor, health.CheckEnv),
 ]
 CLASSES = {**ALGORITHMS, "run": RunConfig, **{kind.__name__: kind for kind in COMMANDS}}

@@ -8,7 +8,9 @@ import pytest
 
 import estep
 from estep.errors import RejectedInput, UsageError
-from estep.plots.inference import inspect_run
+from estep.instruments import tables
+from estep.instruments.inspection import Options, inspect_run
+from estep.plots.inference import draw
 
 TINY = {"hidden": (16, 16), "batch_size": 32, "warmup": 100, "eval_episodes": 2, "preset": "none"}
 
@@ -88,19 +90,27 @@ def test_a_wrong_option_is_refused_by_name(name, options, match, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-def test_inspect_measures_beyond_the_trained_iterations(policy, tmp_path):
-    found = inspect_run(policy.run_dir, tmp_path / "figures", states=64)
-    assert found["trained_iterations"] == 5
-    assert [row["iteration"] for row in found["improvement"]] == list(range(11))
-    assert found["improvement"][0]["mean"] == 0
-    assert all(row["low"] <= row["mean"] <= row["high"] for row in found["improvement"])
-    assert all((tmp_path / "figures" / name).stat().st_size for name in found["files"])
+def test_inspect_measures_beyond_the_trained_iterations_and_at_checkpoints(policy, tmp_path):
+    found = inspect_run(policy.run_dir, Options(only=("improvement", "calibration"), states=64, episodes=2))
+    assert (found.trained_iterations, found.not_measured, found.gap) == (5, {}, None)
+    assert [row.iteration for row in found.improvement.curve] == list(range(11))
+    assert found.improvement.curve[0].mean == 0
+    assert {row.env_steps for row in found.improvement.growth} >= {300}
+    assert len(found.calibration.pairs) > 20
+    files = tables.write(found, tmp_path / "figures") | draw(found, tmp_path / "figures")
+    assert {"improvement.csv", "improvement.png", "calibration_pairs.csv", "calibration.svg"} <= set(files)
+    assert all((tmp_path / "figures" / name).stat().st_size for name in files)
+    told = json.loads((tmp_path / "figures" / "inspection.json").read_text())
+    assert told["improvement"][3]["mean"] == pytest.approx(found.improvement.curve[3].mean)
 
 
-def test_inspect_refuses_direct_inference(tmp_path):
-    found = estep.train("sac", "Pendulum-v1", steps=110, out=tmp_path, **TINY)
-    with pytest.raises(UsageError, match="one shot"):
-        inspect_run(found.run_dir)
+def test_inspect_says_what_does_not_apply(tmp_path):
+    found = estep.train("mpo", "Pendulum-v1", steps=110, out=tmp_path, **TINY, samples=4)
+    inspected = inspect_run(found.run_dir, Options(only=("improvement", "gap", "compare", "landscape", "modes")))
+    assert set(inspected.not_measured) == {"improvement", "gap", "compare", "landscape", "modes"}
+    assert "makes no iterations" in inspected.not_measured["improvement"]
+    assert "no λ to optimise" in inspected.not_measured["landscape"]
+    assert tables.summary(inspected)["not_measured"] == inspected.not_measured
 
 
 def test_a_configuration_of_other_sizes_is_refused_by_the_leaf(policy, tmp_path):

@@ -60,7 +60,8 @@ class Climb(NamedTuple):
 
 
 class Compared(NamedTuple):
-    """One point of the comparison: V(λ) - V(λ_0) over states, λ_0 the family's start in each."""
+    """One point of the comparison: V(λ) - V(λ_0) over states, λ_0 the family's start in each, and how much is missing
+    to the best λ that any of them found in that state; both with 95 % intervals."""
 
     optimiser: str
     iterations: int
@@ -71,6 +72,9 @@ class Compared(NamedTuple):
     mean: float
     low: float
     high: float
+    missing: float
+    missing_low: float
+    missing_high: float
 
 
 START = Rung("start", 0, AtPrior(), 0, 0)
@@ -112,12 +116,13 @@ def climbs(agent: Agent, obs: Float[Array, "b o"], key: Key, rungs: list[Rung]) 
 
 def compared(found: list[Climb]) -> list[Compared]:
     """The comparison of climbs, of which the first is the start."""
-    start = found[0].value
+    start, best = found[0].value, np.nanmax([climb.value for climb in found], axis=0)
     return [
         Compared(
             *(climb.rung.optimiser, climb.rung.iterations, climb.rung.evaluations, climb.rung.gradients),
             1e3 * climb.seconds,
             *interval(climb.value - start),
+            *interval(best - climb.value),
         )
         for climb in found[1:]
     ]

@@ -111,22 +111,24 @@ def has_quadrature(agent: Agent) -> bool:
 
 
 def reference(agent: Agent, problem: Problem, lam: Lam, key: Key) -> Lam:
-    """The best λ found: the best, by V, of the given one and of gradient ascents from it, from the family's start and
-    from random places around it. Each ascent ends with small steps."""
-    k_start, k_run, k_judge = jax.random.split(key, 3)
+    """The best λ found: that of gradient ascents from the given one, from the family's start and from random places
+    around it, climbed further with small steps and many draws; or the given one where none is better."""
+    k_start, k_run, k_last, k_judge = jax.random.split(key, 4)
     own = agent.posterior.start(problem.prior(problem.obs))
     noise = jax.random.normal(k_start, (SCATTERED, *lam.shape), lam.dtype)
     moved = lam[None] + jnp.where(log_scales(agent.posterior, lam)[None], 0.0, noise)
     starts = jnp.concatenate([lam[None], own[None], moved])
 
+    def best_of(lams: Float[Array, "n l"]) -> Lam:
+        values = jax.vmap(lambda lam: soft_value(agent.posterior(lam), problem, k_judge, 256)[0])(lams)
+        return lams[jnp.argmax(jnp.where(jnp.isnan(values), -jnp.inf, values))]
+
     def climb(start: Lam, key: Key) -> Lam:
-        found = GradientAscent(50, 8, adam(3e-3), GradientAscent(100, 8, adam(3e-2), At(start)))
-        return found(problem, agent.posterior, key).lam
+        return GradientAscent(100, 8, adam(3e-2), At(start))(problem, agent.posterior, key).lam
 
     ends = jax.vmap(climb)(starts, jax.random.split(k_run, starts.shape[0]))
-    candidates = jnp.concatenate([lam[None], ends])
-    values = jax.vmap(lambda lam: soft_value(agent.posterior(lam), problem, k_judge, 256)[0])(candidates)
-    return candidates[jnp.argmax(jnp.where(jnp.isnan(values), -jnp.inf, values))]
+    last = GradientAscent(100, 64, adam(3e-3), At(best_of(ends)))(problem, agent.posterior, k_last).lam
+    return best_of(jnp.stack([lam, last]))
 
 
 def sampled(q: Distribution, problem: Problem, key: Key) -> tuple[Scalar, Scalar]:

@@ -24,8 +24,10 @@ from estep.instruments.gap import check_parametric
 RESTARTS = 16
 SPREAD = 1.0
 """Standard deviation of the starts, in units of u."""
-APART = 0.2
-"""How far two ends must be apart, in some dimension of the action, to be two: a tenth of the box [-1, 1]."""
+APART = 2.0
+"""How many standard deviations of the best end's actions two ends must be apart in some dimension to be two: a mixture
+of two Gaussians has two modes from there on."""
+LEAST_STD = 0.02
 LEAST_SHARE = 0.01
 
 
@@ -65,7 +67,7 @@ def from_anywhere(agent: Agent) -> Inference:
     begin: Inference = Scattered(AtPrior(), SPREAD)
     if isinstance(own, Iterative):
         begin = replace(own, start=Scattered(own.start, SPREAD))
-    return GradientAscent(150, 8, adam(2e-2), begin)
+    return GradientAscent(250, 8, adam(3e-2), begin)
 
 
 def _modes_of(
@@ -74,13 +76,15 @@ def _modes_of(
     inference = from_anywhere(agent)
 
     def one(obs: Obs, key: Key) -> tuple[Array, Array, Bool[Array, " n"], Array]:
-        k_run, k_value = jax.random.split(key)
+        k_run, k_value, k_spread = jax.random.split(key, 3)
         problem = agent.problem(agent.likelihood.model, obs)
         keys = jax.random.split(k_run, restarts)
         lams = jax.vmap(lambda key: inference(problem, agent.posterior, key).lam)(keys)
         value = values_at(agent, obs, lams, k_value, SAMPLES)
         action = jax.vmap(lambda lam: agent.spec.squash(agent.posterior(lam).mode()))(lams)
-        distinct = distinct_modes(action, value, APART)
+        best = agent.posterior(lams[jnp.argmax(value)]).draw(k_spread, SAMPLES, problem.prior(obs))
+        spread = jnp.maximum(jax.vmap(agent.spec.squash)(best.action).std(0), LEAST_STD)
+        distinct = distinct_modes(action / spread[None], value, APART)
         share = jax.nn.softmax(jnp.where(distinct, value / problem.alpha, -jnp.inf))
         return action, value, distinct, share
 

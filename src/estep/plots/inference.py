@@ -11,6 +11,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from estep.instruments.calibration import Calibration
 from estep.instruments.improvement import Improvement, Logged
@@ -77,7 +78,8 @@ def draw_growth(growth: Sequence[Growth], logged: Sequence[Logged], out: Path) -
         if groups:
             axes.legend(fontsize="small", frameon=False)
     left.set(xlabel="inference iteration k", ylabel="V(λ_k) - V(λ_0)", title="At each checkpoint")
-    right.set(xlabel="environment steps", title="As training logged it, draws of training")
+    right.xaxis.set_major_locator(MaxNLocator(5))
+    right.set(xlabel="environment steps", title="As training logged it, with its own draws")
     return save(figure, out, "improvement_training")
 
 
@@ -101,19 +103,21 @@ def draw_gap(found: Gaps, out: Path) -> dict[str, str]:
 
 
 def draw_compared(found: Climbs, out: Path) -> dict[str, str]:
-    """V reached against evaluations of the critic and against wall-clock."""
+    """What is missing to the best V, against evaluations of the critic and against wall-clock."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.8), sharey=True, layout="constrained")
+    least = 0.3 * min((row.missing for row in found.rows if row.missing > 0), default=1.0)
     for name in dict.fromkeys(row.optimiser for row in found.rows):
         rows = [row for row in found.rows if row.optimiser == name]
         colour, label = COLOURS.get(name, "black"), LABELS.get(name, name)
+        points = [Interval(*(max(x, least) for x in (row.missing, row.missing_low, row.missing_high))) for row in rows]
         if rows[0].evaluations:
-            _band(left, [row.evaluations for row in rows], rows, colour, label)
+            _band(left, [row.evaluations for row in rows], points, colour, label)
         else:
-            left.axhline(rows[0].mean, color=colour, linestyle="--", label=f"{label}, no evaluation")
-        _band(right, [row.milliseconds for row in rows], rows, colour, label)
-    left.set(xscale="log", xlabel="evaluations of Q̂ in one state", ylabel="V(λ) - V(λ_0)")
+            left.axhline(points[0].mean, color=colour, linestyle="--", label=f"{label}: none")
+        _band(right, [row.milliseconds for row in rows], points, colour, label)
+    left.set(xscale="log", yscale="log", xlabel="evaluations of Q̂ in one state", ylabel="best V found - V(λ)")
     right.set(xscale="log", xlabel=f"milliseconds for {found.states} states in one call")
-    left.legend(fontsize="small", frameon=False)
+    left.legend(fontsize="small", framealpha=0.85)
     figure.suptitle("Inference optimisers on the same states and critic")
     return save(figure, out, "compare")
 
@@ -162,7 +166,8 @@ def draw_modes(found: Modes, out: Path) -> dict[str, str]:
     for place, share in zip(places[best], shares[best], strict=True):
         offset = {"xytext": (6, 6), "textcoords": "offset points"}
         right.annotate(f"{share:.0%}", place, **offset, color=ORANGE, fontsize="small")
-    right.set_title(f"Ends in state {state}; modes and their share of the mass")
+    right.set_title(f"State {state}: ends of restarts, shares of modes")
+    right.margins(y=0.12)
     return save(figure, out, "modes")
 
 
@@ -181,8 +186,8 @@ def draw_calibration(found: Calibration, out: Path) -> dict[str, str]:
     own = found.biases[0]
     at = own.beta if np.isfinite(own.beta) else 0.0
     _point(right, at, Interval(own.mean, own.low, own.high), ORANGE)
-    right.annotate("as the agent reads it", (at, own.mean), xytext=(0, 8), textcoords="offset points", color=ORANGE,
-                   fontsize="small", ha="right" if at > 1 else "left")  # fmt: skip
+    right.annotate("as the agent reads it", (at, own.mean), xytext=(6, -14), textcoords="offset points",
+                   color=ORANGE, fontsize="small")  # fmt: skip
     right.axhline(0.0, color=GREY, linewidth=1)
     right.set(xlabel="pessimism β in Q̂ = mean - β std", ylabel="mean of Q̂ - G", title="Over-estimation")
     right.margins(x=0.12)
