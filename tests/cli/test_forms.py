@@ -62,6 +62,10 @@ def test_a_preset_is_accepted_and_says_where_it_comes_from(preset):
 DISCRETE = {"sac": {"CartPole-v1"}, "mpo": {"CartPole-v1", "Acrobot-v1"}}
 
 
+FRESH = ("vmpo", "soft-pg", "compose")
+"""Rows that have presets where they were tried."""
+
+
 def test_presets_are_found_by_environment_and_by_name():
     assert find("sac", "Hopper-v5").env == "Hopper-v5"
     assert find("iterative-sac", "Hopper-v5").changes["beta"] == 2.12
@@ -75,5 +79,5 @@ def test_presets_are_found_by_environment_and_by_name():
     for algorithm in ALGORITHMS:
         found = {preset.env for preset in presets() if preset.algorithm == algorithm} - {ANY}
         discrete = {env for env in found if env in DISCRETE["mpo"]}
-        assert len(found - discrete) == 12
+        assert len(found - discrete) in ((0, 12) if algorithm in FRESH else (12,))
         assert discrete == DISCRETE.get(algorithm, set())

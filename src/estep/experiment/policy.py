@@ -38,6 +38,7 @@ from estep.experiment.evaluate import Evaluation, evaluate
 from estep.experiment.folder import RunFolder
 from estep.experiment.record import Recipe
 from estep.experiment.run import QUIET, make_env
+from estep.likelihoods.state_value import StateValue
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,10 @@ class Policy:
         """
         if self.agent.behave in (of_prior,):
             raise UsageError("This policy acts from its learned prior and infers nothing.", "Evaluate it as it is.")
+        if isinstance(self.agent.likelihood.model, StateValue):
+            raise UsageError(
+                "This critic values states, so there is no action value to infer on.", "Evaluate it as it is."
+            )
         return dataclasses.replace(self, agent=change(self.agent))
 
     def evaluate(self, episodes: int = 10, *, seed: int | None = None, env: Source | None = None) -> Evaluation:
