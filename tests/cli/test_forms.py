@@ -59,7 +59,12 @@ def test_a_preset_is_accepted_and_says_where_it_comes_from(preset):
     assert find(preset.algorithm, "Another-v0", preset.name) == preset
 
 
-DISCRETE = {"sac": {"CartPole-v1"}, "mpo": {"CartPole-v1", "Acrobot-v1"}}
+DISCRETE = {
+    "sac": {"CartPole-v1"},
+    "mpo": {"CartPole-v1", "Acrobot-v1"},
+    "vmpo": {"CartPole-v1"},
+    "soft-pg": {"CartPole-v1"},
+}
 
 
 FRESH = ("vmpo", "soft-pg", "compose")
