@@ -128,7 +128,14 @@ def draw_landscape(one: Landscape, out: Path) -> dict[str, str]:
     levels = _levels(one.values)
     filled = axes.contourf(one.x, one.y, one.values, levels=levels, cmap="Greys_r", extend="min")
     axes.contour(one.x, one.y, one.values, levels=levels, colors="white", linewidths=0.4)
-    figure.colorbar(filled, ax=axes, label="V(s; q)", format="%.3g")
+    figure.colorbar(
+        filled,
+        ax=axes,
+        label="V(s; q)",
+        format="%.5g",
+        spacing="proportional",
+        ticks=MaxNLocator(6).tick_values(levels[0], levels[-1]),
+    )
     for name, path in one.paths.items():
         label = LABELS.get(name, name)
         axes.plot(*path.T, color="white", linewidth=3.2)
@@ -186,8 +193,9 @@ def draw_calibration(found: Calibration, out: Path) -> dict[str, str]:
     own = found.biases[0]
     at = own.beta if np.isfinite(own.beta) else 0.0
     _point(right, at, Interval(own.mean, own.low, own.high), ORANGE)
-    right.annotate("as the agent reads it", (at, own.mean), xytext=(6, -14), textcoords="offset points",
-                   color=ORANGE, fontsize="small")  # fmt: skip
+    side = {"xytext": (-6, 8), "ha": "right"} if at > 1 else {"xytext": (6, 8), "ha": "left"}
+    place = (at, own.mean)
+    right.annotate("own β", place, textcoords="offset points", color=ORANGE, fontsize="small", **side)
     right.axhline(0.0, color=GREY, linewidth=1)
     right.set(xlabel="pessimism β in Q̂ = mean - β std", ylabel="mean of Q̂ - G", title="Over-estimation")
     right.margins(x=0.12)
