@@ -89,13 +89,11 @@ class Trainer:
         self.config, self.env, self.note = config, env, note
         spec = env.spec
         shaped = skeleton(algorithm, spec)
-        sizes = (config.num_envs, spec.observation, spec.action, remembered(shaped))
-        capacity = 2 * shaped.rollout or config.replay  # twice: the ends of short episodes take rows too
-        filled = max(min(capacity, config.steps), config.num_envs)
-        self.replay_bytes = bytes_needed(filled, *sizes)
+        filled = max(min(capacity(shaped, config), config.steps), config.num_envs)
+        self.replay_bytes = bytes_needed(filled, config.num_envs, spec.observation, spec.action, remembered(shaped))
         """What this many steps will take up: memory is used as it fills, and a longer run needs the same layout."""
         check_memory(self.replay_bytes, filled, self.replay_bytes / filled)
-        self.replay = allocate(capacity, *sizes)
+        self.replay = allocate(shaped, config)
         self.agent: Agent = init(algorithm, spec, key_of(config.seed, 0))
         self.moments = Moments(spec.observation) if config.normalise else None
         self.counts, self.tally = Counts(), Tally()
@@ -256,17 +254,23 @@ class Trainer:
         return Compiling(self, what)
 
 
-def allocate(capacity: int, num_envs: int, observation: int, action: int, memo: Mapping[str, int]) -> Replay:
-    """A replay, of memory that the system gives out as it fills.
+def capacity(agent: Agent, config: RunConfig) -> int:
+    """Steps that replay keeps: of fresh data twice a rollout, because the ends of short episodes take rows too."""
+    return 2 * agent.rollout or config.replay
+
+
+def allocate(agent: Agent, config: RunConfig) -> Replay:
+    """A replay for an agent, or for its structure, of memory that the system gives out as it fills.
 
     Raises:
         UsageError: more than the system would ever give.
     """
+    steps, spec = capacity(agent, config), agent.spec
     try:
-        return Replay(capacity, num_envs, observation, action, memo)
+        return Replay(steps, config.num_envs, spec.observation, spec.action, remembered(agent))
     except (MemoryError, ValueError, OverflowError) as error:
         raise UsageError(
-            f"Replay of {capacity:,} transitions does not fit: {error}.", "Give a smaller --replay."
+            f"Replay of {steps:,} transitions does not fit: {error}.", "Give a smaller --replay."
         ) from error
 
 

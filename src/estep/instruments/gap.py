@@ -29,6 +29,7 @@ from estep.inference.gradient import GradientAscent
 from estep.inference.importance import ess
 from estep.inference.starts import At, log_scales
 from estep.instruments import quadrature
+from estep.likelihoods.state_value import StateValue
 from estep.posteriors.boltzmann import Boltzmann
 
 NODES = {1: 256, 2: 32}
@@ -93,7 +94,10 @@ def gap(agent: Agent, obs: Float[Array, "b o"], key: Key) -> list[Gap]:
 
 
 def check_parametric(agent: Agent) -> None:
-    """Refuse an agent whose posterior is weighted draws of the prior."""
+    """Refuse an agent without a λ that could be better: weighted draws of the prior, or a critic of states."""
+    if isinstance(agent.likelihood.model, StateValue):
+        what = "This critic values states and has no opinion on actions: the posterior is the prior."
+        raise UsageError(what, "Inspect a run whose critic values actions.")
     if isinstance(agent.posterior, Boltzmann):
         what = "The posterior is weighted draws of the prior, in closed form: there is no λ to optimise."
         raise UsageError(what, "Inspect a run whose posterior has parameters, such as sac or iterative-sac.")

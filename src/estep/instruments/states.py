@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from estep.errors import RejectedInput
 from estep.experiment import checkpoint
-from estep.experiment.device import remembered
 from estep.experiment.folder import RunFolder
 from estep.experiment.policy import Policy
 from estep.experiment.trainer import allocate
@@ -27,8 +26,7 @@ def recorded(found: Policy, which: str, count: int) -> npt.NDArray[np.float32]:
     Raises:
         RejectedInput: the checkpoint holds no replay, as those of `Policy.save`.
     """
-    run, spec = found.recipe.run, found.agent.spec
-    replay = allocate(run.replay, run.num_envs, spec.observation, spec.action, remembered(found.agent))
+    replay = allocate(found.agent, found.recipe.run)
     path = checkpoint.at(RunFolder.open(found.run_dir).path, int(which) if which.isdecimal() else which)
     checkpoint.load(path, None, replay)
     return spaced(replay.latest(max(count, RECENT)), count)
