@@ -7,8 +7,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from estep.algorithms import MPO as MPO
+    from estep.algorithms import RERPI as RERPI
     from estep.algorithms import SAC as SAC
+    from estep.algorithms import VMPO as VMPO
+    from estep.algorithms import Compose as Compose
     from estep.algorithms import IterativeSAC as IterativeSAC
+    from estep.algorithms import ParametricMPO as ParametricMPO
+    from estep.algorithms import SoftPG as SoftPG
     from estep.api import load as load
     from estep.api import resume as resume
     from estep.api import train as train
@@ -27,6 +33,12 @@ __version__ = "0.1.0"
 _HOMES = {
     "SAC": "estep.algorithms",
     "IterativeSAC": "estep.algorithms",
+    "MPO": "estep.algorithms",
+    "ParametricMPO": "estep.algorithms",
+    "RERPI": "estep.algorithms",
+    "VMPO": "estep.algorithms",
+    "SoftPG": "estep.algorithms",
+    "Compose": "estep.algorithms",
     "Agent": "estep.core.agent",
     "update": "estep.core.em",
     "make_key": "estep.core.keys",

@@ -30,6 +30,7 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "train": Command("training", "train", "ALGO --env ID", "train an algorithm on an environment", GRACE),
+    "compose": Command("training", "compose", "--env ID", "train a combination of parts of your own", GRACE),
     "resume": Command("training", "resume", "RUN", "go on with a run that was stopped", GRACE),
     "eval": Command("reading", "evaluate", "RUN", "returns of a run's policy over whole episodes"),
     "inspect": Command("inspecting", "inspect", "RUN", "what inference finds, what it misses, and what it costs"),

@@ -78,6 +78,11 @@ def train(arguments: list[str], context: Context) -> int:
     return _tell(result, context)
 
 
+def compose(arguments: list[str], context: Context) -> int:
+    """Train the row whose parts are flags."""
+    return train(["compose", *arguments], context)
+
+
 def _overview() -> str:
     lines = [f"  {name:16s}{found.summary}" for name, found in form.rows().items()]
     return "\n".join(

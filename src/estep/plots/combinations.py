@@ -69,7 +69,7 @@ def lines() -> Iterator[str]:
 
 HEAD = """# What composes
 
-`estep train compose --prior P --posterior Q --inference I --env ID` trains any combination marked ✓; another is refused
+`estep compose --prior P --posterior Q --inference I --env ID` trains any combination marked ✓; another is refused
 with the reason that its number stands for. `advantages` goes with `--likelihood state-value --act-with prior`, every
 other inference with `--likelihood q`. A categorical posterior is for discrete actions, the others are not.
 
