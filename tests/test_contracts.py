@@ -33,6 +33,7 @@ from estep.distributions.autoregressive import AutoregressiveNormal
 from estep.distributions.boltzmann import Particles
 from estep.distributions.box import Box, Lebesgue
 from estep.distributions.full_normal import FullNormal, strictly_lower
+from estep.distributions.implicit import Halves, Sampled
 from estep.distributions.mixture import NormalMixture
 from estep.distributions.normal import Normal
 from estep.errors import UsageError
@@ -43,12 +44,14 @@ from estep.inference.gradient import GradientAscent
 from estep.inference.importance import Importance
 from estep.inference.iterative import Iterations, Iterative, iterative
 from estep.inference.starts import At, AtPrior, Restarts, Scattered
+from estep.inference.stein import Stein
 from estep.likelihoods.q_function import MeanMinusStd, QFunction, q_function
 from estep.nets import mlp
 from estep.posteriors.autoregressive import Autoregressive
 from estep.posteriors.boltzmann import Boltzmann
 from estep.posteriors.full_gaussian import FullGaussian
 from estep.posteriors.gaussian import Gaussian
+from estep.posteriors.implicit import Implicit
 from estep.posteriors.mixture import Mixture
 from estep.priors.flat import Flat
 from estep.priors.gaussian import FixedGaussian
@@ -73,6 +76,8 @@ MEMBERS = {
         strictly_lower(jnp.asarray([-0.6]), A),
     ),
     Particles: Particles(jnp.stack([U, -U, 2 * U]), jnp.log(jnp.asarray([0.5, 0.2, 0.3]))),
+    Sampled: Sampled(jnp.stack([U, -U, 2 * U]), jnp.asarray([0.5, 2.0, -1.0])),
+    Halves: Halves(Box(A), Normal(U, jnp.asarray([-1.0, 0.2]))),
     Flat: Flat(SPEC),
     Uniform: Uniform(SPEC),
     FixedGaussian: FixedGaussian(jnp.zeros(A), jnp.full(A, 0.7)),
@@ -83,10 +88,12 @@ MEMBERS = {
     Mixture: Mixture(A, 2),
     Autoregressive: Autoregressive(A),
     Boltzmann: Boltzmann(A, 4),
+    Implicit: Implicit(A, 4),
     QFunction: q_function(2, SPEC, (8,), MeanMinusStd(1.0), 0.9, key=KEY),
     Direct: Direct(mlp((3,), 2 * A, (8,), key=KEY)),
     Iterative: iterative(3, Gaussian(A), (8,), Iterations(2, 2), key=KEY),
     ClosedForm: ClosedForm(4),
+    Stein: Stein(mlp((3, A), A, (8,), key=KEY), A, 4),
     GradientAscent: GradientAscent(3, 2),
     CEM: CEM(3, 20),
     Importance: Importance(20, 2),
@@ -105,8 +112,10 @@ MEMBERS = {
 """One instance of every member of every slot."""
 UNSAMPLED = {Lebesgue}
 """Improper densities."""
-DISCRETE = {Particles}
-"""Weighted points of the prior: draws without a density."""
+DISCRETE = {Particles, Sampled}
+"""Weighted points: draws without a density."""
+FAMILY = {ClosedForm: Boltzmann, Stein: Implicit}
+"""The posterior that an optimiser is for, where it is not any."""
 
 
 def members(slot):
@@ -152,7 +161,7 @@ def test_distributions(density):
     if type(density) in DISCRETE:
         assert batched(lambda d, k: d.sample(k), density, KEY).shape == (A,)
         draws = batched(lambda d, k: d.draw(k, 3, prior), density, KEY)
-        np.testing.assert_allclose(draws.log_ratio, jnp.log(3 * draws.weight), rtol=1e-5)
+        np.testing.assert_allclose(draws.log_ratio, jnp.log(3 * draws.weight), rtol=1e-5, atol=1e-6)
         with pytest.raises(UsageError):
             density.log_prob(U)
         return
@@ -211,7 +220,7 @@ def problem_of(prior=MEMBERS[Flat], likelihood=MEMBERS[QFunction]):
 @pytest.mark.parametrize("inference", members(Inference))
 @pytest.mark.parametrize("prior", members(Prior))
 def test_inference(inference, prior):
-    posterior = MEMBERS[Boltzmann if type(inference) is ClosedForm else Gaussian]
+    posterior = MEMBERS[FAMILY.get(type(inference), Gaussian)]
     if type(inference) is ClosedForm and type(prior) is Flat:
         with pytest.raises(UsageError):
             inference(problem_of(prior), posterior, KEY)

@@ -70,4 +70,5 @@ def test_presets_are_found_by_environment_and_by_name():
     with pytest.raises(UsageError, match="Did you mean paper"):
         find("iterative-sac", "Hopper-v5", "papr")
     for algorithm in ALGORITHMS:
-        assert sum(preset.algorithm == algorithm and preset.env != ANY for preset in presets()) == 12
+        envs = {preset.env for preset in presets() if preset.algorithm == algorithm} - {ANY, "estep/MultiGoal-v0"}
+        assert len(envs) == 12

@@ -10,6 +10,7 @@ from estep.algorithms.mpo import MPO
 from estep.algorithms.mpo_parametric import ParametricMPO
 from estep.algorithms.rerpi import RERPI
 from estep.algorithms.sac import SAC
+from estep.algorithms.sql import SQL
 from estep.core import em
 from estep.core.keys import make_key
 from estep.core.types import Spec, Transition
@@ -21,6 +22,7 @@ ROWS = {
     "mpo": MPO(hidden=(16, 16), samples=5, every=1),
     "mpo-parametric": ParametricMPO(hidden=(16, 16), every=1),
     "rerpi": RERPI(hidden=(16, 16), samples=5, every=1),
+    "sql": SQL(hidden=(16, 16), alpha=0.3, particles=6, target_samples=5, every=1),
 }
 BATCH = 8
 QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}

@@ -7,10 +7,11 @@ from estep.algorithms.mpo import MPO
 from estep.algorithms.mpo_parametric import ParametricMPO
 from estep.algorithms.rerpi import RERPI
 from estep.algorithms.sac import SAC
+from estep.algorithms.sql import SQL
 
-__all__ = ["ALGORITHMS", "MPO", "RERPI", "SAC", "Algorithm", "IterativeSAC", "ParametricMPO"]
+__all__ = ["ALGORITHMS", "MPO", "RERPI", "SAC", "SQL", "Algorithm", "IterativeSAC", "ParametricMPO"]
 
-Algorithm: TypeAlias = SAC | IterativeSAC | MPO | ParametricMPO | RERPI
+Algorithm: TypeAlias = SAC | IterativeSAC | MPO | ParametricMPO | RERPI | SQL
 
 ALGORITHMS: dict[str, type[Algorithm]] = {
     "sac": SAC,
@@ -18,5 +19,6 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "mpo": MPO,
     "mpo-parametric": ParametricMPO,
     "rerpi": RERPI,
+    "sql": SQL,
 }
 """The rows by the name they have on the command line."""
