@@ -34,6 +34,7 @@ from estep.distributions.boltzmann import Particles
 from estep.distributions.box import Box, Cube, Lebesgue
 from estep.distributions.categorical import Categorical
 from estep.distributions.full_normal import FullNormal, strictly_lower
+from estep.distributions.implicit import Halves, Sampled
 from estep.distributions.mixture import NormalMixture
 from estep.distributions.normal import Normal
 from estep.errors import UsageError
@@ -45,6 +46,7 @@ from estep.inference.gradient import GradientAscent
 from estep.inference.importance import Importance
 from estep.inference.iterative import Iterations, Iterative, iterative
 from estep.inference.starts import At, AtPrior, Restarts, Scattered
+from estep.inference.stein import Stein
 from estep.likelihoods.q_function import MeanMinusStd, QFunction, q_function
 from estep.likelihoods.state_value import StateValue, state_value
 from estep.nets import mlp
@@ -53,6 +55,7 @@ from estep.posteriors.boltzmann import Boltzmann
 from estep.posteriors.categorical import Softmax
 from estep.posteriors.full_gaussian import FullGaussian
 from estep.posteriors.gaussian import Gaussian
+from estep.posteriors.implicit import Implicit
 from estep.posteriors.mixture import Mixture
 from estep.priors.flat import Flat
 from estep.priors.gaussian import FixedGaussian
@@ -86,6 +89,8 @@ MEMBERS = {
     ),
     Categorical: Categorical(U),
     Particles: Particles(jnp.stack([U, -U, 2 * U]), jnp.log(jnp.asarray([0.5, 0.2, 0.3]))),
+    Sampled: Sampled(jnp.stack([U, -U, 2 * U]), jnp.asarray([0.5, 2.0, -1.0])),
+    Halves: Halves(Box(A), Normal(U, jnp.asarray([-1.0, 0.2]))),
     Flat: Flat(SPEC),
     Uniform: Uniform(SPEC),
     FixedGaussian: FixedGaussian(jnp.zeros(A), jnp.full(A, 0.7)),
@@ -98,12 +103,14 @@ MEMBERS = {
     Autoregressive: Autoregressive(A),
     Boltzmann: Boltzmann(A, 4),
     Softmax: Softmax(A),
+    Implicit: Implicit(A, 4),
     QFunction: q_function(2, SPEC, (8,), MeanMinusStd(1.0), 0.9, key=KEY),
     StateValue: state_value(SPEC, (8,), 0.9, 0.95, key=KEY),
     Direct: Direct(mlp((3,), 2 * A, (8,), key=KEY)),
     Iterative: iterative(3, Gaussian(A), (8,), Iterations(2, 2), key=KEY),
     ClosedForm: ClosedForm(4),
     Exact: Exact(),
+    Stein: Stein(mlp((3, A), A, (8,), key=KEY), A, 4),
     GradientAscent: GradientAscent(3, 2),
     CEM: CEM(3, 20),
     Importance: Importance(20, 2),
@@ -124,11 +131,11 @@ MEMBERS = {
 """One instance of every member of every slot."""
 UNSAMPLED = {Lebesgue}
 """Improper densities."""
-DISCRETE = {Particles}
-"""Weighted points of the prior: draws without a density."""
+DISCRETE = {Particles, Sampled}
+"""Weighted points: draws without a density."""
 EXACT = {Categorical, Softmax}
 """Over A choices: all of them are drawn, whatever the number asked for."""
-FITTING = {ClosedForm: Boltzmann, Exact: Softmax}
+FITTING = {ClosedForm: Boltzmann, Exact: Softmax, Stein: Implicit}
 """Optimisers of a family of their own."""
 
 
@@ -175,7 +182,7 @@ def test_distributions(density):
     if type(density) in DISCRETE:
         assert batched(lambda d, k: d.sample(k), density, KEY).shape == (A,)
         draws = batched(lambda d, k: d.draw(k, 3, prior), density, KEY)
-        np.testing.assert_allclose(draws.log_ratio, jnp.log(3 * draws.weight), rtol=1e-5)
+        np.testing.assert_allclose(draws.log_ratio, jnp.log(3 * draws.weight), rtol=1e-5, atol=1e-6)
         with pytest.raises(UsageError):
             density.log_prob(U)
         return

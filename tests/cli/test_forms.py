@@ -82,7 +82,8 @@ def test_presets_are_found_by_environment_and_by_name():
     with pytest.raises(UsageError, match="Did you mean paper"):
         find("iterative-sac", "Hopper-v5", "papr")
     for algorithm in ALGORITHMS:
-        found = {preset.env for preset in presets() if preset.algorithm == algorithm} - {ANY}
+        found = {preset.env for preset in presets() if preset.algorithm == algorithm}
+        found -= {ANY, "estep/MultiGoal-v0"}
         discrete = {env for env in found if env in DISCRETE["mpo"]}
         assert len(found - discrete) in ((0, 12) if algorithm in FRESH else (12,))
         assert discrete == DISCRETE.get(algorithm, set())

@@ -11,6 +11,7 @@ from estep.algorithms.mpo_parametric import ParametricMPO
 from estep.algorithms.rerpi import RERPI
 from estep.algorithms.sac import SAC
 from estep.algorithms.soft_pg import SoftPG
+from estep.algorithms.sql import SQL
 from estep.algorithms.vmpo import VMPO
 from estep.core import em
 from estep.core.keys import make_key
@@ -23,6 +24,7 @@ ROWS = {
     "mpo": MPO(hidden=(16, 16), samples=5, every=1, target="td0"),
     "mpo-parametric": ParametricMPO(hidden=(16, 16), every=1),
     "rerpi": RERPI(hidden=(16, 16), samples=5, every=1),
+    "sql": SQL(hidden=(16, 16), alpha=0.3, particles=6, target_samples=5, every=1),
     "vmpo": VMPO(hidden=(16, 16), every=1, unroll=1),
     "soft-pg": SoftPG(hidden=(16, 16), unroll=1),
 }

@@ -9,6 +9,7 @@ from estep.algorithms.mpo_parametric import ParametricMPO
 from estep.algorithms.rerpi import RERPI
 from estep.algorithms.sac import SAC
 from estep.algorithms.soft_pg import SoftPG
+from estep.algorithms.sql import SQL
 from estep.algorithms.vmpo import VMPO
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "MPO",
     "RERPI",
     "SAC",
+    "SQL",
     "VMPO",
     "Algorithm",
     "Compose",
@@ -24,7 +26,7 @@ __all__ = [
     "SoftPG",
 ]
 
-Algorithm: TypeAlias = SAC | IterativeSAC | MPO | ParametricMPO | RERPI | VMPO | SoftPG | Compose
+Algorithm: TypeAlias = SAC | IterativeSAC | MPO | ParametricMPO | RERPI | SQL | VMPO | SoftPG | Compose
 
 ALGORITHMS: dict[str, type[Algorithm]] = {
     "sac": SAC,
@@ -32,6 +34,7 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "mpo": MPO,
     "mpo-parametric": ParametricMPO,
     "rerpi": RERPI,
+    "sql": SQL,
     "vmpo": VMPO,
     "soft-pg": SoftPG,
     "compose": Compose,

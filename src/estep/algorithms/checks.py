@@ -97,6 +97,16 @@ def check_weights(row: Any) -> None:
     check("epsilon_box", 0 <= row.epsilon_box < 100, row.epsilon_box, "at least 0 and below 100")
 
 
+def check_sampler(row: Any) -> None:
+    """What the rows of a sampler without a density have. Raises as `check_common`."""
+    check_learning(row)
+    check("tau", 0 < row.tau <= 1, row.tau, "above 0 and at most 1")
+    check("every", row.every >= 1, row.every, "at least 1")
+    check("alpha", 1e-6 < row.alpha < 1e6, row.alpha, "between 1e-6 and 1e6")
+    check("particles", row.particles >= 4, row.particles, "at least 4: half of them stand still, and one has no width")
+    check("target_samples", row.target_samples >= 1, row.target_samples, "at least 1")
+
+
 def check_iterations(row: Any) -> None:
     """What the rows of iterative inference have. Raises as `check_common`."""
     for name in ("iterations", "samples"):

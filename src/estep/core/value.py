@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools as ft
+import math
 from collections.abc import Callable
 from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
 
+from estep.core import policy
 from estep.core.agent import Agent
 from estep.core.objective import soft_value
 from estep.core.protocols import Bootstrap, Distribution
@@ -45,21 +48,21 @@ def of_prior(agent: Agent) -> Bootstrap:
     return Bootstrap(value, free, slow_q(agent), log_prob)
 
 
-def regularised(agent: Agent, policy: Evaluated) -> Bootstrap:
+def regularised(agent: Agent, evaluated: Evaluated) -> Bootstrap:
     """V̄(s') of a policy, with α times its KL to the prior as a cost of every state."""
 
     def value(step: Transition, key: Key) -> Scalar:
         k_infer, k_value = jax.random.split(key)
         problem = agent.problem(agent.likelihood.slow, step.next_obs)
-        return soft_value(policy(step.next_obs, k_infer), problem, k_value, agent.target_samples)[0]
+        return soft_value(evaluated(step.next_obs, k_infer), problem, k_value, agent.target_samples)[0]
 
     def penalty(step: Transition, key: Key) -> Scalar:
         k_infer, k_draw = jax.random.split(key)
-        draws = policy(step.obs, k_infer).draw(k_draw, agent.target_samples, agent.prior.slow(step.obs))
+        draws = evaluated(step.obs, k_infer).draw(k_draw, agent.target_samples, agent.prior.slow(step.obs))
         return agent.temperature.model() * (draws.weight @ draws.log_ratio)
 
     def log_prob(step: Transition, key: Key) -> Scalar:
-        return policy(step.obs, key).log_prob(step.action)
+        return evaluated(step.obs, key).log_prob(step.action)
 
     return Bootstrap(value, penalty, slow_q(agent), log_prob)
 
@@ -83,3 +86,22 @@ def slow_q(agent: Agent) -> Callable[[Transition, Key], Scalar]:
         return slow(agent.problem(slow, step.obs), step.action, key)
 
     return q
+
+
+def log_mean_exp(agent: Agent, proposal: Callable[[Agent, Obs, Key], Distribution] = policy.of_prior) -> Bootstrap:
+    """V̄(s') = α log mean_k [p(a_k)/r(a_k) exp(Q̄(s', a_k)/α)], a_k ~ r: the value of the exact posterior,
+    α log E_p exp(Q̄/α), which bounds that of all others. With r = p it is the soft value of the Boltzmann posterior over
+    the same draws. exp(V̄/α) has no bias, so V̄ is too low on average, the more the fewer draws hit."""
+
+    def value(step: Transition, key: Key) -> Scalar:
+        obs = step.next_obs
+        k_proposal, k_draw, k_value = jax.random.split(key, 3)
+        problem = agent.problem(agent.likelihood.slow, obs)
+        p, r = problem.prior(obs), proposal(agent, obs, k_proposal)
+        action = jax.vmap(r.sample)(jax.random.split(k_draw, agent.target_samples))
+        keys = jax.random.split(k_value, agent.target_samples)
+        values = jax.vmap(ft.partial(problem.likelihood, problem))(action, keys)
+        log_weight = jax.vmap(lambda u: p.log_prob(u) - r.log_prob(u))(action)
+        return problem.alpha * (jax.nn.logsumexp(values / problem.alpha + log_weight) - math.log(agent.target_samples))
+
+    return of_posterior(agent)._replace(value=value)

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import gymnasium
 from gymnasium.wrappers import TimeLimit
 
+import estep.envs.multigoal  # noqa: F401  (registers an environment of ours)
 from estep.errors import EnvironmentFailure, UsageError
 
 TRAIN, EVAL = 0, 1

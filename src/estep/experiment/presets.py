@@ -35,6 +35,9 @@ PAPERS = "steps as in both papers"
 MARINO_STEPS = "steps as in Marino et al. 2021"
 SHORT = "steps chosen here"
 
+SQL = "Haarnoja et al. 2017 (arXiv:1702.08165), batch and reward scale as in the authors' code (haarnoja/softqlearning)"
+UNPUBLISHED = "reward scale as published for Hopper: none is for this task"
+
 PRIOR_ROWS = ("mpo", "mpo-parametric", "rerpi")
 
 # Steps, warm-up of SAC, other changes for either algorithm, and what the source adds.
@@ -68,6 +71,23 @@ _FRESH: Mapping[str, Any] = {
 _SOFT_PG: Mapping[str, Any] = {"alpha": 0.1, "rollout": 512, "batch_size": 64, "learning_rate": 5e-4}
 _SOFT_PG_SOURCE = "all chosen here, on the first seed; without a trust region the return falls again in longer runs"
 _PENDULUM_SOURCE = "steps and learning rate as in rl-baselines3-zoo; warmup, replay, beta and intervals chosen here"
+_SQL_PENDULUM: Mapping[str, Any] = {
+    **{name: value for name, value in _PENDULUM.items() if name != "beta"},
+    **{"batch_size": 128, "alpha": 0.2, "every": 200},
+}
+_REWARD_SCALE = {
+    "Swimmer-v5": 30,
+    "Hopper-v5": 30,
+    "HalfCheetah-v5": 30,
+    "Walker2d-v5": 10,
+    "Ant-v5": 300,
+    "Humanoid-v5": 100,
+}
+"""Of SQL as published; its temperature is one over it."""
+_MULTIGOAL: Mapping[str, Any] = {
+    **{"steps": 50_000, "alpha": 10.0, "particles": 32, "batch_size": 64, "warmup": 500, "replay": 50_000},
+    **{"eval_every": 5_000},
+}
 _PAPER: Mapping[str, Any] = {
     **{"iterations": 5, "samples": 10, "pairs": False, "act_samples": 0, "grad_encoding": "layer_norm"},
     **{"beta": 3.54, "warmup": 5_000},
@@ -93,6 +113,9 @@ def presets() -> tuple[Preset, ...]:
         _preset("soft-pg", "CartPole-v1", {**_FRESH, **_SOFT_PG}, _SOFT_PG_SOURCE),
         *(preset for row in PRIOR_ROWS for preset in _learned_prior(row)),
         Preset("fast", "iterative-sac", ANY, MappingProxyType(dict(_FAST)), _FAST_SOURCE),
+        _preset("sql", "Pendulum-v1", _SQL_PENDULUM, f"{_PENDULUM_SOURCE}; alpha and every chosen here"),
+        *(_sql(env) for env in _TASKS),
+        _preset("sql", "estep/MultiGoal-v0", _MULTIGOAL, f"{SQL}; steps, warmup, replay and intervals chosen here"),
         Preset("paper", "iterative-sac", ANY, MappingProxyType(dict(_PAPER)), f"{IAPO}; beta 2.5·√2 = 3.54"),
     )
 
@@ -124,6 +147,14 @@ def _learned_prior(row: str) -> Iterator[Preset]:
 def _discrete(row: str, env: str, source: str, **own: Any) -> Preset:
     """Small networks; the slow critic of sac follows faster than elsewhere, as values are 100 rewards high."""
     return _preset(row, env, {**_DISCRETE, **own}, source)
+
+
+def _sql(env: str) -> Preset:
+    """The published temperatures and batch; steps, warm-up and intervals as for SAC."""
+    steps, warmup, changes, source = _TASKS[env]
+    scale = _REWARD_SCALE.get(env)
+    all_changes = {"steps": steps, "warmup": warmup, **changes, "batch_size": 128, "alpha": 1 / (scale or 30)}
+    return _preset("sql", env, all_changes, _join(SQL, "warmup as for sac", source, "" if scale else UNPUBLISHED))
 
 
 def _join(*sources: str) -> str:
