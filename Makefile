@@ -13,7 +13,7 @@ DEMO_LATEST := $(DEMO_RUNS)/iterative-sac/$(DEMO_ENV)/latest
 demo: $(INSTALLED)
 	$(BIN)/estep train iterative-sac --env $(DEMO_ENV) --steps 30000 --stop-at 950 --out $(DEMO_RUNS) $(DEMO_SIZE)
 	$(BIN)/estep eval $(DEMO_LATEST)
-	$(BIN)/estep inspect $(DEMO_LATEST)
+	$(BIN)/estep inspect $(DEMO_LATEST) --only improvement gap
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist worksteal

@@ -188,7 +188,7 @@ def test_the_exponential_of_the_soft_value_has_no_bias(proposal):
     agent = agent_of(two_modes, alpha=ALPHA, proposal=proposal, target_samples=4)
     agent = replace(agent, inference=fixed(trained(two_modes).inference.model))
     value = agent.bootstrap(agent).value
-    found = np.asarray(jax.jit(jax.vmap(lambda key: value(jnp.ones(1), key)))(jax.random.split(make_key(0), 20_000)))
+    found = np.asarray(jax.jit(jax.vmap(lambda key: value(arriving(jnp.ones(1)), key)))(jax.random.split(make_key(0), 20_000)))
     a = jnp.linspace(-1, 1, 20_001)
     true = np.exp(np.asarray(jax.vmap(lambda a: two_modes(a[None]))(a), np.float64) / ALPHA).mean()
     each = np.exp(found.astype(np.float64) / ALPHA)

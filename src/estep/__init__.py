@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from estep.algorithms import MPO as MPO
     from estep.algorithms import RERPI as RERPI
     from estep.algorithms import SAC as SAC
+    from estep.algorithms import SQL as SQL
     from estep.algorithms import VMPO as VMPO
     from estep.algorithms import Compose as Compose
     from estep.algorithms import IterativeSAC as IterativeSAC
@@ -36,6 +37,7 @@ _HOMES = {
     "MPO": "estep.algorithms",
     "ParametricMPO": "estep.algorithms",
     "RERPI": "estep.algorithms",
+    "SQL": "estep.algorithms",
     "VMPO": "estep.algorithms",
     "SoftPG": "estep.algorithms",
     "Compose": "estep.algorithms",

@@ -97,7 +97,7 @@ def score(problem: Problem, action: Float[Array, "m a"], key: Key) -> Float[Arra
     prior = problem.prior(problem.obs)
 
     def log_density(action: Float[Array, " a"], key: Key) -> Scalar:
-        return problem.likelihood(problem, action, key) / problem.alpha + 0.0 * prior.log_prob(action)
+        return problem.likelihood(problem, action, key) / problem.alpha + prior.log_prob(action)
 
     keys = jax.random.split(key, action.shape[0])
     scores: Array = jax.vmap(jax.grad(log_density))(action, keys)
