@@ -73,14 +73,14 @@ def test_states_start_afresh_at_the_given_rate_and_next_states_never(agent):
     counted, batch = counting(agent), with_memo(agent)
     chain = rows.compiled(Chain(0.25))
     afresh = []
-    for visit in range(200):
+    for visit in range(100):
         far = {"lam": batch.memo["lam"] + 10.0, "next_lam": batch.memo["next_lam"] + 10.0}
         far["kept"] = jnp.ones_like(batch.memo["kept"])
         _, _, memo, info = chain(counted, with_memo(agent, far), make_key(visit))
         assert (memo["next_lam"] == 11).all()
         afresh.append((memo["lam"][..., 0] == 1.0).mean())
         np.testing.assert_allclose(afresh[-1], info["e/afresh"])
-    error = (0.25 * 0.75 / (200 * rows.BATCH)) ** 0.5
+    error = (0.25 * 0.75 / (100 * rows.BATCH)) ** 0.5
     assert abs(np.mean(afresh) - 0.25) < 4 * error
 
 

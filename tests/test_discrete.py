@@ -244,7 +244,7 @@ ROWS = {
     "mpo-parametric": ParametricMPO(hidden=(8,), every=1),
     "sac": SAC(hidden=(8,)),
     "iterative-sac": IterativeSAC(hidden=(8,), iterations=2, direct_start=True),
-    "mpo": MPO(hidden=(8,), every=1),
+    "mpo": MPO(hidden=(8,), every=1, target="td0"),
 }
 
 
@@ -304,7 +304,7 @@ def test_the_critic_regresses_on_the_exact_backup(row):
     def tables(agent):
         net = agent.inference.model.net if row == "sac" else agent.prior.slow.net
         members = jax.vmap(lambda s: jax.vmap(lambda a: agent.likelihood.slow.values(s, a))(jnp.eye(N)))
-        values = jax.vmap(agent.bootstrap(agent).value)(em.flat(steps).next_obs, jax.random.split(KEY, len(flat.obs)))
+        values = jax.vmap(agent.bootstrap(agent).value)(em.flat(steps), jax.random.split(KEY, len(flat.obs)))
         return members(jnp.eye(STATES)), jax.vmap(net)(jnp.eye(STATES)), values, em.critic_step(agent, steps, KEY)[1]
 
     members, logits, found, info = jax.tree.map(np.float64, tables(agent))

@@ -175,7 +175,7 @@ def test_particles_are_drawn_by_weight_and_have_no_density():
 def test_the_critic_bootstraps_from_the_slow_policy_and_pays_no_kl(row):
     agent = trained(row, 2)
     hot = replace(agent, temperature=fixed(replace(agent.temperature.model, log_alpha=jnp.asarray(5.0))))
-    value = rows.compiled(lambda agent, key: agent.bootstrap(agent).value(OBS, key))
+    value = rows.compiled(lambda agent, key: agent.bootstrap(agent).value(rows.arriving(OBS), key))
     np.testing.assert_array_equal(value(agent, make_key(1)), value(hot, make_key(1)))
 
     def mean(agent, key):

@@ -266,7 +266,7 @@ def test_uniform_for_flat_shifts_the_values_by_known_constants():
     critic = replace(flat.likelihood.model, members=tuple(shift(member) for member in flat.likelihood.model.members))
     uniform = replace(flat, prior=fixed(Uniform(spec)), likelihood=learn(critic, adam(1e-3), tau=0.005))
     obs, key = jax.random.normal(make_key(1), (3,)), make_key(2)
-    values = [agent.bootstrap(agent).value(obs, key) for agent in (flat, uniform)]
+    values = [agent.bootstrap(agent).value(rows.arriving(obs), key) for agent in (flat, uniform)]
     np.testing.assert_allclose(values[1] - values[0], -step / (1 - gamma), rtol=1e-5)
     # and Q of the shifted critic is the fixed point of its own shifted target
     np.testing.assert_allclose(gamma * (values[1] - values[0]), -gamma * step / (1 - gamma), rtol=1e-5)

@@ -28,12 +28,6 @@ from oracles import rows
 OBS = jnp.asarray([0.5, -1.0, 0.2])
 
 
-def arriving(obs):
-    """A step of which only where it leads is told."""
-    nought = jnp.zeros(())
-    return Transition(obs, obs, nought, nought, obs, nought)
-
-
 def flat(a):
     return 0.0 * a[0]
 
@@ -188,7 +182,8 @@ def test_the_exponential_of_the_soft_value_has_no_bias(proposal):
     agent = agent_of(two_modes, alpha=ALPHA, proposal=proposal, target_samples=4)
     agent = replace(agent, inference=fixed(trained(two_modes).inference.model))
     value = agent.bootstrap(agent).value
-    found = np.asarray(jax.jit(jax.vmap(lambda key: value(arriving(jnp.ones(1)), key)))(jax.random.split(make_key(0), 20_000)))
+    draw = jax.jit(jax.vmap(lambda key: value(rows.arriving(jnp.ones(1)), key)))
+    found = np.asarray(draw(jax.random.split(make_key(0), 20_000)))
     a = jnp.linspace(-1, 1, 20_001)
     true = np.exp(np.asarray(jax.vmap(lambda a: two_modes(a[None]))(a), np.float64) / ALPHA).mean()
     each = np.exp(found.astype(np.float64) / ALPHA)
@@ -209,7 +204,7 @@ def test_the_soft_value_is_that_of_a_boltzmann_posterior_on_the_slow_critic():
         draws = Particles(u, exponential(values, alpha)).draw(key, 1, prior)
         return draws.weight @ (values - alpha * draws.log_ratio), alpha * jnp.log(jnp.exp(values / alpha).mean())
 
-    found = rows.compiled(lambda agent: agent.bootstrap(agent).value(arriving(OBS), key))(agent)
+    found = rows.compiled(lambda agent: agent.bootstrap(agent).value(rows.arriving(OBS), key))(agent)
     for want in rows.compiled(by_hand)(agent):
         np.testing.assert_allclose(found, want, rtol=1e-5)
 

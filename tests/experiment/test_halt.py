@@ -52,6 +52,8 @@ class Batch(tuple):
     def _asdict(self):
         return {"number": self[0], "memo": ()}
 
+    memo = ()
+
 
 @pytest.mark.parametrize(
     ("flags", "halts_after"),
@@ -91,7 +93,7 @@ def test_updates_that_are_not_finite_end_the_run_with_a_dump(tmp_path):
     assert notes.said("dump")
     batch = load_file(folder / "dump" / "batch.safetensors")
     assert batch["update"] == 10
-    assert batch["batch.obs"].shape == batch["batch.next_obs"].shape == (32, 3)
+    assert batch["batch.obs"].shape == batch["batch.next_obs"].shape == (32, 1, 3)
     assert (batch["batch.reward"] == np.float32(HUGE)).all()
     fresh = named_leaves(init(SMALL["sac"], Spec(3, 1), key_of(0, 0)))
     for file in ("params", "optim"):
@@ -107,9 +109,9 @@ def test_after_a_halt_the_last_good_checkpoint_is_untouched(tmp_path, monkeypatc
     sound = trainer.improve
 
     def failing(agent, batches, key, number, scaling):
-        agent, info = sound(agent, batches, key, number, scaling)
+        agent, (memo, info) = sound(agent, batches, key, number, scaling)
         bad = np.float32(number >= 60) * np.ones(4, np.float32)
-        return agent, {**info, "skipped": bad, "critic/loss": np.where(bad > 0, np.nan, 2.0)}
+        return agent, (memo, {**info, "skipped": bad, "critic/loss": np.where(bad > 0, np.nan, 2.0)})
 
     monkeypatch.setattr(trainer, "improve", failing)
     before = {}
@@ -132,11 +134,11 @@ def test_skipped_updates_do_not_enter_the_metrics(tmp_path, monkeypatch):
     sound = trainer.improve
 
     def failing(agent, batches, key, number, scaling):
-        agent, info = sound(agent, batches, key, number, scaling)
+        agent, (memo, info) = sound(agent, batches, key, number, scaling)
         if number != 8:
-            return agent, info
+            return agent, (memo, info)
         bad = np.array([0, 1, 0, 1], np.float32)
-        return agent, {**info, "skipped": bad, "critic/loss": np.where(bad > 0, np.nan, 2.0)}
+        return agent, (memo, {**info, "skipped": bad, "critic/loss": np.where(bad > 0, np.nan, 2.0)})
 
     monkeypatch.setattr(trainer, "improve", failing)
     lines = metrics(train(tmp_path, steps=60, eval_every=0, log_every=4, eval_episodes=2).run_dir)

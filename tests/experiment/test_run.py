@@ -145,8 +145,8 @@ def test_a_block_of_one_alternates_strictly(tmp_path, monkeypatch):
 
     def counting(agent, batches, key, number, scaling):
         numbers.append(int(number))
-        assert batches.obs.shape == (1, 32, 3)
-        return agent, {"critic/loss": np.zeros(1, np.float32), "skipped": np.zeros(1, np.float32)}
+        assert batches.obs.shape == (1, 32, 1, 3)
+        return agent, ((), {"critic/loss": np.zeros(1, np.float32), "skipped": np.zeros(1, np.float32)})
 
     monkeypatch.setattr(trainer, "improve", counting)
     result = train(tmp_path, block=1, steps=60, eval_every=0, log_every=1)

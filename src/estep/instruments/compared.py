@@ -104,7 +104,7 @@ def climbs(agent: Agent, obs: Float[Array, "b o"], key: Key, rungs: list[Rung]) 
     k_infer, k_value = jax.random.split(key)
     lowered = [_lowered(agent, rung.inference, obs, k_infer) for rung in rungs]
     with ThreadPoolExecutor() as pool:  # compiling takes longer than everything else, and one core
-        programs = list(pool.map(lambda compile: compile(), lowered))
+        programs = list(pool.map(lambda program: program(), lowered))
     ends = [_timed(program) for program in programs]
     lams = jnp.stack([lam for lam, _ in ends], axis=1)
     values = np.asarray(_values(agent, obs, lams, k_value), np.float64)

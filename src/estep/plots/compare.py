@@ -10,6 +10,7 @@ import csv
 import io
 import json
 import sys
+import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -87,18 +88,19 @@ def write(found: Sequence[Point], out: Path) -> list[Path]:
 
 def draw(found: Sequence[Point], out: Path) -> dict[str, str]:
     """The learning curves of one environment."""
-    figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    figure, axes = plt.subplots(figsize=(6, 4.2), layout="constrained")
     for algorithm, changes in dict.fromkeys((point.algorithm, point.changes) for point in found):
         curve = [point for point in found if (point.algorithm, point.changes) == (algorithm, changes)]
         seeds = {point.seed for point in curve}
         steps = sorted({point.env_steps for point in curve})
         values = [[point.mean for point in curve if point.env_steps == step] for step in steps]
         label = f"{algorithm} {changes} ({len(seeds)} seed{'s' * (len(seeds) > 1)})"
-        (line,) = axes.plot(steps, [sum(v) / len(v) for v in values], marker="o", markersize=3, label=label)
+        (line,) = axes.plot(steps, [sum(v) / len(v) for v in values], marker="o", markersize=3)
+        line.set_label(textwrap.fill(label, 90))
         low, high = [min(v) for v in values], [max(v) for v in values]
         axes.fill_between(steps, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
     axes.set(xlabel="environment steps", ylabel="return of the deterministic policy", title=found[0].env)
-    axes.legend(fontsize="x-small", frameon=False)
+    figure.legend(loc="outside lower center", fontsize="x-small", frameon=False)
     return save(figure, out, f"curves_{found[0].env}")
 
 
