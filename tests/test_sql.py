@@ -83,7 +83,7 @@ def published(agent, batch, key):
     return replace(agent, inference=agent.inference.descend(loss)[0]), None, {}
 
 
-STEPS = {flat: 400, two_modes: 1500, four_goals: 600}
+STEPS = {flat: 2000, two_modes: 3000, four_goals: 1500}
 
 
 @ft.cache

@@ -13,8 +13,7 @@ from estep.envs.multigoal import GOALS, ID, MultiGoal
 
 def at(*place):
     env = MultiGoal()
-    env.reset(seed=0)
-    env._place = np.array(place)
+    np.testing.assert_allclose(env.reset(seed=0, options={"place": place})[0], place, rtol=1e-6)
     return env
 
 

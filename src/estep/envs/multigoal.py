@@ -23,7 +23,7 @@ HALF_WIDTH = 7.0
 
 class MultiGoal(gymnasium.Env[npt.NDArray[np.float32], npt.NDArray[np.float32]]):
     """s' = clip(s + a), a in [-1, 1]²; reward -30 |a|² - min_g |s' - g|², and 10 more on reaching a goal, which ends
-    the episode. Episodes start near the origin and last 30 steps at most."""
+    the episode. Episodes last 30 steps at most and start near the origin, or at `options["place"]`."""
 
     def __init__(self) -> None:
         self.observation_space = Box(-HALF_WIDTH, HALF_WIDTH, (2,), np.float32)
@@ -34,7 +34,8 @@ class MultiGoal(gymnasium.Env[npt.NDArray[np.float32], npt.NDArray[np.float32]])
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[npt.NDArray[np.float32], dict[str, Any]]:
         gymnasium.Env.reset(self, seed=seed)
-        self._place = 0.1 * self.np_random.standard_normal(2)
+        start = 0.1 * self.np_random.standard_normal(2)
+        self._place = np.asarray((options or {}).get("place", start), np.float64)
         return self._place.astype(np.float32), {}
 
     def step(

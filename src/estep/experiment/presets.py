@@ -68,6 +68,10 @@ _FRESH: Mapping[str, Any] = {
     **{"steps": 60_000, "num_envs": 8, "eval_every": 5_000},
     **{"hidden": (64, 64), "unroll": 32},
 }
+_VMPO_PENDULUM: Mapping[str, Any] = {
+    **{"steps": 200_000, "eval_every": 20_000},
+    **{"learning_rate": 1e-3, "discount": 0.95, "epsilon_mean": 0.01},
+}
 _SOFT_PG: Mapping[str, Any] = {"alpha": 0.1, "rollout": 512, "batch_size": 64, "learning_rate": 5e-4}
 _SOFT_PG_SOURCE = "all chosen here, on the first seed; without a trust region the return falls again in longer runs"
 _PENDULUM_SOURCE = "steps and learning rate as in rl-baselines3-zoo; warmup, replay, beta and intervals chosen here"
@@ -110,6 +114,7 @@ def presets() -> tuple[Preset, ...]:
         _discrete("mpo", "CartPole-v1", _CARTPOLE_SOURCE, target="td0"),
         _discrete("mpo", "Acrobot-v1", _ACROBOT_SOURCE, target="td0"),
         _preset("vmpo", "CartPole-v1", {**_FRESH, "learning_rate": 1e-3}, _CARTPOLE_SOURCE),
+        _preset("vmpo", "Pendulum-v1", {**_FRESH, **_VMPO_PENDULUM}, "all chosen here, on the first seed"),
         _preset("soft-pg", "CartPole-v1", {**_FRESH, **_SOFT_PG}, _SOFT_PG_SOURCE),
         *(preset for row in PRIOR_ROWS for preset in _learned_prior(row)),
         Preset("fast", "iterative-sac", ANY, MappingProxyType(dict(_FAST)), _FAST_SOURCE),
