@@ -189,7 +189,7 @@ def benchmark():
     return module
 
 
-@pytest.mark.slow
+@pytest.mark.learning
 def test_iterative_inference_beats_direct_on_the_bandit_and_improves_with_every_iteration():
     table = benchmark()
     problem = table.bandit(0)

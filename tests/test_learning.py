@@ -12,7 +12,9 @@ CHAIN = {"iterations": 2, "persist": True, "part": 0.5}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("algorithm", "own"), [("sac", {}), ("iterative-sac", CHAIN)])
+@pytest.mark.parametrize(
+    ("algorithm", "own"), [("sac", {}), pytest.param("iterative-sac", CHAIN, marks=pytest.mark.learning)]
+)
 def test_pendulum_is_swung_up(algorithm, own, tmp_path):
     # untrained policies score about -1,200; the swing-up alone costs about -150
     policy = estep.train(algorithm, "Pendulum-v1", seed=1, out=tmp_path, stop_at=-200.0, **SMALL, **own)
