@@ -154,6 +154,7 @@ UPDATED = {
     "mpo": CRITIC | {"prior", "slow prior", "multipliers"},
     "mpo-parametric": CRITIC | {"prior", "slow prior", "net"},
     "rerpi": CRITIC | {"prior", "slow prior", "multipliers"},
+    "sql": {"critic", "slow critic", "net"},
     "vmpo": {"critic", "alpha", "prior", "slow prior", "multipliers"},
     "soft-pg": {"critic", "net"},
 }

@@ -7,15 +7,9 @@ import estep
 SMALL = {"hidden": (64, 64), "batch_size": 128, "steps": 6_000, "eval_every": 2_000, "eval_episodes": 5}
 
 
-CHAIN = {"iterations": 2, "persist": True, "part": 0.5}
-"""As in the preset `fast`."""
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("algorithm", "own"), [("sac", {}), pytest.param("iterative-sac", CHAIN, marks=pytest.mark.learning)]
-)
-def test_pendulum_is_swung_up(algorithm, own, tmp_path):
+@pytest.mark.parametrize("algorithm", ["sac", pytest.param("iterative-sac", marks=pytest.mark.learning)])
+def test_pendulum_is_swung_up(algorithm, tmp_path):
     # untrained policies score about -1,200; the swing-up alone costs about -150
-    policy = estep.train(algorithm, "Pendulum-v1", seed=1, out=tmp_path, stop_at=-200.0, **SMALL, **own)
+    policy = estep.train(algorithm, "Pendulum-v1", seed=1, out=tmp_path, stop_at=-200.0, **SMALL)
     assert policy.evaluate(10, seed=7).mean > -250

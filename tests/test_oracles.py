@@ -23,7 +23,7 @@ from estep.distributions.normal import Normal
 from estep.priors.flat import Flat
 from estep.priors.gaussian import FixedGaussian
 from estep.priors.uniform import Uniform
-from oracles import lqr, quadrature
+from oracles import lqr, quadrature, rows
 
 ALPHA = 0.5
 

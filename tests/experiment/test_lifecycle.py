@@ -50,6 +50,7 @@ class Child:
             output = self.process.communicate(timeout=timeout)[0]
         finally:
             self.process.kill()
+            self.process.wait()
         return self.process.returncode, time.monotonic() - start, output
 
 
@@ -73,11 +74,10 @@ def test_without_a_safe_point_the_grace_ends_the_run(body, number):
 
 
 @pytest.mark.parametrize("body", [NATIVE, STUBBORN])
-@pytest.mark.parametrize("gap", [0.01, 0.1])
-def test_the_second_interrupt_ends_it_at_once(body, gap):
+def test_the_second_interrupt_ends_it_at_once(body):
     child = Child(body, 20)
     child.process.send_signal(signal.SIGINT)
-    time.sleep(gap)
+    time.sleep(0.25)  # two that arrive before the process runs are one to the system
     child.process.send_signal(signal.SIGINT)
     code, seconds, output = child.end(8)
     assert (code, output) == (130, b"last words 130\n")
