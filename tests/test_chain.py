@@ -14,6 +14,7 @@ from estep.core.learned import fixed
 from estep.core.objective import soft_value
 from estep.core.protocols import Inference, Inferred
 from estep.envs.gymnasium import make
+from estep.errors import UsageError
 from estep.experiment.config import RunConfig
 from estep.experiment.device import remembered
 from estep.experiment.trainer import Trainer
@@ -96,6 +97,11 @@ def test_a_first_visit_is_the_ordinary_e_step(agent):
     assert np.abs(plain.inference.pending.gradient).max() > 1e-3
     jax.tree.map(close, draws, same)
     close(info["e/value"], told["e/value"])
+
+
+def test_a_batch_without_memory_is_refused(agent):
+    with pytest.raises(UsageError, match="do not remember 'lam'"):
+        em.update(agent, rows.batch(), make_key(0))
 
 
 def test_the_target_values_the_posterior_that_was_kept(agent):

@@ -17,7 +17,7 @@ from estep.core import em, policy
 from estep.core.keys import make_key
 from estep.core.learned import fixed
 from estep.core.protocols import Likelihood
-from estep.core.types import Identity, Spec, Transition
+from estep.core.types import Identity, OneHot, Spec, Transition
 from estep.distributions.boltzmann import Particles, exponential
 from estep.errors import UsageError
 from estep.inference import stein
@@ -102,6 +102,11 @@ def draws(agent, s, n=20_000):
     return np.tanh(
         jax.jit(lambda agent, key: agent.inference.model.points(jnp.asarray([s]), key, n))(agent, make_key(2))
     )
+
+
+def test_discrete_actions_are_refused():
+    with pytest.raises(UsageError, match="sql is for continuous actions"):
+        SQL().init(Spec(3, 4, OneHot()), make_key(0))
 
 
 def test_a_critic_that_says_nothing_leaves_the_uniform_prior():

@@ -18,7 +18,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from estep.algorithms.checks import check_sampler
+from estep.algorithms.checks import check_sampler, continuous
 from estep.constraints.projection import Keep
 from estep.constraints.temperature import Constant
 from estep.core import policy, value
@@ -69,8 +69,9 @@ class SQL:
         check("proposal", self.proposal in PROPOSALS, self.proposal, f"one of {', '.join(PROPOSALS)}")
 
     def init(self, spec: Spec, key: Key) -> Agent:
-        """A fresh agent for an environment."""
+        """A fresh agent for an environment. Raises UsageError where actions are discrete."""
         k_pi, k_q = jax.random.split(key)
+        spec = continuous("sql", spec)
         optimiser = adam(self.learning_rate)
         sampler = mlp((spec.observation, spec.action), spec.action, self.hidden, key=k_pi, head=faint)
         critic = q_function(self.critics, spec, self.hidden, MeanMinusStd(self.beta), self.discount, key=k_q)

@@ -15,6 +15,7 @@ from estep.core.agent import Agent
 from estep.core.objective import soft_value
 from estep.core.protocols import Draws, Inference, Inferred, Likelihood
 from estep.core.types import Info, Key, Scalar, Transition
+from estep.errors import UsageError
 
 
 def update(agent: Agent, batch: Transition, key: Key) -> tuple[Agent, Info]:
@@ -141,6 +142,20 @@ def critic_step(agent: Agent, batch: Transition, key: Key) -> tuple[Agent, Info]
     bootstrap = agent.bootstrap(agent)
     likelihood, info = agent.likelihood.descend(lambda critic: critic.loss(batch, bootstrap, key))
     return replace(agent, likelihood=likelihood), info
+
+
+def memo_of(batch: Transition, name: str) -> Array:
+    """What the steps of a batch remember by this name.
+
+    Raises:
+        UsageError: they do not.
+    """
+    if name not in (batch.memo or {}):
+        raise UsageError(
+            f"The steps of this batch do not remember {name!r}.", "Keep with each step the memo that policy.step gives."
+        )
+    remembered: Array = batch.memo[name]
+    return remembered
 
 
 def first(rows: Transition, part: float) -> Transition:

@@ -55,7 +55,7 @@ class Chain:
     def __call__(self, agent: Agent, batch: Transition, key: Key) -> em.EStep:
         k_climb, k_next, k_restart = jax.random.split(key, 3)
         rows = em.flat(batch)
-        memo, chosen = rows.memo, em.first(rows, self.part)
+        memo, chosen = {name: em.memo_of(rows, name) for name in (HERE, NEXT, KEPT)}, em.first(rows, self.part)
         count = chosen.reward.shape[0]
         afresh = jax.random.bernoulli(k_restart, self.restart, (count,)) | (chosen.memo[KEPT][:, 0] == 0)
         chosen = chosen._replace(memo=chosen.memo | {"afresh": afresh.astype(float)})

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import jax
 from jaxtyping import Array, Float
 
-from estep.core.em import flat
+from estep.core.em import flat, memo_of
 from estep.core.protocols import Bootstrap
 from estep.core.types import Key, Scalar, Transition
 from estep.likelihoods.returns import Segment, cut, n_step, one_step, retrace
@@ -58,7 +58,7 @@ class Retrace:
     def __call__(self, batch: Transition, bootstrap: Bootstrap, key: Key, gamma: float) -> Float[Array, "b t"]:
         k_value, k_q, k_ratio = jax.random.split(key, 3)
         value, q = each(bootstrap.value, batch, k_value), each(bootstrap.q, batch, k_q)
-        trace = cut(each(bootstrap.log_prob, batch, k_ratio) - batch.memo["log_prob"][..., 0], self.lam)
+        trace = cut(each(bootstrap.log_prob, batch, k_ratio) - memo_of(batch, "log_prob")[..., 0], self.lam)
         y: Array = jax.vmap(lambda s, v, q, c: retrace(s, v, q, c, gamma))(segments(batch), value, q, trace)
         return y
 
