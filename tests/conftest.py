@@ -1,5 +1,6 @@
 """Strict arithmetic for the whole suite: no silent broadcasting, no silent promotion; compiled programs are kept."""
 
+import gc
 import os
 import tempfile
 
@@ -19,6 +20,9 @@ import shutil
 import jax
 import pytest
 
+# Thousands of compiled programs are kept: a collection looks through all of them, and at the default one comes after
+# every 700 objects.
+gc.set_threshold(100_000, 20, 20)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
