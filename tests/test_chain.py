@@ -85,6 +85,7 @@ def test_states_start_afresh_at_the_given_rate_and_next_states_never(agent):
     assert abs(np.mean(afresh) - 0.25) < 4 * error
 
 
+@pytest.mark.long
 def test_a_first_visit_is_the_ordinary_e_step(agent):
     batch, key = with_memo(agent), make_key(3)
     k_climb = jax.random.split(key, 3)[0]
@@ -113,6 +114,7 @@ def test_the_target_values_the_posterior_that_was_kept(agent):
     np.testing.assert_allclose(found, soft_value(agent.posterior(lam), problem, key, agent.target_samples)[0])
 
 
+@pytest.mark.long
 def test_training_writes_the_chain_into_replay():
     config = RunConfig(steps=200, warmup=40, replay=200, batch_size=8, block=4)
     env = make("Pendulum-v1")

@@ -95,6 +95,7 @@ RUN = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("parts", RUN, ids=lambda parts: parts["inference"])
 def test_some_run(parts):
     row = made(**parts)

@@ -189,7 +189,7 @@ def benchmark():
     return module
 
 
-@pytest.mark.learning
+@pytest.mark.long
 def test_iterative_inference_beats_direct_on_the_bandit_and_improves_with_every_iteration():
     table = benchmark()
     problem = table.bandit(0)

@@ -32,6 +32,8 @@ from estep.priors.uniform import Uniform
 from oracles import quadrature as oracle
 from oracles import rows
 
+pytestmark = pytest.mark.long
+
 ALPHA = 0.3
 OBS = jnp.zeros((3, 3))
 

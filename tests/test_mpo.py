@@ -311,7 +311,7 @@ LQR_ROWS = {
 }
 
 
-@pytest.mark.learning
+@pytest.mark.long
 @pytest.mark.parametrize("row", LQR_ROWS)
 def test_the_gain_of_lqr_is_found(row):
     assert regulate(LQR_ROWS[row], 4000) < 0.10

@@ -152,7 +152,7 @@ def regulate(row, updates, keep):
     return np.abs(gain - best_gain).max() / np.abs(best_gain).max(), np.abs(spread / family - 1).max()
 
 
-@pytest.mark.learning
+@pytest.mark.long
 def test_sac_solves_soft_lqr():
     row = SAC(hidden=(64, 64), learning_rate=1e-3, discount=0.8, tau=0.02, critics=1, beta=0.0)
     gain, sigma = regulate(row, 6000, 2000)
@@ -160,7 +160,7 @@ def test_sac_solves_soft_lqr():
     assert sigma < 0.05
 
 
-@pytest.mark.learning
+@pytest.mark.long
 def test_iterative_sac_solves_soft_lqr():
     row = IterativeSAC(
         hidden=(64, 64), learning_rate=1e-3, discount=0.8, tau=0.02, critics=1, beta=0.0, iterations=3, act_samples=2

@@ -27,6 +27,8 @@ from estep.priors.gaussian import FixedGaussian
 from estep.priors.uniform import Uniform
 from oracles import rows
 
+pytestmark = pytest.mark.long
+
 ALPHA, COMPONENTS = 0.4, 3
 KINDS = {
     "gaussian": Gaussian,
