@@ -18,6 +18,8 @@ iterative:  N times at s and N' times at s' an evaluation with its gradient, and
             one more evaluation with its gradient at s: the final climb; slow critics at s'; fit
             what depends on s alone, (B,o,h) of each critic and of the network, once for all N: differentiating the
             loop takes it out; at s' it stays in
+        what is trained at s has the rows of `part` for B; a direct start adds its network at s and s', and at s the
+            backward pass
 
 Everything else (noise, densities, Adam, the slow copy) is not counted. `traced` counts the same from the program.
 """
@@ -83,13 +85,19 @@ class Sizes:
         net = [self.o], 2 * self.a
         return times(2, self.net(*net)) + self.net_backward(*net) + self.climb(1) + self.evaluation(1) + self.fit()
 
-    def iterative(self, steps: int, draws: int, target_steps: int, target_draws: int) -> Products:
-        """One update of iterative SAC."""
+    def climbed(self, steps: int, draws: int, start: bool) -> Products:
+        """The E-step of iterative inference: what is trained at s."""
         net = [self.o, 2 * self.a, 2 * self.a], 4 * self.a
-        found = times(steps, self.climb(draws) + self.net(*net) + self.net_backward(*net))
+        found = times(steps, self.climb(draws) + self.net(*net) + self.net_backward(*net)) + self.climb(draws)
         found[self.b, self.o, self.h] -= (steps - 1) * (self.critics + 1)
-        found += times(target_steps, self.climb(target_draws) + self.net(*net))
-        return found + self.climb(draws) + self.evaluation(target_draws) + self.fit()
+        head = [self.o], 2 * self.a
+        return found + (self.net(*head) + self.net_backward(*head) if start else Counter())
+
+    def followed(self, steps: int, draws: int, start: bool) -> Products:
+        """Iterative inference at s' and the critic that learns from it."""
+        found = times(steps, self.climb(draws) + self.net([self.o, 2 * self.a, 2 * self.a], 4 * self.a))
+        found += self.net([self.o], 2 * self.a) if start else Counter()
+        return found + self.evaluation(draws) + self.fit()
 
 
 def of(row: SAC | IterativeSAC, batch: int, observation: int, action: int) -> Products:
@@ -100,8 +108,10 @@ def of(row: SAC | IterativeSAC, batch: int, observation: int, action: int) -> Pr
     sizes = Sizes(batch, observation, action, hidden, row.critics)
     if isinstance(row, SAC):
         return sizes.direct()
+    trained = Sizes(max(1, round(row.part * batch)), observation, action, hidden, row.critics)
     target = row.target_iterations or row.iterations, row.target_samples or row.samples
-    return sizes.iterative(row.iterations, row.samples, *target)
+    climbed = trained.climbed(row.iterations, row.samples, row.direct_start)
+    return climbed + sizes.followed(*target, row.direct_start)
 
 
 def flop(products: Products) -> int:

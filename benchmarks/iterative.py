@@ -1,7 +1,8 @@
 """What does iterative inference cost: an update of iterative SAC by iterations and draws, and acting?
 
 In one process, windows in turn: `Trainer.update_block` (default block, sampling included) for SAC and for every cell
-of iterations x samples (2 samples are one antithetic pair); every product of matrices that these updates consist of,
+of iterations x samples (2 samples are one antithetic pair), and for the cheap forms of 2 x 2: direct start, kept λ
+(chain), and policy loss on half of the rows; every product of matrices that these updates consist of,
 alone, which adds up to the floor; and acting in one state by `Trainer.choose` (default act_samples). flops.py has the
 formula.
 
@@ -26,6 +27,12 @@ from race import Worker, race_here
 
 BLOCK = 8
 ITERATIONS, SAMPLES = (1, 2, 5, 10), (1, 2, 10)
+FORMS: dict[str, dict[str, Any]] = {
+    "2 x 2 direct start": {"direct_start": True},
+    "2 x 2 chain": {"persist": True},
+    "2 x 2 chain half": {"persist": True, "part": 0.5},
+    "2 x 2 chain direct start half": {"persist": True, "part": 0.5, "direct_start": True, "restart": 0.5},
+}
 SHORT_S = 0.25
 """The longest window of a single product or of acting."""
 
@@ -35,7 +42,8 @@ def rows(iterations: Sequence[int], samples: Sequence[int]) -> dict[str, Any]:
     from estep.algorithms import SAC, IterativeSAC
 
     cells = {f"{n} x {m}": IterativeSAC(hidden=HIDDEN, iterations=n, samples=m) for n in iterations for m in samples}
-    return {"sac": SAC(hidden=HIDDEN), **cells}
+    forms = {name: IterativeSAC(hidden=HIDDEN, iterations=2, samples=2, **form) for name, form in FORMS.items()}
+    return {"sac": SAC(hidden=HIDDEN), **cells, **forms}
 
 
 def updating(trainer: Any) -> Callable[[], int]:
