@@ -11,9 +11,11 @@ import pytest
 
 from estep.constraints.temperature import Constant
 from estep.core import value
+from estep.core.agent import inferring_by
 from estep.core.keys import make_key
 from estep.core.learned import fixed
 from estep.core.objective import soft_value
+from estep.core.optim import adam
 from estep.core.protocols import Likelihood, Problem
 from estep.core.types import Identity, Spec
 from estep.distributions.normal import Normal, kl
@@ -21,7 +23,18 @@ from estep.envs.base import Step
 from estep.errors import RejectedInput, UsageError
 from estep.inference.gradient import GradientAscent
 from estep.inference.starts import At
-from estep.instruments import calibration, compared, gap, inspection, landscape, modes, quadrature, states, tables
+from estep.instruments import (
+    calibration,
+    compared,
+    gap,
+    inspection,
+    landscape,
+    modes,
+    quadrature,
+    states,
+    tables,
+    transfer,
+)
 from estep.instruments.improvement import improvement
 from estep.instruments.interval import interval
 from estep.likelihoods.q_function import Pessimism, minimum
@@ -289,6 +302,30 @@ def test_particles_have_no_optimiser_to_inspect():
         calibration.critic(over("sac", Wavy()))
 
 
+def test_what_is_remembered_is_missed_under_another_objective_and_what_climbs_is_not():
+    agent = over("sac", Wavy())
+    climbing = GradientAscent(300, 16, adam(3e-2))
+    problem = agent.problem(agent.likelihood.model, OBS[0])
+    best = climbing(problem, agent.posterior, make_key(0)).lam
+    found = {}
+    for name, inference in (("remembers", At(best)), ("climbs", climbing)):
+        rows = transfer.transfer(inferring_by(agent, inference), OBS, make_key(1), {"other": TwoPeaks()})
+        assert [row.iterations for row in rows] == [0, 0, 0]
+        found[name] = {row.objective: row.missing for row in rows}
+    assert max(found["climbs"][name] for name in ("own", "bonus")) < 0.02
+    assert found["remembers"]["own"] < 0.02
+    assert min(found["remembers"][name] for name in ("bonus", "other")) > 0.1
+
+
+def test_iterations_go_on_under_another_objective():
+    agent = over("iterative-sac", Wavy())
+    rows = transfer.transfer(agent, OBS, make_key(1))
+    steps = agent.acting(agent.inference.model).steps
+    assert [(row.objective, row.iterations) for row in rows] == [
+        (name, n * steps) for name in ("own", "bonus") for n in (1, 4)
+    ]
+
+
 def test_an_interval_covers_as_often_as_it_says():
     drawn = np.random.default_rng(0).normal(2.0, 3.0, (2000, 8))
     found = [interval(row) for row in drawn]
@@ -315,8 +352,11 @@ def test_what_climbs_and_restarts_find_is_drawn(climbed, tmp_path):
     one = landscape.landscape(agent, OBS[0], found, 0, make_key(4), grid=9)
     ends = modes.Modes(np.zeros((2, 3, 2)), np.ones((2, 3)), np.ones((2, 3), bool), np.full((2, 3), 1 / 3))
     climbs = inspection.Climbs(compared.compared(found), found, 3)
-    seen = inspection.Inspection(10, 3, None, None, climbs, [one], ends, None, {})
+    moved = [transfer.Transfer("own", 5, 0.1, 0.0, 0.2), transfer.Transfer("bonus", 5, 0.3, 0.2, 0.4)]
+    seen = inspection.Inspection(10, 3, None, None, climbs, [one], ends, moved, None, {})
     files = tables.write(seen, tmp_path) | draw(seen, tmp_path)
-    assert {"compare.png", "landscape_0.svg", "landscape_0_paths.csv", "modes.png", "modes.csv"} <= set(files)
+    assert {"compare.png", "landscape_0.svg", "landscape_0_paths.csv", "modes.png", "modes.csv", "transfer.png"} <= set(
+        files
+    )
     assert all((tmp_path / name).stat().st_size for name in files)
     assert tables.summary(seen)["modes"] == {"states": 2, "restarts": 3, "mean": 3.0, "counts": [3, 3]}

@@ -167,7 +167,7 @@ def test_inspect_tells_what_was_found_and_what_does_not_apply(run, pretend, fold
     biases = [Bias(1.0, True, 0.25, -1.0, 1.5)]
     calibrated = Calibration([Pair(0, 3, 1.0, 2.0, 1.0, 0.75, 0.1)], biases, True)
     improved, reason = Improved(curve, [Growth(100, *curve[1])], []), {"modes": "There are none."}
-    found = Inspection(100, 1, improved, Gaps(True, gaps), None, None, None, calibrated, reason)
+    found = Inspection(100, 1, improved, Gaps(True, gaps), None, None, None, None, calibrated, reason)
     seen = pretend(inspection, "inspect_run", found)
     ended = run("inspect", str(folder), "--only", "improvement", "gap", "--states", "8", "--json")
     assert ended.code == 0

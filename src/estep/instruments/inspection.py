@@ -20,15 +20,16 @@ from estep.experiment import policy
 from estep.experiment.device import INSPECT, key_of, scale
 from estep.experiment.policy import Policy, check_spec
 from estep.experiment.run import QUIET, Job, chosen_env, make_env
-from estep.instruments import calibration, compared, gap, improvement, landscape, modes, states
+from estep.instruments import calibration, compared, gap, improvement, landscape, modes, states, transfer
 from estep.instruments.calibration import Calibration
 from estep.instruments.compared import Climb, Compared
 from estep.instruments.gap import Gap
 from estep.instruments.improvement import Improvement, Logged
 from estep.instruments.landscape import Landscape
 from estep.instruments.modes import Modes
+from estep.instruments.transfer import Transfer
 
-STATES = {"improvement": 256, "gap": 64, "compare": 32, "modes": 16}
+STATES = {"improvement": 256, "gap": 64, "compare": 32, "modes": 16, "transfer": 64}
 """In how many states each instrument measures unless it is told; with two action dimensions the gap takes 16."""
 LANDSCAPES = 2
 
@@ -99,6 +100,7 @@ class Inspection(NamedTuple):
     compare: Climbs | None
     landscape: list[Landscape] | None
     modes: Modes | None
+    transfer: list[Transfer] | None
     calibration: Calibration | None
     not_measured: dict[str, str]
     """Why an instrument does not apply, by its name."""
@@ -205,6 +207,16 @@ def measure_modes(subject: Subject, found: dict[str, Any]) -> Modes:
     return modes.modes(subject.policy.agent, subject.obs(STATES["modes"]), subject.key)
 
 
+def measure_transfer(subject: Subject, found: dict[str, Any]) -> list[Transfer]:
+    """What inference misses under objectives that it was not trained for: a bonus, and the critics of the run's other
+    checkpoints."""
+    run_dir, here = subject.policy.run_dir, subject.policy
+    gap.check_parametric(here.agent)
+    steps = [step for step in improvement.checkpoints(run_dir) if step != here.env_steps]
+    critics = {f"critic at {step:,}": policy.load(run_dir, str(step)).agent.likelihood.model for step in steps}
+    return transfer.transfer(here.agent, subject.obs(STATES["transfer"]), subject.key, critics)
+
+
 def measure_calibration(subject: Subject, found: dict[str, Any]) -> Calibration:
     """Predictions against returns, in the environment of training."""
     options, recipe = subject.options, subject.policy.recipe
@@ -223,6 +235,7 @@ INSTRUMENTS: dict[str, Callable[[Subject, dict[str, Any]], Any]] = {
     "compare": measure_climbs,
     "landscape": measure_landscape,
     "modes": measure_modes,
+    "transfer": measure_transfer,
     "calibration": measure_calibration,
 }
 """By the name that `estep inspect --only` knows."""

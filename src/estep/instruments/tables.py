@@ -16,6 +16,7 @@ from estep.instruments.gap import Gap
 from estep.instruments.improvement import Improvement, Logged
 from estep.instruments.inspection import Gaps, Growth, Inspection
 from estep.instruments.interval import interval
+from estep.instruments.transfer import Transfer
 
 Table = tuple[Sequence[str], Iterable[Sequence[Any]]]
 """Column names and rows."""
@@ -45,6 +46,8 @@ def summary(found: Inspection) -> dict[str, Any]:
         states, restarts = found.modes.value.shape
         counts = found.modes.counts
         record["modes"] = {"states": states, "restarts": restarts, "mean": counts.mean(), "counts": counts.tolist()}
+    if found.transfer is not None:
+        record["transfer"] = [row._asdict() for row in found.transfer]
     if found.calibration is not None:
         one = found.calibration
         biases = [row._asdict() for row in one.biases]
@@ -85,6 +88,8 @@ def tables(found: Inspection) -> dict[str, Table]:
         head = ("state", "restart", "value", "distinct", "share")
         action = [f"action_{i + 1}" for i in range(found.modes.action.shape[2])]
         made["modes"] = (*head, *action), _ends(found.modes)
+    if found.transfer is not None:
+        made["transfer"] = Transfer._fields, found.transfer
     if found.calibration is not None:
         made["calibration"] = type(found.calibration.biases[0])._fields, found.calibration.biases
         made["calibration_pairs"] = type(found.calibration.pairs[0])._fields, found.calibration.pairs

@@ -19,6 +19,7 @@ from estep.instruments.inspection import Climbs, Gaps, Growth, Inspection
 from estep.instruments.interval import Interval, interval
 from estep.instruments.landscape import Landscape
 from estep.instruments.modes import Modes
+from estep.instruments.transfer import Transfer
 from estep.plots.curves import BLUE, GREY, save
 
 ORANGE = "#d95f02"
@@ -48,6 +49,8 @@ def draw(found: Inspection, out: Path) -> dict[str, str]:
         files |= draw_landscape(one, out)
     if found.modes is not None:
         files |= draw_modes(found.modes, out)
+    if found.transfer is not None:
+        files |= draw_transfer(found.transfer, out)
     if found.calibration is not None:
         files |= draw_calibration(found.calibration, out)
     return files
@@ -176,6 +179,24 @@ def draw_modes(found: Modes, out: Path) -> dict[str, str]:
     right.set_title(f"State {state}: ends of restarts, shares of modes")
     right.margins(y=0.12)
     return save(figure, out, "modes")
+
+
+def draw_transfer(found: Sequence[Transfer], out: Path) -> dict[str, str]:
+    """What is missing under each objective, by how long inference goes on."""
+    figure, axes = plt.subplots(figsize=(6.5, 3.6), layout="constrained")
+    objectives = list(dict.fromkeys(row.objective for row in found))
+    efforts = sorted({row.iterations for row in found})
+    for i, (effort, colour) in enumerate(zip(efforts, (BLUE, ORANGE), strict=False)):
+        rows = [row for row in found if row.iterations == effort]
+        at = np.arange(len(rows)) + 0.15 * (i - (len(efforts) - 1) / 2)
+        for x, row in zip(at, rows, strict=True):
+            _point(axes, x, Interval(row.missing, row.low, row.high), colour)
+        axes.plot([], [], color=colour, marker="o", label=f"{effort} iterations" if effort else "direct")
+    axes.set_xticks(range(len(objectives)), [name.replace(" at ", " at\n") for name in objectives])
+    axes.set(ylabel="best V found - V(λ)", ylim=(min(0.0, axes.get_ylim()[0]), None))
+    axes.set_title("Objectives that inference was not trained for")
+    axes.legend(fontsize="small", frameon=False)
+    return save(figure, out, "transfer")
 
 
 def draw_calibration(found: Calibration, out: Path) -> dict[str, str]:
