@@ -6,7 +6,7 @@ import json
 import pytest
 
 from estep.errors import RejectedInput
-from estep.plots.compare import points, write
+from estep.plots.compare import Point, curves, points, write
 
 
 def a_run(path, algorithm, env, seed, rows, changes):
@@ -42,13 +42,33 @@ def test_every_evaluation_is_one_row_and_every_environment_one_figure(runs, tmp_
     out = tmp_path / "out"
     out.mkdir()
     files = write(found, out)
-    names = ["evaluations.csv", *(f"curves_{env}.{kind}" for env in ("Some-v0", "Other-v0") for kind in ("png", "svg"))]
+    names = [
+        "evaluations.csv",
+        "curves.csv",
+        *(f"curves_{env}.{kind}" for env in ("Some-v0", "Other-v0") for kind in ("png", "svg")),
+    ]
     assert [file.name for file in files] == names
     assert all(file.stat().st_size for file in files)
     with files[0].open(newline="") as file:
         assert [row["mean"] for row in csv.DictReader(file)] == ["1.0", "5.0", "3.0", "7.0", "2.0"]
 
+    assert points(files[0]) == found
+
+
+def test_the_middle_of_seeds_is_their_interquartile_mean_and_its_interval_covers_it():
+    point = lambda seed, mean: Point("Some-v0", "sac", "", seed, 10, 5, mean, 1.0, 10)
+    (row,) = curves([point(seed, mean) for seed, mean in enumerate((0.0, 1.0, 2.0, 99.0))])
+    assert (row.seeds, row.iqm) == (4, 1.5)
+    assert 0.0 <= row.low < row.iqm < row.high <= 99.0
+    (pair,) = curves([point(0, 1.0), point(1, 3.0)])
+    assert pair[-3:] == (2.0, 1.0, 3.0)
+    (equal,) = curves([point(seed, 7.0) for seed in range(3)])
+    assert equal[-3:] == (7.0, 7.0, 7.0)
+
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(RejectedInput):
         points(tmp_path)
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(RejectedInput, match="evaluations"):
+        points(tmp_path / "other.csv")

@@ -1,7 +1,10 @@
 """Runs beside each other: their evaluations as one CSV, and their learning curves as one figure for each environment.
 
-`python -m estep.plots.compare OUT RUN RUN ...` writes OUT/evaluations.csv and OUT/curves_ENV.png and .svg. Runs whose
-configurations differ in the seed alone share a curve: the mean over seeds, with a band from the lowest to the highest.
+`python -m estep.plots.compare OUT RUN RUN ...` writes OUT/evaluations.csv, OUT/curves.csv and OUT/curves_ENV.png and
+.svg. A RUN is a folder, or an evaluations.csv of before, so that runs can be added when their folders are gone. Runs
+whose configurations differ in the seed alone share a curve: the interquartile mean over seeds (of fewer than four, the
+mean), with a 95 % bootstrap interval from three seeds on (Agarwal et al. 2021, arXiv:2108.13264), or from the lowest to
+the highest of two.
 """
 
 from __future__ import annotations
@@ -19,7 +22,11 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
 
+from estep.errors import RejectedInput
 from estep.experiment import storage
 from estep.experiment.folder import RunFolder
 from estep.plots.curves import save
@@ -44,7 +51,44 @@ UNTOLD = ("seed", "steps", "eval_every", "eval_episodes", "checkpoint_every", "l
 """Settings that do not tell curves apart."""
 
 
-def points(run_dir: Path) -> list[Point]:
+class Seeds(NamedTuple):
+    """The seeds of one curve at one number of steps."""
+
+    env: str
+    algorithm: str
+    changes: str
+    env_steps: int
+    seeds: int
+    iqm: float
+    low: float
+    high: float
+
+
+def points(source: Path) -> list[Point]:
+    """The evaluations of a run folder, or those in a CSV that `write` made.
+
+    Raises:
+        RejectedInput: neither.
+    """
+    return recorded(source) if source.suffix == ".csv" else of_run(source)
+
+
+def recorded(path: Path) -> list[Point]:
+    """The evaluations in a CSV of before.
+
+    Raises:
+        RejectedInput: not such a CSV.
+    """
+    kinds = (str, str, str, int, int, int, float, float, int)
+    try:
+        with path.open(newline="") as file:
+            rows = [[row[name] for name in Point._fields] for row in csv.DictReader(file)]
+        return [Point(*(kind(text) for kind, text in zip(kinds, row, strict=True))) for row in rows]
+    except (OSError, ValueError, KeyError) as error:
+        raise RejectedInput(f"{path} does not hold evaluations: {error}.", "Give a CSV that compare wrote.") from error
+
+
+def of_run(run_dir: Path) -> list[Point]:
     """The evaluations of a run folder.
 
     Raises:
@@ -74,30 +118,55 @@ def _differences(record: Any) -> Iterable[str]:
 
 
 def write(found: Sequence[Point], out: Path) -> list[Path]:
-    """The CSV and a figure for each environment, in a folder that exists; returns the files."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerows([Point._fields, *found])
-    path = out / "evaluations.csv"
-    storage.write_atomic(path, text.getvalue().encode())
-    files = [path]
+    """The CSVs and a figure for each environment, in a folder that exists; returns the files."""
+    files = [
+        _table(Point._fields, found, out / "evaluations.csv"),
+        _table(Seeds._fields, curves(found), out / "curves.csv"),
+    ]
     for env in dict.fromkeys(point.env for point in found):
         files += [Path(file) for file in draw([point for point in found if point.env == env], out).values()]
     return files
 
 
+def _table(head: Sequence[str], rows: Iterable[Sequence[Any]], path: Path) -> Path:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([head, *rows])
+    storage.write_atomic(path, text.getvalue().encode())
+    return path
+
+
+def curves(found: Sequence[Point]) -> list[Seeds]:
+    """Every curve, point by point."""
+    groups: dict[tuple[str, str, str, int], dict[int, float]] = {}
+    for point in sorted(found, key=lambda point: point.env_steps):
+        groups.setdefault((point.env, point.algorithm, point.changes, point.env_steps), {})[point.seed] = point.mean
+    return [Seeds(*group, len(seeds), *_middle(list(seeds.values()))) for group, seeds in groups.items()]
+
+
+def _iqm(values: npt.NDArray[np.float64], axis: int) -> Any:
+    return stats.trim_mean(values, 0.25, axis=axis)
+
+
+def _middle(values: Sequence[float]) -> tuple[float, float, float]:
+    """The interquartile mean over seeds and its interval."""
+    middle = float(_iqm(np.asarray(values), 0))
+    if len(values) < 3 or len(set(values)) == 1:
+        return middle, min(values), max(values)
+    random = np.random.default_rng(0)  # the same interval each time the same curves are drawn
+    ends = stats.bootstrap((values,), _iqm, method="percentile", rng=random).confidence_interval
+    return middle, float(ends.low), float(ends.high)
+
+
 def draw(found: Sequence[Point], out: Path) -> dict[str, str]:
     """The learning curves of one environment."""
     figure, axes = plt.subplots(figsize=(6, 4.2), layout="constrained")
+    rows = curves(found)
     for algorithm, changes in dict.fromkeys((point.algorithm, point.changes) for point in found):
-        curve = [point for point in found if (point.algorithm, point.changes) == (algorithm, changes)]
-        seeds = {point.seed for point in curve}
-        steps = sorted({point.env_steps for point in curve})
-        values = [[point.mean for point in curve if point.env_steps == step] for step in steps]
-        label = f"{algorithm} {changes} ({len(seeds)} seed{'s' * (len(seeds) > 1)})"
-        (line,) = axes.plot(steps, [sum(v) / len(v) for v in values], marker="o", markersize=3)
-        line.set_label(textwrap.fill(label, 90))
-        low, high = [min(v) for v in values], [max(v) for v in values]
+        curve = [row for row in rows if (row.algorithm, row.changes) == (algorithm, changes)]
+        steps, seeds = [row.env_steps for row in curve], max(row.seeds for row in curve)
+        (line,) = axes.plot(steps, [row.iqm for row in curve], marker="o", markersize=3)
+        line.set_label(textwrap.fill(f"{algorithm} {changes} ({seeds} seed{'s' * (seeds > 1)})", 90))
+        low, high = [row.low for row in curve], [row.high for row in curve]
         axes.fill_between(steps, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
     axes.set(xlabel="environment steps", ylabel="return of the deterministic policy", title=found[0].env)
     figure.legend(loc="outside lower center", fontsize="x-small", frameon=False)
