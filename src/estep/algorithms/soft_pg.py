@@ -47,7 +47,9 @@ class SoftPG:
     hidden: tuple[int, ...] = (256, 256)
     """Hidden layers of every network."""
     learning_rate: float = 3e-4
-    """Adam's step size, for policy and critic."""
+    """Adam's step size, for the policy."""
+    critic_learning_rate: float = 1e-3
+    """Adam's step size, for the critic: one that lags behind leaves advantages that are all of one sign, and noise."""
     discount: float = 0.99
     """γ, per environment step."""
     alpha: float = 0.01
@@ -67,6 +69,8 @@ class SoftPG:
 
     def __post_init__(self) -> None:
         check_rollout(self)
+        rate = self.critic_learning_rate
+        check("critic_learning_rate", 0 < rate < 1, rate, "between 0 and 1")
         check("alpha", 0 < self.alpha < 1e3, self.alpha, "above 0 and below 1000")
         check("samples", self.samples >= 1, self.samples, "at least 1")
         check("form", self.form in FORMS, self.form, f"one of {', '.join(FORMS)}")
@@ -74,14 +78,14 @@ class SoftPG:
     def init(self, spec: Spec, key: Key) -> Agent:
         """A fresh agent for an environment."""
         k_pi, k_v = jax.random.split(key)
-        optimiser = adam(self.learning_rate)
+        optimiser, critic_optimiser = adam(self.learning_rate), adam(self.critic_learning_rate)
         network = Direct(policy_network(spec, self.hidden, self.sigma, key=k_pi).net, *LOG_SIGMA)
         pointwise, bootstrap = FORMS[self.form]
         return Agent(
             prior=fixed(Uniform(spec)),
             posterior=family(spec),
             inference=learn(network, optimiser),
-            likelihood=learn(state_value(spec, self.hidden, self.discount, self.lam, key=k_v), optimiser),
+            likelihood=learn(state_value(spec, self.hidden, self.discount, self.lam, key=k_v), critic_optimiser),
             temperature=fixed(Constant(jnp.asarray(self.alpha))),
             projection=fixed(Keep()),
             spec=spec,
