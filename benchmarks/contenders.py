@@ -7,7 +7,7 @@ library's default; sbx-rl and stable-baselines3 share their interface.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,10 @@ CALL = 64
 """Updates in one call of a peer where it is given many."""
 WARM = 1_000
 """Random steps at the start of a loop that is timed in its steady state."""
+SMALL = 64, 64
+ROLLOUT, UNROLL, MINIBATCH, EPOCHS = 2048, 32, 64, 10
+"""On policy: steps of all environments together, steps in a row that returns are taken over (estep), steps of a batch,
+and passes."""
 ENDLESS = 10**9
 """Environment steps: more than any window takes."""
 PEERS = {"sbx-rl": "sbx", "stable-baselines3": "stable_baselines3"}
@@ -66,12 +70,17 @@ def waiter(library: str, model: Any) -> Callable[[], Any]:
 
 
 def estep_updates(block: int, gate: Gate) -> None:
-    """Updates with their sampling."""
+    """Updates of SAC with their sampling."""
+    estep_row_updates("sac", {}, block, gate)
+
+
+def estep_row_updates(algorithm: str, settings: Mapping[str, Any], block: int, gate: Gate) -> None:
+    """Updates of a row with their sampling."""
     import jax
 
-    from estep.algorithms import SAC
+    from estep.algorithms import ALGORITHMS
 
-    trainer = estep_trainer(SAC(hidden=HIDDEN), block, FILLED)
+    trainer = estep_trainer(ALGORITHMS[algorithm](hidden=HIDDEN, **settings), block, FILLED)
     gate.wait = lambda: jax.block_until_ready(trainer.agent)
     while not gate(block):
         trainer.update_block()
@@ -87,17 +96,22 @@ def peer_updates(library: str, together: int, gate: Gate) -> None:
 
 
 def estep_run(hook: Callable[[], bool], seed: int = 0, **options: Any) -> None:
-    """The whole of `estep.train` without preset, evaluations and checkpoints; the hook is called after each step of
-    the environment, with the updates that it made due, and stops the run by returning True."""
+    """As `estep_train`, SAC."""
     from estep.algorithms import SAC
+
+    estep_train(SAC(hidden=HIDDEN), hook, batch_size=BATCH, seed=seed, **options)
+
+
+def estep_train(row: Algorithm, hook: Callable[[], bool], **options: Any) -> None:
+    """The whole of `estep.train` without preset, evaluations and checkpoints; the hook is called after each step of
+    the environments, with the updates that it made due, and stops the run by returning True."""
     from estep.envs.watch import leave
     from estep.experiment.config import RunConfig
     from estep.experiment.report import Silent
     from estep.experiment.run import Job, train
 
-    fixed = {"batch_size": BATCH, "seed": seed, "eval_every": 0, "checkpoint_every": 0}
-    job = Job(["benchmark"], Silent(), hook, leave)
-    train(SAC(hidden=HIDDEN), ENV, RunConfig(**fixed, **options), out=Path("runs"), preset=None, job=job)
+    config = RunConfig(eval_every=0, checkpoint_every=0, **options)
+    train(row, ENV, config, out=Path("runs"), preset=None, job=Job(["benchmark"], Silent(), hook, leave))
 
 
 def estep_loop(block: int, seed: int, gate: Gate) -> None:
@@ -110,6 +124,43 @@ def peer_loop(library: str, gate: Gate) -> None:
     model = peer_model(library, WARM)
     gate.wait = waiter(library, model)
     model.learn(ENDLESS, callback=lambda *unused: not gate())
+
+
+def estep_rollouts(algorithm: str, settings: Mapping[str, Any], envs: int, gate: Gate) -> None:
+    """Environment steps of a row that learns on policy, a rollout and its updates at a time."""
+    from estep.algorithms import ALGORITHMS
+
+    taken = 0
+
+    def hook() -> bool:
+        nonlocal taken
+        taken += envs
+        return taken % ROLLOUT == 0 and gate(ROLLOUT)
+
+    row = ALGORITHMS[algorithm](hidden=SMALL, rollout=ROLLOUT, unroll=UNROLL, **settings)
+    estep_train(row, hook, steps=ENDLESS, num_envs=envs, batch_size=MINIBATCH)
+
+
+def peer_rollouts(envs: int, epochs: int, gate: Gate) -> None:
+    """As `estep_rollouts`, PPO of stable-baselines3."""
+    from stable_baselines3 import PPO
+    from stable_baselines3.common.callbacks import BaseCallback
+    from stable_baselines3.common.env_util import make_vec_env
+
+    class Cycle(BaseCallback):
+        """Counts a rollout when the next one begins: learned from by then."""
+
+        def _on_rollout_start(self) -> None:
+            if self.num_timesteps:
+                gate(ROLLOUT)
+
+        def _on_step(self) -> bool:
+            return True
+
+    policy = {"net_arch": {"pi": list(SMALL), "vf": list(SMALL)}}
+    more = {"n_steps": ROLLOUT // envs, "batch_size": MINIBATCH, "n_epochs": epochs}
+    model = PPO("MlpPolicy", make_vec_env(ENV, envs, seed=0), policy_kwargs=policy, device="cpu", **more)
+    model.learn(ENDLESS, callback=Cycle())
 
 
 def estep_choose(algorithm: str, gate: Gate) -> None:

@@ -343,8 +343,9 @@ def test_rows_say_what_they_are_over_choices():
     assert isinstance(mpo.inference.model, Exact)
     assert mpo.projection.model.box is None
     assert set(mpo.projection.model.multipliers) == {"policy"}
-    with pytest.raises(UsageError, match=r"continuous[\s\S]*sac or mpo"):
-        RERPI().init(SPEC, KEY)
+    for change, why in (({"weights": "rank"}, "Ranks weigh draws"), ({"covariance": "full"}, "no covariance")):
+        with pytest.raises(UsageError, match=why):
+            RERPI(**change).init(SPEC, KEY)
     continuous = jax.eval_shape(lambda key: ROWS["mpo"].init(Spec(3, 2), key), KEY)
     assert isinstance(continuous.posterior, Boltzmann)
     assert isinstance(continuous.inference.model, ClosedForm)

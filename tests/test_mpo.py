@@ -15,7 +15,7 @@ from estep.core import em, policy
 from estep.core.keys import make_key
 from estep.core.learned import fixed
 from estep.core.protocols import Likelihood
-from estep.core.types import Clip, Identity, Spec, Tanh, Transition
+from estep.core.types import Clip, Identity, OneHot, Spec, Tanh, Transition
 from estep.distributions.boltzmann import Particles
 from estep.errors import UsageError
 from estep.priors.network import LOG_SIGMA
@@ -119,6 +119,19 @@ def test_the_prior_of_the_parametric_form_is_its_posterior_before_the_update():
     assert changed(before, after) >= {"prior", "slow prior", "net"}
     fresh = start("parametric")
     same(fresh.prior.model.net, fresh.inference.model.net)
+
+
+@pytest.mark.parametrize("target", ["td0", "n-step", "retrace"])
+@pytest.mark.parametrize("spec", [rows.SPEC, Spec(3, 4, OneHot())], ids=["box", "choices"])
+def test_weighing_by_value_rerpi_is_mpo_with_joint_bounds(spec, target):
+    """To the last choice and array, whatever its critic is regressed on: so all that is known of the one holds of the
+    other, over choices too."""
+    bounds = {"epsilon_mean": 1e-3, "epsilon_scale": 1e-5, "target": target, "unroll": 4}
+    rerpi, mpo = RERPI(**SMALL, **bounds), MPO(**SMALL, **bounds, trust_region="joint")
+    one, other = (rows.compiled(lambda key, row=row: row.init(spec, key))(make_key(0)) for row in (rerpi, mpo))
+    assert jax.tree.structure(one) == jax.tree.structure(other)
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+    assert (one.length, one.remember is policy.log_prob) == (1 if target == "td0" else 4, target == "retrace")
 
 
 @pytest.mark.parametrize("row", TRAINED)
@@ -228,6 +241,8 @@ def test_actions_are_clipped_where_the_box_is_and_free_where_there_is_none(row):
         (RERPI, {"weights": "linear"}),
         (RERPI, {"rank_shift": -19.0}),
         (RERPI, {"epsilon_mean": -1.0}),
+        (RERPI, {"target": "td1"}),
+        (RERPI, {"unroll": 0}),
         (ParametricMPO, {"samples": 0}),
         (ParametricMPO, {"target_samples": 0}),
         (ParametricMPO, {"hidden": ()}),

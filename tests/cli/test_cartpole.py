@@ -33,7 +33,7 @@ def test_a_run_on_cartpole_goes_on_exactly_and_acts_in_integers(run, tmp_path):
 
 
 def test_rows_for_continuous_actions_refuse(run):
-    ended = run("train", "rerpi", "--env", "CartPole-v1", *SIZE)
+    ended = run("train", "sql", "--env", "CartPole-v1", *SIZE)
     assert ended.code == 2
     assert "continuous actions" in ended.err
     assert "sac or mpo" in ended.err

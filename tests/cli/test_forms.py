@@ -62,6 +62,7 @@ def test_a_preset_is_accepted_and_says_where_it_comes_from(preset):
 DISCRETE = {
     "sac": {"CartPole-v1"},
     "mpo": {"CartPole-v1", "Acrobot-v1"},
+    "rerpi": {"CartPole-v1"},
     "vmpo": {"CartPole-v1"},
     "soft-pg": {"CartPole-v1"},
 }

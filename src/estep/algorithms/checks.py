@@ -35,6 +35,28 @@ def continuous(name: str, spec: Spec) -> Spec:
     return spec
 
 
+def check_ranks(row: Any) -> None:
+    """What the rows have that may weigh by rank. Raises as `check_common`."""
+    enough = f"above 1 - samples, {1 - row.samples}, and below 1e6"
+    check("rank_shift", 1 - row.samples < row.rank_shift < 1e6, row.rank_shift, enough)
+
+
+def check_choices(row: Any, spec: Spec) -> None:
+    """What RERPI cannot do over discrete actions.
+
+    Raises:
+        UsageError: weights by rank, or a full covariance, there.
+    """
+    if spec.discrete and row.weights == "rank":
+        raise UsageError(
+            "Ranks weigh draws, each as likely as the others; discrete actions are not drawn: all of them are weighed, "
+            "each by its own probability.",
+            "Give --weights exponential.",
+        )
+    if spec.discrete and row.covariance == "full":
+        raise UsageError("Discrete actions have no covariance.", "Give --covariance diagonal, which is not used there.")
+
+
 def check_rollout(row: Any) -> None:
     """What the rows that learn from fresh data have. Raises as `check_common`."""
     check("hidden", len(row.hidden) > 0 and min(row.hidden) > 0, row.hidden, "one or more positive sizes")
@@ -82,6 +104,10 @@ def check_target(row: Any) -> None:
     """What the rows have whose critic may learn from several steps in a row. Raises as `check_common`."""
     check("target", row.target in TARGETS, row.target, f"one of {', '.join(TARGETS)}")
     check("unroll", row.unroll >= 1, row.unroll, "at least 1")
+
+
+def check_behaviour(row: Any) -> None:
+    """What the rows have that may act with weighted particles. Raises as `check_common`."""
     if row.target == "retrace" and row.act_with == "posterior":
         raise UsageError(
             "Retrace needs the density of the actions taken, and weighted particles have none.",

@@ -20,19 +20,17 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from estep.algorithms.checks import check_target, check_weights
+from estep.algorithms import parts
+from estep.algorithms.checks import check_behaviour, check_target, check_weights
 from estep.constraints import trust_region
-from estep.constraints.dual import inside_box
 from estep.constraints.temperature import LOG_ALPHA_BOUNDS, KLConstraint
 from estep.core import em, policy, value
 from estep.core.agent import Agent, nothing
 from estep.core.learned import fixed, learn
 from estep.core.optim import adam, bounded_adam
-from estep.core.types import Clip, Key, Spec, unsquashed
+from estep.core.types import Key, Spec, unsquashed
 from estep.errors import check
 from estep.inference.closed_form import closed_form
-from estep.likelihoods.q_function import MeanMinusStd, q_function
-from estep.likelihoods.targets import TARGETS
 from estep.posteriors.family import boltzmann
 from estep.priors.network import policy_network
 
@@ -95,6 +93,7 @@ class MPO:
         check("trust_region", self.trust_region in FORMS, self.trust_region, f"one of {', '.join(FORMS)}")
         check("act_with", self.act_with in BEHAVE, self.act_with, f"one of {', '.join(BEHAVE)}")
         check_target(self)
+        check_behaviour(self)
 
     def init(self, spec: Spec, key: Key) -> Agent:
         """A fresh agent for an environment."""
@@ -102,19 +101,14 @@ class MPO:
         spec = unsquashed(spec)
         optimiser, dual = adam(self.learning_rate), bounded_adam(self.dual_learning_rate, *LOG_ALPHA_BOUNDS)
         prior = policy_network(spec, self.hidden, self.sigma, key=k_p)
-        pessimism, target = MeanMinusStd(self.beta), TARGETS[self.target](self.unroll)
-        critic = q_function(self.critics, spec, self.hidden, pessimism, self.discount, target, key=k_q)
-        box = inside_box(self.epsilon_box, 10.0) if self.epsilon_box and isinstance(spec.squash, Clip) else None
-        example = prior(jnp.zeros(spec.observation))
-        form = trust_region.form_for(example, *FORMS[self.trust_region])
-        bounds = (self.epsilon_mean, 10.0), (self.epsilon_scale, 1000.0)
+        region = parts.weighed_region(self, spec, prior, *FORMS[self.trust_region])
         return Agent(
             prior=learn(prior, optimiser, tau=self.tau, every=self.every),
             posterior=boltzmann(spec, self.samples),
             inference=fixed(closed_form(spec, self.samples)),
-            likelihood=learn(critic, optimiser, tau=self.tau, every=self.every),
+            likelihood=learn(parts.q_critic(self, spec, k_q), optimiser, tau=self.tau, every=self.every),
             temperature=learn(KLConstraint(jnp.asarray(math.log(10.0)), self.epsilon), dual),
-            projection=learn(trust_region.trust_region(example, bounds, box, *form), dual),
+            projection=learn(region, dual),
             spec=spec,
             e_step=em.per_state_slow,
             bootstrap=value.of_prior,

@@ -1,4 +1,4 @@
-"""The parts that `compose` puts together, by name, and which of them fit together."""
+"""Parts that rows share; those that `compose` puts together, by name, and which of them fit together."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from estep.constraints import trust_region
+from estep.constraints.dual import inside_box
 from estep.constraints.projection import Keep
 from estep.constraints.temperature import KLConstraint, least_entropy
 from estep.core.learned import Learned, fixed, learn
 from estep.core.optim import Optimiser
 from estep.core.protocols import Inference, Likelihood, Posterior, Prior, Projection
-from estep.core.types import Key, Spec
+from estep.core.types import Clip, Key, Spec
 from estep.distributions.noise import antithetic
 from estep.errors import UsageError
 from estep.inference.cem import CEM
@@ -89,12 +90,28 @@ INFERENCES: Mapping[str, Callable[[Any, Spec, Posterior, Key], Inference]] = {
 """(row, environment, family, key) to an optimiser."""
 
 
-def critic(row: Any, spec: Spec, key: Key) -> Likelihood:
-    """The likelihood of a row."""
-    if row.likelihood == "state-value":
-        return state_value(spec, row.hidden, row.discount, row.lam, key=key)
+def q_critic(row: Any, spec: Spec, key: Key) -> Likelihood:
+    """Action values of a row that names what they are regressed on."""
     target = TARGETS[row.target](row.unroll)
     return q_function(row.critics, spec, row.hidden, MeanMinusStd(row.beta), row.discount, target, key=key)
+
+
+def critic(row: Any, spec: Spec, key: Key) -> Likelihood:
+    """The likelihood of `compose`."""
+    if row.likelihood == "state-value":
+        return state_value(spec, row.hidden, row.discount, row.lam, key=key)
+    return q_critic(row, spec, key)
+
+
+def weighed_region(
+    row: Any, spec: Spec, prior: Prior, split: trust_region.Split, measure: trust_region.Measure
+) -> Projection:
+    """How a policy is fitted to weighed draws of its slow copy: near that, and inside the box that actions are clipped
+    to."""
+    example = prior(jnp.zeros(spec.observation))
+    box = inside_box(row.epsilon_box, 10.0) if row.epsilon_box and isinstance(spec.squash, Clip) else None
+    bounds = (row.epsilon_mean, 10.0), (row.epsilon_scale, 1000.0)
+    return trust_region.trust_region(example, bounds, box, *trust_region.form_for(example, split, measure))
 
 
 def temperature(row: Any, spec: Spec) -> KLConstraint:

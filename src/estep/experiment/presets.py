@@ -63,6 +63,7 @@ _DISCRETE: Mapping[str, Any] = {
     **{"hidden": (64, 64), "learning_rate": 1e-3},
 }
 _CARTPOLE_SOURCE = "all chosen here, on the first seed"
+_RERPI_SOURCE = "as for mpo, its trust region included; not tuned for this row"
 _ACROBOT_SOURCE = "as for CartPole-v1; tried on one seed"
 _FRESH: Mapping[str, Any] = {
     **{"steps": 60_000, "num_envs": 8, "eval_every": 5_000},
@@ -116,6 +117,7 @@ def presets() -> tuple[Preset, ...]:
         _discrete("sac", "CartPole-v1", _CARTPOLE_SOURCE, tau=0.02),
         _discrete("mpo", "CartPole-v1", _CARTPOLE_SOURCE, target="td0"),
         _discrete("mpo", "Acrobot-v1", _ACROBOT_SOURCE, target="td0"),
+        _discrete("rerpi", "CartPole-v1", _RERPI_SOURCE, epsilon_mean=2.5e-3),
         _preset("vmpo", "CartPole-v1", {**_FRESH, "learning_rate": 1e-3}, _CARTPOLE_SOURCE),
         _preset("vmpo", "Pendulum-v1", {**_FRESH, **_VMPO_PENDULUM}, "all chosen here, on the first seed"),
         _preset("soft-pg", "CartPole-v1", {**_FRESH, **_SOFT_PG}, _SOFT_PG_SOURCE),

@@ -49,6 +49,6 @@ class Exact(Inference):
         return Inferred(log_p + exponential(values, problem.alpha), jnp.zeros(()), jnp.zeros(0))
 
 
-def closed_form(spec: Spec, samples: int) -> Inference:
-    """Over all choices where actions are discrete, else over draws of the prior."""
-    return Exact() if spec.discrete else ClosedForm(samples)
+def closed_form(spec: Spec, samples: int, weigh: Weigh = exponential) -> Inference:
+    """Over all choices where actions are discrete, where weights are exponential; else over draws of the prior."""
+    return Exact() if spec.discrete else ClosedForm(samples, weigh)
