@@ -1,4 +1,4 @@
-"""Curves of several runs come out of their folders, seed by seed."""
+"""Curves of several runs, and what was inspected in them, come out of their folders, seed by seed."""
 
 import csv
 import json
@@ -6,6 +6,7 @@ import json
 import pytest
 
 from estep.errors import RejectedInput
+from estep.plots import inspected
 from estep.plots.compare import Point, curves, points, write
 
 
@@ -72,3 +73,33 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
     with pytest.raises(RejectedInput, match="evaluations"):
         points(tmp_path / "other.csv")
+
+
+def inspect(run, means, bias):
+    (run / "plots").mkdir()
+    rows = "".join(f"{k},{mean},{mean - 0.1},{mean + 0.1}\n" for k, mean in enumerate(means))
+    (run / "plots" / "improvement.csv").write_text("iteration,mean,low,high\n" + rows)
+    rows = f"3.0,True,{bias},{bias - 1},{bias + 1}\n0.0,False,9.0,8.0,10.0\n"
+    (run / "plots" / "calibration.csv").write_text("beta,own,mean,low,high\n" + rows)
+
+
+def test_what_was_inspected_in_several_runs_is_gathered(runs, tmp_path):
+    rising = [0.0, 3.0, 5.0, 6.0, 6.4, 6.6, 6.7, 6.75, 6.8, 6.85, 6.9, 7.0]
+    inspect(runs[0], rising, -4.0)
+    inspect(runs[1], [0.0, 1.0, -1.0], 2.0)
+    out = tmp_path / "out"
+    out.mkdir()
+    files = inspected.write(runs, out)
+    assert {"improvement.png", "improvement_tests.csv", "calibration.svg"} <= {file.name for file in files}
+    with (out / "improvement_tests.csv").open(newline="") as file:
+        good, bad = csv.DictReader(file)
+    assert float(good["spearman"]) == 1.0
+    assert float(good["first_gain"]) == 2.0
+    assert float(good["ratio"]) == pytest.approx(0.03)  # (6.9 - 6.6) / 5 / 2: what comes after the tenth is left out
+    assert float(bad["spearman"]) < 0.0
+    assert bad["ratio"] == "nan"
+    with (out / "calibration.csv").open(newline="") as file:
+        assert [(row["seed"], row["beta"], row["mean"]) for row in csv.DictReader(file)] == [
+            ("0", "3.0", "-4.0"),
+            ("1", "3.0", "2.0"),
+        ]

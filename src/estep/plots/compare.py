@@ -94,18 +94,27 @@ def of_run(run_dir: Path) -> list[Point]:
     Raises:
         RejectedInput: not a run folder.
     """
-    folder = RunFolder.open(run_dir)
-    config = folder.read_config()
-    recipe = config["algorithm"] | config["run"]
-    told = sorted(_differences(json.loads((folder.path / "config.diff.json").read_text("utf-8"))))
-    changes = " ".join(f"{name}={json.dumps(recipe[name])}" for name in told if name in recipe and name not in UNTOLD)
-    with (folder.path / "eval.csv").open(newline="") as file:
+    about = told(run_dir)
+    with (run_dir / "eval.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    about = config["env"]["id"], config["algorithm"]["name"], changes, config["run"]["seed"]
     return [
         Point(*about, int(r["env_steps"]), int(r["updates"]), float(r["mean"]), float(r["std"]), int(r["episodes"]))
         for r in rows
     ]
+
+
+def told(run_dir: Path) -> tuple[str, str, str, int]:
+    """Environment, algorithm, what the configuration changes, and seed.
+
+    Raises:
+        RejectedInput: not a run folder.
+    """
+    folder = RunFolder.open(run_dir)
+    config = folder.read_config()
+    recipe = config["algorithm"] | config["run"]
+    names = sorted(_differences(json.loads((folder.path / "config.diff.json").read_text("utf-8"))))
+    changes = " ".join(f"{name}={json.dumps(recipe[name])}" for name in names if name in recipe and name not in UNTOLD)
+    return config["env"]["id"], config["algorithm"]["name"], changes, config["run"]["seed"]
 
 
 def _differences(record: Any) -> Iterable[str]:
@@ -120,15 +129,16 @@ def _differences(record: Any) -> Iterable[str]:
 def write(found: Sequence[Point], out: Path) -> list[Path]:
     """The CSVs and a figure for each environment, in a folder that exists; returns the files."""
     files = [
-        _table(Point._fields, found, out / "evaluations.csv"),
-        _table(Seeds._fields, curves(found), out / "curves.csv"),
+        table(Point._fields, found, out / "evaluations.csv"),
+        table(Seeds._fields, curves(found), out / "curves.csv"),
     ]
     for env in dict.fromkeys(point.env for point in found):
         files += [Path(file) for file in draw([point for point in found if point.env == env], out).values()]
     return files
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[Any]], path: Path) -> Path:
+def table(head: Sequence[str], rows: Iterable[Sequence[Any]], path: Path) -> Path:
+    """Write a CSV; returns its path."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([head, *rows])
     storage.write_atomic(path, text.getvalue().encode())

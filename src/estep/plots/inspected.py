@@ -1,0 +1,166 @@
+"""What `estep inspect` found in several runs, side by side: the poster's first figure, and over-estimation.
+
+`python -m estep.plots.inspected OUT RUN RUN ...` reads RUN/plots/improvement.csv and RUN/plots/calibration.csv where
+they are, and writes to OUT: improvement.csv, with every run's curve; improvement_tests.csv, whether it rises (the rank
+correlation of k and V) and flattens (the mean gain of the later iterations against that of the first three);
+calibration.csv, Q̂ - G as each agent reads its critics; improvement.png, calibration.png and .svg.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from scipy import stats
+
+from estep.plots.compare import table, told
+from estep.plots.curves import GREY, save
+
+FIRST, LATER = (1, 3), (6, 10)
+"""Iterations whose mean gains are compared, both ends included (Marino, Piché, Yue: ten iterations)."""
+
+
+class Iterate(NamedTuple):
+    """V(λ_k) - V(λ_0) of one run, over states."""
+
+    env: str
+    algorithm: str
+    changes: str
+    seed: int
+    iteration: int
+    mean: float
+    low: float
+    high: float
+
+
+class Shape(NamedTuple):
+    """Whether inference of one run improves with each iteration, by less and less."""
+
+    env: str
+    algorithm: str
+    changes: str
+    seed: int
+    spearman: float
+    """Of k and the improvement, k = 0..10 (or fewer where fewer were measured)."""
+    first_gain: float
+    """The mean gain of iterations 1 to 3."""
+    later_gain: float
+    """That of iterations 6 to 10; NaN where they were not measured."""
+    ratio: float
+    """later_gain / first_gain."""
+
+
+class Bias(NamedTuple):
+    """The mean of Q̂ - G in one run, over episodes."""
+
+    env: str
+    algorithm: str
+    changes: str
+    seed: int
+    beta: float
+    mean: float
+    low: float
+    high: float
+
+
+def improvements(run_dir: Path) -> list[Iterate]:
+    """The improvement by iteration, or nothing where it was not measured.
+
+    Raises:
+        RejectedInput: not a run folder.
+    """
+    about = told(run_dir)
+    return [
+        Iterate(*about, int(row["iteration"]), *(float(row[name]) for name in ("mean", "low", "high")))
+        for row in _rows(run_dir / "plots" / "improvement.csv")
+    ]
+
+
+def biases(run_dir: Path) -> list[Bias]:
+    """The error of Q̂ as the agent reads it, or nothing where it was not measured.
+
+    Raises:
+        RejectedInput: not a run folder.
+    """
+    about = told(run_dir)
+    return [
+        Bias(*about, *(float(row[name]) for name in ("beta", "mean", "low", "high")))
+        for row in _rows(run_dir / "plots" / "calibration.csv")
+        if row["own"] == "True"
+    ]
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def shape(curve: Sequence[Iterate]) -> Shape:
+    """The tests of one run's curve."""
+    one = curve[0]
+    values = np.array([row.mean for row in curve if row.iteration <= LATER[1]])
+    gains = np.diff(values)
+    first = float(gains[FIRST[0] - 1 : FIRST[1]].mean())
+    later = float(gains[LATER[0] - 1 :].mean()) if len(gains) >= LATER[1] else float("nan")
+    rank = float(stats.spearmanr(np.arange(len(values)), values).statistic)
+    return Shape(one.env, one.algorithm, one.changes, one.seed, rank, first, later, later / first)
+
+
+def write(run_dirs: Sequence[Path], out: Path) -> list[Path]:
+    """Everything, in a folder that exists; returns the files."""
+    curves = [curve for curve in map(improvements, run_dirs) if curve]
+    found = [bias for run_dir in run_dirs for bias in biases(run_dir)]
+    files: list[Path] = []
+    if curves:
+        files.append(table(Iterate._fields, [row for curve in curves for row in curve], out / "improvement.csv"))
+        files.append(table(Shape._fields, [shape(curve) for curve in curves], out / "improvement_tests.csv"))
+        files += [Path(file) for file in draw_improvements(curves, out).values()]
+    if found:
+        files.append(table(Bias._fields, found, out / "calibration.csv"))
+        files += [Path(file) for file in draw_biases(found, out).values()]
+    return files
+
+
+def draw_improvements(curves: Sequence[Sequence[Iterate]], out: Path) -> dict[str, str]:
+    """A panel for each environment, a line with its interval for each run."""
+    envs = list(dict.fromkeys(curve[0].env for curve in curves))
+    figure, panels = plt.subplots(1, len(envs), figsize=(1 + 4.2 * len(envs), 3.6), squeeze=False, layout="constrained")
+    for axes, env in zip(panels[0], envs, strict=True):
+        for curve in (curve for curve in curves if curve[0].env == env):
+            k, mean = [row.iteration for row in curve], [row.mean for row in curve]
+            label = f"{curve[0].algorithm}, seed {curve[0].seed}"
+            (line,) = axes.plot(k, mean, marker="o", markersize=3, label=label)
+            low, high = [row.low for row in curve], [row.high for row in curve]
+            axes.fill_between(k, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
+        axes.set(title=env, xlabel="inference iteration k", ylabel="V(λ_k) - V(λ_0)")
+        axes.legend(fontsize="small", frameon=False)
+    return save(figure, out, "improvement")
+
+
+def draw_biases(found: Sequence[Bias], out: Path) -> dict[str, str]:
+    """A point with its interval for each run, by environment and configuration."""
+    groups = list(dict.fromkeys(bias[:3] for bias in found))
+    figure, axes = plt.subplots(figsize=(7, 1.2 + 0.5 * len(groups)), layout="constrained")
+    for at, group in enumerate(groups):
+        for i, bias in enumerate(row for row in found if row[:3] == group):
+            error = [[max(bias.mean - bias.low, 0.0)], [max(bias.high - bias.mean, 0.0)]]
+            known = None if np.isnan(error).any() else error
+            axes.errorbar([bias.mean], [at + 0.12 * i], xerr=known, marker="o", markersize=4, capsize=2, color=f"C{i}")
+    axes.axvline(0.0, color=GREY, linewidth=1)
+    axes.set_yticks(range(len(groups)), [" ".join(group) for group in groups], fontsize="x-small")
+    axes.set(xlabel="mean of Q̂ - return, each agent reading its own critics", title="Over-estimation, run by run")
+    return save(figure, out, "calibration")
+
+
+if __name__ == "__main__":
+    print(*write([Path(run) for run in sys.argv[2:]], Path(sys.argv[1])), sep="\n")
