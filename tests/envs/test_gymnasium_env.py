@@ -1,9 +1,12 @@
 import gymnasium
+import mujoco
 import numpy as np
 import pytest
 from faulty import Cached, Counter, NoGym, act, quiet, raising
 
+from estep.envs import build
 from estep.envs.build import EVAL, TRAIN, env_ids
+from estep.envs.gymnasium import make
 from estep.errors import EnvironmentFailure, NumericHalt, UsageError
 
 
@@ -232,3 +235,14 @@ def test_instances():
     assert other.describe()["time limit"] == "200 steps"
     mine.close()
     mine.close()
+
+
+def test_mujoco_warns_once_and_leaves_no_file(capfd, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    build._warn.cache_clear()
+    warning = '<mujoco><compiler settotalmass="14"/><worldbody><body><geom size="1"/></body></worldbody></mujoco>'
+    for _ in range(2):
+        make("InvertedPendulum-v5").close()
+        mujoco.MjModel.from_xml_string(warning)
+    assert capfd.readouterr().err.count("settotalmass") == 1
+    assert not list(tmp_path.iterdir())

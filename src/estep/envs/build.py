@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
+import sys
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -30,6 +32,7 @@ def build(source: Source, num_envs: int, stream: int) -> list[gymnasium.Env[Any,
     UsageError where what was asked for cannot be had, EnvironmentFailure where the environment is at fault.
     """
     name = source_name(source)
+    say_once()
     if isinstance(source, str):
         register(source)
         return [construct(lambda: gymnasium.make(source, disable_env_checker=True), name) for _ in range(num_envs)]
@@ -45,6 +48,20 @@ def build(source: Source, num_envs: int, stream: int) -> list[gymnasium.Env[Any,
         what = f"{name} is not a Gymnasium environment."
         raise EnvironmentFailure(what, "Pass a Gymnasium id, a gymnasium.Env, or a function that makes one.")
     return [construct(source, name) for _ in range(num_envs)]
+
+
+def say_once() -> None:
+    """Have MuJoCo say each of its warnings once, on stderr, unless the user handles them. By itself it repeats them for
+    every environment that is made, and writes a log into the working directory."""
+    import mujoco
+
+    if mujoco.get_mju_user_warning() is None:
+        mujoco.set_mju_user_warning(_warn)
+
+
+@functools.cache
+def _warn(message: str) -> None:
+    print(f"MuJoCo: {message}", file=sys.stderr, flush=True)
 
 
 def copyable(env: gymnasium.Env[Any, Any], name: str) -> Any:
