@@ -13,6 +13,9 @@ batches of 256, float32:
 - critic: the mean over n actions of the slow policy in each next state, regression, one Adam step;
 - hard copies of policy and critic each 100 updates.
 
+On a CPU most of that is the slow critic's second layer, for n x 256 rows in s and as many in s', which either library
+does at the machine's speed; the ratio is about the rest.
+
 With --critics 2 both take the lower of two critics, in the E-step and in the target. With --table both do it for
 several n instead (2 is estep's least: one draw has no weight).
 """

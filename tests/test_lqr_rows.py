@@ -105,7 +105,7 @@ def test_sql_solves_soft_lqr():
         proposal="sampler",
     )
     agent = row.init(Spec(2, 2), make_key(0))
-    gain, sigma = regulate(agent, partial(anywhere, x), 3000, 750, reach=REACH)
+    gain, sigma = regulate(agent, partial(anywhere, x), 2600, 600, reach=REACH)
     box = REACH**2 / 3 * np.eye(2)
     uniform = 2 * np.log(2 * REACH) - 0.5 * np.linalg.slogdet(2 * np.pi * np.e * box)[1]
     p, c = lqr.value(x, np.zeros((2, 2)), box)  # of the Gaussian of that spread, whose entropy is another
