@@ -281,6 +281,14 @@ def test_the_newest_that_verifies_is_used_in_all_31_cases_and_each_skipped_is_to
         shutil.rmtree(trial)
 
 
+def test_all_checkpoints_are_kept_where_that_is_asked_for(tmp_path):
+    for step in range(6):
+        save(tmp_path, step, keep=0)
+    assert len(names(tmp_path)) == 6
+    save(tmp_path, 6, keep=2)
+    assert names(tmp_path) == ["step_5", "step_6"]
+
+
 def test_every_byte_of_the_small_files_counts(copy):
     flips = 0
     for path in sorted(item for item in copy.rglob("*") if item.is_file()):

@@ -57,7 +57,7 @@ def save(
     replay: ReplayStore | None,
     keep: int = 3,
 ) -> Path:
-    """Publish a checkpoint of this step, point `latest` at it, then prune; returns its folder.
+    """Publish a checkpoint of this step, point `latest` at it, then keep the newest few (0: all); returns its folder.
 
     Numbers in `meta` that are not finite become null. Where a leaf of `params` is not finite, the checkpoint goes to
     quarantine without the replay, and `latest` and every other checkpoint stay as they are. Chunks that the replay
@@ -85,7 +85,8 @@ def save(
         storage.write_atomic(Path(run_dir) / "latest", final.name.encode() + b"\n")
         if replay is not None:
             replay.clean(set(range(replay.chunks)))
-        _prune(Path(run_dir), max(keep, 1))
+        if keep:
+            _prune(Path(run_dir), keep)
     return final
 
 

@@ -38,6 +38,8 @@ class RunConfig:
     """Episodes in one evaluation, on environments and seeds of their own, with the deterministic action."""
     checkpoint_every: int = 10_000
     """Environment steps between checkpoints (0: only at the end)."""
+    checkpoints: int = 3
+    """How many of the newest checkpoints are kept, beside the best (0: all of them)."""
     log_every: int = 1_000
     """Environment steps between lines of metrics.jsonl."""
     max_episode_steps: int = 1_000
@@ -59,7 +61,7 @@ class RunConfig:
         for name in positive:
             check(name, getattr(self, name) >= 1, getattr(self, name), "at least 1")
         check("seed", 0 <= self.seed < 2**32, self.seed, "at least 0 and below 2^32")
-        for name in ("warmup", "eval_every", "checkpoint_every", "env_timeout"):
+        for name in ("warmup", "eval_every", "checkpoint_every", "checkpoints", "env_timeout"):
             check(name, getattr(self, name) >= 0, getattr(self, name), "at least 0")
         check("stop_at", self.stop_at is None or math.isfinite(self.stop_at), self.stop_at, "a finite number")
         check("updates_per_step", 0 < self.updates_per_step <= 1000, self.updates_per_step, "above 0 and at most 1000")

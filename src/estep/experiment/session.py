@@ -155,6 +155,7 @@ class Session:
             snapshot.tensors(self.trainer),
             {**snapshot.meta(self.trainer), "session": mine},
             self.trainer.replay,
+            self.trainer.config.checkpoints,
         )
         sound = not path.name.startswith("quarantine")
         if not sound:

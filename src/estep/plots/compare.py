@@ -47,7 +47,17 @@ class Point(NamedTuple):
     episodes: int
 
 
-UNTOLD = ("seed", "steps", "eval_every", "eval_episodes", "checkpoint_every", "log_every", "replay", "env_timeout")
+UNTOLD = (
+    "seed",
+    "steps",
+    "eval_every",
+    "eval_episodes",
+    "checkpoint_every",
+    "checkpoints",
+    "log_every",
+    "replay",
+    "env_timeout",
+)
 """Settings that do not tell curves apart."""
 
 
