@@ -47,6 +47,7 @@ from estep.inference.importance import Importance
 from estep.inference.iterative import Iterations, Iterative, iterative
 from estep.inference.starts import At, AtPrior, Restarts, Scattered
 from estep.inference.stein import Stein
+from estep.instruments.transfer import WithBonus
 from estep.likelihoods.q_function import MeanMinusStd, QFunction, q_function
 from estep.likelihoods.state_value import StateValue, state_value
 from estep.nets import mlp
@@ -105,6 +106,7 @@ MEMBERS = {
     Softmax: Softmax(A),
     Implicit: Implicit(A, 4),
     QFunction: q_function(2, SPEC, (8,), MeanMinusStd(1.0), 0.9, key=KEY),
+    WithBonus: WithBonus(q_function(2, SPEC, (8,), MeanMinusStd(1.0), 0.9, key=KEY), jnp.asarray(0.5), Tanh()),
     StateValue: state_value(SPEC, (8,), 0.9, 0.95, key=KEY),
     Direct: Direct(mlp((3,), 2 * A, (8,), key=KEY)),
     Iterative: iterative(3, Gaussian(A), (8,), Iterations(2, 2), key=KEY),

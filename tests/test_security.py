@@ -1,4 +1,4 @@
-"""What a hostile file can do: nothing. And what our own code may not contain (reliability.md F1, F2, F4)."""
+"""What a hostile file can do: nothing. And what our own code may not contain."""
 
 import ast
 import hashlib
@@ -96,7 +96,9 @@ def sources() -> list[Path]:
 @pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_source_can_run_a_file_or_write_one_by_itself(path):
     package = (ROOT / "src") in path.parents
-    assert faults(path.read_text("utf-8"), writes=path.name == "storage.py" or not package) == []
+    found = faults(path.read_text("utf-8"), writes=path.name == "storage.py" or not package)
+    # a benchmark may be held against torch; that it reads no file of torch's is looked at as everywhere
+    assert [name for name in found if name != "torch" or package] == []
 
 
 @pytest.mark.parametrize(
