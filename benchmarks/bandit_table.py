@@ -183,8 +183,9 @@ def lines(bandit: str, names: Sequence[str], seeds: Sequence[int], steps: int) -
             began = time.time()
             variant = VARIANTS[name]
             agent, kept = train(fresh(variant, problem, seed), seed, steps)
-            of_kept = lambda lams: mean_gap_kept(agent, problem, visited, best_visited, lams[: problem.states])
-            held = "" if kept is None else f"{float(of_kept(kept)):.4g}"
+            held = ""
+            if kept is not None:
+                held = f"{float(mean_gap_kept(agent, problem, visited, best_visited, kept[: problem.states])):.4g}"
             gflop = f"{flops.flop(flops.of(variant.row, *REFERENCE)) / 1e9:.3f}"
             for objective, changed in objectives.items():
                 for samples in sorted({variant.samples, max(variant.samples, ACTING)}):

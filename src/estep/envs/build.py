@@ -59,7 +59,7 @@ def say_once() -> None:
         mujoco.set_mju_user_warning(_warn)
 
 
-@functools.cache
+@functools.lru_cache(256)  # some messages tell the time of the simulation
 def _warn(message: str) -> None:
     print(f"MuJoCo: {message}", file=sys.stderr, flush=True)
 

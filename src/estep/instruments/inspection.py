@@ -32,6 +32,8 @@ from estep.instruments.transfer import Transfer
 STATES = {"improvement": 256, "gap": 64, "compare": 32, "modes": 16, "transfer": 64}
 """In how many states each instrument measures unless it is told; with two action dimensions the gap takes 16."""
 LANDSCAPES = 2
+OTHERS = 4
+"""Checkpoints, evenly spaced, whose critics `transfer` borrows: each takes as long as a gap."""
 
 
 class Options(NamedTuple):
@@ -213,7 +215,8 @@ def measure_transfer(subject: Subject, found: dict[str, Any]) -> list[Transfer]:
     run_dir, here = subject.policy.run_dir, subject.policy
     gap.check_parametric(here.agent)
     steps = [step for step in improvement.checkpoints(run_dir) if step != here.env_steps]
-    critics = {f"critic at {step:,}": policy.load(run_dir, str(step)).agent.likelihood.model for step in steps}
+    some = [steps[i] for i in np.linspace(0, len(steps) - 1, min(len(steps), OTHERS)).astype(int)]
+    critics = {f"critic at {step:,}": policy.load(run_dir, str(step)).agent.likelihood.model for step in some}
     return transfer.transfer(here.agent, subject.obs(STATES["transfer"]), subject.key, critics)
 
 

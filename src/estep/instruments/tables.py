@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from estep.experiment import storage, strict
+from estep.experiment import sheet, storage, strict
 from estep.instruments.compared import Compared
 from estep.instruments.gap import Gap
 from estep.instruments.improvement import Improvement, Logged
@@ -111,9 +109,5 @@ def write(found: Inspection, out: Path) -> dict[str, str]:
     files = {"inspection.json": out / "inspection.json"}
     storage.write_atomic(files["inspection.json"], strict.dump(summary(found), indent=1) + b"\n")
     for name, (head, rows) in tables(found).items():
-        text = io.StringIO()
-        table = csv.writer(text, lineterminator="\n")
-        table.writerows([head, *rows])
-        files[f"{name}.csv"] = out / f"{name}.csv"
-        storage.write_atomic(files[f"{name}.csv"], text.getvalue().encode())
+        files[f"{name}.csv"] = sheet.write(out / f"{name}.csv", head, rows)
     return {name: str(path) for name, path in files.items()}

@@ -10,7 +10,6 @@ the highest of two.
 from __future__ import annotations
 
 import csv
-import io
 import json
 import sys
 import textwrap
@@ -27,7 +26,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from estep.errors import RejectedInput
-from estep.experiment import storage
+from estep.experiment import sheet
 from estep.experiment.folder import RunFolder
 from estep.plots.curves import save
 
@@ -138,21 +137,14 @@ def _differences(record: Any) -> Iterable[str]:
 
 def write(found: Sequence[Point], out: Path) -> list[Path]:
     """The CSVs and a figure for each environment, in a folder that exists; returns the files."""
+    rows = curves(found)
     files = [
-        table(Point._fields, found, out / "evaluations.csv"),
-        table(Seeds._fields, curves(found), out / "curves.csv"),
+        sheet.write(out / "evaluations.csv", Point._fields, found),
+        sheet.write(out / "curves.csv", Seeds._fields, rows),
     ]
     for env in dict.fromkeys(point.env for point in found):
-        files += [Path(file) for file in draw([point for point in found if point.env == env], out).values()]
+        files += [Path(file) for file in draw([row for row in rows if row.env == env], out).values()]
     return files
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[Any]], path: Path) -> Path:
-    """Write a CSV; returns its path."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([head, *rows])
-    storage.write_atomic(path, text.getvalue().encode())
-    return path
 
 
 def curves(found: Sequence[Point]) -> list[Seeds]:
@@ -177,20 +169,19 @@ def _middle(values: Sequence[float]) -> tuple[float, float, float]:
     return middle, float(ends.low), float(ends.high)
 
 
-def draw(found: Sequence[Point], out: Path) -> dict[str, str]:
+def draw(rows: Sequence[Seeds], out: Path) -> dict[str, str]:
     """The learning curves of one environment."""
     figure, axes = plt.subplots(figsize=(6, 4.2), layout="constrained")
-    rows = curves(found)
-    for algorithm, changes in dict.fromkeys((point.algorithm, point.changes) for point in found):
+    for algorithm, changes in dict.fromkeys((row.algorithm, row.changes) for row in rows):
         curve = [row for row in rows if (row.algorithm, row.changes) == (algorithm, changes)]
         steps, seeds = [row.env_steps for row in curve], max(row.seeds for row in curve)
         (line,) = axes.plot(steps, [row.iqm for row in curve], marker="o", markersize=3)
         line.set_label(textwrap.fill(f"{algorithm} {changes} ({seeds} seed{'s' * (seeds > 1)})", 90))
         low, high = [row.low for row in curve], [row.high for row in curve]
         axes.fill_between(steps, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
-    axes.set(xlabel="environment steps", ylabel="return of the deterministic policy", title=found[0].env)
+    axes.set(xlabel="environment steps", ylabel="return of the deterministic policy", title=rows[0].env)
     figure.legend(loc="outside lower center", fontsize="x-small", frameon=False)
-    return save(figure, out, f"curves_{found[0].env}")
+    return save(figure, out, f"curves_{rows[0].env}")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from scipy import stats
 
-from estep.plots.compare import table, told
+from estep.experiment import sheet
+from estep.plots.compare import told
 from estep.plots.curves import GREY, save
 
 FIRST, LATER = (1, 3), (6, 10)
@@ -55,7 +56,7 @@ class Shape(NamedTuple):
     later_gain: float
     """That of iterations 6 to 10; NaN where they were not measured."""
     ratio: float
-    """later_gain / first_gain."""
+    """later_gain / first_gain; NaN where there was no first gain."""
 
 
 class Bias(NamedTuple):
@@ -113,7 +114,9 @@ def shape(curve: Sequence[Iterate]) -> Shape:
     first = float(gains[FIRST[0] - 1 : FIRST[1]].mean())
     later = float(gains[LATER[0] - 1 :].mean()) if len(gains) >= LATER[1] else float("nan")
     rank = float(stats.spearmanr(np.arange(len(values)), values).statistic)
-    return Shape(one.env, one.algorithm, one.changes, one.seed, rank, first, later, later / first)
+    return Shape(
+        one.env, one.algorithm, one.changes, one.seed, rank, first, later, later / first if first else float("nan")
+    )
 
 
 def write(run_dirs: Sequence[Path], out: Path) -> list[Path]:
@@ -122,11 +125,11 @@ def write(run_dirs: Sequence[Path], out: Path) -> list[Path]:
     found = [bias for run_dir in run_dirs for bias in biases(run_dir)]
     files: list[Path] = []
     if curves:
-        files.append(table(Iterate._fields, [row for curve in curves for row in curve], out / "improvement.csv"))
-        files.append(table(Shape._fields, [shape(curve) for curve in curves], out / "improvement_tests.csv"))
+        files.append(sheet.write(out / "improvement.csv", Iterate._fields, [row for curve in curves for row in curve]))
+        files.append(sheet.write(out / "improvement_tests.csv", Shape._fields, [shape(curve) for curve in curves]))
         files += [Path(file) for file in draw_improvements(curves, out).values()]
     if found:
-        files.append(table(Bias._fields, found, out / "calibration.csv"))
+        files.append(sheet.write(out / "calibration.csv", Bias._fields, found))
         files += [Path(file) for file in draw_biases(found, out).values()]
     return files
 
