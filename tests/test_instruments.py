@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import estep
+from estep.algorithms.iterative_sac import IterativeSAC
 from estep.constraints.temperature import Constant
 from estep.core import value
 from estep.core.agent import inferring_by
@@ -31,6 +33,7 @@ from estep.instruments import (
     landscape,
     modes,
     quadrature,
+    staleness,
     states,
     tables,
     transfer,
@@ -326,6 +329,36 @@ def test_iterations_go_on_under_another_objective():
     ]
 
 
+def test_a_kept_best_misses_nothing_and_one_that_waited_does():
+    row = IterativeSAC(hidden=(16, 16), iterations=2, persist=True)
+    agent = replace(row.init(rows.SPEC, make_key(0)), likelihood=fixed(Wavy()))
+    agent = replace(agent, temperature=fixed(Constant(jnp.asarray(ALPHA))))
+    problem = agent.problem(agent.likelihood.model, OBS[0])
+    best = GradientAscent(300, 16, adam(3e-2))(problem, agent.posterior, make_key(0)).lam
+    kept = {0: jnp.tile(best, (3, 1)), 50: jnp.tile(best + 1.0, (3, 1))}
+    found = staleness.staleness(agent, OBS, kept, make_key(1))
+    acting = agent.acting(agent.inference.model).steps
+    labels = [("kept", 0, k) for k in range(3)] + [("kept", 50, k) for k in range(3)] + [("afresh", 0, acting)]
+    assert [row[:3] for row in found] == labels
+    assert abs(found[0].missing) < 0.02
+    assert found[3].missing > 0.1
+    with pytest.raises(UsageError, match="keeps no λ"):
+        staleness.chained(over("sac", Wavy()))
+
+
+def test_what_replay_keeps_is_measured_in_the_same_states_at_every_checkpoint(tmp_path):
+    row = IterativeSAC(hidden=(16, 16), iterations=2, persist=True)
+    found = estep.train(
+        row, "Pendulum-v1", steps=300, warmup=100, batch_size=32, checkpoint_every=100, eval_episodes=1, out=tmp_path
+    )
+    seen = inspection.inspect_run(found.run_dir, inspection.Options(only=("staleness",), states=8)).staleness
+    assert {row.env_steps for row in seen if row.start == "kept"} == {0, 100}
+    assert all(np.isfinite(row.missing) for row in seen)
+    obs, kept = states.remembered(estep.load(found.run_dir, "300"), [200, 300], 8, 0)
+    assert kept[200].shape == kept[300].shape == (len(obs), 2)
+    assert not np.array_equal(kept[200], kept[300])
+
+
 def test_an_interval_covers_as_often_as_it_says():
     drawn = np.random.default_rng(0).normal(2.0, 3.0, (2000, 8))
     found = [interval(row) for row in drawn]
@@ -353,7 +386,7 @@ def test_what_climbs_and_restarts_find_is_drawn(climbed, tmp_path):
     ends = modes.Modes(np.zeros((2, 3, 2)), np.ones((2, 3)), np.ones((2, 3), bool), np.full((2, 3), 1 / 3))
     climbs = inspection.Climbs(compared.compared(found), found, 3)
     moved = [transfer.Transfer("own", 5, 0.1, 0.0, 0.2), transfer.Transfer("bonus", 5, 0.3, 0.2, 0.4)]
-    seen = inspection.Inspection(10, 3, None, None, climbs, [one], ends, moved, None, {})
+    seen = inspection.Inspection(10, 3, None, None, climbs, [one], ends, moved, None, None, {})
     files = tables.write(seen, tmp_path) | draw(seen, tmp_path)
     assert {"compare.png", "landscape_0.svg", "landscape_0_paths.csv", "modes.png", "modes.csv", "transfer.png"} <= set(
         files

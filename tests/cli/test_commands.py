@@ -20,6 +20,7 @@ from estep.instruments.calibration import Bias, Calibration, Pair
 from estep.instruments.gap import Gap
 from estep.instruments.improvement import Improvement
 from estep.instruments.inspection import Gaps, Growth, Improved, Inspection
+from estep.instruments.staleness import Staleness
 
 TRAIN = ("train", "iterative-sac", "--env", "Hopper-v5")
 RESULT = run_module.Result("done", Path("/runs/a"), 1200, 200, -7.5, 0.5, 10, 3.0, 400.0)
@@ -167,7 +168,9 @@ def test_inspect_tells_what_was_found_and_what_does_not_apply(run, pretend, fold
     biases = [Bias(1.0, True, 0.25, -1.0, 1.5)]
     calibrated = Calibration([Pair(0, 3, 1.0, 2.0, 1.0, 0.75, 0.1)], biases, True)
     improved, reason = Improved(curve, [Growth(100, *curve[1])], []), {"modes": "There are none."}
-    found = Inspection(100, 1, improved, Gaps(True, gaps), None, None, None, None, calibrated, reason)
+    waited = [Staleness("kept", 40, k, 0.5 - 0.2 * k, 0.1, 0.9) for k in range(2)]
+    kept = [*waited, Staleness("afresh", 0, 5, 0.2, 0.1, 0.3)]
+    found = Inspection(100, 1, improved, Gaps(True, gaps), None, None, None, None, kept, calibrated, reason)
     seen = pretend(inspection, "inspect_run", found)
     ended = run("inspect", str(folder), "--only", "improvement", "gap", "--states", "8", "--json")
     assert ended.code == 0
@@ -180,7 +183,10 @@ def test_inspect_tells_what_was_found_and_what_does_not_apply(run, pretend, fold
     said = run("inspect", str(folder), "--out", str(tmp_path / "out")).out
     assert "no modes: There are none." in said
     assert "amortisation" in said
+    assert "kept, waited 40 steps, 1 iterations" in said
     assert (tmp_path / "out" / "calibration.png").exists()
+    assert (tmp_path / "out" / "staleness.svg").exists()
+    assert (tmp_path / "out" / "staleness.csv").read_text().startswith("start,env_steps,iterations,missing,low,high\n")
 
 
 @pytest.mark.parametrize(

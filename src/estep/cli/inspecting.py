@@ -18,20 +18,21 @@ from estep.errors import check
 if TYPE_CHECKING:
     from estep.instruments.inspection import Inspection
 
-INSTRUMENTS = ("improvement", "gap", "compare", "landscape", "modes", "transfer", "calibration")
+INSTRUMENTS = ("improvement", "gap", "compare", "landscape", "modes", "transfer", "staleness", "calibration")
 """Those of `estep.instruments.inspection`, which takes JAX to import."""
 
 
 @dataclass(frozen=True)
 class Inspect:
     """Measure inference in a run: improvement per iteration, inference gap, optimisers beside each other, landscape,
-    modes, objectives that training never saw, and whether Q̂ is what the policy earns. What does not apply to the run is
-    said, with the reason."""
+    modes, objectives that training never saw, what a λ kept in replay misses, and whether Q̂ is what the policy earns.
+    What does not apply to the run is said, with the reason."""
 
     run: Path
     """Folder of the run, or a file named latest that names it."""
     only: tuple[str, ...] = ()
-    """Instruments to use: improvement, gap, compare, landscape, modes, transfer, calibration; without it, all."""
+    """Instruments to use: improvement, gap, compare, landscape, modes, transfer, staleness, calibration; without
+    it, all."""
     out: Path | None = None
     """Folder of the tables and figures; without it, plots/ inside the run."""
     checkpoint: str = "latest"
@@ -119,6 +120,11 @@ def lines(found: Inspection) -> Iterable[str]:
         for way in found.transfer:
             name = f"{way.objective}, {way.iterations} iterations" if way.iterations else way.objective
             yield f"  {name:32s}{way.missing:10.4g}   [{way.low:.4g}, {way.high:.4g}]"
+    if found.staleness is not None:
+        yield "V missing to the best λ, of what replay keeps"
+        for old in found.staleness:
+            name = f"{old.start}, waited {old.env_steps:,} steps, {old.iterations} iterations"
+            yield f"  {name:44s}{old.missing:10.4g}   [{old.low:.4g}, {old.high:.4g}]"
     if found.calibration is not None:
         yield f"over-estimation: mean of Q̂ - {'soft ' if found.calibration.soft else ''}return"
         for bias in found.calibration.biases:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,20 +20,22 @@ from estep.experiment import policy
 from estep.experiment.device import INSPECT, key_of, scale
 from estep.experiment.policy import Policy, check_spec
 from estep.experiment.run import QUIET, Job, chosen_env, make_env
-from estep.instruments import calibration, compared, gap, improvement, landscape, modes, states, transfer
+from estep.instruments import calibration, compared, gap, improvement, landscape, modes, staleness, states, transfer
 from estep.instruments.calibration import Calibration
 from estep.instruments.compared import Climb, Compared
 from estep.instruments.gap import Gap
 from estep.instruments.improvement import Improvement, Logged
 from estep.instruments.landscape import Landscape
 from estep.instruments.modes import Modes
+from estep.instruments.staleness import Staleness
 from estep.instruments.transfer import Transfer
 
-STATES = {"improvement": 256, "gap": 64, "compare": 32, "modes": 16, "transfer": 64}
+STATES = {"improvement": 256, "gap": 64, "compare": 32, "modes": 16, "transfer": 64, "staleness": 64}
 """In how many states each instrument measures unless it is told; with two action dimensions the gap takes 16."""
 LANDSCAPES = 2
 OTHERS = 4
-"""Checkpoints, evenly spaced, whose critics `transfer` borrows: each takes as long as a gap."""
+"""Checkpoints, evenly spaced, whose critics `transfer` borrows, each of which takes as long as a gap, and whose replay
+`staleness` reads."""
 
 
 class Options(NamedTuple):
@@ -103,6 +105,7 @@ class Inspection(NamedTuple):
     landscape: list[Landscape] | None
     modes: Modes | None
     transfer: list[Transfer] | None
+    staleness: list[Staleness] | None
     calibration: Calibration | None
     not_measured: dict[str, str]
     """Why an instrument does not apply, by its name."""
@@ -117,10 +120,14 @@ class Subject:
     job: Job = QUIET
 
     @property
+    def seed(self) -> int:
+        """Of all noise and of the episodes."""
+        return self.policy.recipe.run.seed if self.options.seed is None else self.options.seed
+
+    @property
     def key(self) -> Key:
         """Of all noise."""
-        seed = self.policy.recipe.run.seed if self.options.seed is None else self.options.seed
-        return key_of(seed, INSPECT)
+        return key_of(self.seed, INSPECT)
 
     def obs(self, count: int) -> Float[Array, "b o"]:
         """The states as the networks see them."""
@@ -214,10 +221,28 @@ def measure_transfer(subject: Subject, found: dict[str, Any]) -> list[Transfer]:
     checkpoints."""
     run_dir, here = subject.policy.run_dir, subject.policy
     gap.check_parametric(here.agent)
-    steps = [step for step in improvement.checkpoints(run_dir) if step != here.env_steps]
-    some = [steps[i] for i in np.linspace(0, len(steps) - 1, min(len(steps), OTHERS)).astype(int)]
-    critics = {f"critic at {step:,}": policy.load(run_dir, str(step)).agent.likelihood.model for step in some}
+    others = some(step for step in improvement.checkpoints(run_dir) if step != here.env_steps)
+    critics = {f"critic at {step:,}": policy.load(run_dir, str(step)).agent.likelihood.model for step in others}
     return transfer.transfer(here.agent, subject.obs(STATES["transfer"]), subject.key, critics)
+
+
+def measure_staleness(subject: Subject, found: dict[str, Any]) -> list[Staleness]:
+    """What the λ that replay keeps miss, of this checkpoint and of some before it."""
+    here = subject.policy
+    staleness.chained(here.agent)
+    warmup = here.recipe.run.warmup  # until its end nothing is kept
+    earlier = some(step for step in improvement.checkpoints(here.run_dir) if warmup < step < here.env_steps)
+    obs, kept = states.remembered(
+        here, [*earlier, here.env_steps], subject.options.states or STATES["staleness"], subject.seed
+    )
+    waited = {here.env_steps - step: jnp.asarray(lam) for step, lam in reversed(kept.items())}
+    return staleness.staleness(here.agent, subject.scaled(obs), waited, subject.key)
+
+
+def some(steps: Iterable[int]) -> list[int]:
+    """A few of the checkpoints, evenly spaced."""
+    every = list(steps)
+    return [every[i] for i in np.linspace(0, len(every) - 1, min(len(every), OTHERS)).astype(int)]
 
 
 def measure_calibration(subject: Subject, found: dict[str, Any]) -> Calibration:
@@ -225,8 +250,7 @@ def measure_calibration(subject: Subject, found: dict[str, Any]) -> Calibration:
     options, recipe = subject.options, subject.policy.recipe
     calibration.critic(subject.policy.agent)
     source = chosen_env(recipe, options.env, options.allow_import)
-    seed = recipe.run.seed if options.seed is None else options.seed
-    run = dataclasses.replace(recipe.run, eval_episodes=options.episodes, seed=seed)
+    run = dataclasses.replace(recipe.run, eval_episodes=options.episodes, seed=subject.seed)
     with closing(make_env(source, run, subject.job, EVAL)) as env:
         check_spec(env.spec, subject.policy.agent.spec)
         return calibration.calibration(subject.policy.agent, env, subject.policy.scaling, subject.key, options.episodes)
@@ -239,6 +263,7 @@ INSTRUMENTS: dict[str, Callable[[Subject, dict[str, Any]], Any]] = {
     "landscape": measure_landscape,
     "modes": measure_modes,
     "transfer": measure_transfer,
+    "staleness": measure_staleness,
     "calibration": measure_calibration,
 }
 """By the name that `estep inspect --only` knows."""

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from estep.errors import RejectedInput
+from estep.data.replay import Replay
+from estep.errors import RejectedInput, UsageError
 from estep.experiment import checkpoint
 from estep.experiment.folder import RunFolder
 from estep.experiment.policy import Policy
 from estep.experiment.trainer import allocate
+from estep.inference.chain import HERE, KEPT
+
+States: TypeAlias = npt.NDArray[np.float32]
 
 RECENT = 4096
 """Steps before a checkpoint among which its states are drawn: few enough that the policy is much the same, enough for
@@ -26,10 +31,40 @@ def recorded(found: Policy, which: str, count: int) -> npt.NDArray[np.float32]:
     Raises:
         RejectedInput: the checkpoint holds no replay, as those of `Policy.save`.
     """
+    return spaced(replay_of(found, which).latest(max(count, RECENT)), count)
+
+
+def remembered(found: Policy, which: Sequence[int], count: int, seed: int) -> tuple[States, dict[int, States]]:
+    """States [n, o] as the environment gives them, drawn uniformly from the steps that the replays of several
+    checkpoints share, and the λ [n, l] that each replay keeps for them, by checkpoint.
+
+    Raises:
+        RejectedInput: a checkpoint holds no replay.
+        UsageError: there is no step for which all of them keep λ.
+    """
+    replays = {step: replay_of(found, str(step)) for step in sorted(which)}
+    rows = np.unique(next(iter(replays.values())).draw(seed, 0, (4 * count,)))
+    steps = {step: replay.read(rows) for step, replay in replays.items()}
+    obs: Any = next(iter(steps.values())).obs
+    memos = {step: cast(Mapping[str, Any], each.memo) for step, each in steps.items()}
+    same = [(each.obs == obs).all(-1) & (memos[step][KEPT][:, 0] == 1.0) for step, each in steps.items()]
+    shared = np.flatnonzero(np.logical_and.reduce(same))[:count]
+    if not len(shared):
+        what = "No step of the first of these checkpoints is in the replays of all of them with a λ that is kept."
+        raise UsageError(what, "Train with a larger --replay, or keep checkpoints closer together.")
+    return obs[shared], {step: memo[HERE][shared] for step, memo in memos.items()}
+
+
+def replay_of(found: Policy, which: str) -> Replay:
+    """The replay of a checkpoint.
+
+    Raises:
+        RejectedInput: it holds none, as those of `Policy.save`.
+    """
     replay = allocate(found.agent, found.recipe.run)
     path = checkpoint.at(RunFolder.open(found.run_dir).path, int(which) if which.isdecimal() else which)
     checkpoint.load(path, None, replay)
-    return spaced(replay.latest(max(count, RECENT)), count)
+    return replay
 
 
 def given(path: Path, size: int) -> npt.NDArray[np.float32]:

@@ -14,6 +14,7 @@ from estep.instruments.gap import Gap
 from estep.instruments.improvement import Improvement, Logged
 from estep.instruments.inspection import Gaps, Growth, Inspection
 from estep.instruments.interval import interval
+from estep.instruments.staleness import Staleness
 from estep.instruments.transfer import Transfer
 
 Table = tuple[Sequence[str], Iterable[Sequence[Any]]]
@@ -46,6 +47,8 @@ def summary(found: Inspection) -> dict[str, Any]:
         record["modes"] = {"states": states, "restarts": restarts, "mean": counts.mean(), "counts": counts.tolist()}
     if found.transfer is not None:
         record["transfer"] = [row._asdict() for row in found.transfer]
+    if found.staleness is not None:
+        record["staleness"] = [row._asdict() for row in found.staleness]
     if found.calibration is not None:
         one = found.calibration
         biases = [row._asdict() for row in one.biases]
@@ -88,6 +91,8 @@ def tables(found: Inspection) -> dict[str, Table]:
         made["modes"] = (*head, *action), _ends(found.modes)
     if found.transfer is not None:
         made["transfer"] = Transfer._fields, found.transfer
+    if found.staleness is not None:
+        made["staleness"] = Staleness._fields, found.staleness
     if found.calibration is not None:
         made["calibration"] = type(found.calibration.biases[0])._fields, found.calibration.biases
         made["calibration_pairs"] = type(found.calibration.pairs[0])._fields, found.calibration.pairs

@@ -19,6 +19,7 @@ from estep.instruments.inspection import Climbs, Gaps, Growth, Inspection
 from estep.instruments.interval import Interval, interval
 from estep.instruments.landscape import Landscape
 from estep.instruments.modes import Modes
+from estep.instruments.staleness import AFRESH, KEPT, Staleness
 from estep.instruments.transfer import Transfer
 from estep.plots.curves import BLUE, GREY, save
 
@@ -51,6 +52,8 @@ def draw(found: Inspection, out: Path) -> dict[str, str]:
         files |= draw_modes(found.modes, out)
     if found.transfer is not None:
         files |= draw_transfer(found.transfer, out)
+    if found.staleness is not None:
+        files |= draw_staleness(found.staleness, out)
     if found.calibration is not None:
         files |= draw_calibration(found.calibration, out)
     return files
@@ -197,6 +200,21 @@ def draw_transfer(found: Sequence[Transfer], out: Path) -> dict[str, str]:
     axes.set_title("Objectives that inference was not trained for")
     axes.legend(fontsize="small", frameon=False)
     return save(figure, out, "transfer")
+
+
+def draw_staleness(found: Sequence[Staleness], out: Path) -> dict[str, str]:
+    """What a kept λ misses against how long it waited, before a visit and after each of its iterations."""
+    figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    iterations = sorted({row.iterations for row in found if row.start == KEPT})
+    for k, colour in zip(iterations, plt.colormaps["viridis"](np.linspace(0.85, 0.1, len(iterations))), strict=True):
+        rows = [row for row in found if row.start == KEPT and row.iterations == k]
+        points = [Interval(row.missing, row.low, row.high) for row in rows]
+        _band(axes, [row.env_steps for row in rows], points, colour, f"{k} iterations later" if k else "as kept")
+    for row in (row for row in found if row.start == AFRESH):
+        axes.axhline(row.missing, color=GREY, linestyle="--", label=f"afresh, {row.iterations} iterations")
+    axes.set(xlabel="environment steps since it was kept", ylabel="best V found - V(λ)", title="λ that replay keeps")
+    axes.legend(fontsize="small", frameon=False)
+    return save(figure, out, "staleness")
 
 
 def draw_calibration(found: Calibration, out: Path) -> dict[str, str]:
