@@ -81,6 +81,9 @@ def inspect(run, means, bias):
     (run / "plots" / "improvement.csv").write_text("iteration,mean,low,high\n" + rows)
     rows = f"3.0,True,{bias},{bias - 1},{bias + 1}\n0.0,False,9.0,8.0,10.0\n"
     (run / "plots" / "calibration.csv").write_text("beta,own,mean,low,high\n" + rows)
+    rows = "".join(f"{i},{0.5 + i},0.25,{0.25 + i}\n" for i in range(3))
+    (run / "plots" / "gap.csv").write_text("state,total,approximation,amortisation\n" + rows)
+    (run / "plots" / "transfer.csv").write_text(f"objective,iterations,missing\nown,5,{bias}\n")
 
 
 def test_what_was_inspected_in_several_runs_is_gathered(runs, tmp_path):
@@ -98,6 +101,15 @@ def test_what_was_inspected_in_several_runs_is_gathered(runs, tmp_path):
     assert float(good["ratio"]) == pytest.approx(0.03)  # (6.9 - 6.6) / 5 / 2: what comes after the tenth is left out
     assert float(bad["spearman"]) < 0.0
     assert bad["ratio"] == "nan"
+    with (out / "gap.csv").open(newline="") as file:
+        first = next(csv.DictReader(file))
+    assert [float(first[name]) for name in ("states", "total", "approximation", "amortisation")] == [3, 1.5, 0.25, 1.25]
+    with (out / "transfer.csv").open(newline="") as file:
+        assert [(row["seed"], row["objective"], row["missing"]) for row in csv.DictReader(file)] == [
+            ("0", "own", "-4.0"),
+            ("1", "own", "2.0"),
+        ]
+    assert not (out / "staleness.csv").exists()
     with (out / "calibration.csv").open(newline="") as file:
         assert [(row["seed"], row["beta"], row["mean"]) for row in csv.DictReader(file)] == [
             ("0", "3.0", "-4.0"),

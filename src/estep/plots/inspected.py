@@ -1,9 +1,10 @@
 """What `estep inspect` found in several runs, side by side: the poster's first figure, and over-estimation.
 
-`python -m estep.plots.inspected OUT RUN RUN ...` reads RUN/plots/improvement.csv and RUN/plots/calibration.csv where
-they are, and writes to OUT: improvement.csv, with every run's curve; improvement_tests.csv, whether it rises (the rank
-correlation of k and V) and flattens (the mean gain of the later iterations against that of the first three);
-calibration.csv, Q̂ - G as each agent reads its critics; improvement.png, calibration.png and .svg.
+`python -m estep.plots.inspected OUT RUN RUN ...` reads the tables in RUN/plots that are there, and writes to OUT:
+improvement.csv, with every run's curve; improvement_tests.csv, whether it rises (the rank correlation of k and V) and
+flattens (the mean gain of the later iterations against that of the first three); calibration.csv, Q̂ - G as each agent
+reads its critics; gap.csv, the inference gap and its parts, means over states; transfer.csv and staleness.csv, those of
+all runs; improvement.png, calibration.png and .svg.
 """
 
 from __future__ import annotations
@@ -22,11 +23,16 @@ import numpy as np
 from scipy import stats
 
 from estep.experiment import sheet
+from estep.instruments.tables import PARTS
 from estep.plots.compare import told
 from estep.plots.curves import GREY, save
 
 FIRST, LATER = (1, 3), (6, 10)
 """Iterations whose mean gains are compared, both ends included (Marino, Piché, Yue: ten iterations)."""
+
+
+TOLD = "env", "algorithm", "changes", "seed"
+"""What is said of a run."""
 
 
 class Iterate(NamedTuple):
@@ -70,6 +76,30 @@ class Bias(NamedTuple):
     mean: float
     low: float
     high: float
+
+
+class Missed(NamedTuple):
+    """The inference gap of one run and its two parts, means over states."""
+
+    env: str
+    algorithm: str
+    changes: str
+    seed: int
+    states: int
+    total: float
+    approximation: float
+    amortisation: float
+
+
+def gaps(run_dir: Path) -> list[Missed]:
+    """The gap, or nothing where it was not measured.
+
+    Raises:
+        RejectedInput: not a run folder.
+    """
+    rows = _rows(run_dir / "plots" / "gap.csv")
+    means = [float(np.mean([float(row[part]) for row in rows])) for part in PARTS if rows]
+    return [Missed(*told(run_dir), len(rows), *means)] if rows else []
 
 
 def improvements(run_dir: Path) -> list[Iterate]:
@@ -131,6 +161,17 @@ def write(run_dirs: Sequence[Path], out: Path) -> list[Path]:
     if found:
         files.append(sheet.write(out / "calibration.csv", Bias._fields, found))
         files += [Path(file) for file in draw_biases(found, out).values()]
+    missed = [row for run_dir in run_dirs for row in gaps(run_dir)]
+    if missed:
+        files.append(sheet.write(out / "gap.csv", Missed._fields, missed))
+    for name in ("transfer", "staleness"):
+        rows = [
+            {**dict(zip(TOLD, told(run_dir), strict=True)), **row}
+            for run_dir in run_dirs
+            for row in _rows(run_dir / "plots" / f"{name}.csv")
+        ]
+        if rows:
+            files.append(sheet.write(out / f"{name}.csv", list(rows[0]), [list(row.values()) for row in rows]))
     return files
 
 
