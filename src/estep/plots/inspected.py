@@ -180,9 +180,12 @@ def draw_improvements(curves: Sequence[Sequence[Iterate]], out: Path) -> dict[st
     envs = list(dict.fromkeys(curve[0].env for curve in curves))
     figure, panels = plt.subplots(1, len(envs), figsize=(1 + 4.2 * len(envs), 3.6), squeeze=False, layout="constrained")
     for axes, env in zip(panels[0], envs, strict=True):
-        for curve in (curve for curve in curves if curve[0].env == env):
-            k, mean = [row.iteration for row in curve], [row.mean for row in curve]
-            label = f"{curve[0].algorithm}, seed {curve[0].seed}"
+        here = [curve for curve in curves if curve[0].env == env]
+        common = set.intersection(*(set(curve[0].changes.split()) for curve in here))
+        for curve in here:
+            one, k, mean = curve[0], [row.iteration for row in curve], [row.mean for row in curve]
+            own = [change for change in one.changes.split() if change not in common]
+            label = f"{' '.join([one.algorithm, *own])}, seed {one.seed}"
             (line,) = axes.plot(k, mean, marker="o", markersize=3, label=label)
             low, high = [row.low for row in curve], [row.high for row in curve]
             axes.fill_between(k, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
