@@ -7,7 +7,7 @@ import pytest
 
 from estep.errors import RejectedInput
 from estep.plots import inspected
-from estep.plots.compare import Point, curves, points, write
+from estep.plots.compare import Point, curves, own_changes, points, write
 
 
 def a_run(path, algorithm, env, seed, rows, changes):
@@ -65,6 +65,12 @@ def test_the_middle_of_seeds_is_their_interquartile_mean_and_its_interval_covers
     assert pair[-3:] == (2.0, 1.0, 3.0)
     (equal,) = curves([point(seed, 7.0) for seed in range(3)])
     assert equal[-3:] == (7.0, 7.0, 7.0)
+
+
+def test_a_label_says_what_sets_a_configuration_apart():
+    every = ["hidden=[8,8] warmup=5", "hidden=[8,8] beta=1.0 warmup=5"]
+    assert [own_changes(changes, every) for changes in every] == [[], ["beta=1.0"]]
+    assert own_changes("a=1", ["a=1"]) == []
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):

@@ -58,6 +58,8 @@ UNTOLD = (
     "env_timeout",
 )
 """Settings that do not tell curves apart."""
+SPREAD = 4
+"""Curves that end so many times further on than others are drawn over a logarithmic axis."""
 
 
 class Seeds(NamedTuple):
@@ -122,8 +124,18 @@ def told(run_dir: Path) -> tuple[str, str, str, int]:
     config = folder.read_config()
     recipe = config["algorithm"] | config["run"]
     names = sorted(_differences(json.loads((folder.path / "config.diff.json").read_text("utf-8"))))
-    changes = " ".join(f"{name}={json.dumps(recipe[name])}" for name in names if name in recipe and name not in UNTOLD)
+    changes = " ".join(
+        f"{name}={json.dumps(recipe[name], separators=(',', ':'))}"
+        for name in names
+        if name in recipe and name not in UNTOLD
+    )
     return config["env"]["id"], config["algorithm"]["name"], changes, config["run"]["seed"]
+
+
+def own_changes(changes: str, every: Iterable[str]) -> list[str]:
+    """Of the changes of one configuration, those that not every configuration has."""
+    common = set.intersection(*(set(each.split()) for each in every))
+    return [change for change in changes.split() if change not in common]
 
 
 def _differences(record: Any) -> Iterable[str]:
@@ -170,16 +182,21 @@ def _middle(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def draw(rows: Sequence[Seeds], out: Path) -> dict[str, str]:
-    """The learning curves of one environment."""
+    """The learning curves of one environment; on a logarithmic axis where some take many times the steps of others."""
     figure, axes = plt.subplots(figsize=(6, 4.2), layout="constrained")
+    ends = []
     for algorithm, changes in dict.fromkeys((row.algorithm, row.changes) for row in rows):
         curve = [row for row in rows if (row.algorithm, row.changes) == (algorithm, changes)]
         steps, seeds = [row.env_steps for row in curve], max(row.seeds for row in curve)
         (line,) = axes.plot(steps, [row.iqm for row in curve], marker="o", markersize=3)
-        line.set_label(textwrap.fill(f"{algorithm} {changes} ({seeds} seed{'s' * (seeds > 1)})", 90))
+        name = " ".join([algorithm, *own_changes(changes, (row.changes for row in rows))])
+        line.set_label(textwrap.fill(f"{name} ({seeds} seed{'s' * (seeds > 1)})", 90))
+        ends.append(steps[-1])
         low, high = [row.low for row in curve], [row.high for row in curve]
         axes.fill_between(steps, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
     axes.set(xlabel="environment steps", ylabel="return of the deterministic policy", title=rows[0].env)
+    if max(ends) > SPREAD * min(ends):
+        axes.set_xscale("log")
     figure.legend(loc="outside lower center", fontsize="x-small", frameon=False)
     return save(figure, out, f"curves_{rows[0].env}")
 

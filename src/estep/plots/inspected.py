@@ -24,7 +24,7 @@ from scipy import stats
 
 from estep.experiment import sheet
 from estep.instruments.tables import PARTS
-from estep.plots.compare import told
+from estep.plots.compare import own_changes, told
 from estep.plots.curves import GREY, save
 
 FIRST, LATER = (1, 3), (6, 10)
@@ -181,10 +181,9 @@ def draw_improvements(curves: Sequence[Sequence[Iterate]], out: Path) -> dict[st
     figure, panels = plt.subplots(1, len(envs), figsize=(1 + 4.2 * len(envs), 3.6), squeeze=False, layout="constrained")
     for axes, env in zip(panels[0], envs, strict=True):
         here = [curve for curve in curves if curve[0].env == env]
-        common = set.intersection(*(set(curve[0].changes.split()) for curve in here))
         for curve in here:
             one, k, mean = curve[0], [row.iteration for row in curve], [row.mean for row in curve]
-            own = [change for change in one.changes.split() if change not in common]
+            own = own_changes(one.changes, (other[0].changes for other in here))
             label = f"{' '.join([one.algorithm, *own])}, seed {one.seed}"
             (line,) = axes.plot(k, mean, marker="o", markersize=3, label=label)
             low, high = [row.low for row in curve], [row.high for row in curve]
