@@ -79,7 +79,7 @@ _SOFT_PG: Mapping[str, Any] = {
 }
 _SOFT_PG_PENDULUM: Mapping[str, Any] = {
     **{"steps": 300_000, "eval_every": 30_000, "normalise": True, "discount": 0.95, "alpha": 0.1},
-    **{"rollout": 256, "batch_size": 256, "learning_rate": 1e-3, "critic_learning_rate": 3e-3},
+    **{"rollout": 128, "batch_size": 128, "unroll": 16, "learning_rate": 7e-4, "critic_learning_rate": 2e-3},
 }
 _SOFT_PG_SOURCE = "all chosen here, on the first two seeds"
 _PENDULUM_SOURCE = "steps and learning rate as in rl-baselines3-zoo; warmup, replay, beta and intervals chosen here"
@@ -124,7 +124,7 @@ def presets() -> tuple[Preset, ...]:
         _discrete("rerpi", "CartPole-v1", _RERPI_SOURCE, epsilon_mean=2.5e-3),
         _preset("vmpo", "CartPole-v1", {**_FRESH, "learning_rate": 1e-3}, _CARTPOLE_SOURCE),
         _preset("vmpo", "Pendulum-v1", {**_FRESH, **_VMPO_PENDULUM}, "all chosen here, on the first seed"),
-        _preset("soft-pg", "Pendulum-v1", {**_FRESH, **_SOFT_PG_PENDULUM}, "all chosen here, on the first seed"),
+        _preset("soft-pg", "Pendulum-v1", {**_FRESH, **_SOFT_PG_PENDULUM}, "all chosen here, on the first two seeds"),
         _preset("soft-pg", "CartPole-v1", {**_FRESH, **_SOFT_PG}, _SOFT_PG_SOURCE),
         *(preset for row in PRIOR_ROWS for preset in _learned_prior(row)),
         Preset("fast", "iterative-sac", ANY, MappingProxyType(dict(_FAST)), _FAST_SOURCE),
