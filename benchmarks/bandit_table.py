@@ -8,7 +8,7 @@ also with ten, as acting has them. Run as
     python benchmarks/bandit_table.py --bandit relu --steps 2000 --seeds 0 1 2
 
 quadratic: the posterior is Gaussian and its gap exact. relu: two random networks with several optima; the gap is to the
-best of five gradient ascents, so an optimiser that finds a better one has a negative gap. The shifted objective is
+best of forty gradient ascents, so an optimiser that finds a better one has a negative gap. The shifted objective is
 another one, without retraining. Column gflop: matrix products of one update of the variant's row at reference sizes
 (17 observations, 6 actions, 2 x 256, batches of 256). gap_kept: where λ is kept, what replay holds at the end.
 """

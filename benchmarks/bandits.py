@@ -96,9 +96,15 @@ class Rough(Likelihood):
         return replace(self, bonus=jnp.asarray(BONUS))
 
     def best(self, agent: Agent, obs: Obs, key: Key) -> Lam:
-        """The best λ that many gradient ascents find."""
+        """The best λ that many gradient ascents find: with those of one reference alone, networks find better ones in
+        some problems."""
+        k_run, k_judge = jax.random.split(key)
         problem = agent.problem(self, obs)
-        return reference(agent, problem, agent.posterior.start(problem.prior(obs)), key)
+        start = agent.posterior.start(problem.prior(obs))
+        run = lambda key: reference(agent, problem, start, key)
+        ends: Array = jax.vmap(run)(jax.random.split(k_run, REFERENCES))
+        values = jax.vmap(lambda lam: soft_value(agent.posterior(lam), problem, k_judge, DRAWS)[0])(ends)
+        return ends[jnp.argmax(values)]
 
     def gaps(self, agent: Agent, obs: Obs, best: Lam, lams: Float[Array, "k l"], key: Key) -> Float[Array, " k"]:
         """V of the best λ less V of each."""
@@ -117,6 +123,8 @@ def quadratic(seed: int) -> Quadratic:
     return Quadratic(*weights, jnp.zeros(()))
 
 
+REFERENCES = 8
+"""Of five ascents each, the best of which is the best λ of a ReLU bandit."""
 STEEP, HIGH, DIFFERENT = 4.0, 12.0, 0.25
 """Of the ReLU bandit: what the weights of the action and those of the output are multiplied by, and the spread of what
 its two networks do not share, in terms of each layer's own."""

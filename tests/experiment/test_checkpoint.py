@@ -501,7 +501,9 @@ while True:
 
 def test_sigkill_at_any_time_never_loses_an_acknowledged_checkpoint(tmp_path):
     generator, acknowledged = random.Random(3), 0
-    for kills in range(30):
+    for kills in range(300):
+        if kills >= 30 and acknowledged > 30:  # on a busy machine more of them die before they save anything
+            break
         command = [sys.executable, "-c", CHILD, str(tmp_path), str(Path(__file__).parent)]
         child = subprocess.Popen(command, stdout=subprocess.PIPE)
         first = child.stdout.readline() if kills % 4 else b""  # a quarter of them die while starting or resuming
