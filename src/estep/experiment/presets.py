@@ -62,7 +62,7 @@ _DISCRETE: Mapping[str, Any] = {
     **{"steps": 30_000, "warmup": 500, "replay": 30_000, "batch_size": 64, "eval_every": 2_500},
     **{"hidden": (64, 64), "learning_rate": 1e-3},
 }
-_CARTPOLE_SOURCE = "all chosen here, on the first seed"
+_FIRST_SEED = "all chosen here, on the first seed"
 _RERPI_SOURCE = "as for mpo, its trust region included; tried on one seed"
 _ACROBOT_SOURCE = "as for CartPole-v1; tried on one seed"
 _FRESH: Mapping[str, Any] = {
@@ -80,6 +80,11 @@ _SOFT_PG: Mapping[str, Any] = {
 _SOFT_PG_PENDULUM: Mapping[str, Any] = {
     **{"steps": 300_000, "eval_every": 30_000, "normalise": True, "discount": 0.95, "alpha": 0.1},
     **{"rollout": 128, "batch_size": 128, "unroll": 16, "learning_rate": 7e-4, "critic_learning_rate": 2e-3},
+}
+_FRESH_INVERTED: Mapping[str, Any] = {"steps": 150_000, "eval_every": 15_000, "learning_rate": 1e-3}
+_SOFT_PG_INVERTED: Mapping[str, Any] = {
+    **_FRESH_INVERTED,
+    **{"normalise": True, "rollout": 256, "batch_size": 256, "critic_learning_rate": 3e-3},
 }
 _SOFT_PG_SOURCE = "all chosen here, on the first two seeds"
 _PENDULUM_SOURCE = "steps and learning rate as in rl-baselines3-zoo; warmup, replay, beta and intervals chosen here"
@@ -118,12 +123,14 @@ def presets() -> tuple[Preset, ...]:
         *(_sac(env) for env in _TASKS),
         _preset("iterative-sac", "Pendulum-v1", _PENDULUM, _PENDULUM_SOURCE),
         *(_iterative(env) for env in _TASKS),
-        _discrete("sac", "CartPole-v1", _CARTPOLE_SOURCE, tau=0.02),
-        _discrete("mpo", "CartPole-v1", _CARTPOLE_SOURCE, target="td0"),
+        _discrete("sac", "CartPole-v1", _FIRST_SEED, tau=0.02),
+        _discrete("mpo", "CartPole-v1", _FIRST_SEED, target="td0"),
         _discrete("mpo", "Acrobot-v1", _ACROBOT_SOURCE, target="td0"),
         _discrete("rerpi", "CartPole-v1", _RERPI_SOURCE, epsilon_mean=2.5e-3),
-        _preset("vmpo", "CartPole-v1", {**_FRESH, "learning_rate": 1e-3}, _CARTPOLE_SOURCE),
-        _preset("vmpo", "Pendulum-v1", {**_FRESH, **_VMPO_PENDULUM}, "all chosen here, on the first seed"),
+        _preset("vmpo", "CartPole-v1", {**_FRESH, "learning_rate": 1e-3}, _FIRST_SEED),
+        _preset("vmpo", "Pendulum-v1", {**_FRESH, **_VMPO_PENDULUM}, _FIRST_SEED),
+        _preset("vmpo", "InvertedPendulum-v5", {**_FRESH, **_FRESH_INVERTED}, _FIRST_SEED),
+        _preset("soft-pg", "InvertedPendulum-v5", {**_FRESH, **_SOFT_PG_INVERTED}, _FIRST_SEED),
         _preset("soft-pg", "Pendulum-v1", {**_FRESH, **_SOFT_PG_PENDULUM}, "all chosen here, on the first two seeds"),
         _preset("soft-pg", "CartPole-v1", {**_FRESH, **_SOFT_PG}, _SOFT_PG_SOURCE),
         *(preset for row in PRIOR_ROWS for preset in _learned_prior(row)),
