@@ -6,28 +6,31 @@ also with ten, as acting has them. Run as
 
     python benchmarks/bandit_table.py --bandit quadratic --steps 3000 --seeds 0 1 2
     python benchmarks/bandit_table.py --bandit relu --steps 2000 --seeds 0 1 2
+    python benchmarks/bandit_table.py --bandit RUN --steps 2000 --seeds 0 1 2 --out results/bandit_run.csv
 
 quadratic: the posterior is Gaussian and its gap exact. relu: two random networks with several optima; the gap is to the
-best of forty gradient ascents, so an optimiser that finds a better one has a negative gap. The shifted objective is
-another one, without retraining. Column gflop: matrix products of one update of the variant's row at reference sizes
-(17 observations, 6 actions, 2 x 256, batches of 256). gap_kept: where λ is kept, what replay holds at the end.
+best of forty gradient ascents, so an optimiser that finds a better one has a negative gap. RUN, a folder: the critics
+of its last checkpoint, which stay as they are, in the states of its replay, with its temperature and sizes of networks;
+only what infers is trained. The shifted objective is another one, without retraining. Column gflop: matrix products of
+one update of the variant's row at reference sizes (17 observations, 6 actions, 2 x 256, batches of 256). gap_kept:
+where λ is kept, what replay holds at the end.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import functools as ft
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import bandits
 import flops
 import jax
 import jax.numpy as jnp
-from bandits import ACTION, ALPHA, BANDITS, STATE
+from bandits import BANDITS, Bandit, trained
 from jaxtyping import Array, Float
 
 from estep.algorithms.iterative_sac import IterativeSAC
@@ -37,23 +40,19 @@ from estep.core import em
 from estep.core.agent import Agent
 from estep.core.keys import make_key
 from estep.core.learned import fixed
-from estep.core.protocols import Lam, Problem
+from estep.core.protocols import Lam, Likelihood, Problem
 from estep.core.types import Key, Obs, Transition
 from estep.experiment.device import remembered
 from estep.inference.chain import HERE
 from estep.inference.iterative import Iterative
 
 BATCH = 256
-POOL = 25_600
-"""States that come back, for inference that goes on where it stopped: 30 visits of each in 3000 updates."""
 REPORTED = (*range(1, 11), 20)
 """Numbers of iterations whose gap is reported."""
 ACTING = 10
 """Draws that acting can afford."""
 REFERENCE = 256, 17, 6
 """Batch, observation and action of the reference size."""
-
-Bandit = bandits.Quadratic | bandits.Rough
 
 
 class Variant(NamedTuple):
@@ -92,27 +91,27 @@ VARIANTS = {
 }
 
 
-def fresh(variant: Variant, problem: Bandit, seed: int) -> Agent:
+def fresh(variant: Variant, bandit: Bandit, seed: int) -> Agent:
     """An untrained agent on the bandit, at a fixed temperature."""
-    agent = variant.row.init(problem.spec, make_key(seed))
-    constant = fixed(Constant(jnp.asarray(ALPHA)))
-    return replace(agent, likelihood=fixed(problem), temperature=constant, samples=variant.samples)
+    agent = replace(variant.row, hidden=bandit.hidden).init(bandit.spec, make_key(seed))
+    constant = fixed(Constant(jnp.asarray(bandit.alpha)))
+    return replace(agent, likelihood=fixed(bandit.training), temperature=constant, samples=variant.samples)
 
 
-def train(agent: Agent, seed: int, steps: int) -> tuple[Agent, Float[Array, "n l"] | None]:
-    """Climb V on fresh states; where λ is kept, on states of a pool, each of which comes back. Also what it keeps of
-    the pool's first states."""
+def train(agent: Agent, bandit: Bandit, seed: int, steps: int) -> tuple[Agent, Float[Array, "n l"] | None]:
+    """Climb V in states of the pool, each of which comes back. Also the λ kept for its first states, where it is."""
     k_steps = jax.random.split(make_key(10_000 + seed))[1]
-    states = pool(seed)
-    memo = {name: jnp.zeros((POOL, width)) for name, width in remembered(agent).items()}
+    count = bandit.pool.shape[0]
+    memo = {name: jnp.zeros((count, width)) for name, width in remembered(agent).items()}
+    nought, action = jnp.zeros((BATCH, 1)), jnp.zeros((BATCH, 1, bandit.spec.action))
 
     def step(carry: tuple[Agent, Any], key: Key) -> tuple[tuple[Agent, Any], None]:
         agent, memo = carry
         k_obs, k_climb = jax.random.split(key)
-        chosen = jax.random.randint(k_obs, (BATCH,), 0, POOL)
-        obs = (states[chosen] if memo else jax.random.normal(k_obs, (BATCH, STATE)))[:, None]
-        nought, kept = jnp.zeros((BATCH, 1)), {name: values[chosen][:, None] for name, values in memo.items()}
-        batch = Transition(obs, jnp.zeros((BATCH, 1, ACTION)), nought, nought, obs, nought, kept)
+        chosen = jax.random.randint(k_obs, (BATCH,), 0, count)
+        obs = bandit.pool[chosen][:, None]
+        kept = {name: values[chosen][:, None] for name, values in memo.items()}
+        batch = Transition(obs, action, nought, nought, obs, nought, kept)
         agent, _, kept, _ = agent.e_step(agent, batch, k_climb)
         memo = {name: values.at[chosen].set(kept[name][:, 0]) for name, values in memo.items()}
         return (em.settle(agent)[0], memo), None
@@ -120,11 +119,6 @@ def train(agent: Agent, seed: int, steps: int) -> tuple[Agent, Float[Array, "n l
     run = jax.jit(lambda carry, keys: jax.lax.scan(step, carry, keys)[0])
     agent, memo = run((agent, memo), jax.random.split(k_steps, steps))
     return agent, memo.get(HERE)
-
-
-def pool(seed: int) -> Float[Array, "n s"]:
-    """States that come back."""
-    return jax.random.normal(jax.random.split(make_key(10_000 + seed))[0], (POOL, STATE))
 
 
 def iterates(agent: Agent, problem: Problem, key: Key) -> Float[Array, "k l"]:
@@ -137,74 +131,75 @@ def iterates(agent: Agent, problem: Problem, key: Key) -> Float[Array, "k l"]:
     return jnp.concatenate([start[None], jnp.broadcast_to(once, (REPORTED[-1], *once.shape))])
 
 
-@jax.jit
-def references(agent: Agent, problem: Bandit, obs: Float[Array, "n s"]) -> Float[Array, "n l"]:
+@ft.partial(jax.jit, static_argnums=0)
+def references(best: Callable[..., Lam], agent: Agent, problem: Likelihood, obs: Float[Array, "n s"]) -> Array:
     """The best λ in each state; the same for all agents of one family."""
-    return jax.vmap(lambda obs, key: problem.best(agent, obs, key))(obs, jax.random.split(make_key(7), obs.shape[0]))
+    return jax.vmap(lambda obs, key: best(agent, problem, obs, key))(obs, jax.random.split(make_key(7), obs.shape[0]))
 
 
-def held_out(problem: Bandit) -> Float[Array, "n s"]:
-    """States that no agent learns from."""
-    return jax.random.normal(make_key(31337), (problem.states, STATE))
-
-
-@jax.jit
-def mean_gaps(agent: Agent, problem: Bandit, best: Float[Array, "n l"]) -> Float[Array, " k"]:
+@ft.partial(jax.jit, static_argnums=0)
+def mean_gaps(gaps: Callable[..., Array], agent: Agent, problem: Likelihood, obs: Array, best: Array) -> Array:
     """The mean gap after 0, 1, 2, ... iterations (the same after each for direct inference)."""
 
     def one(obs: Obs, best: Lam, key: Key) -> Float[Array, " k"]:
         k_infer, k_gap = jax.random.split(key)
         lams = iterates(agent, agent.problem(problem, obs), k_infer)
-        return problem.gaps(agent, obs, best, lams, k_gap)
+        return gaps(agent, problem, obs, best, lams, k_gap)
 
-    return jax.vmap(one)(held_out(problem), best, jax.random.split(make_key(9), problem.states)).mean(0)
+    return jax.vmap(one)(obs, best, jax.random.split(make_key(9), obs.shape[0])).mean(0)
 
 
-@jax.jit
-def mean_gap_kept(agent: Agent, problem: Bandit, obs: Array, best: Array, lams: Array) -> Array:
+@ft.partial(jax.jit, static_argnums=0)
+def mean_gap_kept(
+    gaps: Callable[..., Array], agent: Agent, problem: Likelihood, obs: Array, best: Array, lams: Array
+) -> Array:
     """The mean gap of what the pool keeps in states [n, s], before another visit."""
 
     def one(obs: Obs, best: Lam, lam: Lam, key: Key) -> Array:
-        return problem.gaps(agent, obs, best, lam[None], key)[0]
+        return gaps(agent, problem, obs, best, lam[None], key)[0]
 
     return jax.vmap(one)(obs, best, lams, jax.random.split(make_key(8), obs.shape[0])).mean()
 
 
-def lines(bandit: str, names: Sequence[str], seeds: Sequence[int], steps: int) -> Iterator[dict[str, str]]:
+def lines(name: str, names: Sequence[str], seeds: Sequence[int], steps: int) -> Iterator[dict[str, str]]:
     """The table, line by line."""
     for seed in seeds:
-        problem = BANDITS[bandit](seed)
-        visited = pool(seed)[: problem.states]
-        any_agent = fresh(VARIANTS["direct"], problem, seed)
-        objectives = {"training": problem, "shifted": problem.shifted()}
-        best = {name: references(any_agent, each, held_out(each)) for name, each in objectives.items()}
-        best_visited = references(any_agent, problem, visited)
-        for name in names:
+        bandit = BANDITS[name](seed) if name in BANDITS else trained(Path(name), seed)
+        label = name if name in BANDITS else Path(name).resolve().parent.name
+        visited = bandit.pool[: bandit.held_out.shape[0]]
+        any_agent = fresh(VARIANTS["direct"], bandit, seed)
+        objectives = {"training": bandit.training, "shifted": bandit.shifted}
+        found = ft.partial(references, bandit.best, any_agent)
+        best = {objective: found(problem, bandit.held_out) for objective, problem in objectives.items()}
+        best_visited = found(bandit.training, visited)
+        for variant_name in names:
             began = time.time()
-            variant = VARIANTS[name]
-            agent, kept = train(fresh(variant, problem, seed), seed, steps)
+            variant = VARIANTS[variant_name]
+            agent, kept = train(fresh(variant, bandit, seed), bandit, seed, steps)
             held = ""
             if kept is not None:
-                held = f"{float(mean_gap_kept(agent, problem, visited, best_visited, kept[: problem.states])):.4g}"
+                first = kept[: visited.shape[0]]
+                held = f"{float(mean_gap_kept(bandit.gaps, agent, bandit.training, visited, best_visited, first)):.4g}"
             gflop = f"{flops.flop(flops.of(variant.row, *REFERENCE)) / 1e9:.3f}"
-            for objective, changed in objectives.items():
+            about = {"bandit": label, "variant": variant_name, "gflop": gflop, "seed": str(seed), "steps": str(steps)}
+            for objective, problem in objectives.items():
                 for samples in sorted({variant.samples, max(variant.samples, ACTING)}):
-                    found = mean_gaps(replace(agent, samples=samples), changed, best[objective])
-                    columns = {f"gap_{k}": f"{float(found[k]):.4g}" for k in (0, *REPORTED)}
-                    line = {"bandit": bandit, "variant": name, "gflop": gflop, "seed": str(seed), "steps": str(steps)}
-                    yield {**line, "objective": objective, "samples": str(samples), **columns, "gap_kept": held}
-            print(f"{bandit}, {name}, seed {seed}: {time.time() - began:.0f} s", flush=True)
+                    asked = replace(agent, samples=samples)
+                    missing = mean_gaps(bandit.gaps, asked, problem, bandit.held_out, best[objective])
+                    columns = {f"gap_{k}": f"{float(missing[k]):.4g}" for k in (0, *REPORTED)}
+                    yield {**about, "objective": objective, "samples": str(samples), **columns, "gap_kept": held}
+            print(f"{label}, {variant_name}, seed {seed}: {time.time() - began:.0f} s", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--bandit", choices=list(BANDITS), default="quadratic")
+    parser.add_argument("--bandit", default="quadratic", help=f"{', '.join(BANDITS)}, or the folder of a run")
     parser.add_argument("--steps", type=int, default=3000, help="updates of each variant")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="seeds of the problem and of the networks")
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS), metavar="NAME")
     parser.add_argument("--out", type=Path, help="CSV (results/bandit_BANDIT.csv)")
     args = parser.parse_args()
-    out = args.out or Path(__file__).parents[1] / "results" / f"bandit_{args.bandit}.csv"
+    out = args.out or Path(__file__).parents[1] / "results" / f"bandit_{Path(args.bandit).name}.csv"
     writer = None
     with out.open("w", newline="") as file:
         for line in lines(args.bandit, args.variants, args.seeds, args.steps):

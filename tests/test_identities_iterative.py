@@ -192,14 +192,15 @@ def benchmark():
 @pytest.mark.long
 def test_iterative_inference_beats_direct_on_the_bandit_and_improves_with_every_iteration():
     table = benchmark()
-    problem = table.BANDITS["quadratic"](0)
-    best = table.references(table.fresh(table.VARIANTS["direct"], problem, 0), problem, table.held_out(problem))
+    bandit = table.BANDITS["quadratic"](0)._replace(hidden=(64, 64))
+    objective, states = bandit.training, bandit.held_out
+    best = table.references(bandit.best, table.fresh(table.VARIANTS["direct"], bandit, 0), objective, states)
     gap = {}
     for name in ("direct", "5x2 antithetic"):
         variant = table.VARIANTS[name]
-        variant = variant._replace(row=replace(variant.row, hidden=(64, 64), learning_rate=1e-3))
-        agent, _ = table.train(table.fresh(variant, problem, 0), 0, 1500)
-        gap[name] = np.asarray(table.mean_gaps(replace(agent, samples=10), problem, best))
+        variant = variant._replace(row=replace(variant.row, learning_rate=1e-3))
+        agent, _ = table.train(table.fresh(variant, bandit, 0), bandit, 0, 1500)
+        gap[name] = np.asarray(table.mean_gaps(bandit.gaps, replace(agent, samples=10), objective, states, best))
     iterative_gap = gap["5x2 antithetic"]
     assert iterative_gap[5] < 0.2 * gap["direct"][5]
     assert (iterative_gap[1:6] < 1.05 * iterative_gap[:5]).all()

@@ -70,7 +70,7 @@ def transfer(
     """
     check_parametric(agent)
     own = agent.likelihood.model
-    objectives = {"own": own, "bonus": WithBonus(own, _bonus(agent, obs, key), agent.spec.squash), **(others or {})}
+    objectives = {"own": own, "bonus": WithBonus(own, bonus_of(agent, obs, key), agent.spec.squash), **(others or {})}
     rows = []
     for name, likelihood in objectives.items():
         missing = np.asarray(_missing(agent, likelihood, obs, key), np.float64)
@@ -105,7 +105,7 @@ def _missing(agent: Agent, likelihood: Likelihood, obs: Float[Array, "b o"], key
 
 
 @jax.jit
-def _bonus(agent: Agent, obs: Float[Array, "b o"], key: Key) -> Scalar:
+def bonus_of(agent: Agent, obs: Float[Array, "b o"], key: Key) -> Scalar:
     """c, as strong as what Q̂ itself prefers among the actions of the family's start."""
 
     def one(obs: Obs, key: Key) -> Scalar:
