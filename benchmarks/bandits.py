@@ -20,7 +20,7 @@ from estep.core.protocols import Bootstrap, Lam, Likelihood, Problem
 from estep.core.types import Action, Identity, Info, Key, Obs, Scalar, Spec, Tanh, Transition
 from estep.experiment.device import scale
 from estep.experiment.policy import load
-from estep.instruments.gap import reference
+from estep.instruments.gap import check_parametric, reference
 from estep.instruments.states import RECENT, replay_of, spaced
 from estep.instruments.transfer import bonus_of
 from estep.likelihoods.q_function import MeanMinusStd, QFunction
@@ -198,6 +198,7 @@ def trained(run: Path, seed: int) -> Bandit:
     steps are held out. The shifted objective pays for each action as `transfer` does for the first."""
     found = load(run)
     agent = found.agent
+    check_parametric(agent)
     replay = replay_of(found, "latest")
     states = np.asarray(scale(jnp.asarray(replay.latest(len(replay))), found.scaling))
     older = states[: max(len(states) - RECENT, 1)]
