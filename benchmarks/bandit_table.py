@@ -31,6 +31,7 @@ import flops
 import jax
 import jax.numpy as jnp
 from bandits import BANDITS, Bandit, trained
+from forms import iterative_sac
 from jaxtyping import Array, Float
 
 from estep.algorithms.iterative_sac import IterativeSAC
@@ -64,8 +65,8 @@ class Variant(NamedTuple):
 
 def iterative_row(iterations: int, samples: int, encoding: str = "log_sign", **more: Any) -> Variant:
     """Iterative inference with one number of samples everywhere."""
-    numbers = {"iterations": iterations, "samples": samples, "act_samples": samples, "pairs": False} | more
-    return Variant(IterativeSAC(grad_encoding=encoding, **numbers), samples)
+    own = {"act_samples": samples, "pairs": False, "grad_encoding": encoding, "restart": 0.25} | more
+    return Variant(iterative_sac(iterations, samples, **own), samples)
 
 
 VARIANTS = {

@@ -39,10 +39,12 @@ SHORT_S = 0.25
 
 def rows(iterations: Sequence[int], samples: Sequence[int]) -> dict[str, Any]:
     """SAC, and the cells of the grid."""
-    from estep.algorithms import SAC, IterativeSAC
+    from forms import iterative_sac
 
-    cells = {f"{n} x {m}": IterativeSAC(hidden=HIDDEN, iterations=n, samples=m) for n in iterations for m in samples}
-    forms = {name: IterativeSAC(hidden=HIDDEN, iterations=2, samples=2, **form) for name, form in FORMS.items()}
+    from estep.algorithms import SAC
+
+    cells = {f"{n} x {m}": iterative_sac(n, m, hidden=HIDDEN) for n in iterations for m in samples}
+    forms = {name: iterative_sac(2, 2, hidden=HIDDEN, **form) for name, form in FORMS.items()}
     return {"sac": SAC(hidden=HIDDEN), **cells, **forms}
 
 

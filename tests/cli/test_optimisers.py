@@ -21,8 +21,8 @@ from estep.inference.iterative import Iterative
 
 SMALL = {
     "sac": SAC(hidden=(8, 8)),
-    "iterative-sac": IterativeSAC(hidden=(8, 8)),
-    "with a direct start": IterativeSAC(hidden=(8, 8), direct_start=True),
+    "iterative-sac": IterativeSAC(hidden=(8, 8), direct_start=False),
+    "with a direct start": IterativeSAC(hidden=(8, 8)),
 }
 REFUSED = {("sac", "iterative"), ("iterative-sac", "direct")}
 
@@ -51,7 +51,7 @@ def test_the_effort_is_that_which_was_asked_for():
     assert isinstance(found, Iterative)
     assert (found.steps, found.samples) == (20, 6)
     trained = chosen("iterative", None, None)(agent("iterative-sac")).inference.model
-    assert (trained.steps, trained.samples) == (5, 2)
+    assert (trained.steps, trained.samples) == (5, 10)
     assert isinstance(chosen("direct", None, None)(agent("with a direct start")).inference.model, Direct)
     with pytest.raises(UsageError, match="draws nothing"):
         chosen("direct", 3, None)(agent("sac"))

@@ -18,9 +18,11 @@ from estep.core.keys import make_key
 from estep.core.types import Spec, Transition
 
 SPEC = Spec(3, 2)
+AFRESH = {"persist": False, "direct_start": False, "part": 1.0, "act_iterations": 0}
+"""Iterative inference from a fixed place at each visit."""
 ROWS = {
     "sac": SAC(hidden=(16, 16)),
-    "iterative-sac": IterativeSAC(hidden=(16, 16), iterations=3),
+    "iterative-sac": IterativeSAC(hidden=(16, 16), iterations=3, **AFRESH),
     "mpo": MPO(hidden=(16, 16), samples=5, every=1, target="td0"),
     "mpo-parametric": ParametricMPO(hidden=(16, 16), every=1),
     "rerpi": RERPI(hidden=(16, 16), samples=5, every=1),

@@ -2,7 +2,7 @@
 
 prior        flat                  p(a|s) ∝ 1, so that -KL(q‖p) = H(q)
 posterior    tanh-Gaussian         q(u; λ), λ = (μ, log σ), a = tanh u
-inference    iterative amortised   λ ← ω λ + (1-ω) f_φ(s, λ, ∇_λ V), N times
+inference    iterative amortised   λ ← ω λ + (1-ω) f_φ(s, λ, ∇_λ V), N times, from where the last visit left λ
 likelihood   twin Q, TD(0)         Q̂(s,a) = mean_k Q_k - β std_k Q_k,   y = r + γ V̄(s')
 temperature  learned               H(q) ≥ -d
 m-step       α                     the prior is constant
@@ -60,23 +60,23 @@ class IterativeSAC:
     entropy_fraction: float = 0.3
     """Least entropy of the posterior over n discrete actions, as a fraction of log n. 0.98, as in the paper of discrete
     SAC, is nearly chance; 0.3 takes one of two actions 19 times in 20."""
-    iterations: int = 5
-    """N, inference iterations in training."""
+    iterations: int = 2
+    """N, inference iterations in training: with persist, at each visit of a step."""
     samples: int = 2
     """Draws of the posterior in each iteration's objective."""
     pairs: bool = True
     """Draw antithetic pairs: one pair does what ten independent draws do."""
     grad_encoding: Literal["log_sign", "layer_norm", "none"] = "log_sign"
     """How the network reads the gradient (layer_norm is the authors')."""
-    direct_start: bool = False
+    direct_start: bool = True
     """Start from a direct network, trained on the same objective, instead of a fixed place."""
-    persist: bool = False
+    persist: bool = True
     """Keep λ(s) and λ(s') with every step in replay and go on from there at its next visit."""
-    restart: float = 0.25
+    restart: float = 0.5
     """With --persist, the chance that a state starts afresh instead."""
-    part: float = 1.0
+    part: float = 0.5
     """Of a batch's rows, those whose states train the inference network; the critic learns from all."""
-    act_iterations: int = 0
+    act_iterations: int = 5
     """Iterations when acting (0: as in training)."""
     act_samples: int = 10
     """Draws in each iteration when acting (0: as in training)."""

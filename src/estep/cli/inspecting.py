@@ -43,7 +43,7 @@ class Inspect:
     """Measure in these states, a .npy file of shape [n, o] as the environment gives them; without it, in the latest of
     the run."""
     iterations: int | None = None
-    """Iterations of the improvement; without it, twice the trained number."""
+    """Iterations of the improvement; without it, twice as many as in training or acting."""
     episodes: int = 10
     """Episodes of the calibration."""
     seed: int | None = None

@@ -81,4 +81,5 @@ def chosen(name: str, iterations: int | None, draws: int | None) -> Callable[[Ag
 
     Raises (the change): UsageError, where the run has not what the optimiser needs.
     """
-    return lambda agent: inferring_by(agent, OPTIMISERS[name](agent.inference.model, Effort(iterations, draws)))
+    effort = Effort(iterations, draws)
+    return lambda agent: inferring_by(agent, OPTIMISERS[name](agent.acting(agent.inference.model), effort))

@@ -106,13 +106,17 @@ _MULTIGOAL: Mapping[str, Any] = {
     **{"eval_every": 5_000},
 }
 _PAPER: Mapping[str, Any] = {
-    **{"iterations": 5, "samples": 10, "pairs": False, "act_samples": 0, "grad_encoding": "layer_norm"},
+    **{"iterations": 5, "samples": 10, "pairs": False, "act_iterations": 0, "act_samples": 0},
+    **{"direct_start": False, "persist": False, "part": 1.0, "grad_encoding": "layer_norm"},
     **{"beta": 3.54, "warmup": 5_000},
 }
-_FAST: Mapping[str, Any] = {"iterations": 2, "persist": True, "part": 0.5, "act_iterations": 5}
+_FAST: Mapping[str, Any] = {
+    **{"iterations": 2, "samples": 2, "pairs": True, "act_iterations": 5, "act_samples": 10},
+    **{"direct_start": True, "persist": True, "restart": 0.5, "part": 0.5, "grad_encoding": "log_sign"},
+}
 _FAST_SOURCE = (
-    "chosen here: inference goes on from the last visit, by two iterations a time, and half of a batch's states train "
-    "the network"
+    "the defaults, chosen here by results/frontier: inference starts at a direct network or goes on from the last "
+    "visit, by two iterations a time, and half of a batch's states train the network"
 )
 
 

@@ -23,7 +23,7 @@ from estep.instruments.interval import interval
 SAMPLES = 128
 """Draws of the posterior with which V is measured, the same noise at every iterate."""
 BEYOND = 2
-"""Iterations are measured up to this multiple of the trained number."""
+"""Iterations are measured up to this multiple of those in training or acting."""
 METRIC = "e/improvement_"
 
 
@@ -84,6 +84,12 @@ def improvement(
 def trained_iterations(inference: Inference) -> int:
     """How many iterations inference was trained with; 0 for one shot."""
     return inference.steps if isinstance(inference, Iterative) else 0
+
+
+def most_iterations(agent: Agent) -> int:
+    """How many iterations it infers with, in training or in acting; 0 for one shot."""
+    inference = agent.inference.model
+    return max(trained_iterations(inference), trained_iterations(agent.acting(inference)))
 
 
 def checkpoints(run_dir: Path) -> list[int]:

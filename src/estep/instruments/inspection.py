@@ -164,8 +164,8 @@ def inspect_run(run_dir: Path, options: Options | None = None, job: Job = QUIET)
 
 def measure_improvement(subject: Subject, found: dict[str, Any]) -> Improved:
     """Improvement per iteration, here and at every checkpoint of the run."""
-    agent, trained = subject.policy.agent, improvement.trained_iterations(subject.policy.agent.inference.model)
-    steps = subject.options.iterations or improvement.BEYOND * max(trained, 1)
+    agent = subject.policy.agent
+    steps = subject.options.iterations or improvement.BEYOND * max(improvement.most_iterations(agent), 1)
     curve = improvement.improvement(agent, subject.obs(STATES["improvement"]), subject.key, steps)
     growth = over_checkpoints(subject, steps)
     return Improved(curve, growth, improvement.logged(subject.policy.run_dir))
