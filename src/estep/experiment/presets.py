@@ -103,8 +103,9 @@ _REWARD_SCALE = {
 """Of SQL as published; its temperature is one over it."""
 _MULTIGOAL: Mapping[str, Any] = {
     **{"steps": 50_000, "alpha": 10.0, "particles": 32, "batch_size": 64, "warmup": 500, "replay": 50_000},
-    **{"eval_every": 5_000},
+    **{"eval_every": 5_000, "learning_rate": 1e-3},
 }
+_MULTIGOAL_SOURCE = "steps, warmup, replay, learning rate and intervals chosen here"
 _PAPER: Mapping[str, Any] = {
     **{"iterations": 5, "samples": 10, "pairs": False, "act_iterations": 0, "act_samples": 0},
     **{"direct_start": False, "persist": False, "part": 1.0, "grad_encoding": "layer_norm"},
@@ -141,7 +142,7 @@ def presets() -> tuple[Preset, ...]:
         Preset("fast", "iterative-sac", ANY, MappingProxyType(dict(_FAST)), _FAST_SOURCE),
         _preset("sql", "Pendulum-v1", _SQL_PENDULUM, f"{_PENDULUM_SOURCE}; alpha and every chosen here"),
         *(_sql(env) for env in _TASKS),
-        _preset("sql", "estep/MultiGoal-v0", _MULTIGOAL, f"{SQL}; steps, warmup, replay and intervals chosen here"),
+        _preset("sql", "estep/MultiGoal-v0", _MULTIGOAL, f"{SQL}; {_MULTIGOAL_SOURCE}"),
         Preset("paper", "iterative-sac", ANY, MappingProxyType(dict(_PAPER)), f"{IAPO}; beta 2.5·√2 = 3.54"),
     )
 
