@@ -1,15 +1,16 @@
-"""Where a trained policy goes among four goals that are equally far.
+"""Where trained policies go among four goals that are equally far.
 
-Rolls it out from the origin, drawing its actions, and writes one line per episode and a figure of the paths. Run as
+Rolls each out from the origin, drawing its actions, and writes a line per episode, the share of each goal in each run,
+and a figure of the paths. Run as
 
     estep train sql --env estep/MultiGoal-v0 --seed 0
-    python benchmarks/multigoal.py runs/sql/estep-MultiGoal-v0/latest results/multigoal
+    python benchmarks/multigoal.py results/multigoal runs/sql/estep-MultiGoal-v0/latest
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 
 from estep.envs.multigoal import GOALS, HALF_WIDTH, ID, REACHED, goal_of
+from estep.experiment import sheet
 from estep.experiment.policy import Policy, load
 
 NOWHERE = -1
@@ -32,6 +34,11 @@ class Rollouts(NamedTuple):
     length: np.ndarray
     total: np.ndarray
     goal: np.ndarray
+
+    @property
+    def shares(self) -> list[float]:
+        """Of the episodes, those that reach no goal and each of the goals."""
+        return [float((self.goal == goal).mean()) for goal in (NOWHERE, *range(len(GOALS)))]
 
 
 def roll_out(policy: Policy, episodes: int, seed: int) -> Rollouts:
@@ -50,37 +57,43 @@ def roll_out(policy: Policy, episodes: int, seed: int) -> Rollouts:
     return Rollouts(place, length, total, np.array([goal_of(path[-1]) for path in place]))
 
 
-def draw(rollouts: Rollouts, path: Path) -> None:
-    """The paths, by the goal they reach."""
-    figure = Figure(figsize=(4, 4), layout="constrained")
-    axes = figure.add_subplot(aspect="equal", xlim=(-HALF_WIDTH, HALF_WIDTH), ylim=(-HALF_WIDTH, HALF_WIDTH))
-    for goal in (NOWHERE, *range(len(GOALS))):
-        colour = "0.6" if goal == NOWHERE else f"C{goal}"
-        for place in rollouts.place[rollouts.goal == goal]:
-            axes.plot(*place.T, color=colour, linewidth=0.6, alpha=0.5)
-    for x, y in GOALS:
-        axes.add_patch(Circle((x, y), REACHED, fill=False, color="black"))
+def draw(found: Mapping[int, Rollouts], path: Path) -> None:
+    """The paths, by the goal they reach: a panel for each seed."""
+    figure = Figure(figsize=(3.6 * len(found), 3.8), layout="constrained")
+    for axes, (seed, rollouts) in zip(figure.subplots(1, len(found), squeeze=False)[0], found.items(), strict=True):
+        axes.set(aspect="equal", xlim=(-HALF_WIDTH, HALF_WIDTH), ylim=(-HALF_WIDTH, HALF_WIDTH), title=f"seed {seed}")
+        for goal in (NOWHERE, *range(len(GOALS))):
+            colour = "0.6" if goal == NOWHERE else f"C{goal}"
+            for place in rollouts.place[rollouts.goal == goal]:
+                axes.plot(*place.T, color=colour, linewidth=0.6, alpha=0.5)
+        for x, y in GOALS:
+            axes.add_patch(Circle((x, y), REACHED, fill=False, color="black"))
     figure.savefig(path, dpi=150)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run")
     parser.add_argument("out", type=Path)
+    parser.add_argument("runs", nargs="+", help="of different seeds")
     parser.add_argument("--checkpoint", default="latest", help="best, latest, or a number of steps")
     parser.add_argument("--episodes", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of the actions that are drawn")
     args = parser.parse_args()
-    rollouts = roll_out(load(args.run, args.checkpoint), args.episodes, args.seed)
+    policies = [load(run, args.checkpoint) for run in args.runs]
+    found = {policy.recipe.run.seed: roll_out(policy, args.episodes, args.seed) for policy in policies}
     args.out.mkdir(parents=True, exist_ok=True)
-    with (args.out / "rollouts.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["episode", "goal", "length", "return"])
-        for i, (goal, length, total) in enumerate(zip(rollouts.goal, rollouts.length, rollouts.total, strict=True)):
-            writer.writerow([i, goal, length, f"{total:.2f}"])
-    draw(rollouts, args.out / "rollouts.png")
-    shares = {goal: float((rollouts.goal == goal).mean()) for goal in (NOWHERE, *range(len(GOALS)))}
-    print("shares", shares, "return", rollouts.total.mean())
+    episodes = [
+        [seed, i, goal, length, f"{total:.2f}"]
+        for seed, each in found.items()
+        for i, (goal, length, total) in enumerate(zip(each.goal, each.length, each.total, strict=True))
+    ]
+    sheet.write(args.out / "rollouts.csv", ["seed", "episode", "goal", "length", "return"], episodes)
+    shares = [[seed, *each.shares, f"{each.total.mean():.2f}"] for seed, each in found.items()]
+    goals = [f"{x:g} {y:g}" for x, y in GOALS]
+    sheet.write(args.out / "shares.csv", ["seed", "none", *goals, "return"], shares)
+    draw(found, args.out / "rollouts.png")
+    for row in shares:
+        print(*row)
 
 
 if __name__ == "__main__":
