@@ -243,7 +243,7 @@ def test_the_m_step_over_choices_has_its_closed_form():
 ROWS = {
     "mpo-parametric": ParametricMPO(hidden=(8,), every=1),
     "sac": SAC(hidden=(8,)),
-    "iterative-sac": IterativeSAC(hidden=(8,), iterations=2, direct_start=True),
+    "iterative-sac": IterativeSAC(hidden=(8,), persist=False, part=1.0),
     "mpo": MPO(hidden=(8,), every=1, target="td0"),
 }
 
