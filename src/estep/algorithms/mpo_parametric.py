@@ -42,8 +42,8 @@ class ParametricMPO:
     """Hidden layers of every network."""
     learning_rate: float = 3e-4
     """Adam's step size, for policy and critic."""
-    dual_learning_rate: float = 1e-2
-    """Adam's step size for log η."""
+    dual_learning_rate: float = 3e-3
+    """Adam's step size for log η. At 1e-2 a KL that is too large for a while can wind η up until nothing is learned."""
     discount: float = 0.99
     """γ, per environment step."""
     every: int = 100
