@@ -58,6 +58,8 @@ UNTOLD = (
     "env_timeout",
 )
 """Settings that do not tell curves apart."""
+LEGEND_LINE = 0.17
+"""Height of a line of the legend, in inches: axes keep their own, however many curves there are."""
 SPREAD = 4
 """Curves that end so many times further on than others are drawn over a logarithmic axis."""
 
@@ -184,13 +186,15 @@ def _middle(values: Sequence[float]) -> tuple[float, float, float]:
 def draw(rows: Sequence[Seeds], out: Path) -> dict[str, str]:
     """The learning curves of one environment; on a logarithmic axis where some take many times the steps of others."""
     figure, axes = plt.subplots(figsize=(6, 4.2), layout="constrained")
-    ends = []
+    ends, lines = [], 0
     for algorithm, changes in dict.fromkeys((row.algorithm, row.changes) for row in rows):
         curve = [row for row in rows if (row.algorithm, row.changes) == (algorithm, changes)]
         steps, seeds = [row.env_steps for row in curve], max(row.seeds for row in curve)
         (line,) = axes.plot(steps, [row.iqm for row in curve], marker="o", markersize=3)
         name = " ".join([algorithm, *own_changes(changes, (row.changes for row in rows))])
-        line.set_label(textwrap.fill(f"{name} ({seeds} seed{'s' * (seeds > 1)})", 90))
+        label = textwrap.wrap(f"{name} ({seeds} seed{'s' * (seeds > 1)})", 90)
+        line.set_label("\n".join(label))
+        lines += len(label)
         ends.append(steps[-1])
         low, high = [row.low for row in curve], [row.high for row in curve]
         axes.fill_between(steps, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
@@ -198,6 +202,7 @@ def draw(rows: Sequence[Seeds], out: Path) -> dict[str, str]:
     if max(ends) > SPREAD * min(ends):
         axes.set_xscale("log")
     figure.legend(loc="outside lower center", fontsize="x-small", frameon=False)
+    figure.set_figheight(3.6 + LEGEND_LINE * lines)
     return save(figure, out, f"curves_{rows[0].env}")
 
 
