@@ -185,7 +185,7 @@ def _sql(env: str) -> Preset:
     all_changes = {"steps": steps, "warmup": warmup, **changes, "batch_size": 128, "alpha": 1 / (scale or 30)}
     own = _SQL_INVERTED if env == "InvertedPendulum-v5" else {}
     chosen = "slow critic and pair of critics chosen here, on two seeds" if own else ""
-    return _preset("sql", env, all_changes | own, _join(SQL, "warmup as for sac", source, unpublished, chosen))
+    return _preset("sql", env, {**all_changes, **own}, _join(SQL, "warmup as for sac", source, unpublished, chosen))
 
 
 def _join(*sources: str) -> str:
