@@ -162,9 +162,8 @@ def test_sac_solves_soft_lqr():
 
 @pytest.mark.long
 def test_iterative_sac_solves_soft_lqr():
-    row = IterativeSAC(
-        hidden=(64, 64), learning_rate=1e-3, discount=0.8, tau=0.02, critics=1, beta=0.0, iterations=3, act_samples=2
-    )
+    sizes = {"hidden": (64, 64), "learning_rate": 1e-3, "tau": 0.02, "iterations": 3, "act_samples": 2}
+    row = IterativeSAC(discount=0.8, critics=1, beta=0.0, **sizes, **rows.AFRESH)
     gain, sigma = regulate(row, 4000, 1000)
     assert gain < 0.10
     assert sigma < 0.10
