@@ -196,7 +196,7 @@ def disturbed(net: MLP, key: Key) -> MLP:
 def trained(run: Path, seed: int) -> Bandit:
     """The critics and temperature of the last checkpoint of a run, in the states of its replay: those of its latest
     steps are held out. The shifted objective pays for each action as `transfer` does for the first."""
-    found = load(run)
+    found = load(run, "latest")
     agent = found.agent
     check_parametric(agent)
     replay = replay_of(found, "latest")

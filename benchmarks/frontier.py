@@ -1,10 +1,11 @@
 """The frontier of cheap inference: what each form misses against what an update of it costs, as a figure and a CSV.
 
-    python benchmarks/frontier.py results/frontier results/bandit_relu.csv results/bandit_quadratic.csv
+    python benchmarks/frontier.py results/frontier results/bandit_relu.csv
 
-Reads tables of `bandit_table.py`. A point is a variant: matrix products of an update, in those of an update with direct
-inference, and the gap after five iterations with the draws of acting, its mean over seeds to that of 5 x 10, with the
-lowest and highest ratio of a seed. Shaded: at most four direct updates at a gap at most 1.25 times that of 5 x 10.
+Reads tables of `bandit_table.py`, one or more, each with 5 x 10 on every seed. A point is a variant: matrix products of
+an update, in those of an update with direct inference, and the gap after five iterations with the draws of acting, its
+mean over seeds to that of 5 x 10, with the lowest and highest ratio of a seed. Shaded: at most four direct updates at a
+gap at most 1.25 times that of 5 x 10.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import typing
 
 import pytest
 
-from estep.algorithms import ALGORITHMS
+from estep.algorithms import ALGORITHMS, IterativeSAC
 from estep.cli import configs, form, health, inspecting, listing, reading, training
 from estep.cli.parse import COMMON
 from estep.errors import UsageError
@@ -80,6 +80,8 @@ def test_presets_are_found_by_environment_and_by_name():
     paper = find("iterative-sac", "Hopper-v5", "paper")
     assert paper.env == ANY
     assert (paper.changes["samples"], paper.changes["pairs"]) == (10, False)
+    fast = find("iterative-sac", "Hopper-v5", "fast")
+    assert dataclasses.replace(IterativeSAC(), **fast.changes) == IterativeSAC()
     with pytest.raises(UsageError, match="Did you mean paper"):
         find("iterative-sac", "Hopper-v5", "papr")
     for algorithm in ALGORITHMS:
