@@ -93,6 +93,11 @@ _SQL_PENDULUM: Mapping[str, Any] = {
     **{"batch_size": 128, "alpha": 0.2, "every": 200},
 }
 _SQL_INVERTED: Mapping[str, Any] = {"critics": 2, "beta": 1.0, "every": 1, "tau": 0.005}
+_OWN: Mapping[tuple[str, str], tuple[Mapping[str, Any], str]] = {
+    ("iterative-sac", "Hopper-v5"): ({"beta": 2.12}, HOPPER),
+    ("sql", "InvertedPendulum-v5"): (_SQL_INVERTED, "slow critic and pair of critics chosen here, on two seeds"),
+}
+"""What one algorithm changes for one task alone, and what the source adds."""
 _REWARD_SCALE = {
     "Swimmer-v5": 30,
     "Hopper-v5": 30,
@@ -157,10 +162,9 @@ def _iterative(env: str) -> Preset:
     """The iterative rows keep the authors' warm-up, except where it would be a tenth of the run or more."""
     steps, _, changes, source = _TASKS[env]
     warmup = min(5_000, steps // 50)
-    hopper = env == "Hopper-v5"
     shorter = "" if warmup == 5_000 else "warmup chosen here"
-    all_changes = {"steps": steps, "warmup": warmup, **changes, **({"beta": 2.12} if hopper else {})}
-    return _preset("iterative-sac", env, all_changes, _join(IAPO, source, shorter, HOPPER if hopper else ""))
+    all_changes = {"steps": steps, "warmup": warmup, **changes}
+    return _preset("iterative-sac", env, all_changes, _join(IAPO, source, shorter))
 
 
 def _learned_prior(row: str) -> Iterator[Preset]:
@@ -183,9 +187,7 @@ def _sql(env: str) -> Preset:
     scale = _REWARD_SCALE.get(env)
     unpublished = "" if scale else UNPUBLISHED
     all_changes = {"steps": steps, "warmup": warmup, **changes, "batch_size": 128, "alpha": 1 / (scale or 30)}
-    own = _SQL_INVERTED if env == "InvertedPendulum-v5" else {}
-    chosen = "slow critic and pair of critics chosen here, on two seeds" if own else ""
-    return _preset("sql", env, {**all_changes, **own}, _join(SQL, "warmup as for sac", source, unpublished, chosen))
+    return _preset("sql", env, all_changes, _join(SQL, "warmup as for sac", source, unpublished))
 
 
 def _join(*sources: str) -> str:
@@ -193,7 +195,8 @@ def _join(*sources: str) -> str:
 
 
 def _preset(algorithm: str, env: str, changes: Mapping[str, Any], source: str) -> Preset:
-    return Preset(env, algorithm, env, MappingProxyType(dict(changes)), source)
+    own, own_source = _OWN.get((algorithm, env), ({}, ""))
+    return Preset(env, algorithm, env, MappingProxyType({**changes, **own}), _join(source, own_source))
 
 
 def find(algorithm: str, env: str, name: str = AUTO) -> Preset | None:
