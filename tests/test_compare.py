@@ -116,8 +116,22 @@ def test_what_was_inspected_in_several_runs_is_gathered(runs, tmp_path):
             ("1", "own", "2.0"),
         ]
     assert not (out / "staleness.csv").exists()
+    assert not (out / "critics.csv").exists()
     with (out / "calibration.csv").open(newline="") as file:
         assert [(row["seed"], row["beta"], row["mean"]) for row in csv.DictReader(file)] == [
             ("0", "3.0", "-4.0"),
             ("1", "3.0", "2.0"),
         ]
+
+
+def test_critics_are_averaged_over_the_last_lines_of_metrics(runs):
+    lines = [{"env_steps": k, "critic/value": 10.0 * k, "critic/disagreement": 1.0 * k} for k in range(1, 13)]
+    lines.append({"env_steps": 13, "critic/value": None, "critic/disagreement": 1.0})
+    text = "".join(json.dumps(line) + "\n" for line in lines) + '{"env_steps": 14, "critic'  # being written
+    (runs[0] / "metrics.jsonl").write_text(text)
+    (found,) = inspected.critics(runs[0])
+    assert found[-3:] == (12, 80.0, 8.0)  # of lines 4 to 13, the last of which has no value
+    (runs[1] / "metrics.jsonl").write_text('{"env_steps": 1}\n[2]\n')
+    with pytest.raises(RejectedInput, match="no JSON object"):
+        inspected.critics(runs[1])
+    assert inspected.critics(runs[2]) == []

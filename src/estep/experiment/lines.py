@@ -85,6 +85,22 @@ class JsonLines:
         self._lines.keep(_kept(self._lines, content, 1, env_steps, lambda line: float(strict.parse(line)["env_steps"])))
 
 
+def records(path: Path) -> list[dict[str, Any]]:
+    """The objects of a file of JSON lines that may be growing, none where it is missing.
+
+    Raises:
+        RejectedInput: a line is no object.
+    """
+    whole = path.read_bytes().rpartition(b"\n")[0] if path.is_file() else b""  # the last line may be being written
+    try:
+        found = [strict.parse(line) for line in whole.splitlines()]
+    except ValueError as error:
+        raise RejectedInput(f"{path} cannot be read: {error}.", "Restore it from a copy.") from error
+    if all(isinstance(record, dict) for record in found):
+        return found
+    raise RejectedInput(f"{path} holds a line that is no JSON object.", "Restore it from a copy.")
+
+
 class CsvLines:
     """eval.csv and episodes.csv: a header line, then a row a line; a value that is None or not finite is left empty."""
 

@@ -15,8 +15,9 @@ from estep.core.objective import soft_value
 from estep.core.protocols import Inference
 from estep.core.types import Key, Obs
 from estep.errors import RejectedInput, UsageError
-from estep.experiment import checkpoint, strict
+from estep.experiment import checkpoint
 from estep.experiment.folder import RunFolder
+from estep.experiment.lines import records
 from estep.inference.iterative import Iterative
 from estep.instruments.interval import interval
 
@@ -105,13 +106,12 @@ def logged(run_dir: Path) -> list[Logged]:
         RejectedInput: not a run folder, or its metrics cannot be read.
     """
     path = RunFolder.open(run_dir).path / "metrics.jsonl"
-    whole = path.read_bytes().rpartition(b"\n")[0] if path.is_file() else b""  # a run may be writing its last line
     try:
         return [
             Logged(int(record["env_steps"]), int(name.removeprefix(METRIC)), float(value))
-            for record in map(strict.parse, whole.splitlines())
+            for record in records(path)
             for name, value in record.items()
             if name.startswith(METRIC) and value is not None
         ]
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError) as error:
         raise RejectedInput(f"{path} cannot be read: {error}.", "Restore it from a copy.") from error

@@ -3,8 +3,9 @@
 `python -m estep.plots.inspected OUT RUN RUN ...` reads the tables in RUN/plots that are there, and writes to OUT:
 improvement.csv, with every run's curve; improvement_tests.csv, whether it rises (the rank correlation of k and V) and
 flattens (the mean gain of the later iterations against that of the first three); calibration.csv, Q̂ - G as each agent
-reads its critics; gap.csv, the inference gap and its parts, means over states; transfer.csv and staleness.csv, those of
-all runs; improvement.png, calibration.png and .svg.
+reads its critics; gap.csv, the inference gap and its parts, means over states; critics.csv, the value and
+disagreement of the critics at the end; transfer.csv and staleness.csv, those of all runs; improvement.png,
+calibration.png and .svg.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ import numpy as np
 from scipy import stats
 
 from estep.experiment import sheet
+from estep.experiment.folder import RunFolder
+from estep.experiment.lines import records
 from estep.instruments.tables import PARTS
 from estep.plots.compare import own_changes, told
 from estep.plots.curves import GREY, save
@@ -31,6 +34,8 @@ FIRST, LATER = (1, 3), (6, 10)
 """Iterations whose mean gains are compared, both ends included (Marino, Piché, Yue: ten iterations)."""
 
 
+LAST = 10
+"""Lines of metrics over which the critics of a run are averaged."""
 TOLD = "env", "algorithm", "changes", "seed"
 """What is said of a run."""
 
@@ -76,6 +81,21 @@ class Bias(NamedTuple):
     mean: float
     low: float
     high: float
+
+
+class Critics(NamedTuple):
+    """What the critics of one run held, means over its last lines of metrics."""
+
+    env: str
+    algorithm: str
+    changes: str
+    seed: int
+    env_steps: int
+    """Of the last line."""
+    value: float
+    """The mean Q̂ of the steps they learned from."""
+    disagreement: float
+    """The std over the ensemble, biased: of two critics half of what they differ by."""
 
 
 class Missed(NamedTuple):
@@ -129,6 +149,19 @@ def biases(run_dir: Path) -> list[Bias]:
     ]
 
 
+def critics(run_dir: Path) -> list[Critics]:
+    """What the critics held at the end, or nothing where the row has no ensemble.
+
+    Raises:
+        RejectedInput: not a run folder, or its metrics cannot be read.
+    """
+    lines = records(RunFolder.open(run_dir).path / "metrics.jsonl")[-LAST:]
+    names = ("critic/value", "critic/disagreement")
+    known = [line for line in lines if all(line.get(name) is not None for name in names)]
+    means = [float(np.mean([line[name] for line in known])) for name in names if known]
+    return [Critics(*told(run_dir), int(known[-1]["env_steps"]), *means)] if known else []
+
+
 def _rows(path: Path) -> list[dict[str, str]]:
     if not path.is_file():
         return []
@@ -164,6 +197,9 @@ def write(run_dirs: Sequence[Path], out: Path) -> list[Path]:
     missed = [row for run_dir in run_dirs for row in gaps(run_dir)]
     if missed:
         files.append(sheet.write(out / "gap.csv", Missed._fields, missed))
+    held = [row for run_dir in run_dirs for row in critics(run_dir)]
+    if held:
+        files.append(sheet.write(out / "critics.csv", Critics._fields, held))
     for name in ("transfer", "staleness"):
         rows = [
             {**dict(zip(TOLD, told(run_dir), strict=True)), **row}
