@@ -89,6 +89,7 @@ def inspect(run, means, bias):
     (run / "plots" / "calibration.csv").write_text("beta,own,mean,low,high\n" + rows)
     rows = "".join(f"{i},{0.5 + i},0.25,{0.25 + i}\n" for i in range(3))
     (run / "plots" / "gap.csv").write_text("state,total,approximation,amortisation\n" + rows)
+    (run / "plots" / "improvement_checkpoints.csv").write_text("env_steps,iteration,mean,low,high\n10,1,2.0,1.5,2.5\n")
     (run / "plots" / "transfer.csv").write_text(f"objective,iterations,missing\nown,5,{bias}\n")
 
 
@@ -115,6 +116,8 @@ def test_what_was_inspected_in_several_runs_is_gathered(runs, tmp_path):
             ("0", "own", "-4.0"),
             ("1", "own", "2.0"),
         ]
+    with (out / "improvement_checkpoints.csv").open(newline="") as file:
+        assert [(row["seed"], row["env_steps"]) for row in csv.DictReader(file)] == [("0", "10"), ("1", "10")]
     assert not (out / "staleness.csv").exists()
     assert not (out / "critics.csv").exists()
     with (out / "calibration.csv").open(newline="") as file:

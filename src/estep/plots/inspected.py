@@ -1,11 +1,11 @@
 """What `estep inspect` found in several runs, side by side: the poster's first figure, and over-estimation.
 
 `python -m estep.plots.inspected OUT RUN RUN ...` reads the tables in RUN/plots that are there, and writes to OUT:
-improvement.csv, with every run's curve; improvement_tests.csv, whether it rises (the rank correlation of k and V) and
-flattens (the mean gain of the later iterations against that of the first three); calibration.csv, Q̂ - G as each agent
-reads its critics; gap.csv, the inference gap and its parts, means over states; critics.csv, the value and
-disagreement of the critics at the end; transfer.csv and staleness.csv, those of all runs; improvement.png,
-calibration.png and .svg.
+improvement.csv, with every run's curve; improvement_checkpoints.csv, those of earlier checkpoints;
+improvement_tests.csv, whether it rises (the rank correlation of k and V) and flattens (the mean gain of the later
+iterations against that of the first three); calibration.csv, Q̂ - G as each agent reads its critics; gap.csv, the
+inference gap and its parts, means over states; critics.csv, the value and disagreement of the critics at the end;
+transfer.csv and staleness.csv, those of all runs; improvement.png, calibration.png and .svg.
 """
 
 from __future__ import annotations
@@ -200,7 +200,7 @@ def write(run_dirs: Sequence[Path], out: Path) -> list[Path]:
     held = [row for run_dir in run_dirs for row in critics(run_dir)]
     if held:
         files.append(sheet.write(out / "critics.csv", Critics._fields, held))
-    for name in ("transfer", "staleness"):
+    for name in ("improvement_checkpoints", "transfer", "staleness"):
         rows = [
             {**dict(zip(TOLD, told(run_dir), strict=True)), **row}
             for run_dir in run_dirs
