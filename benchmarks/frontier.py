@@ -63,8 +63,10 @@ def forms(tables: Sequence[Path]) -> Iterator[Form]:
 def draw(found: Sequence[Form], path: Path) -> None:
     """One panel a bandit."""
     bandits = sorted({form.bandit for form in found})
-    figure = Figure(figsize=(5.2 * len(bandits), 4.2), layout="constrained")
-    for axes, bandit in zip(figure.subplots(1, len(bandits), squeeze=False)[0], bandits, strict=True):
+    columns = min(len(bandits), 2)
+    rows = -(-len(bandits) // columns)
+    figure = Figure(figsize=(5.2 * columns, 4.2 * rows), layout="constrained")
+    for axes, bandit in zip(figure.subplots(rows, columns, squeeze=False).flat, bandits, strict=False):
         here = [form for form in found if form.bandit == bandit]
         lowest = 0.8 * min(form.lowest for form in here)
         axes.fill_between([0.9, MOST_COST], lowest, MOST_GAP, color="C2", alpha=0.12, linewidth=0)
@@ -73,6 +75,8 @@ def draw(found: Sequence[Form], path: Path) -> None:
             axes.plot(form.cost, form.ratio, marker="o", markersize=4, color="C0")
             axes.annotate(form.variant, (form.cost, form.ratio), (4, 4), textcoords="offset points", fontsize=7)
         axes.set(xscale="log", yscale="log", xlim=(0.9, 70), ylim=(lowest, None), title=bandit)
+        for ticks in (axes.xaxis.set_major_formatter, axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+            ticks("{x:g}")
         axes.set(xlabel="cost of an update, in direct updates", ylabel=f"gap at k = {ITERATIONS}, to that of 5 x 10")
     figure.savefig(path, dpi=150)
 
