@@ -19,8 +19,10 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from estep.experiment import sheet
+from estep.plots.curves import GREY
 
 BASE, CHEAPEST = "5x10 log_sign", "direct"
 ITERATIONS, ACTING = 5, "10"
@@ -61,23 +63,28 @@ def forms(tables: Sequence[Path]) -> Iterator[Form]:
 
 
 def draw(found: Sequence[Form], path: Path) -> None:
-    """One panel a bandit."""
+    """One panel a bandit, one colour a variant."""
     bandits = sorted({form.bandit for form in found})
     columns = min(len(bandits), 2)
     rows = -(-len(bandits) // columns)
-    figure = Figure(figsize=(5.2 * columns, 4.2 * rows), layout="constrained")
+    figure = Figure(figsize=(5.2 * columns, 3.6 * rows + 0.7), layout="constrained")
+    variants = dict.fromkeys(form.variant for form in sorted(found, key=lambda form: form.cost))
+    colour = {variant: f"C{i}" for i, variant in enumerate(variants)}
+    shown = {}
     for axes, bandit in zip(figure.subplots(rows, columns, squeeze=False).flat, bandits, strict=False):
         here = [form for form in found if form.bandit == bandit]
         lowest = 0.8 * min(form.lowest for form in here)
-        axes.fill_between([0.9, MOST_COST], lowest, MOST_GAP, color="C2", alpha=0.12, linewidth=0)
+        axes.fill_between([0.9, MOST_COST], lowest, MOST_GAP, color=GREY, alpha=0.15, linewidth=0)
         for form in here:
-            axes.plot([form.cost] * 2, [form.lowest, form.highest], color="C0", linewidth=1)
-            axes.plot(form.cost, form.ratio, marker="o", markersize=4, color="C0")
-            axes.annotate(form.variant, (form.cost, form.ratio), (4, 4), textcoords="offset points", fontsize=7)
+            axes.plot([form.cost] * 2, [form.lowest, form.highest], color=colour[form.variant], linewidth=1)
+            shown[form.variant] = axes.plot(form.cost, form.ratio, marker="o", color=colour[form.variant])[0]
         axes.set(xscale="log", yscale="log", xlim=(0.9, 70), ylim=(lowest, None), title=bandit)
-        for ticks in (axes.xaxis.set_major_formatter, axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-            ticks("{x:g}")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter("{x:g}")
+            axis.set_minor_formatter(NullFormatter())
         axes.set(xlabel="cost of an update, in direct updates", ylabel=f"gap at k = {ITERATIONS}, to that of 5 x 10")
+    figure.legend(shown.values(), shown, loc="outside lower center", ncols=columns, fontsize="small", frameon=False)
     figure.savefig(path, dpi=150)
 
 
