@@ -14,12 +14,13 @@ from typing import Any, Self
 from estep.errors import RejectedInput
 from estep.experiment import storage, strict
 from estep.experiment.checkpoint import reap
-from estep.experiment.lines import CsvLines, JsonLines
+from estep.experiment.lines import CsvLines, JsonLines, records
 
 RUN = "run.json"
 LATEST = "latest"
 CONFIG = "config.json"
 DIFF = "config.diff.json"
+METRICS = "metrics.jsonl"
 LOCK = ".lock"
 _PATIENCE = 0.5
 """Seconds to wait for the holder of the lock to have written its name, which takes it a millisecond."""
@@ -140,7 +141,11 @@ class RunFolder:
 
     def metrics(self) -> JsonLines:
         """metrics.jsonl, open to append."""
-        return JsonLines(self.path / "metrics.jsonl")
+        return JsonLines(self.path / METRICS)
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """The whole lines of metrics.jsonl, none where it is missing. Raises RejectedInput."""
+        return records(self.path / METRICS)
 
     def evaluations(self, columns: Sequence[str]) -> CsvLines:
         """eval.csv with these columns (env_steps among them), open to append."""

@@ -17,7 +17,6 @@ from estep.core.types import Key, Obs
 from estep.errors import RejectedInput, UsageError
 from estep.experiment import checkpoint
 from estep.experiment.folder import RunFolder
-from estep.experiment.lines import records
 from estep.inference.iterative import Iterative
 from estep.instruments.interval import interval
 
@@ -105,13 +104,15 @@ def logged(run_dir: Path) -> list[Logged]:
     Raises:
         RejectedInput: not a run folder, or its metrics cannot be read.
     """
-    path = RunFolder.open(run_dir).path / "metrics.jsonl"
+    folder = RunFolder.open(run_dir)
     try:
         return [
             Logged(int(record["env_steps"]), int(name.removeprefix(METRIC)), float(value))
-            for record in records(path)
+            for record in folder.read_metrics()
             for name, value in record.items()
             if name.startswith(METRIC) and value is not None
         ]
     except (ValueError, TypeError, KeyError) as error:
-        raise RejectedInput(f"{path} cannot be read: {error}.", "Restore it from a copy.") from error
+        raise RejectedInput(
+            f"The metrics in {folder.path} cannot be read: {error}.", "Restore them from a copy."
+        ) from error

@@ -185,7 +185,7 @@ def _middle(values: Sequence[float]) -> tuple[float, float, float]:
 
 def draw(rows: Sequence[Seeds], out: Path) -> dict[str, str]:
     """The learning curves of one environment; on a logarithmic axis where some take many times the steps of others."""
-    figure, axes = plt.subplots(figsize=(6, 4.2), layout="constrained")
+    figure, axes = plt.subplots(layout="constrained")
     ends, lines = [], 0
     for algorithm, changes in dict.fromkeys((row.algorithm, row.changes) for row in rows):
         curve = [row for row in rows if (row.algorithm, row.changes) == (algorithm, changes)]
@@ -202,7 +202,7 @@ def draw(rows: Sequence[Seeds], out: Path) -> dict[str, str]:
     if max(ends) > SPREAD * min(ends):
         axes.set_xscale("log")
     figure.legend(loc="outside lower center", fontsize="x-small", frameon=False)
-    figure.set_figheight(3.6 + LEGEND_LINE * lines)
+    figure.set_size_inches(6.0, 3.6 + LEGEND_LINE * lines)
     return save(figure, out, f"curves_{rows[0].env}")
 
 

@@ -25,15 +25,12 @@ from scipy import stats
 
 from estep.experiment import sheet
 from estep.experiment.folder import RunFolder
-from estep.experiment.lines import records
 from estep.instruments.tables import PARTS
 from estep.plots.compare import own_changes, told
 from estep.plots.curves import GREY, save
 
 FIRST, LATER = (1, 3), (6, 10)
 """Iterations whose mean gains are compared, both ends included (Marino, Piché, Yue: ten iterations)."""
-
-
 LAST = 10
 """Lines of metrics over which the critics of a run are averaged."""
 TOLD = "env", "algorithm", "changes", "seed"
@@ -93,9 +90,9 @@ class Critics(NamedTuple):
     env_steps: int
     """Of the last line."""
     value: float
-    """The mean Q̂ of the steps they learned from."""
+    """The mean Q̂ of the steps they learned from, in units of reward."""
     disagreement: float
-    """The std over the ensemble, biased: of two critics half of what they differ by."""
+    """The biased std over the ensemble, in units of reward: of two critics half of what they differ by, of one zero."""
 
 
 class Missed(NamedTuple):
@@ -150,12 +147,12 @@ def biases(run_dir: Path) -> list[Bias]:
 
 
 def critics(run_dir: Path) -> list[Critics]:
-    """What the critics held at the end, or nothing where the row has no ensemble.
+    """What the critics held at the end, or nothing where the metrics do not say it (rows without Q̂).
 
     Raises:
         RejectedInput: not a run folder, or its metrics cannot be read.
     """
-    lines = records(RunFolder.open(run_dir).path / "metrics.jsonl")[-LAST:]
+    lines = RunFolder.open(run_dir).read_metrics()[-LAST:]
     names = ("critic/value", "critic/disagreement")
     known = [line for line in lines if all(line.get(name) is not None for name in names)]
     means = [float(np.mean([line[name] for line in known])) for name in names if known]
