@@ -230,14 +230,19 @@ def draw_biases(found: Sequence[Bias], out: Path) -> dict[str, str]:
     """A point with its interval for each run, by environment and configuration."""
     groups = list(dict.fromkeys(bias[:3] for bias in found))
     figure, axes = plt.subplots(figsize=(7, 1.2 + 0.5 * len(groups)), layout="constrained")
+    labels = []
     for at, group in enumerate(groups):
-        for i, bias in enumerate(row for row in found if row[:3] == group):
+        runs = [bias for bias in found if bias[:3] == group]
+        for i, bias in enumerate(runs):
             error = [[max(bias.mean - bias.low, 0.0)], [max(bias.high - bias.mean, 0.0)]]
             known = None if np.isnan(error).any() else error
             axes.errorbar([bias.mean], [at + 0.12 * i], xerr=known, marker="o", markersize=4, capsize=2, color=f"C{i}")
+        env, algorithm, changes = group
+        own = own_changes(changes, (bias.changes for bias in found if bias.env == env))
+        labels.append(" ".join([env, algorithm, f"β={runs[0].beta:g}", *(c for c in own if not c.startswith("beta="))]))
     axes.axvline(0.0, color=GREY, linewidth=1)
-    axes.set_yticks(range(len(groups)), [" ".join(group) for group in groups], fontsize="x-small")
-    axes.set(xlabel="mean of Q̂ - return, each agent reading its own critics", title="Over-estimation, run by run")
+    axes.set_yticks(range(len(groups)), labels, fontsize="x-small")
+    axes.set(xlabel="mean of Q̂ - return", title="Over-estimation, run by run, each agent reading its own critics")
     return save(figure, out, "calibration")
 
 
