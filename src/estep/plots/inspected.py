@@ -242,7 +242,7 @@ def draw_biases(found: Sequence[Bias], out: Path) -> dict[str, str]:
         labels.append(" ".join([env, algorithm, f"β={runs[0].beta:g}", *(c for c in own if not c.startswith("beta="))]))
     axes.axvline(0.0, color=GREY, linewidth=1)
     axes.set_yticks(range(len(groups)), labels, fontsize="x-small")
-    axes.set(xlabel="mean of Q̂ - return", title="Over-estimation, run by run, each agent reading its own critics")
+    axes.set(xlabel="mean of Q̂ - return", title="Over-estimation, each run by its own critics")
     return save(figure, out, "calibration")
 
 
