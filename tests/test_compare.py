@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from estep.algorithms import IterativeSAC
 from estep.errors import RejectedInput
 from estep.plots import inspected
 from estep.plots.compare import Point, curves, own_changes, points, write
@@ -68,17 +69,27 @@ def test_the_middle_of_seeds_is_their_interquartile_mean_and_its_interval_covers
 
 
 def test_a_label_says_what_sets_a_configuration_apart():
-    every = ["hidden=[8,8] warmup=5", "hidden=[8,8] beta=1.0 warmup=5"]
-    assert [own_changes(changes, every) for changes in every] == [[], ["beta=1.0"]]
-    assert own_changes("a=1", ["a=1"]) == []
+    every = ["hidden=[8,8] warmup=5", "hidden=[8,8] beta=1.5 warmup=5"]
+    assert [own_changes("sac", changes, every) for changes in every] == [[], ["beta=1.5"]]
+    assert own_changes("sac", "a=1", ["a=1"]) == []
+
+
+def test_a_label_says_the_default_of_a_setting_that_several_values_are_tried_of():
+    every = ["warmup=5", "beta=2.0 warmup=5", "beta=1.5 warmup=5"]
+    assert [own_changes("sac", changes, every) for changes in every] == [["beta=1.0"], ["beta=2.0"], ["beta=1.5"]]
+    assert own_changes("iterative-sac", every[0], every) == [f"beta={IterativeSAC().beta}"]
+    assert own_changes("vmpo", every[0], every) == []  # which has no such setting
+    assert own_changes("of another version", every[0], every) == []
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(RejectedInput):
         points(tmp_path)
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(RejectedInput, match="evaluations"):
+    with pytest.raises(RejectedInput, match="does not hold env, algorithm"):
         points(tmp_path / "other.csv")
+    with pytest.raises(RejectedInput):
+        inspected.write([tmp_path], tmp_path)
 
 
 def inspect(run, means, bias):
@@ -138,3 +149,24 @@ def test_critics_are_averaged_over_the_last_lines_of_metrics(runs):
     with pytest.raises(RejectedInput, match="no JSON object"):
         inspected.critics(runs[1])
     assert inspected.critics(runs[2]) == []
+
+
+def test_runs_are_added_to_those_that_were_gathered_before(runs, tmp_path):
+    for run, bias in zip(runs, (-4.0, 2.0, 1.0), strict=True):
+        inspect(run, [0.0, 1.0, 1.5], bias)
+    line = json.dumps({"env_steps": 9, "critic/value": 3.0, "critic/disagreement": 0.1})
+    (runs[1] / "metrics.jsonl").write_text(f"{line}\n")
+    at_once, some, then = (tmp_path / name for name in ("at_once", "some", "then"))
+    for out in (at_once, some, then):
+        out.mkdir()
+    files = inspected.write(runs, at_once)
+    inspected.write(runs[:2], some)
+    assert [file.name for file in inspected.write([some, runs[2]], then)] == [file.name for file in files]
+    for file in files:
+        if file.suffix == ".csv":
+            assert (then / file.name).read_bytes() == file.read_bytes()
+    inspected.write([some, runs[2]], some)  # into the folder that is read
+    assert (some / "gap.csv").read_bytes() == (at_once / "gap.csv").read_bytes()
+    (some / "gap.csv").write_text("env,total\nSome-v0,1.0\n")
+    with pytest.raises(RejectedInput, match=r"gap\.csv does not hold"):
+        inspected.write([some], then)

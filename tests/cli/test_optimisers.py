@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from estep.algorithms import SAC, IterativeSAC
-from estep.cli.optimisers import OPTIMISERS, chosen
+from estep.cli.optimisers import OPTIMISERS, Effort, chosen
 from estep.core.keys import make_key
 from estep.core.objective import soft_value
 from estep.core.types import Spec
@@ -16,8 +16,10 @@ from estep.errors import UsageError
 from estep.experiment import judge
 from estep.experiment.device import Actor
 from estep.experiment.evaluate import Evaluation
+from estep.inference.cem import by_soft_value, by_value
 from estep.inference.direct import Direct
 from estep.inference.iterative import Iterative
+from estep.inference.starts import Restarts
 
 SMALL = {
     "sac": SAC(hidden=(8, 8)),
@@ -35,7 +37,7 @@ def agent(row):
 @pytest.mark.parametrize("row", SMALL)
 @pytest.mark.parametrize("name", OPTIMISERS)
 def test_every_optimiser_acts_over_every_critic_that_it_fits(row, name):
-    change = chosen(name, *((None, None) if name == "direct" else (2, 20)))
+    change = chosen(name, Effort() if name == "direct" else Effort(2, 20))
     if (row, name) in REFUSED:
         with pytest.raises(UsageError, match="trained"):
             change(agent(row))
@@ -47,14 +49,14 @@ def test_every_optimiser_acts_over_every_critic_that_it_fits(row, name):
 
 
 def test_the_effort_is_that_which_was_asked_for():
-    found = chosen("iterative", 20, 6)(agent("iterative-sac")).inference.model
+    found = chosen("iterative", Effort(20, 6))(agent("iterative-sac")).inference.model
     assert isinstance(found, Iterative)
     assert (found.steps, found.samples) == (20, 6)
-    trained = chosen("iterative", None, None)(agent("iterative-sac")).inference.model
+    trained = chosen("iterative", Effort())(agent("iterative-sac")).inference.model
     assert (trained.steps, trained.samples) == (5, 10)
-    assert isinstance(chosen("direct", None, None)(agent("with a direct start")).inference.model, Direct)
+    assert isinstance(chosen("direct", Effort())(agent("with a direct start")).inference.model, Direct)
     with pytest.raises(UsageError, match="draws nothing"):
-        chosen("direct", 3, None)(agent("sac"))
+        chosen("direct", Effort(3))(agent("sac"))
 
 
 def test_a_better_optimiser_finds_a_higher_value():
@@ -66,9 +68,26 @@ def test_a_better_optimiser_finds_a_higher_value():
         q, problem, _ = changed.infer(changed.inference.model, changed.likelihood.model, obs, make_key(2))
         return soft_value(q, problem, make_key(3), 256)[0]
 
-    start = value(chosen("direct", None, None)(one))
+    start = value(chosen("direct", Effort())(one))
     for name in ("gradient", "semi-amortised", "cem"):
-        assert value(chosen(name, 100, 32)(one)) > start + 0.01
+        assert value(chosen(name, Effort(100, 32))(one)) > start + 0.01
+    few = Effort(2, 32)
+    assert value(chosen("gradient", few._replace(restarts=16))(one)) > value(chosen("gradient", few)(one))
+
+
+def test_restarts_need_a_start():
+    found = chosen("iterative", Effort(restarts=3))(agent("iterative-sac")).inference.model
+    assert isinstance(found, Restarts)
+    assert found.n == 3
+    with pytest.raises(UsageError, match="starts nowhere"):
+        chosen("direct", Effort(restarts=3))(agent("sac"))
+
+
+def test_the_elite_of_cem_may_be_those_of_highest_value():
+    by = lambda rank_by: chosen("cem", Effort(rank_by=rank_by))(agent("sac")).inference.model.ranking
+    assert (by("value"), by("soft-value"), by(None)) == (by_value, by_soft_value, by_soft_value)
+    with pytest.raises(UsageError, match="ranks no draws"):
+        chosen("gradient", Effort(rank_by="value"))
 
 
 @pytest.mark.parametrize(
@@ -76,6 +95,9 @@ def test_a_better_optimiser_finds_a_higher_value():
     [
         (("--inference", "cen"), "Did you mean cem"),
         (("--iterations", "3"), "Add --inference"),
+        (("--restarts", "3", "--rank-by", "value"), "--restarts and --rank-by can be said"),
+        (("--inference", "gradient", "--restarts", "1"), "at least 2"),
+        (("--inference", "cem", "--rank-by", "valeu"), "Did you mean value"),
         (("--inference", "cem", "--draws", "0"), "at least 1"),
     ],
 )

@@ -9,23 +9,31 @@ from estep.core.agent import Agent, inferring_by
 from estep.core.optim import adam
 from estep.core.protocols import Inference
 from estep.errors import UsageError
-from estep.inference.cem import CEM
+from estep.inference.cem import CEM, Ranking, by_soft_value, by_value
 from estep.inference.direct import Direct
 from estep.inference.gradient import GradientAscent, semi_amortised
 from estep.inference.importance import Importance
 from estep.inference.iterative import Iterations, Iterative
+from estep.inference.starts import Restarts
 
 
 class Effort(NamedTuple):
-    """How long to infer; None leaves it to the optimiser."""
+    """How to infer; None leaves it to the optimiser."""
 
-    iterations: int | None
-    samples: int | None
+    iterations: int | None = None
+    draws: int | None = None
+    restarts: int | None = None
+    """Starts, all but one of them random, of which the best end by V is taken; None for the own start alone."""
+    rank_by: str | None = None
+    """What the cross-entropy method chooses its elite by, a name in RANKINGS."""
 
-    def changes(self, iterations: str, samples: str) -> dict[str, Any]:
-        """What was given, by the names the optimiser has for it."""
-        given = {iterations: self.iterations, samples: self.samples}
+    def changes(self, iterations: str, draws: str) -> dict[str, Any]:
+        """Iterations and draws, where they were given, by the names the optimiser has for them."""
+        given = {iterations: self.iterations, draws: self.draws}
         return {name: value for name, value in given.items() if value is not None}
+
+
+RANKINGS: dict[str, Ranking] = {"soft-value": by_soft_value, "value": by_value}
 
 
 def _gradient(model: Any, effort: Effort) -> Inference:
@@ -37,7 +45,7 @@ def _semi_amortised(model: Any, effort: Effort) -> Inference:
 
 
 def _cem(model: Any, effort: Effort) -> Inference:
-    return CEM(**effort.changes("iterations", "population"))
+    return CEM(**effort.changes("iterations", "population"), ranking=RANKINGS[effort.rank_by or "soft-value"])
 
 
 def _importance(model: Any, effort: Effort) -> Inference:
@@ -50,7 +58,7 @@ def _iterative(model: Any, effort: Effort) -> Inference:
             f"This run trained {type(model).__name__} inference, so there is no iterative network to run.",
             "Choose gradient, semi-amortised, cem or importance, which need none, or train iterative-sac.",
         )
-    changed: Inference = Iterations(effort.iterations or model.steps, effort.samples or model.samples)(model)
+    changed: Inference = Iterations(effort.iterations or model.steps, effort.draws or model.samples)(model)
     return changed
 
 
@@ -61,8 +69,9 @@ def _direct(model: Any, effort: Effort) -> Inference:
             "This run trained no direct network.",
             "Choose another optimiser, or train sac, or iterative-sac with --direct-start.",
         )
-    if effort != Effort(None, None):
-        raise UsageError("A direct network has no iterations and draws nothing.", "Leave out --iterations and --draws.")
+    if effort != Effort():
+        what = "A direct network has no iterations, draws nothing and starts nowhere."
+        raise UsageError(what, "Leave out --iterations, --draws and --restarts.")
     return found
 
 
@@ -76,10 +85,16 @@ OPTIMISERS: dict[str, Callable[[Any, Effort], Inference]] = {
 }
 
 
-def chosen(name: str, iterations: int | None, draws: int | None) -> Callable[[Agent], Agent]:
+def chosen(name: str, effort: Effort) -> Callable[[Agent], Agent]:
     """The change to an agent that makes it infer by the optimiser of this name.
 
-    Raises (the change): UsageError, where the run has not what the optimiser needs.
+    Raises: UsageError, where this optimiser ranks nothing; the change, where the run has not what it needs.
     """
-    effort = Effort(iterations, draws)
-    return lambda agent: inferring_by(agent, OPTIMISERS[name](agent.acting(agent.inference.model), effort))
+    if effort.rank_by is not None and name != "cem":
+        raise UsageError(f"{name} inference ranks no draws.", "Leave out --rank-by, or give --inference cem.")
+
+    def change(agent: Agent) -> Agent:
+        inference = OPTIMISERS[name](agent.acting(agent.inference.model), effort)
+        return inferring_by(agent, Restarts(inference, effort.restarts) if effort.restarts else inference)
+
+    return change

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from estep.cli import form
 from estep.cli.main import Context
@@ -39,6 +39,11 @@ class Evaluate:
     """Iterations of that optimiser; without it, its own."""
     draws: int | None = None
     """Draws in each of its iterations; without it, its own."""
+    restarts: int | None = None
+    """Infer from so many starts, all but its own one random, and take the best end; without it, from its own."""
+    rank_by: str | None = None
+    """What cem chooses its elite by: soft-value (Q̂ - α log q/p) or value (Q̂ alone, as planners do); without it, by
+    soft-value."""
     env: str | None = None
     """The run's environment again: consent to import the module of a module:Id."""
     allow_import: bool = False
@@ -62,7 +67,7 @@ def evaluate(arguments: list[str], context: Context) -> int:
     cap = values["max_episode_steps"]
     check("max_episode_steps", cap is None or cap >= 1, cap, "at least 1")
     check_checkpoint(values["checkpoint"])
-    change = _inference(values["inference"], values["iterations"], values["draws"])
+    change = _inference(values["inference"], {name: values[name] for name in EFFORT})
     folder = run_folder(values["run"], context.results)
     if values["env"]:
         from estep.envs.build import register
@@ -104,21 +109,28 @@ def verify(arguments: list[str], context: Context) -> int:
     return context.results.finish(0, {})
 
 
-def _inference(name: str | None, iterations: int | None, draws: int | None) -> Callable[[Agent], Agent] | None:
+EFFORT = ("iterations", "draws", "restarts", "rank_by")
+"""What is said of a chosen optimiser."""
+
+
+def _inference(name: str | None, effort: dict[str, Any]) -> Callable[[Agent], Agent] | None:
     """The change to the agent that a choice of an optimiser asks for."""
-    for flag, value in (("iterations", iterations), ("draws", draws)):
-        check(flag, value is None or value >= 1, value, "at least 1")
+    for flag, least in (("iterations", 1), ("draws", 1), ("restarts", 2)):
+        check(flag, effort[flag] is None or effort[flag] >= least, effort[flag], f"at least {least}")
     if name is None:
-        if (iterations, draws) != (None, None):
-            what = "--iterations and --draws are those of an optimiser chosen for this evaluation, and none is."
+        given = [f"--{flag.replace('_', '-')}" for flag, value in effort.items() if value is not None]
+        if given:
+            what = f"{' and '.join(given)} can be said of an optimiser chosen for this evaluation, and none is."
             raise UsageError(what, "Add --inference, for instance --inference iterative.")
         return None
 
-    from estep.cli.optimisers import OPTIMISERS, chosen
+    from estep.cli.optimisers import OPTIMISERS, RANKINGS, Effort, chosen
 
     if name not in OPTIMISERS:
         raise unknown("inference optimiser", name, tuple(OPTIMISERS), f"Give one of: {', '.join(OPTIMISERS)}.")
-    return chosen(name, iterations, draws)
+    if effort["rank_by"] is not None and effort["rank_by"] not in RANKINGS:
+        raise unknown("ranking", effort["rank_by"], tuple(RANKINGS), f"Give one of: {', '.join(RANKINGS)}.")
+    return chosen(name, Effort(**effort))
 
 
 def check_checkpoint(which: str) -> None:

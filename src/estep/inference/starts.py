@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float
 from estep.core.objective import soft_value
 from estep.core.protocols import Inference, Inferred, Lam, Posterior, Problem
 from estep.core.types import Key, Scalar
-from estep.errors import UsageError
+from estep.errors import UsageError, check
 
 
 class AtPrior(Inference):
@@ -49,14 +49,18 @@ class Scattered(Inference):
 
 
 class Restarts(Inference):
-    """The best, by V, of n runs of an optimiser from random starts."""
+    """The best, by V, of n runs of an optimiser: one from its own start, the others from random ones around it."""
 
     inference: Inference
     n: int = eqx.field(static=True)
+    """At least 2."""
     scale: float = eqx.field(static=True, default=1.0)
     """Standard deviation of the starts around the optimiser's own, in units of λ (of u, for a mean)."""
     samples: int = eqx.field(static=True, default=100)
     """Draws, the same for all runs, with which they are judged."""
+
+    def __check_init__(self) -> None:
+        check("restarts", self.n >= 2, self.n, "at least 2, one of which is the optimiser's own start")
 
     def __call__(self, problem: Problem, posterior: Posterior, key: Key) -> Inferred:
         runs, values = self.runs(problem, posterior, key)
@@ -65,9 +69,11 @@ class Restarts(Inference):
 
     def runs(self, problem: Problem, posterior: Posterior, key: Key) -> tuple[Inferred, Float[Array, " n"]]:
         """All runs, stacked, and V where each ends."""
-        k_run, k_judge = jax.random.split(key)
+        k_own, k_run, k_judge = jax.random.split(key, 3)
         run: Inference = starting(self.inference, Scattered(start_of(self.inference), self.scale))
-        inferred = jax.vmap(lambda key: run(problem, posterior, key))(jax.random.split(k_run, self.n))
+        own = self.inference(problem, posterior, k_own)
+        others = jax.vmap(lambda key: run(problem, posterior, key))(jax.random.split(k_run, self.n - 1))
+        inferred = jax.tree.map(lambda one, many: jnp.concatenate([one[None], many]), own, others)
 
         def judge(lam: Lam) -> Scalar:
             return soft_value(posterior(lam), problem, k_judge, self.samples)[0]

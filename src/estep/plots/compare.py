@@ -10,6 +10,7 @@ the highest of two.
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import sys
 import textwrap
@@ -25,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from estep.errors import RejectedInput
+from estep.algorithms import ALGORITHMS
 from estep.experiment import sheet
 from estep.experiment.folder import RunFolder
 from estep.plots.curves import save
@@ -83,22 +84,7 @@ def points(source: Path) -> list[Point]:
     Raises:
         RejectedInput: neither.
     """
-    return recorded(source) if source.suffix == ".csv" else of_run(source)
-
-
-def recorded(path: Path) -> list[Point]:
-    """The evaluations in a CSV of before.
-
-    Raises:
-        RejectedInput: not such a CSV.
-    """
-    kinds = (str, str, str, int, int, int, float, float, int)
-    try:
-        with path.open(newline="") as file:
-            rows = [[row[name] for name in Point._fields] for row in csv.DictReader(file)]
-        return [Point(*(kind(text) for kind, text in zip(kinds, row, strict=True))) for row in rows]
-    except (OSError, ValueError, KeyError) as error:
-        raise RejectedInput(f"{path} does not hold evaluations: {error}.", "Give a CSV that compare wrote.") from error
+    return sheet.read(source, Point) if source.suffix == ".csv" else of_run(source)
 
 
 def of_run(run_dir: Path) -> list[Point]:
@@ -126,18 +112,34 @@ def told(run_dir: Path) -> tuple[str, str, str, int]:
     config = folder.read_config()
     recipe = config["algorithm"] | config["run"]
     names = sorted(_differences(json.loads((folder.path / "config.diff.json").read_text("utf-8"))))
-    changes = " ".join(
-        f"{name}={json.dumps(recipe[name], separators=(',', ':'))}"
-        for name in names
-        if name in recipe and name not in UNTOLD
-    )
+    changes = " ".join(f"{name}={_written(recipe[name])}" for name in names if name in recipe and name not in UNTOLD)
     return config["env"]["id"], config["algorithm"]["name"], changes, config["run"]["seed"]
 
 
-def own_changes(changes: str, every: Iterable[str]) -> list[str]:
-    """Of the changes of one configuration, those that not every configuration has."""
-    common = set.intersection(*(set(each.split()) for each in every))
-    return [change for change in changes.split() if change not in common]
+def own_changes(algorithm: str, changes: str, every: Iterable[str]) -> list[str]:
+    """Of the changes of one configuration, those that not every configuration has; and the default of a setting that
+    the others try several values of."""
+    named = [_by_name(each) for each in every]
+    tried = {name: {each[name] for each in named if name in each} for each in named for name in each}
+    common = {name for name, values in tried.items() if len(values) == 1 and all(name in each for each in named)}
+    defaults = _defaults(algorithm)
+    swept = {name: defaults[name] for name, values in tried.items() if len(values) > 1 and name in defaults}
+    own = swept | _by_name(changes)
+    return [f"{name}={own[name]}" for name in sorted(own) if name not in common]
+
+
+def _by_name(changes: str) -> dict[str, str]:
+    return dict(change.split("=", 1) for change in changes.split())
+
+
+def _defaults(algorithm: str) -> dict[str, str]:
+    """The settings of an algorithm, as `told` writes them."""
+    fields = dataclasses.fields(ALGORITHMS[algorithm]) if algorithm in ALGORITHMS else ()
+    return {field.name: _written(field.default) for field in fields}
+
+
+def _written(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))
 
 
 def _differences(record: Any) -> Iterable[str]:
@@ -191,7 +193,7 @@ def draw(rows: Sequence[Seeds], out: Path) -> dict[str, str]:
         curve = [row for row in rows if (row.algorithm, row.changes) == (algorithm, changes)]
         steps, seeds = [row.env_steps for row in curve], max(row.seeds for row in curve)
         (line,) = axes.plot(steps, [row.iqm for row in curve], marker="o", markersize=3)
-        name = " ".join([algorithm, *own_changes(changes, (row.changes for row in rows))])
+        name = " ".join([algorithm, *own_changes(algorithm, changes, (row.changes for row in rows))])
         label = textwrap.wrap(f"{name} ({seeds} seed{'s' * (seeds > 1)})", 90)
         line.set_label("\n".join(label))
         lines += len(label)

@@ -1,6 +1,7 @@
 """What `estep inspect` found in several runs, side by side: the poster's first figure, and over-estimation.
 
-`python -m estep.plots.inspected OUT RUN RUN ...` reads the tables in RUN/plots that are there, and writes to OUT:
+`python -m estep.plots.inspected OUT RUN RUN ...` reads the tables in RUN/plots that are there, and writes the following
+to OUT. A RUN is a folder, or an OUT of before, so that runs can be added when their folders are gone:
 improvement.csv, with every run's curve; improvement_checkpoints.csv, those of earlier checkpoints;
 improvement_tests.csv, whether it rises (the rank correlation of k and V) and flattens (the mean gain of the later
 iterations against that of the first three); calibration.csv, Q̂ - G as each agent reads its critics; gap.csv, the
@@ -11,10 +12,11 @@ transfer.csv and staleness.csv, those of all runs; improvement.png, calibration.
 from __future__ import annotations
 
 import csv
+import itertools
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import matplotlib
 
@@ -24,7 +26,7 @@ import numpy as np
 from scipy import stats
 
 from estep.experiment import sheet
-from estep.experiment.folder import RunFolder
+from estep.experiment.folder import RUN, RunFolder
 from estep.instruments.tables import PARTS
 from estep.plots.compare import own_changes, told
 from estep.plots.curves import GREY, save
@@ -35,6 +37,9 @@ LAST = 10
 """Lines of metrics over which the critics of a run are averaged."""
 TOLD = "env", "algorithm", "changes", "seed"
 """What is said of a run."""
+COPIED = "improvement_checkpoints", "transfer", "staleness"
+TABLES = ("improvement", "improvement_tests", "calibration", "gap", "critics", *COPIED)
+"""What is written."""
 
 
 class Iterate(NamedTuple):
@@ -108,6 +113,30 @@ class Missed(NamedTuple):
     amortisation: float
 
 
+R = TypeVar("R", Iterate, Bias, Critics, Missed)
+
+
+def gather(sources: Sequence[Path], name: str, row: type[R], measured: Callable[[Path], list[R]]) -> list[R]:
+    """One table of all runs; `measured` reads it from the folder of one.
+
+    Raises:
+        RejectedInput: neither a run folder nor one that `write` made, or its tables cannot be read.
+    """
+
+    def of(source: Path) -> list[R]:
+        before = source / f"{name}.csv"
+        if not made_before(source):
+            return measured(source)
+        return sheet.read(before, row) if before.is_file() else []
+
+    return [found for source in sources for found in of(source)]
+
+
+def made_before(source: Path) -> bool:
+    """Whether a folder is no run but holds tables of some."""
+    return not (source / RUN).is_file() and any((source / f"{name}.csv").is_file() for name in TABLES)
+
+
 def gaps(run_dir: Path) -> list[Missed]:
     """The gap, or nothing where it was not measured.
 
@@ -179,33 +208,38 @@ def shape(curve: Sequence[Iterate]) -> Shape:
     )
 
 
-def write(run_dirs: Sequence[Path], out: Path) -> list[Path]:
-    """Everything, in a folder that exists; returns the files."""
-    curves = [curve for curve in map(improvements, run_dirs) if curve]
-    found = [bias for run_dir in run_dirs for bias in biases(run_dir)]
-    files: list[Path] = []
-    if curves:
-        files.append(sheet.write(out / "improvement.csv", Iterate._fields, [row for curve in curves for row in curve]))
-        files.append(sheet.write(out / "improvement_tests.csv", Shape._fields, [shape(curve) for curve in curves]))
-        files += [Path(file) for file in draw_improvements(curves, out).values()]
-    if found:
-        files.append(sheet.write(out / "calibration.csv", Bias._fields, found))
-        files += [Path(file) for file in draw_biases(found, out).values()]
-    missed = [row for run_dir in run_dirs for row in gaps(run_dir)]
-    if missed:
-        files.append(sheet.write(out / "gap.csv", Missed._fields, missed))
-    held = [row for run_dir in run_dirs for row in critics(run_dir)]
-    if held:
-        files.append(sheet.write(out / "critics.csv", Critics._fields, held))
-    for name in ("improvement_checkpoints", "transfer", "staleness"):
-        rows = [
-            {**dict(zip(TOLD, told(run_dir), strict=True)), **row}
-            for run_dir in run_dirs
-            for row in _rows(run_dir / "plots" / f"{name}.csv")
-        ]
-        if rows:
-            files.append(sheet.write(out / f"{name}.csv", list(rows[0]), [list(row.values()) for row in rows]))
-    return files
+def write(sources: Sequence[Path], out: Path) -> list[Path]:
+    """Everything, in a folder that exists; returns the files.
+
+    Raises:
+        RejectedInput: neither a run folder nor one that this made, or its tables cannot be read.
+    """
+    iterates = gather(sources, "improvement", Iterate, improvements)
+    curves = [list(curve) for _, curve in itertools.groupby(iterates, key=lambda row: row[: len(TOLD)])]
+    found = gather(sources, "calibration", Bias, biases)
+    missed, held = gather(sources, "gap", Missed, gaps), gather(sources, "critics", Critics, critics)
+    shapes = [shape(curve) for curve in curves]
+    tables: list[tuple[str, Sequence[str], Sequence[Sequence[object]]]] = [
+        ("improvement", Iterate._fields, iterates),
+        ("improvement_tests", Shape._fields, shapes),
+        ("calibration", Bias._fields, found),
+        ("gap", Missed._fields, missed),
+        ("critics", Critics._fields, held),
+    ]
+    for name in COPIED:
+        rows = [row for source in sources for row in copied(source, name)]
+        tables.append((name, list(rows[0]) if rows else [], [list(row.values()) for row in rows]))
+    files = [sheet.write(out / f"{name}.csv", head, rows) for name, head, rows in tables if rows]
+    files += [Path(file) for file in (draw_improvements(curves, out) if curves else {}).values()]
+    return files + [Path(file) for file in (draw_biases(found, out) if found else {}).values()]
+
+
+def copied(source: Path, name: str) -> list[dict[str, str]]:
+    """A table as the run has it, with what is said of the run."""
+    if made_before(source):
+        return _rows(source / f"{name}.csv")
+    about = dict(zip(TOLD, map(str, told(source)), strict=True))
+    return [about | row for row in _rows(source / "plots" / f"{name}.csv")]
 
 
 def draw_improvements(curves: Sequence[Sequence[Iterate]], out: Path) -> dict[str, str]:
@@ -216,7 +250,7 @@ def draw_improvements(curves: Sequence[Sequence[Iterate]], out: Path) -> dict[st
         here = [curve for curve in curves if curve[0].env == env]
         for curve in here:
             one, k, mean = curve[0], [row.iteration for row in curve], [row.mean for row in curve]
-            own = own_changes(one.changes, (other[0].changes for other in here))
+            own = own_changes(one.algorithm, one.changes, (other[0].changes for other in here))
             label = f"{' '.join([one.algorithm, *own])}, seed {one.seed}"
             (line,) = axes.plot(k, mean, marker="o", markersize=3, label=label)
             low, high = [row.low for row in curve], [row.high for row in curve]
@@ -238,7 +272,7 @@ def draw_biases(found: Sequence[Bias], out: Path) -> dict[str, str]:
             known = None if np.isnan(error).any() else error
             axes.errorbar([bias.mean], [at + 0.12 * i], xerr=known, marker="o", markersize=4, capsize=2, color=f"C{i}")
         env, algorithm, changes = group
-        own = own_changes(changes, (bias.changes for bias in found if bias.env == env))
+        own = own_changes(algorithm, changes, (bias.changes for bias in found if bias.env == env))
         labels.append(" ".join([env, algorithm, f"β={runs[0].beta:g}", *(c for c in own if not c.startswith("beta="))]))
     axes.axvline(0.0, color=GREY, linewidth=1)
     axes.set_yticks(range(len(groups)), labels, fontsize="x-small")
