@@ -29,7 +29,7 @@ from scipy import stats
 from estep.algorithms import ALGORITHMS
 from estep.experiment import sheet
 from estep.experiment.folder import RunFolder
-from estep.plots.curves import save
+from estep.plots.curves import save, style
 
 
 class Point(NamedTuple):
@@ -189,10 +189,10 @@ def draw(rows: Sequence[Seeds], out: Path) -> dict[str, str]:
     """The learning curves of one environment; on a logarithmic axis where some take many times the steps of others."""
     figure, axes = plt.subplots(layout="constrained")
     ends, lines = [], 0
-    for algorithm, changes in dict.fromkeys((row.algorithm, row.changes) for row in rows):
+    for i, (algorithm, changes) in enumerate(dict.fromkeys((row.algorithm, row.changes) for row in rows)):
         curve = [row for row in rows if (row.algorithm, row.changes) == (algorithm, changes)]
         steps, seeds = [row.env_steps for row in curve], max(row.seeds for row in curve)
-        (line,) = axes.plot(steps, [row.iqm for row in curve], marker="o", markersize=3)
+        (line,) = axes.plot(steps, [row.iqm for row in curve], style(i), marker="o", markersize=3)
         name = " ".join([algorithm, *own_changes(algorithm, changes, (row.changes for row in rows))])
         label = textwrap.wrap(f"{name} ({seeds} seed{'s' * (seeds > 1)})", 90)
         line.set_label("\n".join(label))

@@ -14,6 +14,11 @@ import matplotlib.pyplot as plt
 BLUE, GREY = "#1f5fa8", "#8a8f98"
 
 
+def style(i: int) -> str:
+    """The line style of the i-th line of a figure, whose colours come again after ten."""
+    return ("-", "--", ":")[i // 10 % 3]
+
+
 def draw_run(run_dir: Path, title: str) -> dict[str, str]:
     """The learning curve of a run folder, from its eval.csv, beside it; returns the files by name."""
     with (run_dir / "eval.csv").open(newline="") as file:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import csv
 import itertools
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -28,11 +29,13 @@ from scipy import stats
 from estep.experiment import sheet
 from estep.experiment.folder import RUN, RunFolder
 from estep.instruments.tables import PARTS
-from estep.plots.compare import own_changes, told
-from estep.plots.curves import GREY, save
+from estep.plots.compare import LEGEND_LINE, own_changes, told
+from estep.plots.curves import GREY, save, style
 
 FIRST, LATER = (1, 3), (6, 10)
 """Iterations whose mean gains are compared, both ends included (Marino, Piché, Yue: ten iterations)."""
+LABEL = 70
+"""Characters in a line of a label."""
 LAST = 10
 """Lines of metrics over which the critics of a run are averaged."""
 TOLD = "env", "algorithm", "changes", "seed"
@@ -245,18 +248,21 @@ def copied(source: Path, name: str) -> list[dict[str, str]]:
 def draw_improvements(curves: Sequence[Sequence[Iterate]], out: Path) -> dict[str, str]:
     """A panel for each environment, a line with its interval for each run."""
     envs = list(dict.fromkeys(curve[0].env for curve in curves))
-    figure, panels = plt.subplots(1, len(envs), figsize=(1 + 4.2 * len(envs), 3.6), squeeze=False, layout="constrained")
+    figure, panels = plt.subplots(1, len(envs), squeeze=False, layout="constrained")
+    lines = 0
     for axes, env in zip(panels[0], envs, strict=True):
         here = [curve for curve in curves if curve[0].env == env]
-        for curve in here:
+        for i, curve in enumerate(here):
             one, k, mean = curve[0], [row.iteration for row in curve], [row.mean for row in curve]
             own = own_changes(one.algorithm, one.changes, (other[0].changes for other in here))
-            label = f"{' '.join([one.algorithm, *own])}, seed {one.seed}"
-            (line,) = axes.plot(k, mean, marker="o", markersize=3, label=label)
+            label = textwrap.fill(f"{' '.join([one.algorithm, *own])}, seed {one.seed}", LABEL)
+            (line,) = axes.plot(k, mean, style(i), marker="o", markersize=3, label=label)
             low, high = [row.low for row in curve], [row.high for row in curve]
             axes.fill_between(k, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
         axes.set(title=env, xlabel="inference iteration k", ylabel="V(λ_k) - V(λ_0)")
-        axes.legend(fontsize="small", frameon=False)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), fontsize="x-small", frameon=False)
+        lines = max(lines, sum(1 + line.get_label().count("\n") for line in axes.get_lines()))
+    figure.set_size_inches(1 + 4.2 * len(envs), 3.6 + LEGEND_LINE * lines)
     return save(figure, out, "improvement")
 
 
