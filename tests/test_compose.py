@@ -14,6 +14,9 @@ from estep.core import em
 from estep.core.keys import make_key
 from estep.core.types import OneHot, Spec
 from estep.errors import UsageError
+from estep.inference.direct import Direct
+from estep.inference.iterative import Iterative
+from estep.inference.starts import AtPrior
 from oracles import rows
 
 HINTS = get_type_hints(Compose)
@@ -64,6 +67,9 @@ def test_a_refusal_names_the_reason_and_the_way_out():
         ({"act_with": "prior"}, "learns nothing"),
         ({"kl_in_value": False}, "learns nothing"),
         ({"posterior": "mixture", "components": 9}, "without one"),
+        ({"inference": "semi-amortised", "start": "iterative"}, "does not start"),
+        ({"start": "direct"}, "does not start"),
+        ({"inference": "iterative", "start": "iterative"}, "more iterations"),
     ],
 )
 def test_what_does_not_fit_is_refused(parts, why):
@@ -88,10 +94,39 @@ def test_a_combination_that_is_taken_traces_an_update(parts):
     jax.tree.map(lambda x, y: (x.shape, x.dtype) == (y.shape, y.dtype) or pytest.fail("the tree changed"), agent, after)
 
 
+STARTED = [
+    {"inference": inference, "start": start}
+    for inference in ("iterative", "gradient", "cem", "importance")
+    for start in ("prior", "direct", "iterative")
+    if not inference == start == "iterative"
+]
+
+
+@pytest.mark.parametrize("parts", STARTED, ids=lambda parts: "-".join(parts.values()))
+def test_an_optimiser_starts_where_it_is_told_and_a_network_there_learns(parts):
+    row = made(**parts)
+    agent = jax.eval_shape(lambda key: row.init(CONTINUOUS, key), make_key(0))
+    kind = {"prior": AtPrior, "direct": Direct, "iterative": Iterative}[parts["start"]]
+    assert isinstance(agent.inference.model.start, kind)
+    moments = jax.tree.leaves(agent.inference.opt_state)
+    assert bool(moments) == (parts["inference"] == "iterative" or parts["start"] != "prior")
+    after, _ = jax.eval_shape(em.update, agent, rows.batch(), make_key(1))
+    assert jax.tree.structure(after) == jax.tree.structure(agent)
+
+
+def test_semi_amortised_is_gradient_ascent_from_a_direct_network():
+    one, other = (
+        jax.eval_shape(lambda key, row=row: row.init(CONTINUOUS, key), make_key(0)).inference.model
+        for row in (made(inference="semi-amortised"), made(inference="gradient", start="direct"))
+    )
+    assert jax.tree.structure(one) == jax.tree.structure(other)
+
+
 RUN = [
     {"prior": "learned", "posterior": "boltzmann", "inference": "closed-form", "kl_in_value": False},
     {"prior": "learned", "posterior": "mixture", "inference": "iterative", "act_with": "prior"},
     {"prior": "gaussian", "posterior": "full-gaussian", "inference": "semi-amortised", "target": "retrace"},
+    {"posterior": "gaussian", "inference": "cem", "start": "iterative"},
 ]
 
 
@@ -107,7 +142,7 @@ def test_some_run(parts):
         before = agent
         agent, info = update(agent, batch._replace(memo=memo), make_key(t))
         assert info["skipped"] == 0
-    learned = ("prior", "likelihood", "temperature") if parts["prior"] == "learned" else ("inference", "likelihood")
+    learned = ("prior", "likelihood", "temperature") if parts.get("prior") == "learned" else ("inference", "likelihood")
     for name in learned:
         pairs = zip(*(jax.tree.leaves(getattr(one, name).model) for one in (before, agent)), strict=True)
         assert any((x != y).any() for x, y in pairs), name

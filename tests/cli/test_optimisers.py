@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from estep.algorithms import SAC, IterativeSAC
+from estep.algorithms import SAC, Compose, IterativeSAC
 from estep.cli.optimisers import OPTIMISERS, Effort, chosen
 from estep.core.keys import make_key
 from estep.core.objective import soft_value
@@ -25,8 +25,9 @@ SMALL = {
     "sac": SAC(hidden=(8, 8)),
     "iterative-sac": IterativeSAC(hidden=(8, 8), direct_start=False),
     "with a direct start": IterativeSAC(hidden=(8, 8)),
+    "from an iterative start": Compose(hidden=(8, 8), inference="gradient", start="iterative"),
 }
-REFUSED = {("sac", "iterative"), ("iterative-sac", "direct")}
+REFUSED = {("sac", "iterative"), ("iterative-sac", "direct"), ("from an iterative start", "direct")}
 
 
 @ft.cache

@@ -2,7 +2,8 @@
 
 prior        as named              flat, uniform, gaussian or learned
 posterior    as named              gaussian, full-gaussian, mixture, autoregressive, boltzmann or categorical
-inference    as named              direct, iterative, gradient, semi-amortised, cem, importance, closed-form, advantages
+inference    as named              direct, iterative, gradient, semi-amortised, cem, importance, closed-form or
+                                   advantages; from the prior, or from where another network ends
 likelihood   as named              an ensemble of Q (one step, n steps or Retrace), or V of fresh data
 temperature  learned               KL(q‖p) ≤ ε
 m-step       α, trust region       a learned prior is fitted to q, not far from its slow copy
@@ -42,7 +43,10 @@ class Compose:
     inference: Literal[
         "direct", "iterative", "gradient", "semi-amortised", "cem", "importance", "closed-form", "advantages"
     ] = "direct"
-    """How q is found."""
+    """How q is found; semi-amortised is gradient from a direct start."""
+    start: Literal["prior", "direct", "iterative"] = "prior"
+    """Where an optimiser that iterates starts: the prior where the family holds it, else a fixed place; or where a
+    network ends, which is trained to climb there by itself."""
     likelihood: Literal["q", "state-value"] = "q"
     """What q is found on: action values of replay, or the advantages of fresh data."""
     target: Literal["td0", "n-step", "retrace"] = "td0"
@@ -109,7 +113,7 @@ class Compose:
         return Agent(
             prior=parts.learned_if(learns, prior, tx, **slow),
             posterior=family,
-            inference=parts.learned_if(self.inference in parts.NETWORKS, inference, tx),
+            inference=parts.learned_if(parts.has_parameters(inference), inference, tx),
             likelihood=learn(parts.critic(self, spec, k_q), tx, **({} if fresh else slow)),
             temperature=learn(parts.temperature(self, spec), dual),
             projection=parts.learned_if(learns, parts.region(self, prior, spec), dual),

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from estep.constraints import trust_region
@@ -61,29 +62,43 @@ POSTERIORS: Mapping[str, Callable[[Any, Spec], Posterior]] = {
 
 FITTED = ("gaussian", "full-gaussian")
 """Families of numbers whose best fit to weighted draws has a closed form."""
-NETWORKS = ("direct", "iterative", "semi-amortised")
-"""Optimisers with parameters."""
+STARTED = ("iterative", "gradient", "cem", "importance")
+"""Optimisers that may start where another one ends."""
 
 
 def _direct(row: Any, spec: Spec, posterior: Posterior, key: Key) -> Inference:
     return Direct(mlp((spec.observation,), sum(posterior.parts), row.hidden, key=key))
 
 
-def _iterative(row: Any, spec: Spec, posterior: Posterior, key: Key) -> Inference:
-    return iterative(spec.observation, posterior, row.hidden, Iterations(row.iterations, row.samples), key=key)
+def _iterative(row: Any, spec: Spec, posterior: Posterior, key: Key, start: Inference | None = None) -> Inference:
+    iterations = Iterations(row.iterations, row.samples)
+    return iterative(spec.observation, posterior, row.hidden, iterations, start=start, key=key)
 
 
-def _semi_amortised(row: Any, spec: Spec, posterior: Posterior, key: Key) -> Inference:
-    return semi_amortised(_direct(row, spec, posterior, key), GradientAscent(row.iterations, row.samples))
+STARTS: Mapping[str, Callable[[Any, Spec, Posterior, Key], Inference]] = {
+    "prior": lambda row, spec, posterior, key: AtPrior(),
+    "direct": _direct,
+    "iterative": _iterative,
+}
+"""(row, environment, family, key) to what ends where an optimiser starts."""
+
+
+def start(row: Any, spec: Spec, posterior: Posterior, key: Key) -> Inference:
+    """Where the optimiser of a row starts, by a key of its own."""
+    return STARTS[row.start](row, spec, posterior, jax.random.fold_in(key, 1))
 
 
 INFERENCES: Mapping[str, Callable[[Any, Spec, Posterior, Key], Inference]] = {
     "direct": _direct,
-    "iterative": _iterative,
-    "semi-amortised": _semi_amortised,
-    "gradient": lambda row, spec, posterior, key: GradientAscent(row.iterations, row.samples),
-    "cem": lambda row, spec, posterior, key: CEM(row.iterations, row.population),
-    "importance": lambda row, spec, posterior, key: Importance(row.population, row.iterations),
+    "iterative": lambda row, spec, posterior, key: _iterative(
+        row, spec, posterior, key, start(row, spec, posterior, key)
+    ),
+    "semi-amortised": lambda row, *given: semi_amortised(
+        _direct(row, *given), GradientAscent(row.iterations, row.samples)
+    ),
+    "gradient": lambda row, *given: GradientAscent(row.iterations, row.samples, start=start(row, *given)),
+    "cem": lambda row, *given: CEM(row.iterations, row.population, start=start(row, *given)),
+    "importance": lambda row, *given: Importance(row.population, row.iterations, start=start(row, *given)),
     "closed-form": lambda row, spec, posterior, key: closed_form(spec, row.samples),
     "advantages": lambda row, spec, posterior, key: AtPrior(),
 }
@@ -137,6 +152,11 @@ def learned_if(learns: bool, model: Any, tx: Optimiser, **slow: Any) -> Learned[
     return learn(model, tx, **slow) if learns else fixed(model)
 
 
+def has_parameters(inference: Inference) -> bool:
+    """Whether an optimiser, or what it starts from, is a network."""
+    return bool(jax.tree.leaves(inference))
+
+
 class Fit(NamedTuple):
     """What two parts must agree on."""
 
@@ -166,6 +186,16 @@ FITS = (
         lambda row: row.inference != "importance" or row.posterior in (*FITTED, "categorical"),
         "Importance sampling fits the family to weighted draws, which a {posterior} has no form for.",
         "Give --posterior gaussian or full-gaussian, or --inference gradient.",
+    ),
+    Fit(
+        lambda row: row.start == "prior" or row.inference in STARTED,
+        "{inference} inference does not start where another optimiser ends.",
+        "Give --start prior, or --inference iterative, gradient, cem or importance.",
+    ),
+    Fit(
+        lambda row: row.start != "iterative" or row.inference != "iterative",
+        "Iterative inference that starts where iterative inference ends is one with more iterations.",
+        "Give more --iterations, or --start direct.",
     ),
     Fit(
         lambda row: row.posterior != "boltzmann" or row.prior != "flat" or row.inference != "closed-form",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from estep.core.agent import Agent, inferring_by
 from estep.core.optim import adam
@@ -15,6 +15,8 @@ from estep.inference.gradient import GradientAscent, semi_amortised
 from estep.inference.importance import Importance
 from estep.inference.iterative import Iterations, Iterative
 from estep.inference.starts import Restarts
+
+N = TypeVar("N", bound=Inference)
 
 
 class Effort(NamedTuple):
@@ -52,19 +54,27 @@ def _importance(model: Any, effort: Effort) -> Inference:
     return Importance(**({"iterations": 5} | effort.changes("iterations", "samples")))
 
 
+def _trained(model: Any, kind: type[N]) -> N | None:
+    """The optimiser of a kind among the run's own and what it starts from."""
+    if isinstance(model, kind):
+        return model
+    return _trained(model.start, kind) if hasattr(model, "start") else None
+
+
 def _iterative(model: Any, effort: Effort) -> Inference:
-    if not isinstance(model, Iterative):
+    found = _trained(model, Iterative)
+    if found is None:
         raise UsageError(
             f"This run trained {type(model).__name__} inference, so there is no iterative network to run.",
             "Choose gradient, semi-amortised, cem or importance, which need none, or train iterative-sac.",
         )
-    changed: Inference = Iterations(effort.iterations or model.steps, effort.draws or model.samples)(model)
+    changed: Inference = Iterations(effort.iterations or found.steps, effort.draws or found.samples)(found)
     return changed
 
 
 def _direct(model: Any, effort: Effort) -> Inference:
-    found = model.start if isinstance(model, Iterative) else model
-    if not isinstance(found, Direct):
+    found = _trained(model, Direct)
+    if found is None:
         raise UsageError(
             "This run trained no direct network.",
             "Choose another optimiser, or train sac, or iterative-sac with --direct-start.",
