@@ -21,6 +21,8 @@ from estep.core.optim import adam
 from estep.core.protocols import Inference, Posterior
 from estep.core.types import Key, Obs, Scalar
 from estep.inference.cem import CEM, Fittable
+from estep.inference.closed_form import Exact
+from estep.inference.direct import Direct
 from estep.inference.gradient import GradientAscent, semi_amortised
 from estep.inference.importance import Importance
 from estep.inference.iterative import Iterative
@@ -84,14 +86,35 @@ START = Rung("start", 0, AtPrior(), 0, 0)
 def ladder(agent: Agent) -> list[Rung]:
     """The agent's own optimiser, and those that any critic can be climbed with, each with growing effort."""
     own = agent.acting(agent.inference.model)
-    rungs = [START, *_own(own)]
-    rungs += [_gradient("adam", k, GradientAscent(k, 10, adam(5e-2))) for k in (3, 10, 30, 100)]
+    climbers: list[tuple[str, int, Inference]]
+    climbers = [("adam", k, GradientAscent(k, 10, adam(5e-2))) for k in (3, 10, 30, 100)]
     ascents = {k: GradientAscent(k, 10, adam(1e-2)) for k in (10, 30)}
-    rungs += [_gradient("semi-amortised", k, semi_amortised(own, ascent)) for k, ascent in ascents.items()]
-    if isinstance(agent.posterior, Fittable):
-        rungs += [Rung("cem", k, CEM(k, 100), 100 * k, 0) for k in (3, 10, 30, 100)]
-        rungs += [Rung("importance", k, Importance(1000, k), 1000 * k, 0) for k in (1, 3, 10)]
-    return rungs
+    climbers += [("semi-amortised", k, semi_amortised(own, ascent)) for k, ascent in ascents.items()]
+    fits = isinstance(agent.posterior, Fittable)
+    if fits and not agent.spec.discrete:  # an elite is of draws, and these are all choices
+        climbers += [("cem", k, CEM(k, 100)) for k in (3, 10, 30, 100)]
+    if fits:
+        climbers += [("importance", k, Importance(1000, k)) for k in (1, 3, 10)]
+    choices = agent.spec.action if agent.spec.discrete else None
+    return [START, *(Rung(*each, *asked(each[-1], choices)) for each in [*_own(own), *climbers])]
+
+
+def asked(inference: Any, choices: int | None = None) -> tuple[int, int]:
+    """How often an optimiser, its start included, asks for Q̂ in one state, and how often with its gradient; with as
+    many choices as there are where actions are discrete, which all are asked about at once."""
+    before = asked(inference.start, choices) if hasattr(inference, "start") else (0, 0)
+    match inference:
+        case Iterative() | GradientAscent():
+            evaluations = gradients = inference.steps * (choices or inference.samples)
+        case CEM():
+            evaluations, gradients = inference.iterations * inference.population, 0
+        case Importance():
+            evaluations, gradients = inference.iterations * (choices or inference.samples), 0
+        case Exact():
+            evaluations, gradients = choices or 0, 0
+        case _:
+            evaluations = gradients = 0
+    return before[0] + evaluations, before[1] + gradients
 
 
 def climbs(agent: Agent, obs: Float[Array, "b o"], key: Key, rungs: list[Rung]) -> list[Climb]:
@@ -128,21 +151,11 @@ def compared(found: list[Climb]) -> list[Compared]:
     ]
 
 
-def _own(own: Any) -> list[Rung]:
-    """The trained optimiser: a number of iterations where it iterates, else its one shot."""
-    if not isinstance(own, Iterative):
-        return [Rung("direct", 1, own, 0, 0)]
-    counts = sorted({1, 2, own.steps, 2 * own.steps})
-    rungs = {k: replace(own, steps=k, average=1) for k in counts}
-    return [_gradient("iterative", k, rung) for k, rung in rungs.items()]
-
-
-def _gradient(name: str, iterations: int, inference: Any) -> Rung:
-    """A rung that asks for the gradient at every draw; a start asks first."""
-    start = inference.start
-    before = start.steps * start.samples if isinstance(start, Iterative) else 0
-    asked = before + iterations * inference.samples
-    return Rung(name, iterations, inference, asked, asked)
+def _own(own: Any) -> list[tuple[str, int, Any]]:
+    """The agent's optimiser: with numbers of iterations where a network iterates, else as it is."""
+    if isinstance(own, Iterative):
+        return [("iterative", k, replace(own, steps=k, average=1)) for k in sorted({1, 2, own.steps, 2 * own.steps})]
+    return [("direct" if isinstance(own, Direct) else "own", 1, own)]
 
 
 def _lowered(

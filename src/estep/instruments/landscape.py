@@ -79,7 +79,7 @@ def _paths(found: list[Climb], state: int) -> dict[str, npt.NDArray[np.float32]]
     for climb in found[1:]:
         ends.setdefault(climb.rung.optimiser, []).append(climb.lam[state])
     start = found[0].lam[state]
-    alone = ("direct", "semi-amortised")
+    alone = ("direct", "own", "semi-amortised")
     return {name: np.stack(lams if name in alone else [start, *lams]) for name, lams in ends.items()}
 
 

@@ -27,13 +27,19 @@ ORANGE = "#d95f02"
 COLOURS = {
     "iterative": BLUE,
     "direct": BLUE,
+    "own": BLUE,
     "semi-amortised": "#7570b3",
     "adam": ORANGE,
     "cem": "#1b9e77",
     "importance": "#c2187c",
 }
 """Of the optimisers, the trained one blue in every figure."""
-LABELS = {"iterative": "iterative (trained)", "direct": "direct (trained)", "semi-amortised": "trained, then Adam"}
+LABELS = {
+    "iterative": "iterative (trained)",
+    "direct": "direct (trained)",
+    "own": "the agent's own",
+    "semi-amortised": "trained, then Adam",
+}
 
 
 def draw(found: Inspection, out: Path) -> dict[str, str]:
