@@ -37,9 +37,23 @@ def test_the_own_optimiser_is_named_and_counted_with_its_start(row, name, cost):
     assert further[3:] == (cost[0] + 100, cost[1] + 100)
 
 
+@pytest.mark.parametrize("start", [True, False])
+def test_a_direct_start_is_compared_too(start):
+    rungs = compared.ladder(agent(IterativeSAC(**SMALL, direct_start=start)))
+    assert ("direct" in {rung.optimiser for rung in rungs}) == start
+    assert [rung.iterations for rung in rungs if rung.optimiser == "iterative"] == [1, 2, 5, 10]
+
+
 def test_choices_are_asked_about_all_at_once_and_have_no_elite():
     rungs = compared.ladder(agent(IterativeSAC(**SMALL), DISCRETE))
-    assert {rung.optimiser for rung in rungs} == {"start", "iterative", "adam", "semi-amortised", "importance"}
+    assert {rung.optimiser for rung in rungs} == {
+        "start",
+        "direct",
+        "iterative",
+        "adam",
+        "semi-amortised",
+        "importance",
+    }
     costs = {(rung.optimiser, rung.iterations): rung[3:] for rung in rungs}
     assert costs["adam", 10] == (30, 30)
     assert costs["importance", 3] == (9, 0)

@@ -152,9 +152,11 @@ def compared(found: list[Climb]) -> list[Compared]:
 
 
 def _own(own: Any) -> list[tuple[str, int, Any]]:
-    """The agent's optimiser: with numbers of iterations where a network iterates, else as it is."""
+    """The agent's optimiser: with numbers of iterations where a network iterates, else as it is; and the direct network
+    that it may start from."""
     if isinstance(own, Iterative):
-        return [("iterative", k, replace(own, steps=k, average=1)) for k in sorted({1, 2, own.steps, 2 * own.steps})]
+        further = [("iterative", k, replace(own, steps=k, average=1)) for k in sorted({1, 2, own.steps, 2 * own.steps})]
+        return [*(_own(own.start) if isinstance(own.start, Direct) else []), *further]
     return [("direct" if isinstance(own, Direct) else "own", 1, own)]
 
 

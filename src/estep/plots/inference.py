@@ -26,14 +26,14 @@ from estep.plots.curves import BLUE, GREY, save
 ORANGE = "#d95f02"
 COLOURS = {
     "iterative": BLUE,
-    "direct": BLUE,
+    "direct": "#6baed6",
     "own": BLUE,
     "semi-amortised": "#7570b3",
     "adam": ORANGE,
     "cem": "#1b9e77",
     "importance": "#c2187c",
 }
-"""Of the optimisers, the trained one blue in every figure."""
+"""Of the optimisers, the trained ones blue in every figure."""
 LABELS = {
     "iterative": "iterative (trained)",
     "direct": "direct (trained)",
