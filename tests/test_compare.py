@@ -8,7 +8,7 @@ import pytest
 from estep.algorithms import IterativeSAC
 from estep.errors import RejectedInput
 from estep.plots import inspected
-from estep.plots.compare import Point, curves, own_changes, points, write
+from estep.plots.compare import Point, curves, newest, own_changes, points, write
 
 
 def a_run(path, algorithm, env, seed, rows, changes):
@@ -55,6 +55,12 @@ def test_every_evaluation_is_one_row_and_every_environment_one_figure(runs, tmp_
         assert [row["mean"] for row in csv.DictReader(file)] == ["1.0", "5.0", "3.0", "7.0", "2.0"]
 
     assert points(files[0]) == found
+
+
+def test_of_a_run_that_is_given_twice_the_last_counts():
+    old, new = (Point("Some-v0", "sac", "", 0, 10, 5, mean, 1.0, 10) for mean in (1.0, 2.0))
+    other = Point("Some-v0", "sac", "", 1, 10, 5, 3.0, 1.0, 10)
+    assert newest([[old, other], [new]]) == [new, other]
 
 
 def test_the_middle_of_seeds_is_their_interquartile_mean_and_its_interval_covers_it():
@@ -166,7 +172,9 @@ def test_runs_are_added_to_those_that_were_gathered_before(runs, tmp_path):
         if file.suffix == ".csv":
             assert (then / file.name).read_bytes() == file.read_bytes()
     inspected.write([some, runs[2]], some)  # into the folder that is read
-    assert (some / "gap.csv").read_bytes() == (at_once / "gap.csv").read_bytes()
+    inspected.write([some, runs[2]], some)  # and once more: a run replaces what was known of it
+    for name in ("gap", "transfer", "improvement"):
+        assert (some / f"{name}.csv").read_bytes() == (at_once / f"{name}.csv").read_bytes()
     (some / "gap.csv").write_text("env,total\nSome-v0,1.0\n")
     with pytest.raises(RejectedInput, match=r"gap\.csv does not hold"):
         inspected.write([some], then)

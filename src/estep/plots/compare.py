@@ -1,10 +1,10 @@
 """Runs beside each other: their evaluations as one CSV, and their learning curves as one figure for each environment.
 
 `python -m estep.plots.compare OUT RUN RUN ...` writes OUT/evaluations.csv, OUT/curves.csv and OUT/curves_ENV.png and
-.svg. A RUN is a folder, or an evaluations.csv of before, so that runs can be added when their folders are gone. Runs
-whose configurations differ in the seed alone share a curve: the interquartile mean over seeds (of fewer than four, the
-mean), with a 95 % bootstrap interval from three seeds on (Agarwal et al. 2021, arXiv:2108.13264), or from the lowest to
-the highest of two.
+.svg. A RUN is a folder, or an evaluations.csv of before, so that runs can be added when their folders are gone; of a
+run that several of them have, the last counts. Runs whose configurations differ in the seed alone share a curve: the
+interquartile mean over seeds (of fewer than four, the mean), with a 95 % bootstrap interval from three seeds on
+(Agarwal et al. 2021, arXiv:2108.13264), or from the lowest to the highest of two.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sys
 import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import matplotlib
 
@@ -47,6 +47,8 @@ class Point(NamedTuple):
     episodes: int
 
 
+TOLD = "env", "algorithm", "changes", "seed"
+"""What is said of a run."""
 UNTOLD = (
     "seed",
     "steps",
@@ -76,6 +78,21 @@ class Seeds(NamedTuple):
     iqm: float
     low: float
     high: float
+
+
+R = TypeVar("R", bound=tuple[Any, ...])
+
+
+def newest(sources: Iterable[Iterable[R]]) -> list[R]:
+    """The rows of all sources, each of which begins with what is told of a run; of a run that several sources have,
+    those of the last."""
+    runs: dict[tuple[Any, ...], list[R]] = {}
+    for source in sources:
+        own: dict[tuple[Any, ...], list[R]] = {}
+        for row in source:
+            own.setdefault(tuple(map(str, row[: len(TOLD)])), []).append(row)
+        runs |= own
+    return [row for rows in runs.values() for row in rows]
 
 
 def points(source: Path) -> list[Point]:
@@ -209,4 +226,4 @@ def draw(rows: Sequence[Seeds], out: Path) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    print(*write([point for run in sys.argv[2:] for point in points(Path(run))], Path(sys.argv[1])), sep="\n")
+    print(*write(newest(points(Path(run)) for run in sys.argv[2:]), Path(sys.argv[1])), sep="\n")

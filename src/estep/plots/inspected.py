@@ -1,7 +1,8 @@
 """What `estep inspect` found in several runs, side by side: the poster's first figure, and over-estimation.
 
 `python -m estep.plots.inspected OUT RUN RUN ...` reads the tables in RUN/plots that are there, and writes the following
-to OUT. A RUN is a folder, or an OUT of before, so that runs can be added when their folders are gone:
+to OUT. A RUN is a folder, or an OUT of before, so that runs can be added when their folders are gone; of a run that
+several of them have, the last counts:
 improvement.csv, with every run's curve; improvement_checkpoints.csv, those of earlier checkpoints;
 improvement_tests.csv, whether it rises (the rank correlation of k and V) and flattens (the mean gain of the later
 iterations against that of the first three); calibration.csv, Q̂ - G as each agent reads its critics; gap.csv, the
@@ -29,7 +30,7 @@ from scipy import stats
 from estep.experiment import sheet
 from estep.experiment.folder import RUN, RunFolder
 from estep.instruments.tables import PARTS
-from estep.plots.compare import LEGEND_LINE, own_changes, told
+from estep.plots.compare import LEGEND_LINE, TOLD, newest, own_changes, told
 from estep.plots.curves import GREY, save, style
 
 FIRST, LATER = (1, 3), (6, 10)
@@ -38,8 +39,6 @@ LABEL = 70
 """Characters in a line of a label."""
 LAST = 10
 """Lines of metrics over which the critics of a run are averaged."""
-TOLD = "env", "algorithm", "changes", "seed"
-"""What is said of a run."""
 COPIED = "improvement_checkpoints", "transfer", "staleness"
 TABLES = ("improvement", "improvement_tests", "calibration", "gap", "critics", *COPIED)
 """What is written."""
@@ -132,7 +131,7 @@ def gather(sources: Sequence[Path], name: str, row: type[R], measured: Callable[
             return measured(source)
         return sheet.read(before, row) if before.is_file() else []
 
-    return [found for source in sources for found in of(source)]
+    return newest(map(of, sources))
 
 
 def made_before(source: Path) -> bool:
@@ -230,19 +229,21 @@ def write(sources: Sequence[Path], out: Path) -> list[Path]:
         ("critics", Critics._fields, held),
     ]
     for name in COPIED:
-        rows = [row for source in sources for row in copied(source, name)]
-        tables.append((name, list(rows[0]) if rows else [], [list(row.values()) for row in rows]))
+        heads, found_rows = zip(*(copied(source, name) for source in sources), strict=True)
+        tables.append((name, max(heads, key=len), newest(found_rows)))
     files = [sheet.write(out / f"{name}.csv", head, rows) for name, head, rows in tables if rows]
     files += [Path(file) for file in (draw_improvements(curves, out) if curves else {}).values()]
     return files + [Path(file) for file in (draw_biases(found, out) if found else {}).values()]
 
 
-def copied(source: Path, name: str) -> list[dict[str, str]]:
-    """A table as the run has it, with what is said of the run."""
+def copied(source: Path, name: str) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Head and rows of a table as the run has it, with what is said of the run."""
     if made_before(source):
-        return _rows(source / f"{name}.csv")
-    about = dict(zip(TOLD, map(str, told(source)), strict=True))
-    return [about | row for row in _rows(source / "plots" / f"{name}.csv")]
+        found, about = _rows(source / f"{name}.csv"), {}
+    else:
+        found, about = _rows(source / "plots" / f"{name}.csv"), dict(zip(TOLD, map(str, told(source)), strict=True))
+    rows = [about | row for row in found]
+    return tuple(rows[0]) if rows else (), [tuple(row.values()) for row in rows]
 
 
 def draw_improvements(curves: Sequence[Sequence[Iterate]], out: Path) -> dict[str, str]:
