@@ -62,11 +62,12 @@ def modes(agent: Agent, obs: Float[Array, "b o"], key: Key, restarts: int = REST
 
 
 def from_anywhere(agent: Agent) -> Inference:
-    """Gradient ascent from a random start, or from where the agent's own iterations lead from there."""
+    """Gradient ascent from a random start, or from where the agent's own iterations lead from there. Starts lie around
+    the family's own and not around a direct network's, which would find its mode again and again."""
     own: Any = agent.acting(agent.inference.model)
     begin: Inference = Scattered(AtPrior(), SPREAD)
     if isinstance(own, Iterative):
-        begin = replace(own, start=Scattered(own.start, SPREAD))
+        begin = replace(own, start=begin)
     return GradientAscent(250, 8, adam(3e-2), begin)
 
 
