@@ -7,7 +7,7 @@ import pytest
 from estep.algorithms import SAC, Compose, IterativeSAC
 from estep.core.keys import make_key
 from estep.core.types import OneHot, Spec
-from estep.instruments import compared
+from estep.instruments import compared, landscape
 from estep.instruments.compared import asked
 
 SMALL = {"hidden": (8,)}
@@ -72,3 +72,18 @@ def test_optimisers_climb_over_choices():
     assert best["importance"] == pytest.approx(0.0, abs=1e-5)  # exact over choices
     assert best["semi-amortised"] < best["iterative"]  # a fresh network
     assert np.isfinite([row.mean for row in table]).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", [True, False])
+def test_the_way_of_iterative_inference_begins_where_it_starts(start):
+    row = IterativeSAC(**SMALL, direct_start=start)
+    one = jax.jit(lambda key: row.init(CONTINUOUS, key))(make_key(0))
+    rungs = [rung for rung in compared.ladder(one) if rung.optimiser in ("start", "direct", "iterative")]
+    found = compared.climbs(one, jax.numpy.eye(3), make_key(1), rungs)
+    paths = landscape.landscape(one, jax.numpy.eye(3)[1], found, 1, make_key(2), grid=5).paths
+    at = {climb.rung.optimiser: climb.lam[1] for climb in found}
+    inference = one.inference.model
+    begun = inference.start(one.problem(one.likelihood.model, jax.numpy.eye(3)[1]), one.posterior, make_key(3)).lam
+    np.testing.assert_allclose(paths["iterative"][0], np.asarray(begun)[:2], rtol=1e-6)
+    assert np.allclose(paths["iterative"][0], at["start"][:2]) != start

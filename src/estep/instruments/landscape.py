@@ -74,13 +74,15 @@ _surface = jax.jit(values_at, static_argnums=4)
 
 
 def _paths(found: list[Climb], state: int) -> dict[str, npt.NDArray[np.float32]]:
-    """λ [k, l] along the way of each optimiser; semi-amortised starts where the trained one ends, the others at λ_0."""
+    """λ [k, l] along the way of each optimiser; semi-amortised starts where the trained one ends, iterative where the
+    direct network does if there is one, the others at λ_0."""
     ends: dict[str, list[npt.NDArray[np.float32]]] = {}
     for climb in found[1:]:
         ends.setdefault(climb.rung.optimiser, []).append(climb.lam[state])
     start = found[0].lam[state]
     alone = ("direct", "own", "semi-amortised")
-    return {name: np.stack(lams if name in alone else [start, *lams]) for name, lams in ends.items()}
+    begins = {"iterative": ends.get("direct", [start])[0]}
+    return {name: np.stack(lams if name in alone else [begins.get(name, start), *lams]) for name, lams in ends.items()}
 
 
 def _axes(agent: Agent, paths: dict[str, npt.NDArray[np.float32]]) -> tuple[int, int]:
