@@ -1,8 +1,8 @@
 """What one critic earns by each inference optimiser, beside the V that each reaches on it.
 
-For every run: the policy of its latest checkpoint as it acts by each optimiser, in the same episodes (deterministic
-action), and V(s; q) in the latest states of its replay, with common random numbers, less that of the optimiser that the
-run acts with. An optimiser that the run has no network for is left out. Run as
+For every run: the policy of its latest checkpoint as it acts by each optimiser, in the same episodes, by the
+deterministic action and by draws; and V(s; q) in the latest states of its replay, with common random numbers, less that
+of the optimiser that the run acts with. An optimiser that the run has no network for is left out. Run as
 
     python benchmarks/earned.py results/earned RUN RUN ...
 """
@@ -54,8 +54,11 @@ class Earned(NamedTuple):
     value: float
     """Mean of V, less that of the run's own way."""
     mean: float
-    """Return."""
+    """Return of the deterministic policy."""
     std: float
+    drawn: float
+    """Return of actions drawn from the posterior."""
+    drawn_std: float
     episodes: int
 
 
@@ -82,10 +85,12 @@ def earned(run: Path, episodes: int, seed: int) -> list[Earned]:
     about, rows = told(here.run_dir), []
     for name, value in zip(inferences, values[1:], strict=True):
         change = chosen(*WAYS[name])
-        trial = judge.Trial(episodes, seed)
-        found = judge.evaluate_run(here.run_dir, checkpoint="latest", trial=trial, change=change, job=QUIET).evaluation
-        gain = float(value - values[0])
-        rows.append(Earned(*about, here.env_steps, name, gain, found.mean, found.std, episodes))
+        scores = []
+        for deterministic in (True, False):
+            trial = judge.Trial(episodes, seed, deterministic=deterministic)
+            found = judge.evaluate_run(here.run_dir, checkpoint="latest", trial=trial, change=change, job=QUIET)
+            scores += found.evaluation[:2]
+        rows.append(Earned(*about, here.env_steps, name, float(value - values[0]), *scores, episodes))
         print(*rows[-1], flush=True)
     return rows
 

@@ -1,4 +1,4 @@
-"""Evaluation: whole episodes of the deterministic policy on environments and seeds of its own."""
+"""Evaluation: whole episodes of a policy on environments and seeds of its own."""
 
 import sys
 from pathlib import Path
@@ -25,10 +25,10 @@ def agent():
     return init(SMALL["sac"], PENDULUM, key_of(0, 0))
 
 
-def judge(agent, seed=0, episodes=2, num_envs=2, env="Pendulum-v1", scaling=None, **options):
+def judge(agent, seed=0, episodes=2, num_envs=2, env="Pendulum-v1", scaling=None, deterministic=True, **options):
     made = make(env, num_envs=num_envs, seed=seed, stream=EVAL, timeout=0.0, **options)
     try:
-        return evaluate(Actor(agent), made, episodes, seed, scaling)
+        return evaluate(Actor(agent), made, episodes, seed, scaling, deterministic)
     finally:
         made.close()
 
@@ -46,6 +46,12 @@ def test_equal_seeds_give_equal_numbers_and_others_do_not(agent):
 def test_iterative_inference_is_deterministic_too():
     agent = init(SMALL["iterative-sac"], PENDULUM, key_of(0, 0))
     assert judge(agent) == judge(agent)
+
+
+def test_actions_may_be_drawn_and_equal_seeds_draw_alike(agent):
+    drawn = judge(agent, deterministic=False)
+    assert drawn.returns != judge(agent).returns
+    assert judge(agent, deterministic=False) == drawn
 
 
 def test_the_action_is_the_mode_and_noise_plays_no_part(agent):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Returns of the deterministic policy over whole episodes, on environments and seeds of their own."""
+    """Returns over whole episodes, on environments and seeds of their own, of the deterministic policy unless told."""
 
     run: Path
     """Folder of the run, or a file named latest that names it."""
@@ -32,6 +32,8 @@ class Evaluate:
     """Seed of the evaluation; without it, the run's own."""
     max_episode_steps: int | None = None
     """Cap on an episode of an environment without a time limit; without it, the run's own."""
+    stochastic: bool = False
+    """Draw actions from the policy, as training does, instead of taking its mode."""
     inference: str | None = None
     """Infer by another optimiser over the trained critic: direct, iterative, gradient, semi-amortised, cem or
     importance; without it, as the run does."""
@@ -76,7 +78,7 @@ def evaluate(arguments: list[str], context: Context) -> int:
 
     from estep.experiment import judge, run
 
-    trial = judge.Trial(values["episodes"], values["seed"], cap)
+    trial = judge.Trial(values["episodes"], values["seed"], cap, not values["stochastic"])
     chosen = {name: values[name] for name in ("checkpoint", "env", "allow_import")} | {"trial": trial}
     job = run.Job(context.command, Plain(context.results), lambda: context.life.stop_requested, context.results.hang)
     found = judge.evaluate_run(folder, **chosen, change=change, job=job)

@@ -1,4 +1,4 @@
-"""Returns of the deterministic policy, on environments and seeds of its own."""
+"""Returns of a policy, on environments and seeds of its own."""
 
 from __future__ import annotations
 
@@ -23,15 +23,18 @@ class Evaluation(NamedTuple):
     lengths: list[int]
 
 
-def evaluate(actor: Actor, env: HostEnv, episodes: int, seed: int, scaling: Scaling) -> Evaluation:
-    """Run whole episodes with the deterministic action squash(mode of q). Equal seeds give equal numbers.
+def evaluate(
+    actor: Actor, env: HostEnv, episodes: int, seed: int, scaling: Scaling, deterministic: bool = True
+) -> Evaluation:
+    """Run whole episodes. Equal seeds give equal numbers.
 
     Args:
         actor: the agent as it acts.
         env: fresh environments of the evaluation stream, at most as many as episodes.
         episodes: how many to run; environment i plays every E-th of them.
-        seed: of the noise that inference may use.
+        seed: of the noise that inference, and draws of actions, use.
         scaling: mean and scale of observations.
+        deterministic: take squash(mode of q); otherwise a draw of q.
 
     Raises:
         EnvironmentFailure: the environment raised or gave too many bad transitions.
@@ -40,7 +43,8 @@ def evaluate(actor: Actor, env: HostEnv, episodes: int, seed: int, scaling: Scal
     done: list[Episode] = []
     key, obs, step = key_of(seed, EVALUATE), env.reset(), 0
     while any(sum(e.env == i for e in done) < rounds for i in range(env.num_envs)):
-        action = actor.mode(obs, key, np.uint32(step), scaling)
+        number = np.uint32(step)
+        action = actor.mode(obs, key, number, scaling) if deterministic else actor.draw(obs, key, number, scaling)[1]
         obs = env.step(np.asarray(action)).obs
         done += env.finished()
         step += 1

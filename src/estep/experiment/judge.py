@@ -22,6 +22,8 @@ class Trial(NamedTuple):
     """None: the run's own."""
     max_episode_steps: int | None = None
     """Cap on an episode of an environment without a time limit; None: the run's own."""
+    deterministic: bool = True
+    """Take squash(mode of q); otherwise a draw of q."""
 
 
 class Judged(NamedTuple):
@@ -55,11 +57,12 @@ def evaluate_run(
     if change is not None:
         found = found.changed(change)
     source = chosen_env(found.recipe, env, allow_import)
-    job.report.note(f"evaluating {found.run_dir} at {found.env_steps:,} steps, deterministic action")
     trial = trial or Trial()
+    how = "deterministic action" if trial.deterministic else "drawn actions"
+    job.report.note(f"evaluating {found.run_dir} at {found.env_steps:,} steps, {how}")
     changes: dict[str, Any] = {"eval_episodes": trial.episodes, "seed": trial.seed}
     changes["max_episode_steps"] = trial.max_episode_steps
     config = dataclasses.replace(found.recipe.run, **{name: v for name, v in changes.items() if v is not None})
     made = make_env(source, config, job, EVAL)
     explain(cut_note(made, config), job.report)
-    return Judged(found.evaluate_with(made, config), found.run_dir, found.env_steps, found.updates)
+    return Judged(found.evaluate_with(made, config, trial.deterministic), found.run_dir, found.env_steps, found.updates)

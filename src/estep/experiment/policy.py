@@ -103,13 +103,16 @@ class Policy:
             )
         return dataclasses.replace(self, agent=change(self.agent))
 
-    def evaluate(self, episodes: int = 10, *, seed: int | None = None, env: Source | None = None) -> Evaluation:
-        """Returns of whole episodes with the deterministic action.
+    def evaluate(
+        self, episodes: int = 10, *, seed: int | None = None, env: Source | None = None, deterministic: bool = True
+    ) -> Evaluation:
+        """Returns of whole episodes.
 
         Args:
             episodes: how many.
             seed: of the episodes; None takes the one of the run's own evaluations.
             env: where to evaluate; None takes the environment of training.
+            deterministic: take squash(mode of q); otherwise a draw of q.
 
         Raises:
             UsageError: the environment is not known here; pass it.
@@ -120,13 +123,13 @@ class Policy:
             raise UsageError("The environment of this policy was made by a function.", "Pass that function as env.")
         run = dataclasses.replace(self.recipe.run, eval_episodes=episodes)
         chosen = run if seed is None else dataclasses.replace(run, seed=seed)
-        return self.evaluate_with(make_env(source, chosen, QUIET, EVAL), chosen)
+        return self.evaluate_with(make_env(source, chosen, QUIET, EVAL), chosen, deterministic)
 
-    def evaluate_with(self, env: HostEnv, run: RunConfig) -> Evaluation:
+    def evaluate_with(self, env: HostEnv, run: RunConfig, deterministic: bool = True) -> Evaluation:
         """As `evaluate`, on environments that are there; closes them."""
         with closing(env):
             check_spec(env.spec, self.agent.spec)
-            return evaluate(self._actor, env, run.eval_episodes, run.seed, self.scaling)
+            return evaluate(self._actor, env, run.eval_episodes, run.seed, self.scaling, deterministic)
 
     def save(self, path: Path | str) -> Path:
         """Write the policy as a folder that `estep.load` and `estep eval` read; returns its path.
