@@ -34,7 +34,7 @@ WAYS = {
     "iterative 2": ("iterative", Effort(2)),
     "iterative 5": ("iterative", Effort(5)),
     "iterative 20": ("iterative", Effort(20)),
-    "iterative 5, best of 8": ("iterative", Effort(5, restarts=8)),
+    "best of 8, 5 each": ("iterative", Effort(5, restarts=8)),
     "then Adam 10": ("semi-amortised", Effort(10)),
     "Adam 100": ("gradient", Effort(100)),
 }
@@ -98,7 +98,7 @@ def earned(run: Path, episodes: int, seed: int) -> list[Earned]:
 def draw(rows: Sequence[Earned], path: Path) -> None:
     """A panel for each environment: return by optimiser, a line for each run."""
     envs = list(dict.fromkeys(row.env for row in rows))
-    figure = Figure(figsize=(4.2 * len(envs), 5.2), layout="constrained")
+    figure = Figure(figsize=(4.2 * len(envs), 4.4), layout="constrained")
     for axes, env in zip(figure.subplots(1, len(envs), squeeze=False)[0], envs, strict=True):
         here = [row for row in rows if row.env == env]
         order = [name for name in WAYS if any(row.way == name for row in here)]
@@ -106,7 +106,7 @@ def draw(rows: Sequence[Earned], path: Path) -> None:
             mine = [row for row in here if row[:4] == run]
             own = own_changes(run[1], run[2], (row.changes for row in here))
             error = [row.std / np.sqrt(row.episodes) for row in mine]
-            label = " ".join([run[1], *(change for change in own if change.startswith("beta")), f"seed {run[3]}"])
+            label = " ".join([run[1], *own, f"seed {run[3]}"])
             axes.errorbar(
                 [order.index(row.way) for row in mine], [row.mean for row in mine], error, marker="o", label=label
             )

@@ -54,7 +54,7 @@ def test_the_effort_is_that_which_was_asked_for():
     assert isinstance(found, Iterative)
     assert (found.steps, found.samples) == (20, 6)
     trained = chosen("iterative", Effort())(agent("iterative-sac")).inference.model
-    assert (trained.steps, trained.samples) == (5, 10)
+    assert (trained.steps, trained.samples) == (2, 10)
     assert isinstance(chosen("direct", Effort())(agent("with a direct start")).inference.model, Direct)
     with pytest.raises(UsageError, match="draws nothing"):
         chosen("direct", Effort(3))(agent("sac"))

@@ -76,8 +76,9 @@ class IterativeSAC:
     """With --persist, the chance that a state starts afresh instead."""
     part: float = 0.5
     """Of a batch's rows, those whose states train the inference network; the critic learns from all."""
-    act_iterations: int = 5
-    """Iterations when acting (0: as in training)."""
+    act_iterations: int = 0
+    """Iterations when acting (0: as in training). More of them come nearer to the optimum of V, and on critics that
+    have not converged they earn less."""
     act_samples: int = 10
     """Draws in each iteration when acting (0: as in training)."""
     act_average: int = 1

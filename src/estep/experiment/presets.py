@@ -118,12 +118,12 @@ _PAPER: Mapping[str, Any] = {
     **{"beta": 3.54, "warmup": 5_000},
 }
 _FAST: Mapping[str, Any] = {
-    **{"iterations": 2, "samples": 2, "pairs": True, "act_iterations": 5, "act_samples": 10},
+    **{"iterations": 2, "samples": 2, "pairs": True, "act_iterations": 0, "act_samples": 10},
     **{"direct_start": True, "persist": True, "restart": 0.5, "part": 0.5, "grad_encoding": "log_sign"},
 }
 _FAST_SOURCE = (
-    "the defaults, chosen here by results/frontier: inference starts at a direct network or goes on from the last "
-    "visit, by two iterations a time, and half of a batch's states train the network"
+    "the defaults, chosen here by results/frontier and results/earned: inference starts at a direct network or goes on "
+    "from the last visit, by two iterations a time, as it acts, and half of a batch's states train the network"
 )
 
 
