@@ -17,13 +17,13 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
+from scipy import stats
 
 from estep.cli.optimisers import Effort, chosen
-from estep.core.agent import Agent
 from estep.errors import UsageError
-from estep.experiment import judge, policy, sheet
+from estep.experiment import sheet
 from estep.experiment.device import INSPECT, key_of, scale
-from estep.experiment.run import QUIET
+from estep.experiment.policy import Policy, load
 from estep.instruments import states
 from estep.instruments.compared import Rung, asked, climbs
 from estep.plots.compare import newest, own_changes, told
@@ -39,7 +39,9 @@ WAYS = {
     "Adam 100": ("gradient", Effort(100)),
 }
 """Names in the figure, and what is asked for."""
+REFERENCE = "iterative 5"
 STATES = 256
+"""In which V is measured."""
 
 
 class Earned(NamedTuple):
@@ -62,12 +64,12 @@ class Earned(NamedTuple):
     episodes: int
 
 
-def ways(agent: Agent) -> dict[str, Agent]:
-    """The agent by every optimiser that it has what is needed for."""
+def ways(here: Policy) -> dict[str, Policy]:
+    """The policy by every optimiser that it has what is needed for."""
     found = {}
-    for name, (optimiser, effort) in WAYS.items():
+    for name, way in WAYS.items():
         try:
-            found[name] = chosen(optimiser, effort)(agent)
+            found[name] = here.changed(chosen(*way))
         except UsageError:
             continue
     return found
@@ -75,24 +77,50 @@ def ways(agent: Agent) -> dict[str, Agent]:
 
 def earned(run: Path, episodes: int, seed: int) -> list[Earned]:
     """The rows of one run."""
-    here = policy.load(run, "latest")
-    agent = here.agent
+    here = load(run, "latest")
+    agent, found = here.agent, ways(here)
     obs = scale(jnp.asarray(states.recorded(here, "latest", STATES)), here.scaling)
-    own = agent.acting(agent.inference.model)
-    inferences = {name: changed.inference.model for name, changed in ways(agent).items()}
-    rungs = [Rung(name, 0, inference, *asked(inference)) for name, inference in {"own": own, **inferences}.items()]
-    values = [climb.value.mean() for climb in climbs(agent, obs, key_of(seed, INSPECT), rungs)]
+    inferences = {"own": agent.acting(agent.inference.model)}
+    inferences |= {name: policy.agent.inference.model for name, policy in found.items()}
+    rungs = [Rung(name, 0, inference, *asked(inference)) for name, inference in inferences.items()]
+    own, *values = (climb.value.mean() for climb in climbs(agent, obs, key_of(seed, INSPECT), rungs))
     about, rows = told(here.run_dir), []
-    for name, value in zip(inferences, values[1:], strict=True):
-        change = chosen(*WAYS[name])
-        scores = []
-        for deterministic in (True, False):
-            trial = judge.Trial(episodes, seed, deterministic=deterministic)
-            found = judge.evaluate_run(here.run_dir, checkpoint="latest", trial=trial, change=change, job=QUIET)
-            scores += found.evaluation[:2]
-        rows.append(Earned(*about, here.env_steps, name, float(value - values[0]), *scores, episodes))
+    for (name, policy), value in zip(found.items(), values, strict=True):
+        mode, drawn = (policy.evaluate(episodes, seed=seed, deterministic=each) for each in (True, False))
+        scores = mode.mean, mode.std, drawn.mean, drawn.std
+        rows.append(Earned(*about, here.env_steps, name, float(value - own), *scores, episodes))
         print(*rows[-1], flush=True)
     return rows
+
+
+class Summary(NamedTuple):
+    """One optimiser over all runs, beside five iterations of the same run."""
+
+    way: str
+    runs: int
+    mean: float
+    """Geometric mean of the ratios of returns, deterministic."""
+    drawn: float
+    """The same of drawn actions."""
+    above: int
+    """Runs in which the deterministic return is higher."""
+    value: float
+    """Mean difference of V."""
+
+
+def summary(rows: Sequence[Earned]) -> list[Summary]:
+    """Every optimiser over the runs that have it."""
+    reference = {row[:4]: row for row in rows if row.way == REFERENCE}
+    found = []
+    for name in WAYS:
+        pairs = [(row, reference[row[:4]]) for row in rows if row.way == name and row[:4] in reference]
+        if pairs:
+            mean = [row.mean / base.mean for row, base in pairs]
+            drawn = [row.drawn / base.drawn for row, base in pairs]
+            value = np.mean([row.value - base.value for row, base in pairs])
+            above = sum(ratio > 1 for ratio in mean)
+            found.append(Summary(name, len(pairs), stats.gmean(mean), stats.gmean(drawn), above, value))
+    return found
 
 
 def draw(rows: Sequence[Earned], path: Path) -> None:
@@ -128,6 +156,7 @@ def main() -> None:
     known = sheet.read(before, Earned) if before.is_file() else []
     found = newest([known, *(earned(run, args.episodes, args.seed) for run in args.runs)])
     sheet.write(before, Earned._fields, found)
+    sheet.write(args.out / "summary.csv", Summary._fields, summary(found))
     draw(found, args.out / "earned.png")
 
 
