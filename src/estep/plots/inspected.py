@@ -229,8 +229,8 @@ def write(sources: Sequence[Path], out: Path) -> list[Path]:
         ("critics", Critics._fields, held),
     ]
     for name in COPIED:
-        heads, found_rows = zip(*(copied(source, name) for source in sources), strict=True)
-        tables.append((name, max(heads, key=len), newest(found_rows)))
+        kept = [copied(source, name) for source in sources]
+        tables.append((name, max((head for head, _ in kept), key=len, default=()), newest(rows for _, rows in kept)))
     files = [sheet.write(out / f"{name}.csv", head, rows) for name, head, rows in tables if rows]
     files += [Path(file) for file in (draw_improvements(curves, out) if curves else {}).values()]
     return files + [Path(file) for file in (draw_biases(found, out) if found else {}).values()]
