@@ -1,5 +1,7 @@
 """One run as two tables: eval.csv as the run wrote it, and metrics.csv, some columns of its metrics.jsonl.
 
+Run as
+
     python experiments/halfcheetah_iterative/tables.py results/halfcheetah_iterative RUN
 """
 
