@@ -82,6 +82,7 @@ before+=("${runs[@]}")
 # Of two runs with the same settings the last counts, so that those of 300,000 steps replace those of 150,000.
 python -m estep.plots.compare "$OUT" "${before[@]}" "${all[@]}"
 python -m estep.plots.inspected "$OUT" "${before[@]}" "${all[@]}"
+mkdir -p "$RUNS/figure_2_150000"
 python -m estep.plots.compare "$RUNS/figure_2_150000" "${before[@]}"
 python -m estep.plots.inspected "$RUNS/figure_2_150000" "${before[@]}"
 cp "$RUNS/figure_2_150000/evaluations.csv" "$OUT/evaluations_150000.csv"
