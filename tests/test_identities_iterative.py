@@ -181,8 +181,8 @@ def descend(agent, problem, lam, key):
     return jax.grad(lambda lam: -soft_value(agent.posterior(lam), problem, key, 4)[0])(lam)
 
 
-def benchmark():
-    sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))  # its scripts import one another
+def bandit_table():
+    sys.path.insert(0, str(Path(__file__).parents[1] / "experiments" / "bandit_table"))  # it imports what is beside it
     try:
         return importlib.import_module("bandit_table")
     finally:
@@ -191,7 +191,7 @@ def benchmark():
 
 @pytest.mark.long
 def test_iterative_inference_beats_direct_on_the_bandit_and_improves_with_every_iteration():
-    table = benchmark()
+    table = bandit_table()
     bandit = table.BANDITS["quadratic"](0)._replace(hidden=(64, 64))
     objective, states = bandit.training, bandit.held_out
     best = table.references(bandit.best, table.fresh(table.VARIANTS["direct"], bandit, 0), objective, states)

@@ -89,7 +89,7 @@ def faults(source: str, writes: bool = False) -> list[str]:
 
 
 def sources() -> list[Path]:
-    folders = ("src", "scripts", "benchmarks", "examples")
+    folders = ("src", "scripts", "benchmarks", "experiments", "examples")
     return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
 
 

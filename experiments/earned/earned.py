@@ -4,7 +4,7 @@ For every run: the policy of its latest checkpoint as it acts by each optimiser,
 deterministic action and by draws; and V(s; q) in the latest states of its replay, with common random numbers, less that
 of the optimiser that the run acts with. An optimiser that the run has no network for is left out. Run as
 
-    python benchmarks/earned.py results/earned RUN RUN ...
+    python experiments/earned/earned.py results/earned RUN RUN ...
 """
 
 from __future__ import annotations

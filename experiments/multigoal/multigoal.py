@@ -4,7 +4,7 @@ Rolls each out from the origin, drawing its actions, and writes a line per episo
 and a figure of the paths. Run as
 
     estep train sql --env estep/MultiGoal-v0 --seed 0
-    python benchmarks/multigoal.py results/multigoal runs/sql/estep-MultiGoal-v0/latest
+    python experiments/multigoal/multigoal.py results/multigoal runs/sql/estep-MultiGoal-v0/latest
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The frontier of cheap inference: what each form misses against what an update of it costs, as a figure and a CSV.
 
-    python benchmarks/frontier.py results/frontier results/bandit_relu.csv
+    python experiments/frontier/frontier.py results/frontier results/frontier/bandit_relu.csv
 
 Reads tables of `bandit_table.py`, one or more, each with 5 x 10 on every seed. A point is a variant: matrix products of
 an update, in those of an update with direct inference, and the gap after five iterations with the draws of acting, its

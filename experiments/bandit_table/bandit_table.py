@@ -4,9 +4,9 @@ Writes a line per variant, seed, objective and number of draws: the inference ga
 held-out states, at the start and after k iterations. With as many draws as in training, and where those are fewer
 also with ten, as acting has them. Run as
 
-    python benchmarks/bandit_table.py --bandit quadratic --steps 3000 --seeds 0 1 2
-    python benchmarks/bandit_table.py --bandit relu --steps 2000 --seeds 0 1 2
-    python benchmarks/bandit_table.py --bandit RUN --steps 2000 --seeds 0 1 2 --out results/bandit_run.csv
+    python experiments/bandit_table/bandit_table.py --bandit quadratic --steps 3000 --seeds 0 1 2
+    python experiments/bandit_table/bandit_table.py --bandit relu --steps 2000 --seeds 0 1 2
+    python experiments/bandit_table/bandit_table.py --bandit RUN --steps 2000 --seeds 0 1 2 --out bandit_run.csv
 
 quadratic: the posterior is Gaussian and its gap exact. relu: two random networks with several optima; the gap is to the
 best of forty gradient ascents, so an optimiser that finds a better one has a negative gap. RUN, a folder: the critics
@@ -21,17 +21,16 @@ from __future__ import annotations
 import argparse
 import csv
 import functools as ft
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import flops
 import jax
 import jax.numpy as jnp
 from bandits import BANDITS, Bandit, trained
-from forms import iterative_sac
 from jaxtyping import Array, Float
 
 from estep.algorithms.iterative_sac import IterativeSAC
@@ -46,6 +45,10 @@ from estep.core.types import Key, Obs, Transition
 from estep.experiment.device import remembered
 from estep.inference.chain import HERE
 from estep.inference.iterative import Iterative
+
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
+import flops  # what an update costs, and the settings whose cost is measured, are those of the benchmarks
+from forms import iterative_sac
 
 BATCH = 256
 REPORTED = (*range(1, 11), 20)
@@ -198,9 +201,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3000, help="updates of each variant")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="seeds of the problem and of the networks")
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS), metavar="NAME")
-    parser.add_argument("--out", type=Path, help="CSV (results/bandit_BANDIT.csv)")
+    parser.add_argument("--out", type=Path, help="CSV (results/frontier/bandit_BANDIT.csv)")
     args = parser.parse_args()
-    out = args.out or Path(__file__).parents[1] / "results" / f"bandit_{Path(args.bandit).name}.csv"
+    out = args.out or Path(__file__).parents[2] / "results" / "frontier" / f"bandit_{Path(args.bandit).name}.csv"
     writer = None
     with out.open("w", newline="") as file:
         for line in lines(args.bandit, args.variants, args.seeds, args.steps):
