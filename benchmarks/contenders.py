@@ -15,7 +15,7 @@ from race import Gate
 
 if TYPE_CHECKING:
     from estep.algorithms import Algorithm
-    from estep.experiment.trainer import Trainer
+    from estep.training.trainer import Trainer
 
 ENV = "HalfCheetah-v5"
 HIDDEN, BATCH = (256, 256), 256
@@ -38,8 +38,8 @@ PEERS = {"sbx-rl": "sbx", "stable-baselines3": "stable_baselines3"}
 def estep_trainer(row: Algorithm, block: int, filled: int, seed: int = 0) -> Trainer:
     """A trainer whose replay holds random steps, at the end of its warm-up."""
     from estep.envs.gymnasium import make
-    from estep.experiment.config import RunConfig
-    from estep.experiment.trainer import Trainer
+    from estep.settings.run import RunConfig
+    from estep.training.trainer import Trainer
 
     config = RunConfig(steps=1_000_000, warmup=filled, block=block, batch_size=BATCH, seed=seed)
     trainer = Trainer(row, make(ENV, seed=seed), config, lambda text: None)
@@ -106,12 +106,12 @@ def estep_train(row: Algorithm, hook: Callable[[], bool], **options: Any) -> Non
     """The whole of `estep.train` without preset, evaluations and checkpoints; the hook is called after each step of
     the environments, with the updates that it made due, and stops the run by returning True."""
     from estep.envs.watch import leave
-    from estep.experiment.config import RunConfig
-    from estep.experiment.report import Silent
-    from estep.experiment.run import Job, train
+    from estep.policy.job import RunContext, Silent
+    from estep.settings.run import RunConfig
+    from estep.training.run import train
 
     config = RunConfig(eval_every=0, checkpoint_every=0, **options)
-    train(row, ENV, config, out=Path("runs"), preset=None, job=Job(["benchmark"], Silent(), hook, leave))
+    train(row, ENV, config, out=Path("runs"), preset=None, job=RunContext(["benchmark"], Silent(), hook, leave))
 
 
 def estep_loop(block: int, seed: int, gate: Gate) -> None:

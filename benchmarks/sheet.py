@@ -14,7 +14,7 @@ from pathlib import Path
 
 from race import Contender, race, summary
 
-from estep.experiment import provenance
+from estep.runs import provenance
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = {

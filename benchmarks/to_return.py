@@ -46,10 +46,10 @@ def estep_returns(seed: int, every: int, episodes: int, warmup: int, connection:
     from estep.algorithms import SAC
     from estep.envs.build import EVAL
     from estep.envs.gymnasium import make
-    from estep.experiment.cache import use_cache
-    from estep.experiment.config import RunConfig
-    from estep.experiment.evaluate import evaluate
-    from estep.experiment.trainer import Trainer
+    from estep.policy.cache import use_cache
+    from estep.policy.evaluate import evaluate
+    from estep.settings.run import RunConfig
+    from estep.training.trainer import Trainer
 
     use_cache()
     config = RunConfig(warmup=warmup, batch_size=BATCH, seed=seed)

@@ -10,28 +10,43 @@ import pytest
 SRC = Path(__file__).parents[1] / "src" / "estep"
 FILES = sorted(SRC.rglob("*.py"))
 NAMES = [str(path.relative_to(SRC)) for path in FILES]
-ROWS = [path for path in FILES if path.parent.name == "algorithms" and path.stem not in ("__init__", "checks", "parts")]
-SLOTS = ("priors", "posteriors", "likelihoods", "inference", "constraints")
+ROWS = [
+    *(path for path in FILES if path.parent.name == "algorithms" and path.stem not in ("__init__", "shared")),
+    SRC / "algorithms" / "compose" / "row.py",
+]
+MOST_FILES = 13
+"""In one folder, beside its `__init__.py`."""
+MOST_IMPORTED = 35
+"""Files of the package that importing a row brings along: what its reader may have to read."""
 
 CORE = {"core", "errors"}
-PARTS = CORE | {"distributions", "nets"}
-LIBRARY = PARTS | set(SLOTS)
+PARTS = CORE | {"families", "nets"}
+SLOTS = PARTS | {"priors", "likelihoods", "inference", "m_steps"}
+ROWS_AND_SETTINGS = SLOTS | {"e_steps", "settings", "algorithms"}
+DEPLOYED = ROWS_AND_SETTINGS | {"data", "envs", "runs", "policy"}
 MAY_IMPORT = {
     "errors": set(),
+    "settings": {"errors", "settings"},
     "core": CORE,
-    "distributions": CORE | {"distributions"},
-    "nets": CORE | {"distributions"},
-    **{slot: PARTS | {slot} for slot in SLOTS},
-    "algorithms": LIBRARY | {"algorithms"},
+    "nets": CORE | {"nets"},
+    "families": PARTS,
+    "priors": PARTS | {"priors"},
+    "likelihoods": PARTS | {"likelihoods"},
+    "inference": PARTS | {"inference"},
+    "m_steps": PARTS | {"m_steps"},
+    "e_steps": SLOTS | {"e_steps"},
+    "algorithms": ROWS_AND_SETTINGS,
     "data": {"core.types", "errors", "data"},
     "envs": {"core.types", "errors", "envs"},
-    "plots": LIBRARY | {"algorithms", "experiment", "instruments", "plots"},
-    "instruments": LIBRARY | {"algorithms", "data", "envs", "experiment", "instruments"},
-    "experiment": LIBRARY | {"algorithms", "data", "envs", "plots", "experiment"},
-    "api": LIBRARY | {"algorithms", "data", "envs", "plots", "experiment", "api"},
-    "cli": LIBRARY | {"api"} | {"algorithms", "data", "envs", "plots", "experiment", "instruments", "cli"},
+    "runs": ROWS_AND_SETTINGS | {"runs"},
+    "policy": DEPLOYED,
+    "training": DEPLOYED | {"training"},
+    "instruments": DEPLOYED | {"training", "instruments"},
+    "plots": DEPLOYED | {"training", "instruments", "plots"},
+    "api": DEPLOYED | {"training", "plots"},
+    "cli": DEPLOYED | {"training", "instruments", "plots", "api", "cli"},
 }
-"""What the modules of each folder (or single file) may import of the package."""
+"""What the modules of each folder (or single file) may import of the package: nothing that stands below it."""
 
 every_file = pytest.mark.parametrize("path", FILES, ids=NAMES)
 
@@ -64,6 +79,41 @@ def test_imports_point_one_way(path):
     allowed = MAY_IMPORT[home]
     wrong = [name for name in imports(path) if not any(f"{name}.".startswith(f"{each}.") for each in allowed)]
     assert not wrong, f"{home} imports {wrong}"
+
+
+def test_folders_are_listed_from_the_bottom_up():
+    """No folder may import one that is listed below it, so that no import can run up."""
+    order = list(MAY_IMPORT)
+    for home, allowed in MAY_IMPORT.items():
+        above = [name for name in allowed if order.index(name.partition(".")[0]) > order.index(home)]
+        assert not above, f"{home} may import {above}"
+
+
+@pytest.mark.parametrize("folder", sorted({path.parent for path in FILES}), ids=lambda path: path.name)
+def test_folders_are_small(folder):
+    files = [path.name for path in FILES if path.parent == folder and path.name != "__init__.py"]
+    assert len(files) <= MOST_FILES, files
+
+
+def closure(path):
+    """The files of the package that importing a file brings along, itself included."""
+    found, waiting = set(), [path]
+    while waiting:
+        file = waiting.pop()
+        if file in found:
+            continue
+        found.add(file)
+        for name in imports(file):
+            stem = SRC / name.replace(".", "/")
+            waiting += [known for known in (stem.with_suffix(".py"), stem / "__init__.py") if known.is_file()]
+    return {file for file in found if file.name != "__init__.py"}
+
+
+@pytest.mark.parametrize("path", ROWS, ids=lambda path: path.stem)
+def test_a_row_can_be_read_in_few_files(path):
+    files = closure(path)
+    if path.stem != "row":  # compose imports every part there is
+        assert len(files) <= MOST_IMPORTED, sorted(str(file.relative_to(SRC)) for file in files)
 
 
 def code_lines(path):

@@ -9,17 +9,19 @@ import pytest
 
 from estep.algorithms.iterative_sac import IterativeSAC
 from estep.core import em
+from estep.core.batch import flatten
 from estep.core.keys import make_key
 from estep.core.learned import fixed
 from estep.core.objective import soft_value
-from estep.core.protocols import Inference, Inferred
+from estep.core.slots import Inference, Inferred
+from estep.e_steps.chain import Chain, empty_memo, stored_bootstrap
+from estep.e_steps.climb import climb
 from estep.envs.gymnasium import make
 from estep.errors import UsageError
-from estep.experiment.config import RunConfig
-from estep.experiment.device import remembered
-from estep.experiment.trainer import Trainer
-from estep.inference.chain import Chain, of_kept, unvisited
 from estep.inference.starts import AtPrior
+from estep.policy.actor import remembered
+from estep.settings.run import RunConfig
+from estep.training.trainer import Trainer
 from oracles import rows
 
 ROW = IterativeSAC(hidden=(16, 16), iterations=2, persist=True, part=0.5)
@@ -49,7 +51,7 @@ def counting(agent):
 
 def with_memo(agent, memo=None):
     batch = rows.batch()
-    fresh = unvisited(agent, None, None)
+    fresh = empty_memo(agent, None, None)
     return batch._replace(memo=memo or {k: jnp.zeros((rows.BATCH, 1, *v.shape)) for k, v in fresh.items()})
 
 
@@ -90,7 +92,7 @@ def test_a_first_visit_is_the_ordinary_e_step(agent):
     batch, key = with_memo(agent), make_key(3)
     k_climb = jax.random.split(key, 3)[0]
     chained, draws, _, info = rows.compiled(Chain(0.0))(agent, batch, key)
-    plain, same, _, told = rows.compiled(lambda a, b, k: em.climb(a, a.likelihood.model, em.flat(b), k))(
+    plain, same, _, told = rows.compiled(lambda a, b, k: climb(a, a.likelihood.model, flatten(b), k))(
         agent, batch, k_climb
     )
     close = lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-7)
@@ -109,7 +111,7 @@ def test_the_target_values_the_posterior_that_was_kept(agent):
     row = jax.tree.map(lambda leaf: leaf[0, 0], with_memo(agent))
     lam = jnp.asarray([0.3, -0.2, -1.0, -2.0])
     key = make_key(1)
-    found = of_kept(agent).value(row._replace(memo={**row.memo, "next_lam": lam}), key)
+    found = stored_bootstrap(agent).value(row._replace(memo={**row.memo, "next_lam": lam}), key)
     problem = agent.problem(agent.likelihood.slow, row.next_obs)
     np.testing.assert_allclose(found, soft_value(agent.posterior(lam), problem, key, agent.target_samples)[0])
 

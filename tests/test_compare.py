@@ -7,8 +7,8 @@ import pytest
 
 from estep.algorithms import IterativeSAC
 from estep.errors import RejectedInput
-from estep.plots import inspected
-from estep.plots.compare import Point, curves, newest, own_changes, points, write
+from estep.plots import across_runs
+from estep.plots.learning_curves import Point, curves, newest, own_changes, points, write
 
 
 def a_run(path, algorithm, env, seed, rows, changes):
@@ -95,7 +95,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(RejectedInput, match="does not hold env, algorithm"):
         points(tmp_path / "other.csv")
     with pytest.raises(RejectedInput):
-        inspected.write([tmp_path], tmp_path)
+        across_runs.write([tmp_path], tmp_path)
 
 
 def inspect(run, means, bias):
@@ -116,7 +116,7 @@ def test_what_was_inspected_in_several_runs_is_gathered(runs, tmp_path):
     inspect(runs[1], [0.0, 1.0, -1.0], 2.0)
     out = tmp_path / "out"
     out.mkdir()
-    files = inspected.write(runs, out)
+    files = across_runs.write(runs, out)
     assert {"improvement.png", "improvement_tests.csv", "calibration.svg"} <= {file.name for file in files}
     with (out / "improvement_tests.csv").open(newline="") as file:
         good, bad = csv.DictReader(file)
@@ -149,12 +149,12 @@ def test_critics_are_averaged_over_the_last_lines_of_metrics(runs):
     lines.append({"env_steps": 13, "critic/value": None, "critic/disagreement": 1.0})
     text = "".join(json.dumps(line) + "\n" for line in lines) + '{"env_steps": 14, "critic'  # being written
     (runs[0] / "metrics.jsonl").write_text(text)
-    (found,) = inspected.critics(runs[0])
+    (found,) = across_runs.critics(runs[0])
     assert found[-3:] == (12, 80.0, 8.0)  # of lines 4 to 13, the last of which has no value
     (runs[1] / "metrics.jsonl").write_text('{"env_steps": 1}\n[2]\n')
     with pytest.raises(RejectedInput, match="no JSON object"):
-        inspected.critics(runs[1])
-    assert inspected.critics(runs[2]) == []
+        across_runs.critics(runs[1])
+    assert across_runs.critics(runs[2]) == []
 
 
 def test_runs_are_added_to_those_that_were_gathered_before(runs, tmp_path):
@@ -165,16 +165,16 @@ def test_runs_are_added_to_those_that_were_gathered_before(runs, tmp_path):
     at_once, some, then = (tmp_path / name for name in ("at_once", "some", "then"))
     for out in (at_once, some, then):
         out.mkdir()
-    files = inspected.write(runs, at_once)
-    inspected.write(runs[:2], some)
-    assert [file.name for file in inspected.write([some, runs[2]], then)] == [file.name for file in files]
+    files = across_runs.write(runs, at_once)
+    across_runs.write(runs[:2], some)
+    assert [file.name for file in across_runs.write([some, runs[2]], then)] == [file.name for file in files]
     for file in files:
         if file.suffix == ".csv":
             assert (then / file.name).read_bytes() == file.read_bytes()
-    inspected.write([some, runs[2]], some)  # into the folder that is read
-    inspected.write([some, runs[2]], some)  # and once more: a run replaces what was known of it
+    across_runs.write([some, runs[2]], some)  # into the folder that is read
+    across_runs.write([some, runs[2]], some)  # and once more: a run replaces what was known of it
     for name in ("gap", "transfer", "improvement"):
         assert (some / f"{name}.csv").read_bytes() == (at_once / f"{name}.csv").read_bytes()
     (some / "gap.csv").write_text("env,total\nSome-v0,1.0\n")
     with pytest.raises(RejectedInput, match=r"gap\.csv does not hold"):
-        inspected.write([some], then)
+        across_runs.write([some], then)

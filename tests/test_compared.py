@@ -7,8 +7,8 @@ import pytest
 from estep.algorithms import SAC, Compose, IterativeSAC
 from estep.core.keys import make_key
 from estep.core.types import OneHot, Spec
-from estep.instruments import compared, landscape
-from estep.instruments.compared import asked
+from estep.instruments import landscape, optimisers
+from estep.instruments.optimisers import count_evaluations
 
 SMALL = {"hidden": (8,)}
 CONTINUOUS, DISCRETE = Spec(3, 2), Spec(3, 3, OneHot())
@@ -29,7 +29,7 @@ def agent(row, spec=CONTINUOUS):
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_the_own_optimiser_is_named_and_counted_with_its_start(row, name, cost):
-    rungs = compared.ladder(agent(row))
+    rungs = optimisers.candidates(agent(row))
     own = [rung for rung in rungs if rung.optimiser == name]
     assert [rung[3:] for rung in own] == [cost]
     # ten steps of ten draws on from there
@@ -39,13 +39,13 @@ def test_the_own_optimiser_is_named_and_counted_with_its_start(row, name, cost):
 
 @pytest.mark.parametrize("start", [True, False])
 def test_a_direct_start_is_compared_too(start):
-    rungs = compared.ladder(agent(IterativeSAC(**SMALL, direct_start=start)))
+    rungs = optimisers.candidates(agent(IterativeSAC(**SMALL, direct_start=start)))
     assert ("direct" in {rung.optimiser for rung in rungs}) == start
     assert [rung.iterations for rung in rungs if rung.optimiser == "iterative"] == [1, 2, 4]
 
 
 def test_choices_are_asked_about_all_at_once_and_have_no_elite():
-    rungs = compared.ladder(agent(IterativeSAC(**SMALL), DISCRETE))
+    rungs = optimisers.candidates(agent(IterativeSAC(**SMALL), DISCRETE))
     assert {rung.optimiser for rung in rungs} == {
         "start",
         "direct",
@@ -59,15 +59,15 @@ def test_choices_are_asked_about_all_at_once_and_have_no_elite():
     assert costs["importance", 3] == (9, 0)
     assert costs["iterative", 4] == (12, 12)
     exact = agent(Compose(**SMALL, posterior="categorical", inference="closed-form", prior="uniform"), DISCRETE)
-    assert asked(exact.inference.model, 3) == (3, 0)
+    assert count_evaluations(exact.inference.model, 3) == (3, 0)
 
 
 @pytest.mark.slow
 def test_optimisers_climb_over_choices():
     row = IterativeSAC(**SMALL)
     discrete = jax.jit(lambda key: row.init(DISCRETE, key))(make_key(0))
-    rungs = [rung for rung in compared.ladder(discrete) if rung.iterations in (0, 1, 10, 30)]
-    table = compared.compared(compared.climbs(discrete, jax.numpy.eye(3), make_key(1), rungs))
+    rungs = [rung for rung in optimisers.candidates(discrete) if rung.iterations in (0, 1, 10, 30)]
+    table = optimisers.compared(optimisers.climbs(discrete, jax.numpy.eye(3), make_key(1), rungs))
     best = {row.optimiser: row.missing for row in table}
     assert best["importance"] == pytest.approx(0.0, abs=1e-5)  # exact over choices
     assert best["semi-amortised"] < best["iterative"]  # a fresh network
@@ -79,8 +79,8 @@ def test_optimisers_climb_over_choices():
 def test_the_way_of_iterative_inference_begins_where_it_starts(start):
     row = IterativeSAC(**SMALL, direct_start=start)
     one = jax.jit(lambda key: row.init(CONTINUOUS, key))(make_key(0))
-    rungs = [rung for rung in compared.ladder(one) if rung.optimiser in ("start", "direct", "iterative")]
-    found = compared.climbs(one, jax.numpy.eye(3), make_key(1), rungs)
+    rungs = [rung for rung in optimisers.candidates(one) if rung.optimiser in ("start", "direct", "iterative")]
+    found = optimisers.climbs(one, jax.numpy.eye(3), make_key(1), rungs)
     paths = landscape.landscape(one, jax.numpy.eye(3)[1], found, 1, make_key(2), grid=5).paths
     at = {climb.rung.optimiser: climb.lam[1] for climb in found}
     inference = one.inference.model

@@ -9,15 +9,12 @@ import numpy as np
 import pytest
 
 import estep
-from estep.constraints.projection import Keep
-from estep.constraints.temperature import Constant, KLConstraint
-from estep.constraints.trust_region import TrustRegion, trust_region
-from estep.core import em, policy
+from estep.core import acting, em
 from estep.core.keys import make_key
 from estep.core.learned import fixed, learn
 from estep.core.objective import soft_value
 from estep.core.optim import adam
-from estep.core.protocols import (
+from estep.core.slots import (
     Distribution,
     Draws,
     Inference,
@@ -29,17 +26,17 @@ from estep.core.protocols import (
     Temperature,
 )
 from estep.core.types import Clip, Identity, OneHot, Spec, Squash, Tanh
-from estep.distributions.autoregressive import AutoregressiveNormal
-from estep.distributions.boltzmann import Particles
-from estep.distributions.box import Box, Cube, Lebesgue
-from estep.distributions.categorical import Categorical
-from estep.distributions.full_normal import FullNormal, strictly_lower
-from estep.distributions.implicit import Halves, Sampled
-from estep.distributions.mixture import NormalMixture
-from estep.distributions.normal import Normal
+from estep.e_steps.chain import Resumed
 from estep.errors import UsageError
+from estep.families.autoregressive import Autoregressive, AutoregressiveNormal
+from estep.families.categorical import Categorical, Softmax
+from estep.families.full_gaussian import FullGaussian, FullNormal, strictly_lower
+from estep.families.gaussian import Gaussian, Normal
+from estep.families.mixture import Mixture, NormalMixture
+from estep.families.particles import Boltzmann, Particles
+from estep.families.sampler import EqualMixture, Implicit, Sampled
+from estep.families.uniform import Improper, UniformAction, UniformSquashed
 from estep.inference.cem import CEM
-from estep.inference.chain import Resumed
 from estep.inference.closed_form import ClosedForm, Exact
 from estep.inference.direct import Direct
 from estep.inference.gradient import GradientAscent
@@ -50,14 +47,10 @@ from estep.inference.stein import Stein
 from estep.instruments.transfer import WithBonus
 from estep.likelihoods.q_function import MeanMinusStd, QFunction, q_function
 from estep.likelihoods.state_value import StateValue, state_value
+from estep.m_steps.projection import Keep
+from estep.m_steps.temperature import Constant, KLConstraint
+from estep.m_steps.trust_region import TrustRegion, trust_region
 from estep.nets import mlp
-from estep.posteriors.autoregressive import Autoregressive
-from estep.posteriors.boltzmann import Boltzmann
-from estep.posteriors.categorical import Softmax
-from estep.posteriors.full_gaussian import FullGaussian
-from estep.posteriors.gaussian import Gaussian
-from estep.posteriors.implicit import Implicit
-from estep.posteriors.mixture import Mixture
 from estep.priors.flat import Flat
 from estep.priors.gaussian import FixedGaussian
 from estep.priors.network import (
@@ -76,9 +69,9 @@ SLOTS = (Distribution, Prior, Posterior, Likelihood, Inference, Temperature, Pro
 OBS, U, KEY = jnp.asarray([0.5, -1.0, 0.2]), jnp.asarray([0.3, -0.7]), make_key(0)
 
 MEMBERS = {
-    Lebesgue: Lebesgue(Tanh(), A),
-    Box: Box(A),
-    Cube: Cube(A),
+    Improper: Improper(Tanh(), A),
+    UniformSquashed: UniformSquashed(A),
+    UniformAction: UniformAction(A),
     Normal: Normal(jnp.asarray([0.1, -0.4]), jnp.asarray([-1.0, 0.2])),
     FullNormal: FullNormal(U, jnp.asarray([-1.0, 0.2]), strictly_lower(jnp.asarray([0.8]), A)),
     NormalMixture: NormalMixture(jnp.asarray([0.4, -0.3]), jnp.stack([U, -U]), jnp.asarray([[-1.0, 0.2], [0.1, -0.5]])),
@@ -91,7 +84,7 @@ MEMBERS = {
     Categorical: Categorical(U),
     Particles: Particles(jnp.stack([U, -U, 2 * U]), jnp.log(jnp.asarray([0.5, 0.2, 0.3]))),
     Sampled: Sampled(jnp.stack([U, -U, 2 * U]), jnp.asarray([0.5, 2.0, -1.0])),
-    Halves: Halves(Box(A), Normal(U, jnp.asarray([-1.0, 0.2]))),
+    EqualMixture: EqualMixture(UniformSquashed(A), Normal(U, jnp.asarray([-1.0, 0.2]))),
     Flat: Flat(SPEC),
     Uniform: Uniform(SPEC),
     FixedGaussian: FixedGaussian(jnp.zeros(A), jnp.full(A, 0.7)),
@@ -131,7 +124,7 @@ MEMBERS = {
     OneHot: OneHot(),
 }
 """One instance of every member of every slot."""
-UNSAMPLED = {Lebesgue}
+UNSAMPLED = {Improper}
 """Improper densities."""
 DISCRETE = {Particles, Sampled}
 """Weighted points: draws without a density."""
@@ -180,7 +173,7 @@ def batched(function, *args):
 @pytest.mark.parametrize("density", members(Distribution))
 def test_distributions(density):
     assert density.mode().shape == (A,)
-    prior = Box(A)
+    prior = UniformSquashed(A)
     if type(density) in DISCRETE:
         assert batched(lambda d, k: d.sample(k), density, KEY).shape == (A,)
         draws = batched(lambda d, k: d.draw(k, 3, prior), density, KEY)
@@ -345,10 +338,10 @@ def test_a_row_compiles_once_repeats_itself_and_runs_under_scan_and_vmap(row):
 @pytest.mark.parametrize("row", rows.ROWS)
 def test_a_row_acts(row):
     agent, obs = rows.start(row), jnp.stack([OBS, -OBS, 2 * OBS, 0 * OBS])
-    u, action = once(policy.act, agent, obs, KEY)
+    u, action = once(acting.act, agent, obs, KEY)
     np.testing.assert_array_equal(action, rows.compiled(jax.vmap(agent.spec.squash))(u))
     assert action.shape == (4, A)
-    assert once(policy.act_greedily, agent, obs, KEY).shape == (4, A)
+    assert once(acting.act_greedily, agent, obs, KEY).shape == (4, A)
 
 
 def test_draws_that_are_all_choices_are_not_weighed_as_equal():

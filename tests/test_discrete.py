@@ -14,22 +14,22 @@ from estep.algorithms.mpo import MPO
 from estep.algorithms.mpo_parametric import ParametricMPO
 from estep.algorithms.rerpi import RERPI
 from estep.algorithms.sac import SAC
-from estep.constraints import trust_region as regions
-from estep.constraints.dual import Multiplier
-from estep.constraints.temperature import KLConstraint, least_entropy
-from estep.core import em, policy
+from estep.core import acting, em
+from estep.core.batch import flatten
 from estep.core.keys import make_key
 from estep.core.learned import fixed
 from estep.core.objective import soft_value
-from estep.core.protocols import Draws, Likelihood, Prior, Problem
+from estep.core.slots import Draws, Likelihood, Prior, Problem
 from estep.core.types import OneHot, Spec
-from estep.distributions.categorical import Categorical, categorical_kl
 from estep.errors import UsageError
+from estep.families.categorical import Categorical, Softmax, categorical_kl
+from estep.families.particles import Boltzmann
 from estep.inference.cem import CEM
 from estep.inference.closed_form import ClosedForm, Exact
 from estep.inference.importance import Importance, from_prior
-from estep.posteriors.boltzmann import Boltzmann
-from estep.posteriors.categorical import Softmax
+from estep.m_steps import trust_region as regions
+from estep.m_steps.multipliers import Multiplier
+from estep.m_steps.temperature import KLConstraint, least_entropy
 from estep.priors.flat import Flat
 from estep.priors.network import CategoricalNetwork
 from estep.priors.uniform import Uniform
@@ -255,7 +255,7 @@ def program(row):
     def run(key):
         agent = ROWS[row].init(SPEC, KEY)
         new, info = em.update(agent, batch(), key)
-        return agent, new, info, policy.act(new, jnp.eye(STATES), KEY), policy.act_greedily(new, jnp.eye(STATES), KEY)
+        return agent, new, info, acting.act(new, jnp.eye(STATES), KEY), acting.act_greedily(new, jnp.eye(STATES), KEY)
 
     return rows.compiled(run)
 
@@ -298,13 +298,13 @@ def test_the_critic_regresses_on_the_exact_backup(row):
     """On a tabular problem: y = r + γ (1 - e) Σ π (Q̄ - α log π) for sac, without the KL for mpo's slow policy."""
     agent, steps = ran(row, 1)[0], batch(3)
     agent = replace(agent, temperature=fixed(KLConstraint(jnp.asarray(np.log(0.3)), 1.0)))
-    flat = jax.tree.map(np.float64, em.flat(steps))
+    flat = jax.tree.map(np.float64, flatten(steps))
 
     @rows.compiled
     def tables(agent):
         net = agent.inference.model.net if row == "sac" else agent.prior.slow.net
         members = jax.vmap(lambda s: jax.vmap(lambda a: agent.likelihood.slow.values(s, a))(jnp.eye(N)))
-        values = jax.vmap(agent.bootstrap(agent).value)(em.flat(steps), jax.random.split(KEY, len(flat.obs)))
+        values = jax.vmap(agent.bootstrap(agent).value)(flatten(steps), jax.random.split(KEY, len(flat.obs)))
         return members(jnp.eye(STATES)), jax.vmap(net)(jnp.eye(STATES)), values, em.critic_step(agent, steps, KEY)[1]
 
     members, logits, found, info = jax.tree.map(np.float64, tables(agent))

@@ -14,16 +14,16 @@ from scipy.optimize import minimize_scalar, root
 from scipy.special import log_softmax, logsumexp
 from scipy.stats import norm
 
-from estep.constraints import trust_region as regions
-from estep.constraints.dual import Multiplier, inside_box
-from estep.constraints.temperature import LOG_ALPHA_BOUNDS, KLConstraint
 from estep.core.keys import make_key
 from estep.core.learned import fixed, learn
 from estep.core.optim import adam, bounded_adam
-from estep.core.protocols import Draws, Prior
-from estep.distributions.boltzmann import Rank, exponential, kl_to_equal
-from estep.distributions.full_normal import FullNormal, strictly_lower
-from estep.distributions.normal import Normal
+from estep.core.slots import Draws, Prior
+from estep.families.full_gaussian import FullNormal, strictly_lower
+from estep.families.gaussian import Normal
+from estep.families.particles import Rank, exponential, kl_to_equal
+from estep.m_steps import trust_region as regions
+from estep.m_steps.multipliers import Multiplier, inside_box
+from estep.m_steps.temperature import LOG_ALPHA_BOUNDS, KLConstraint
 from oracles import rows
 
 quick = settings(deadline=None, max_examples=80, derandomize=True)

@@ -10,16 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from estep.constraints.temperature import Constant, KLConstraint
 from estep.core import em
+from estep.core.batch import flatten
+from estep.core.em import apply_pending
 from estep.core.keys import make_key
 from estep.core.learned import fixed
 from estep.core.objective import soft_value
 from estep.core.optim import global_norm
-from estep.core.protocols import Problem
-from estep.distributions.noise import normal
-from estep.distributions.normal import Normal
+from estep.core.slots import Problem
+from estep.families.gaussian import Normal
+from estep.families.noise import normal
 from estep.likelihoods.q_function import MeanMinusStd, q_function
+from estep.m_steps.temperature import Constant, KLConstraint
 from estep.priors.flat import Flat
 from estep.priors.uniform import Uniform
 from oracles import plain_sac, quadrature, rows
@@ -164,9 +166,9 @@ UPDATED = {
 def step(name, agent):
     batch, key = rows.batch(), make_key(7)
     if name == "critic":
-        return em.settle(em.critic_step(agent, batch, key)[0])[0]
+        return apply_pending(em.critic_step(agent, batch, key)[0])[0]
     with_draws, draws, _, _ = agent.e_step(agent, batch, key)
-    return em.settle(with_draws if name == "e-step" else em.m_step(agent, draws, em.flat(batch))[0])[0]
+    return apply_pending(with_draws if name == "e-step" else em.m_step(agent, draws, flatten(batch))[0])[0]
 
 
 @ft.cache

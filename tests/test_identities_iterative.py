@@ -10,16 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from estep.core import em
+from estep.core.em import apply_pending
 from estep.core.keys import make_key
 from estep.core.learned import learn
 from estep.core.objective import soft_value
 from estep.core.optim import adam
 from estep.core.types import Spec
+from estep.e_steps.climb import climb_each_state
+from estep.families.gaussian import Gaussian
 from estep.inference.direct import Direct
 from estep.inference.iterative import LIMIT_PENALTY, Iterations, iterative
 from estep.nets import MLP, mlp
-from estep.posteriors.gaussian import Gaussian
 from oracles import rows
 
 
@@ -81,8 +82,8 @@ def test_the_gradient_is_the_mean_of_the_gradients_of_the_iterations():
 
 def climbed(agent, batch, key):
     """The agent after one E-step."""
-    agent, draws, _, info = em.per_state(agent, batch, key)
-    return em.settle(agent)[0], draws, info
+    agent, draws, _, info = climb_each_state(agent, batch, key)
+    return apply_pending(agent)[0], draws, info
 
 
 def test_one_iteration_that_sees_only_the_state_is_direct_inference():

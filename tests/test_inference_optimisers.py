@@ -7,27 +7,27 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from estep.constraints.temperature import Constant
-from estep.core import em
+from estep.core.em import apply_pending
 from estep.core.keys import make_key
 from estep.core.learned import fixed
 from estep.core.objective import soft_value
 from estep.core.optim import adam
-from estep.core.protocols import Likelihood, Problem
-from estep.distributions.full_normal import FullNormal, full_kl
-from estep.distributions.noise import antithetic
+from estep.core.slots import Likelihood, Problem
+from estep.e_steps.climb import climb_each_state
 from estep.errors import UsageError
+from estep.families.autoregressive import Autoregressive
+from estep.families.full_gaussian import FullGaussian, FullNormal, full_kl
+from estep.families.gaussian import Gaussian
+from estep.families.mixture import Mixture
+from estep.families.noise import antithetic
 from estep.inference.cem import CEM, by_value
 from estep.inference.direct import Direct
 from estep.inference.gradient import GradientAscent, semi_amortised, sgd
 from estep.inference.importance import Importance, ess, from_prior
 from estep.inference.iterative import Iterations, iterative
 from estep.inference.starts import At, Restarts, Scattered, clip, distinct_modes, starting
+from estep.m_steps.temperature import Constant
 from estep.nets import mlp
-from estep.posteriors.autoregressive import Autoregressive
-from estep.posteriors.full_gaussian import FullGaussian
-from estep.posteriors.gaussian import Gaussian
-from estep.posteriors.mixture import Mixture
 from estep.priors.gaussian import FixedGaussian
 from oracles import rows
 
@@ -185,8 +185,8 @@ def test_the_e_step_trains_what_a_semi_amortised_optimiser_begins_with():
     inference = semi_amortised(row.inference.model, GradientAscent(2, 2))
     agent = replace(row, inference=replace(row.inference, model=inference, opt_state=row.inference.opt_state))
     agent = replace(agent, temperature=fixed(Constant(jnp.asarray(0.3))))
-    after, _, _, info = rows.compiled(em.per_state)(agent, rows.batch(), make_key(1))
-    after, sound = em.settle(after)
+    after, _, _, info = rows.compiled(climb_each_state)(agent, rows.batch(), make_key(1))
+    after, sound = apply_pending(after)
     assert sound
     assert info["e/improvement_2"] > 0
     moved = [

@@ -11,27 +11,26 @@ import pytest
 
 import estep
 from estep.algorithms.iterative_sac import IterativeSAC
-from estep.constraints.temperature import Constant
-from estep.core import value
-from estep.core.agent import inferring_by
+from estep.core.agent import with_inference
+from estep.core.bootstrap import posterior_value
 from estep.core.keys import make_key
 from estep.core.learned import fixed
 from estep.core.objective import soft_value
 from estep.core.optim import adam
-from estep.core.protocols import Likelihood, Problem
+from estep.core.slots import Likelihood, Problem
 from estep.core.types import Identity, Spec
-from estep.distributions.normal import Normal, kl
 from estep.envs.base import Step
 from estep.errors import RejectedInput, UsageError
+from estep.families.gaussian import Normal, gaussian_kl
 from estep.inference.gradient import GradientAscent
 from estep.inference.starts import At
 from estep.instruments import (
     calibration,
-    compared,
     gap,
     inspection,
     landscape,
     modes,
+    optimisers,
     quadrature,
     staleness,
     states,
@@ -41,6 +40,7 @@ from estep.instruments import (
 from estep.instruments.improvement import improvement
 from estep.instruments.interval import interval
 from estep.likelihoods.q_function import Pessimism, minimum
+from estep.m_steps.temperature import Constant
 from estep.plots.inference import draw
 from estep.priors.flat import Flat
 from estep.priors.gaussian import FixedGaussian
@@ -157,14 +157,14 @@ def test_improvement_is_that_of_the_path():
 def climbed():
     agent = over("iterative-sac", TwoPeaks())
     kept = {("start", 0), ("iterative", 3), ("adam", 3), ("adam", 30), ("cem", 3), ("importance", 3)}
-    rungs = [rung for rung in compared.ladder(agent) if (rung.optimiser, rung.iterations) in kept]
-    return agent, compared.climbs(agent, OBS, make_key(3), rungs)
+    rungs = [rung for rung in optimisers.candidates(agent) if (rung.optimiser, rung.iterations) in kept]
+    return agent, optimisers.climbs(agent, OBS, make_key(3), rungs)
 
 
 def test_optimisers_are_compared_at_equal_noise(climbed):
     agent, found = climbed
-    table = compared.compared(found)
-    costs = {(rung.optimiser, rung.iterations): rung[3:] for rung in compared.ladder(agent)}
+    table = optimisers.compared(found)
+    costs = {(rung.optimiser, rung.iterations): rung[3:] for rung in optimisers.candidates(agent)}
     wanted = {("adam", 3): (30, 30), ("adam", 30): (300, 300), ("cem", 3): (300, 0), ("iterative", 3): (30, 30)}
     # ten steps from where three iterations of ten draws end
     assert {**wanted, ("semi-amortised", 10): (130, 130), ("importance", 3): (3000, 0)}.items() <= costs.items()
@@ -260,7 +260,7 @@ def steady(row, terminates, q, betas=(0.0, 1.0)):
 
 
 def test_calibration_is_exact_where_the_soft_value_is_known():
-    price = ALPHA * float(kl(Normal(jnp.full(2, 0.5), jnp.full(2, -1.0)), Normal(jnp.zeros(2), jnp.zeros(2))))
+    price = ALPHA * float(gaussian_kl(Normal(jnp.full(2, 0.5), jnp.full(2, -1.0)), Normal(jnp.zeros(2), jnp.zeros(2))))
     true = 1 + 0.9 * (1 - price) / (1 - 0.9)  # the KL of a step is in no return of its own
     agent, found = steady("sac", False, true + 1)
     assert found.soft
@@ -291,7 +291,7 @@ def test_pairs_that_hang_on_the_bootstrap_are_left_out():
     assert max(pair.step for pair in found.pairs) == 40 - int(np.ceil(np.log(calibration.TAIL) / np.log(0.9)))
     with pytest.raises(UsageError, match="too little of what comes after"):
         calibration.calibration(agent, Steady(4, False), None, make_key(0), 2)
-    assert agent.bootstrap is value.of_posterior
+    assert agent.bootstrap is posterior_value
 
 
 def test_particles_have_no_optimiser_to_inspect():
@@ -300,7 +300,7 @@ def test_particles_have_no_optimiser_to_inspect():
         with pytest.raises(UsageError, match="no λ to optimise"):
             measure(agent, OBS, make_key(0))
     with pytest.raises(UsageError, match="no λ to optimise"):
-        compared.climbs(agent, OBS, make_key(0), [compared.START])
+        optimisers.climbs(agent, OBS, make_key(0), [optimisers.START])
     with pytest.raises(UsageError, match="predicts no return"):
         calibration.critic(over("sac", Wavy()))
 
@@ -312,7 +312,7 @@ def test_what_is_remembered_is_missed_under_another_objective_and_what_climbs_is
     best = climbing(problem, agent.posterior, make_key(0)).lam
     found = {}
     for name, inference in (("remembers", At(best)), ("climbs", climbing)):
-        rows = transfer.transfer(inferring_by(agent, inference), OBS, make_key(1), {"other": TwoPeaks()})
+        rows = transfer.transfer(with_inference(agent, inference), OBS, make_key(1), {"other": TwoPeaks()})
         assert [row.iterations for row in rows] == [0, 0, 0]
         found[name] = {row.objective: row.missing for row in rows}
     assert max(found["climbs"][name] for name in ("own", "bonus")) < 0.02
@@ -384,7 +384,7 @@ def test_what_climbs_and_restarts_find_is_drawn(climbed, tmp_path):
     agent, found = climbed
     one = landscape.landscape(agent, OBS[0], found, 0, make_key(4), grid=9)
     ends = modes.Modes(np.zeros((2, 3, 2)), np.ones((2, 3)), np.ones((2, 3), bool), np.full((2, 3), 1 / 3))
-    climbs = inspection.Climbs(compared.compared(found), found, 3)
+    climbs = inspection.Climbs(optimisers.compared(found), found, 3)
     moved = [transfer.Transfer("own", 5, 0.1, 0.0, 0.2), transfer.Transfer("bonus", 5, 0.3, 0.2, 0.4)]
     seen = inspection.Inspection(10, 3, None, None, climbs, [one], ends, moved, None, None, {})
     files = tables.write(seen, tmp_path) | draw(seen, tmp_path)

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from estep.algorithms import SQL, VMPO, SoftPG
-from estep.core import em, policy
+from estep.core import acting, em
+from estep.core.acting import act_with_memo
 from estep.core.keys import make_key
 from estep.core.learned import fixed
-from estep.core.protocols import Prior
+from estep.core.slots import Prior
 from estep.core.types import Identity, Spec, Transition
-from estep.distributions.normal import Normal
+from estep.families.gaussian import Normal
 from oracles import lqr
 
 SPREAD = 1.2
@@ -51,7 +52,7 @@ def unrolled(x, agent, key, envs=64, steps=8):
     k_start, k_steps = jax.random.split(key)
 
     def step(s, keys):
-        u, action, memo = policy.step(agent, s, keys[0])
+        u, action, memo = act_with_memo(agent, s, keys[0])
         reward, after = advance(x, s, action, keys[1])
         return after, Transition(s, u, reward, jnp.ones(envs), after, jnp.zeros(envs), memo)
 
@@ -69,7 +70,7 @@ def regulate(agent, collect, updates, keep, reach=1.0, epochs=1):
         batch = collect(agent, k_collect)
         passes = jax.random.split(k_update, epochs)
         agent, _ = jax.lax.scan(lambda agent, key: (em.update(agent, batch, key)[0], None), agent, passes)
-        u = reach * policy.act(agent, probe, k_act)[1]
+        u = reach * acting.act(agent, probe, k_act)[1]
         return agent, (probe.T @ u, u.T @ u)
 
     run = jax.jit(lambda agent, keys: jax.lax.scan(step, agent, keys)[1])
@@ -93,7 +94,7 @@ def judge(x, gain, sigma, worst):
 
 @pytest.mark.long
 def test_sql_solves_soft_lqr():
-    """On a box so wide that its walls do not matter, where a uniform prior is a Lebesgue one, up to a constant."""
+    """On a box so wide that its walls do not matter, where a uniform prior is a Improper one, up to a constant."""
     x = lqr.problem()
     row = SQL(
         hidden=(64, 64),

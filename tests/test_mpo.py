@@ -11,13 +11,16 @@ import pytest
 from estep.algorithms.mpo import MPO
 from estep.algorithms.mpo_parametric import ParametricMPO
 from estep.algorithms.rerpi import RERPI
-from estep.core import em, policy
+from estep.core import acting, em
+from estep.core.acting import log_prob_memo
+from estep.core.batch import flatten
+from estep.core.em import apply_pending
 from estep.core.keys import make_key
 from estep.core.learned import fixed
-from estep.core.protocols import Likelihood
+from estep.core.slots import Likelihood
 from estep.core.types import Clip, Identity, OneHot, Spec, Tanh, Transition
-from estep.distributions.boltzmann import Particles
 from estep.errors import UsageError
+from estep.families.particles import Particles
 from estep.priors.network import LOG_SIGMA
 from oracles import lqr, rows
 
@@ -84,8 +87,8 @@ def steps(agent):
     """The agent after each of its three steps alone."""
     batch, key = rows.batch(), make_key(7)
     with_draws, draws, _, _ = agent.e_step(agent, batch, key)
-    after = with_draws, em.m_step(agent, draws, em.flat(batch))[0], em.critic_step(agent, batch, key)[0]
-    return [em.settle(each)[0] for each in after]
+    after = with_draws, em.m_step(agent, draws, flatten(batch))[0], em.critic_step(agent, batch, key)[0]
+    return [apply_pending(each)[0] for each in after]
 
 
 @pytest.mark.parametrize("row", TOUCHED)
@@ -131,7 +134,7 @@ def test_weighing_by_value_rerpi_is_mpo_with_joint_bounds(spec, target):
     one, other = (rows.compiled(lambda key, row=row: row.init(spec, key))(make_key(0)) for row in (rerpi, mpo))
     assert jax.tree.structure(one) == jax.tree.structure(other)
     jax.tree.map(np.testing.assert_array_equal, one, other)
-    assert (one.length, one.remember is policy.log_prob) == (1 if target == "td0" else 4, target == "retrace")
+    assert (one.length, one.remember is log_prob_memo) == (1 if target == "td0" else 4, target == "retrace")
 
 
 @pytest.mark.parametrize("row", TRAINED)
@@ -202,11 +205,11 @@ def test_the_critic_bootstraps_from_the_slow_policy_and_pays_no_kl(row):
 @pytest.mark.parametrize("row", ROWS)
 def test_the_fresh_policy_is_as_wide_as_asked_and_acts_as_asked(row):
     agent, obs = start(row), jnp.stack([OBS] * 2000)
-    u, action = rows.compiled(policy.act)(agent, obs, make_key(0))
+    u, action = rows.compiled(acting.act)(agent, obs, make_key(0))
     np.testing.assert_array_equal(action, rows.compiled(jax.vmap(agent.spec.squash))(u))
     np.testing.assert_allclose(u.std(0), 0.7, rtol=0.1)
     np.testing.assert_allclose(u.mean(0), 0.0, atol=0.1)
-    greedy = rows.compiled(policy.act_greedily)(agent, obs[:2], make_key(0))
+    greedy = rows.compiled(acting.act_greedily)(agent, obs[:2], make_key(0))
     mean = np.stack([agent.prior.slow(OBS).mode()] * 2)
     if row == "coupled":
         assert np.abs(greedy - mean).min() > 0.01  # the best of a few draws of each state

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from estep.core.keys import make_key
-from estep.distributions.noise import antithetic, independent, normal
+from estep.families.noise import antithetic, independent, normal
 
 
 def test_noise_is_standard_normal_and_its_elements_do_not_depend_on_each_other():

@@ -8,17 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from estep.constraints.temperature import LOG_ALPHA_BOUNDS, KLConstraint
 from estep.core.learned import learn
 from estep.core.optim import bounded_adam
 from estep.core.types import Identity, Tanh, log_one_minus_tanh_squared
-from estep.distributions.box import Lebesgue
-from estep.distributions.normal import Normal, kl
+from estep.families.gaussian import Gaussian, Normal, gaussian_kl
+from estep.families.uniform import Improper
 from estep.inference.direct import Direct
 from estep.inference.iterative import layer_norm, log_sign, raw
 from estep.likelihoods.q_function import MeanMinusStd, biased_std, minimum
+from estep.m_steps.temperature import LOG_ALPHA_BOUNDS, KLConstraint
 from estep.nets import MLP, soft_bound
-from estep.posteriors.gaussian import Gaussian
 
 SIZES = np.concatenate(
     [[0.0], np.logspace(-15, 30, 181), np.logspace(-3, 0, 400), np.linspace(0.5, 25, 99), [1 - 6e-8, 1.0, 1 + 1.2e-7]]
@@ -84,7 +83,7 @@ def spread(key, n, a):
 @given(floats(-1e6, 1e6), floats(-20, 5), st.sampled_from([1, 100]))
 def test_the_density_of_an_own_draw_comes_from_its_noise(mu, log_sigma, dims):
     q = Normal(jnp.full(dims, mu, jnp.float32), jnp.full(dims, log_sigma, jnp.float32), spread)
-    draws = q.draw(jax.random.key(0), 33, Lebesgue(Identity(), dims))
+    draws = q.draw(jax.random.key(0), 33, Improper(Identity(), dims))
     noise = np.linspace(-8, 8, 33, dtype=np.float32).astype(np.float64)
     true = dims * (-0.5 * noise**2 - np.float64(np.float32(log_sigma)) - 0.5 * np.log(2 * np.pi))
     # the sum of a hundred terms is as large as 5200: there a float32 step is 5e-4
@@ -173,7 +172,7 @@ def test_the_kl_of_gaussians_against_float64(log_sigma, change, shift, narrower)
     q = np.float32(p + (-change if narrower else change))
     mean = np.float32(shift * np.exp(np.float64(p)))
     of = lambda mu, ls: Normal(jnp.asarray([mu], jnp.float32), jnp.asarray([ls], jnp.float32))
-    ours = float(kl(of(mean, q), of(0.0, p)))
+    ours = float(gaussian_kl(of(mean, q), of(0.0, p)))
     with mpmath.workdps(50):
         d = mpmath.mpf(float(q)) - mpmath.mpf(float(p))
         true = (mpmath.exp(2 * d) - 1 - 2 * d) / 2 + (

@@ -10,16 +10,19 @@ from scipy.stats import norm
 
 from estep.algorithms.iterative_sac import IterativeSAC
 from estep.algorithms.sac import SAC
-from estep.constraints.temperature import Constant
 from estep.core import em
+from estep.core.batch import flatten
+from estep.core.em import apply_pending
 from estep.core.keys import make_key
 from estep.core.learned import fixed, learn
 from estep.core.objective import soft_value
 from estep.core.optim import adam
-from estep.core.protocols import Likelihood, Problem
+from estep.core.slots import Likelihood, Problem
 from estep.core.types import Identity, Spec, Tanh, Transition
-from estep.distributions.box import Box, Lebesgue
-from estep.distributions.normal import Normal
+from estep.e_steps.climb import climb
+from estep.families.gaussian import Normal
+from estep.families.uniform import Improper, UniformSquashed
+from estep.m_steps.temperature import Constant
 from estep.priors.flat import Flat
 from estep.priors.gaussian import FixedGaussian
 from estep.priors.uniform import Uniform
@@ -61,7 +64,7 @@ def test_the_objective_is_the_evidence_less_the_divergence(mu, log_sigma, prior)
     with jax.enable_x64(True):  # J with the library's densities, everything else by quadrature over the box
         x, w = quadrature.HERMITE
         ours = Normal(jnp.asarray([mu]), jnp.asarray([log_sigma]))
-        p = Lebesgue(Tanh(), 1) if prior == "flat" else Box(1)
+        p = Improper(Tanh(), 1) if prior == "flat" else UniformSquashed(1)
         u = jnp.asarray(mu + np.exp(log_sigma) * x)[:, None]
         log_ratio = jax.vmap(lambda u: ours.log_prob(u) - p.log_prob(u))(u)
         assert log_ratio.dtype == np.float64
@@ -93,7 +96,7 @@ def test_direct_inference_reaches_the_best_of_its_family():
     def step(agent, key):
         k_obs, k = jax.random.split(key)
         obs = jax.random.uniform(k_obs, (128, 1, 1), minval=-1.2, maxval=1.2)
-        return em.settle(em.climb(agent, agent.likelihood.model, em.flat(states(obs)), k)[0])[0], None
+        return apply_pending(climb(agent, agent.likelihood.model, flatten(states(obs)), k)[0])[0], None
 
     agent = jax.jit(lambda agent: jax.lax.scan(step, agent, jax.random.split(make_key(1), 1500))[0])(agent)
     grid = np.linspace(-1, 1, 9)
@@ -224,7 +227,7 @@ def fit(agent, batch, steps):
         k_a, k = jax.random.split(key)
         infer = lambda s, key: agent.infer(agent.inference.model, agent.likelihood.model, s, key)[0].sample(key)
         u = jax.vmap(infer)(batch.obs[:, 0], jax.random.split(k_a, batch.obs.shape[0]))
-        agent, _ = em.settle(em.critic_step(agent, batch._replace(action=u[:, None]), k)[0])
+        agent, _ = apply_pending(em.critic_step(agent, batch._replace(action=u[:, None]), k)[0])
         q = jax.vmap(lambda s, u: agent.likelihood.model.values(s, u)[0])(batch.obs[:, 0], u)
         return agent, q
 

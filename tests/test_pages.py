@@ -8,7 +8,6 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-
 from cli.commandline import command
 
 ROOT = Path(__file__).parents[1]

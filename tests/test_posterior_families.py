@@ -9,19 +9,17 @@ import pytest
 from estep.core.keys import make_key
 from estep.core.objective import soft_value
 from estep.core.optim import adam
-from estep.core.protocols import Likelihood, Problem
+from estep.core.slots import Likelihood, Problem
 from estep.core.types import Identity, Spec
-from estep.distributions.box import Box
-from estep.distributions.full_normal import FullNormal, full_kl
-from estep.distributions.noise import antithetic
-from estep.distributions.normal import Normal
 from estep.errors import UsageError
+from estep.families.autoregressive import Autoregressive
+from estep.families.full_gaussian import FullGaussian, FullNormal, full_kl
+from estep.families.gaussian import Gaussian, Normal
+from estep.families.mixture import Mixture, spread
+from estep.families.noise import antithetic
+from estep.families.uniform import UniformSquashed
 from estep.inference.gradient import GradientAscent
 from estep.inference.starts import Restarts, distinct_modes
-from estep.posteriors.autoregressive import Autoregressive
-from estep.posteriors.full_gaussian import FullGaussian
-from estep.posteriors.gaussian import Gaussian
-from estep.posteriors.mixture import Mixture, spread
 from estep.priors.flat import Flat
 from estep.priors.gaussian import FixedGaussian
 from estep.priors.uniform import Uniform
@@ -131,11 +129,11 @@ def test_the_objective_is_the_evidence_less_the_divergence(kind, a):
         family = KINDS[kind](a, noise=lambda key, n, a: jnp.asarray(np.repeat(nodes, copies, 0)))
         q, (points, area) = family(some(family)), grid(a)
         # V from the draws: the noise is the nodes of Gauss and Hermite, once for each component
-        draws = q.draw(make_key(0), copies * len(nodes), Box(a))
+        draws = q.draw(make_key(0), copies * len(nodes), UniformSquashed(a))
         weight = np.asarray(draws.weight) * np.repeat(weights * len(nodes), copies)
         value = weight @ np.asarray(bumps(jnp.tanh(draws.action)) - ALPHA * draws.log_ratio)
         # the divergence from the densities
-        log_q, log_p = (np.asarray(jax.jit(jax.vmap(d.log_prob))(points)) for d in (q, Box(a)))
+        log_q, log_p = (np.asarray(jax.jit(jax.vmap(d.log_prob))(points)) for d in (q, UniformSquashed(a)))
         log_posterior = log_p + (bumps(np.tanh(points), np) - evidence) / ALPHA
         divergence = area * np.exp(log_q) @ (log_q - log_posterior)
     assert divergence > 0.1
@@ -285,7 +283,7 @@ def test_a_fit_to_the_weighted_density_finds_its_parameters(kind):
 def test_a_mixture_refuses_fewer_draws_than_components():
     family = Mixture(1, 3)
     with pytest.raises(UsageError, match="3 components cannot be drawn 2 times"):
-        family(some(family)).draw(make_key(0), 2, Box(1))
+        family(some(family)).draw(make_key(0), 2, UniformSquashed(1))
 
 
 TRUTH = np.array([0.35, 0.65]), np.array([-1.5, 1.2]), np.array([0.3, 0.4])

@@ -4,8 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-
-from estep.plots import table
+import table
 
 README = Path(__file__).parents[1] / "README.md"
 PROGRAMS = re.findall(r"```python\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
@@ -13,7 +12,7 @@ PROGRAMS = re.findall(r"```python\n(.*?)```", README.read_text("utf-8"), re.DOTA
 
 def test_the_table_is_that_of_the_algorithm_files():
     text = README.read_text("utf-8")
-    assert table.rewrite(text) == text, "run: python -m estep.plots.table README.md"
+    assert table.rewrite(text) == text, "run: python docs/generate/table.py README.md"
 
 
 def test_a_changed_docstring_would_change_the_table():

@@ -2,17 +2,14 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from commandline import command
 
 import estep
-from estep.experiment import record
-
-sys.path.insert(0, str(Path(__file__).parent / "cli"))
-from commandline import command
+from estep.runs import config_file
 
 RELEASES = Path(__file__).parent / "releases"
 FOLDERS = sorted(path.parent for path in RELEASES.glob("*/*/run.json"))
@@ -78,11 +75,11 @@ def test_it_goes_on(copy):
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=list(CONFIGS))
 def test_a_configuration_reads_with_every_value_that_it_states(config):
-    recipe = record.decode(config)
-    written = record.encode(recipe)
-    assert record.decode(json.loads(json.dumps(written))) == recipe
+    recipe = config_file.decode(config)
+    written = config_file.encode(recipe)
+    assert config_file.decode(json.loads(json.dumps(written))) == recipe
     for table in ("algorithm", "run"):
         stated, read = config[table], written[table]
-        renamed = {name: value for name, value in stated.items()}
+        renamed = dict(stated)
         for name, value in renamed.items():
             assert json.loads(json.dumps(read[name])) == value, f"{name} of {table}"

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from estep.likelihoods.returns import Segment, cut, gae, n_step, one_step, retrace
+from estep.likelihoods.returns import Segment, gae, n_step, one_step, retrace, trace_coefficient
 from oracles import tabular
 
 GAMMA, T = 0.9, 3
@@ -30,7 +30,7 @@ def n_steps(n, x, s, a, after, v, kappa):
 
 @jax.jit
 def retraced(x, s, a, after, v, q, log_ratio, lam):
-    one = lambda x, s, a, after: retrace(x, v[after], q[s, a], cut(log_ratio[s, a], lam), GAMMA)
+    one = lambda x, s, a, after: retrace(x, v[after], q[s, a], trace_coefficient(log_ratio[s, a], lam), GAMMA)
     return jax.vmap(one)(x, s, a, after)
 
 
@@ -119,8 +119,8 @@ def test_n_step_by_hand():
 def test_retrace_by_hand():
     x, v = by_hand()
     q, log_ratio = jnp.asarray([1.0, 2.0, 3.0, 4.0, 5.0]), jnp.log(jnp.asarray([9.0, 0.5, 9.0, 4.0, 9.0]))
-    np.testing.assert_allclose(cut(log_ratio, 0.8), [0.8, 0.4, 0.8, 0.8, 0.8], rtol=1e-6)
-    y = retrace(x, v, q, cut(log_ratio, 0.8), 0.5)
+    np.testing.assert_allclose(trace_coefficient(log_ratio, 0.8), [0.8, 0.4, 0.8, 0.8, 0.8], rtol=1e-6)
+    y = retrace(x, v, q, trace_coefficient(log_ratio, 0.8), 0.5)
     want = [6 + 0.5 * 0.4 * (12 - 2), 12.0, 19 + 0.5 * 0.8 * (8 - 4), 8.0, 41.0]
     np.testing.assert_allclose(y, want, rtol=1e-6)
 
@@ -134,8 +134,8 @@ def test_advantages_by_hand():
 
 def test_the_ratio_of_the_first_action_does_not_matter_and_far_ratios_stay_finite():
     x, v = by_hand()
-    near = retrace(x, v, 0 * v, cut(jnp.asarray([0.0, -0.5, 0.0, 0.0, 0.0]), 1.0), 0.5)
-    far = retrace(x, v, 0 * v, cut(jnp.asarray([-500.0, -0.5, 500.0, 200.0, -500.0]), 1.0), 0.5)
+    near = retrace(x, v, 0 * v, trace_coefficient(jnp.asarray([0.0, -0.5, 0.0, 0.0, 0.0]), 1.0), 0.5)
+    far = retrace(x, v, 0 * v, trace_coefficient(jnp.asarray([-500.0, -0.5, 500.0, 200.0, -500.0]), 1.0), 0.5)
     np.testing.assert_array_equal(near, far)
 
 
@@ -164,10 +164,12 @@ def test_the_ends_of_the_scales_are_monte_carlo_and_td0_and_agree(terminal):
         np.testing.assert_allclose(n_step(x, after, kappa, GAMMA, 1), td0, **EXACT)
         np.testing.assert_allclose(v + gae(x, v, after, kappa, GAMMA, 0.0), td0, **EXACT)
         q = jnp.asarray(np.random.default_rng(1).normal(size=12))
-        np.testing.assert_allclose(retrace(x, after, q, cut(jnp.zeros(12), 0.0), GAMMA), td0, **EXACT)
+        np.testing.assert_allclose(retrace(x, after, q, trace_coefficient(jnp.zeros(12), 0.0), GAMMA), td0, **EXACT)
         # on policy with λ = 1: the n-step return, with the correction V - Q of every step between
         corrected = n_step(x, after, q - v, GAMMA, 12)
-        np.testing.assert_allclose(retrace(x, after, q, cut(jnp.zeros(12), 1.0), GAMMA), corrected, **EXACT)
+        np.testing.assert_allclose(
+            retrace(x, after, q, trace_coefficient(jnp.zeros(12), 1.0), GAMMA), corrected, **EXACT
+        )
 
 
 @pytest.mark.parametrize("estimate", ["n_step", "retrace", "gae"])
@@ -175,7 +177,7 @@ def test_nothing_comes_from_beyond_an_end(estimate):
     x, v = by_hand()
     run = {
         "n_step": lambda x, v, k: n_step(x, v, k, GAMMA, 4),
-        "retrace": lambda x, v, k: retrace(x, v, k, cut(k, 1.0), GAMMA),
+        "retrace": lambda x, v, k: retrace(x, v, k, trace_coefficient(k, 1.0), GAMMA),
         "gae": lambda x, v, k: gae(x, 0.5 * k, v, k, GAMMA, 0.9),
     }[estimate]
     later = jnp.asarray([0.0, 0.0, 7.0, 7.0, 7.0])

@@ -19,7 +19,7 @@ import pytest
 import safetensors.numpy
 
 from estep.errors import RejectedInput
-from estep.experiment import checkpoint
+from estep.runs import checkpoint
 
 ROOT = Path(__file__).parent.parent
 BANNED_MODULES = {"pickle", "cloudpickle", "marshal", "dill", "joblib", "shelve", "random", "torch"}
@@ -442,7 +442,7 @@ import sys, os; from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import test_security as corpus
 from estep.errors import RejectedInput
-from estep.experiment import checkpoint
+from estep.runs import checkpoint
 base = Path(sys.argv[2]); os.chdir(base)
 cases = []
 for number, (name, damage) in enumerate(corpus.CASES.items()):

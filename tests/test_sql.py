@@ -13,14 +13,15 @@ from jax.flatten_util import ravel_pytree
 from jax.lax import stop_gradient as sg
 
 from estep.algorithms.sql import SQL
-from estep.core import em, policy
+from estep.core import acting, em
+from estep.core.em import apply_pending
 from estep.core.keys import make_key
 from estep.core.learned import fixed
-from estep.core.protocols import Likelihood
+from estep.core.slots import Likelihood
 from estep.core.types import Identity, OneHot, Spec, Transition
-from estep.distributions.boltzmann import Particles, exponential
+from estep.e_steps.stein import bandwidth, direction, score, stein_e_step
 from estep.errors import UsageError
-from estep.inference import stein
+from estep.families.particles import Particles, exponential
 from estep.inference.direct import Direct
 from estep.nets import mlp
 from oracles import rows
@@ -75,7 +76,7 @@ def published(agent, batch, key):
 
     def one(sampler, obs, key):
         still, moved = jnp.split(jnp.tanh(sampler.points(obs, key, 2 * half)), 2)
-        delta = stein.direction(sg(still), sg(moved), score(sg(still)))
+        delta = direction(sg(still), sg(moved), score(sg(still)))
         return (delta * moved).sum(1).mean()
 
     keys = jax.random.split(key, obs.shape[0])
@@ -87,11 +88,11 @@ STEPS = {flat: 2000, two_modes: 3000, four_goals: 1500}
 
 
 @ft.cache
-def trained(q, action=1, e_step=stein.e_step):
+def trained(q, action=1, e_step=stein_e_step):
     """An agent whose sampler has learned the posterior of a known critic."""
 
     def step(agent, key):
-        return em.settle(e_step(agent, states(action), key)[0])[0], None
+        return apply_pending(e_step(agent, states(action), key)[0])[0], None
 
     agent = agent_of(q, action)
     return jax.jit(lambda agent: jax.lax.scan(step, agent, jax.random.split(make_key(1), STEPS[q]))[0])(agent)
@@ -150,7 +151,7 @@ def test_free_particles_reach_both_modes_and_leave_nothing_between():
 
     def step(carry, _):
         u, size = carry
-        push = stein.direction(u, u, stein.score(problem, u, make_key(0)))
+        push = direction(u, u, score(problem, u, make_key(0)))
         size = 0.9 * size + 0.1 * jnp.square(push)
         return (u + 0.02 * push / (jnp.sqrt(size) + 1e-6), size), None
 
@@ -171,11 +172,11 @@ def test_four_goals_are_reached_alike():
     assert ((share > 0.1) & (share < 0.4)).all()
     assert (near.min(1) < 0.35**2).mean() > 0.5  # 0.09 of the prior's draws
     agent, obs = trained(four_goals, 2), jnp.zeros((400, 1))
-    u, acted = rows.compiled(policy.act)(agent, obs, make_key(4))
+    u, acted = rows.compiled(acting.act)(agent, obs, make_key(4))
     assert len(np.unique(u[:, 0])) > 390
     squares = lambda a: np.square(np.asarray(a)[:, None] - np.asarray(GOALS)).sum(-1)
     assert np.bincount(squares(acted).argmin(1), minlength=4).min() > 40
-    greedy = rows.compiled(policy.act_greedily)(agent, obs[:5], make_key(4))
+    greedy = rows.compiled(acting.act_greedily)(agent, obs[:5], make_key(4))
     assert squares(greedy).min(1).max() < 0.2**2  # the best of its draws
 
 
@@ -249,18 +250,18 @@ def test_the_gradient_is_the_stein_direction_through_the_half_that_moves():
         obs, problem = batch.obs[0, 0], agent.problem(agent.likelihood.model, batch.obs[0, 0])
         still = sampler.points(obs, k_still, half)
         moved, back = jax.vjp(lambda sampler: sampler.points(obs, k_moved, half), sampler)
-        scores = stein.score(problem, still, k_score)
-        return still, moved, scores, back(stein.direction(still, moved, scores) / half)[0]
+        scores = score(problem, still, k_score)
+        return still, moved, scores, back(direction(still, moved, scores) / half)[0]
 
     still, moved, scores, climb = rows.compiled(by_hand)(agent)
-    pending = rows.compiled(lambda agent: stein.e_step(agent, batch, key)[0].inference.pending)(agent)
+    pending = rows.compiled(lambda agent: stein_e_step(agent, batch, key)[0].inference.pending)(agent)
     np.testing.assert_allclose(pending.gradient, -ravel_pytree(climb)[0], rtol=1e-4, atol=1e-6)
     # the direction itself, term by term
     x, y, g = (np.asarray(each, np.float64) for each in (still, moved, scores))
     h = np.median([((p - q) ** 2).sum() for p in x for q in y]) / np.log(half)
     k = lambda p, q: np.exp(-((p - q) ** 2).sum() / h)
     want = [np.mean([k(x[i], q) * (g[i] - 2 / h * (x[i] - q)) for i in range(half)], 0) for q in y]
-    np.testing.assert_allclose(stein.direction(still, moved, scores), want, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(direction(still, moved, scores), want, rtol=1e-4, atol=1e-6)
 
 
 def test_the_score_is_over_the_point_before_the_squash():
@@ -268,7 +269,7 @@ def test_the_score_is_over_the_point_before_the_squash():
     u = jnp.asarray([[0.4], [-1.3]])
     a = np.tanh(u)
     want = -2 * (a - np.sign(a) * 0.6) / 0.02 * (1 - a**2) / ALPHA - 2 * a
-    np.testing.assert_allclose(stein.score(problem, u, make_key(0)), want, rtol=1e-4)
+    np.testing.assert_allclose(score(problem, u, make_key(0)), want, rtol=1e-4)
 
 
 @pytest.mark.parametrize("spread", [0.0, 1e-20, 1.0, 1e4])
@@ -276,12 +277,12 @@ def test_the_kernel_survives_particles_that_coincide_or_are_far(spread):
     points = spread * jax.random.normal(make_key(0), (8, 2))
     still, moved = jnp.split(points, 2)
     square = jnp.square(still[:, None] - moved[None]).sum(-1)
-    h = float(stein.bandwidth(square))
+    h = float(bandwidth(square))
     assert h == pytest.approx(max(np.median(square) / np.log(4), 1e-3), rel=1e-5)
-    push = stein.direction(still, moved, jnp.zeros((4, 2)))
+    push = direction(still, moved, jnp.zeros((4, 2)))
     assert np.isfinite(push).all()
     if spread == 1.0:
-        far = stein.direction(jnp.zeros((4, 2)), jnp.asarray([[0.3, 0.0]]), jnp.zeros((4, 2)))
+        far = direction(jnp.zeros((4, 2)), jnp.asarray([[0.3, 0.0]]), jnp.zeros((4, 2)))
         assert far[0, 0] > 0  # away from those that stand still
 
 
@@ -289,7 +290,7 @@ def test_the_e_step_wants_a_sampler():
     agent = rows.start("sql")
     other = replace(agent, inference=fixed(Direct(mlp((3,), 2, (8,), key=make_key(0)))))
     with pytest.raises(UsageError, match="Direct"):
-        stein.e_step(other, rows.batch(), make_key(0))
+        stein_e_step(other, rows.batch(), make_key(0))
 
 
 def test_the_temperature_stays_and_the_slow_critic_is_a_hard_copy():

@@ -8,15 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import log_softmax, logsumexp
 
-from estep.constraints import trust_region as regions
-from estep.constraints.dual import Multiplier
 from estep.core.keys import make_key
 from estep.core.learned import fixed
 from estep.core.objective import soft_value
-from estep.core.protocols import Likelihood, Prior, Problem
-from estep.distributions.categorical import Categorical
+from estep.core.slots import Likelihood, Prior, Problem
+from estep.families.categorical import Categorical, Softmax
 from estep.inference.closed_form import Exact
-from estep.posteriors.categorical import Softmax
+from estep.m_steps import trust_region as regions
+from estep.m_steps.multipliers import Multiplier
 from oracles import rows, tabular
 
 STATES, ACTIONS, ALPHA, ROUNDS = 5, 3, 0.4, 12

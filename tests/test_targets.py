@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 
 from estep.algorithms import MPO
-from estep.core import em, policy
+from estep.core.acting import act_with_memo
+from estep.core.batch import flatten
 from estep.core.keys import make_key
 from estep.core.types import Spec, Transition
 from estep.envs.gymnasium import make
 from estep.errors import UsageError
-from estep.experiment.config import RunConfig
-from estep.experiment.device import remembered
-from estep.experiment.trainer import Trainer
-from estep.likelihoods.returns import Segment, cut, n_step, retrace
-from estep.likelihoods.targets import NStep, Retrace, each, td0
+from estep.likelihoods.returns import Segment, n_step, retrace, trace_coefficient
+from estep.likelihoods.targets import NStep, Retrace, td0, vmap_steps
+from estep.policy.actor import remembered
+from estep.settings.run import RunConfig
+from estep.training.trainer import Trainer
 from oracles import rows
 
 GAMMA, B, T = 0.9, 6, 5
@@ -34,7 +35,7 @@ def batch(agent):
     """Sequences whose actions the slow prior drew, two thirds of whose steps do not end an episode."""
     k = jax.random.split(make_key(1), 5)
     obs, next_obs = (jax.random.normal(key, (B, T, 3)) for key in k[:2])
-    u, _, memo = policy.step(agent, obs.reshape(-1, 3), k[2])
+    u, _, memo = act_with_memo(agent, obs.reshape(-1, 3), k[2])
     last = (jax.random.uniform(k[3], (B, T)) < 0.3).astype(jnp.float32)
     discount = 1.0 - last * jnp.asarray([[0.0], [1.0]] * (B // 2))
     memo = jax.tree.map(lambda leaf: leaf.reshape(B, T, -1), memo)
@@ -48,7 +49,7 @@ def target(kind, agent, batch, key=2):
 def test_on_its_own_data_retrace_is_corrected_for_nothing(agent, batch):
     """Ratios are one: then it is the recursion with c = λ."""
     boot, keys = agent.bootstrap(agent), jax.random.split(make_key(2), 3)
-    value, q = each(boot.value, batch, keys[0]), each(boot.q, batch, keys[1])
+    value, q = vmap_steps(boot.value, batch, keys[0]), vmap_steps(boot.q, batch, keys[1])
     segment = Segment(batch.reward, batch.discount, batch.last)
     wanted = jax.vmap(lambda s, v, q: retrace(s, v, q, jnp.full(T, 0.8), GAMMA))(segment, value, q)
     np.testing.assert_allclose(target(Retrace(0.8), agent, batch), wanted, rtol=1e-4, atol=1e-4)
@@ -57,9 +58,9 @@ def test_on_its_own_data_retrace_is_corrected_for_nothing(agent, batch):
 def test_ratios_cut_what_the_policy_would_not_have_done(agent, batch):
     elsewhere = batch._replace(memo={"log_prob": batch.memo["log_prob"] + 2.0})
     boot, keys = agent.bootstrap(agent), jax.random.split(make_key(2), 3)
-    value, q = each(boot.value, batch, keys[0]), each(boot.q, batch, keys[1])
+    value, q = vmap_steps(boot.value, batch, keys[0]), vmap_steps(boot.q, batch, keys[1])
     segment = Segment(batch.reward, batch.discount, batch.last)
-    trace = cut(jnp.full((B, T), -2.0), 1.0)
+    trace = trace_coefficient(jnp.full((B, T), -2.0), 1.0)
     np.testing.assert_allclose(trace, np.exp(-2.0), rtol=1e-6)
     wanted = jax.vmap(lambda s, v, q, c: retrace(s, v, q, c, GAMMA))(segment, value, q, trace)
     np.testing.assert_allclose(target(Retrace(1.0), agent, elsewhere), wanted, rtol=1e-4, atol=1e-4)
@@ -71,7 +72,7 @@ def test_ratios_cut_what_the_policy_would_not_have_done(agent, batch):
 
 def test_n_step_targets_are_the_returns(agent, batch):
     boot, keys = agent.bootstrap(agent), jax.random.split(make_key(2))
-    value, nothing = each(boot.value, batch, keys[0]), jnp.zeros(T)
+    value, nothing = vmap_steps(boot.value, batch, keys[0]), jnp.zeros(T)
     segment = Segment(batch.reward, batch.discount, batch.last)
     wanted = jax.vmap(lambda s, v: n_step(s, v, nothing, GAMMA, 3))(segment, value)
     np.testing.assert_allclose(target(NStep(3), agent, batch), wanted, rtol=1e-4, atol=1e-4)
@@ -83,7 +84,7 @@ def test_the_critic_learns_from_its_target_alone(agent, batch):
     critic = agent.likelihood.model
 
     def plain(critic):
-        values = jax.vmap(critic.values)(em.flat(batch).obs, em.flat(batch).action)
+        values = jax.vmap(critic.values)(flatten(batch).obs, flatten(batch).action)
         return 0.5 * jnp.square(values - y.reshape(-1, 1)).mean(0).sum()
 
     ours = rows.compiled(jax.grad(lambda c: c.loss(batch, agent.bootstrap(agent), make_key(3))[0]))(critic)

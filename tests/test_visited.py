@@ -11,21 +11,23 @@ import pytest
 from scipy.optimize import brentq
 
 from estep.algorithms import VMPO, SoftPG
-from estep.constraints import trust_region as regions
-from estep.constraints.dual import Multiplier
-from estep.constraints.temperature import KLConstraint
-from estep.core import em, value
+from estep.core import bootstrap, em
+from estep.core.bootstrap import posterior_value, sampled_posterior_value
+from estep.core.em import apply_pending
 from estep.core.keys import make_key
 from estep.core.learned import fixed
-from estep.core.protocols import Bootstrap, Draws, Inference, Inferred, Prior
+from estep.core.slots import Bootstrap, Draws, Inference, Inferred, Prior
 from estep.core.types import OneHot, Spec, Transition
-from estep.distributions.categorical import Categorical, categorical_kl
-from estep.distributions.normal import Normal
+from estep.e_steps.actions_taken import BatchWeights, ScoreFunction, policy_gradient, soft_q_learning, top_weights
 from estep.envs.gymnasium import make
-from estep.experiment.config import RunConfig
-from estep.experiment.trainer import Trainer
-from estep.inference.visited import OnActions, OverBatch, policy_gradient, soft_q_learning, top_weights
+from estep.families.categorical import Categorical, categorical_kl
+from estep.families.gaussian import Normal
 from estep.likelihoods.state_value import StateValue, state_value
+from estep.m_steps import trust_region as regions
+from estep.m_steps.multipliers import Multiplier
+from estep.m_steps.temperature import KLConstraint
+from estep.settings.run import RunConfig
+from estep.training.trainer import Trainer
 from oracles import rows
 
 RLAX = json.loads((Path(__file__).parent / "oracles" / "rlax_vmpo.json").read_text())
@@ -49,8 +51,8 @@ def kl_to_equal(log_psi):
 
 
 def test_weights_and_gradients_are_those_of_rlax():
-    x = {name: jnp.asarray(value, jnp.float32) for name, value in RLAX["inputs"].items()}
-    wanted = {name: np.asarray(value) for name, value in RLAX["outputs"].items()}
+    x = {name: jnp.asarray(bootstrap, jnp.float32) for name, bootstrap in RLAX["inputs"].items()}
+    wanted = {name: np.asarray(bootstrap) for name, bootstrap in RLAX["outputs"].items()}
     log_psi = top_weights(x["advantage"], x["eta"], 0.5)
     # rlax keeps the ties of the smallest, so of 13 it keeps as many as we do: 6
     np.testing.assert_allclose(np.exp(log_psi), wanted["weights"], atol=1e-6)
@@ -91,7 +93,7 @@ def test_at_the_optimum_of_the_dual_the_kl_is_its_bound():
         temperature=fixed(KLConstraint(jnp.asarray(np.log(eta), jnp.float32), epsilon)),
         likelihood=fixed(Told(advantage)),
     )
-    _, draws, _, info = OverBatch()(agent, rows.batch(size=64), make_key(0))
+    _, draws, _, info = BatchWeights()(agent, rows.batch(size=64), make_key(0))
     mine = (draws.weight * draws.log_ratio).sum(-1)
     np.testing.assert_allclose(mine.mean(), epsilon, rtol=1e-3)
     np.testing.assert_allclose(draws.weight.mean(), 1.0, rtol=1e-5)
@@ -184,7 +186,7 @@ def test_the_e_step_is_the_pointwise_loss_of_the_actions_taken(pointwise):
     action = jax.nn.one_hot(jnp.asarray([0, 3, 1, 2, 2, 0]), 4)[:, None]
     nought = jnp.zeros((6, 1))
     batch = Transition(obs, action, nought, nought, obs, nought)
-    climbed, draws, _, _ = OnActions(pointwise)(agent, batch, make_key(4))
+    climbed, draws, _, _ = ScoreFunction(pointwise)(agent, batch, make_key(4))
 
     def written_out(table):
         log_q = jax.nn.log_softmax(obs[:, 0] @ table)
@@ -204,7 +206,7 @@ def test_values_are_fitted_to_returns_less_the_penalty_of_the_state():
     batch = rows.batch(size=4)
     batch = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf[::-1], leaf], axis=1), batch)  # T = 3
     kappa = 0.3
-    constant = lambda value: lambda step, key: jnp.asarray(value)
+    constant = lambda value: lambda step, key: jnp.asarray(bootstrap)
     boot = Bootstrap(constant(0.0), constant(kappa), constant(0.0), constant(0.0))
     free = boot._replace(penalty=constant(0.0))
     charged, plain = (critic.advantages(batch, b, make_key(1)) for b in (boot, free))
@@ -257,11 +259,11 @@ def test_repeated_steps_on_a_bandit_find_the_best_arm_within_the_bound():
         k_draw, k_step = jax.random.split(key)
         policy = agent.prior.slow(obs[0, 0])
         action = jax.vmap(policy.sample)(jax.random.split(k_draw, 96))[:, None]
-        value = action[:, 0] @ worth
-        told = replace(agent, likelihood=fixed(Told(value - value.mean())))
+        bootstrap = action[:, 0] @ worth
+        told = replace(agent, likelihood=fixed(Told(bootstrap - bootstrap.mean())))
         stepped, draws, _, _ = told.e_step(told, Transition(obs, action, nought, nought, obs, nought), k_step)
         new = em.m_step(stepped, draws, Transition(obs[:, 0], action[:, 0], *([nought[:, 0]] * 4)))[0]
-        new = em.settle(replace(new, likelihood=agent.likelihood))[0]
+        new = apply_pending(replace(new, likelihood=agent.likelihood))[0]
         kl = categorical_kl(agent.prior.slow(obs[0, 0]), new.prior.model(obs[0, 0]))
         return new, kl
 
@@ -275,7 +277,7 @@ def test_repeated_steps_on_a_bandit_find_the_best_arm_within_the_bound():
 def test_the_sampled_penalty_is_the_kl_in_the_mean():
     agent = SoftPG(hidden=(8,), samples=64).init(Spec(3, 4, OneHot()), make_key(0))
     step = jax.tree.map(lambda leaf: leaf[0, 0], rows.batch(spec=Spec(3, 4)))
-    sampled, exact = value.of_actions(agent), value.of_posterior(agent)
+    sampled, exact = sampled_posterior_value(agent), posterior_value(agent)
     q = agent.behave(agent, step.obs, make_key(1))
     each = [sampled.penalty(step._replace(action=action), make_key(1)) for action in jnp.eye(4)]
     np.testing.assert_allclose(jnp.exp(q.log_probs) @ jnp.stack(each), exact.penalty(step, make_key(1)), atol=1e-6)

@@ -35,16 +35,16 @@ from jaxtyping import Array, Float
 
 from estep.algorithms.iterative_sac import IterativeSAC
 from estep.algorithms.sac import SAC
-from estep.constraints.temperature import Constant
-from estep.core import em
 from estep.core.agent import Agent
+from estep.core.em import apply_pending
 from estep.core.keys import make_key
 from estep.core.learned import fixed
-from estep.core.protocols import Lam, Likelihood, Problem
+from estep.core.slots import Lam, Likelihood, Problem
 from estep.core.types import Key, Obs, Transition
-from estep.experiment.device import remembered
-from estep.inference.chain import HERE
+from estep.e_steps.chain import LAM
 from estep.inference.iterative import Iterative
+from estep.m_steps.temperature import Constant
+from estep.policy.actor import remembered
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 import flops  # what an update costs, and the settings whose cost is measured, are those of the benchmarks
@@ -118,11 +118,11 @@ def train(agent: Agent, bandit: Bandit, seed: int, steps: int) -> tuple[Agent, F
         batch = Transition(obs, action, nought, nought, obs, nought, kept)
         agent, _, kept, _ = agent.e_step(agent, batch, k_climb)
         memo = {name: values.at[chosen].set(kept[name][:, 0]) for name, values in memo.items()}
-        return (em.settle(agent)[0], memo), None
+        return (apply_pending(agent)[0], memo), None
 
     run = jax.jit(lambda carry, keys: jax.lax.scan(step, carry, keys)[0])
     agent, memo = run((agent, memo), jax.random.split(k_steps, steps))
-    return agent, memo.get(HERE)
+    return agent, memo.get(LAM)
 
 
 def iterates(agent: Agent, problem: Problem, key: Key) -> Float[Array, "k l"]:

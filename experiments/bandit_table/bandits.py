@@ -16,15 +16,15 @@ from jaxtyping import Array, Float
 from estep.core.agent import Agent
 from estep.core.keys import make_key
 from estep.core.objective import soft_value
-from estep.core.protocols import Bootstrap, Lam, Likelihood, Problem
+from estep.core.slots import Bootstrap, Lam, Likelihood, Problem
 from estep.core.types import Action, Identity, Info, Key, Obs, Scalar, Spec, Tanh, Transition
-from estep.experiment.device import scale
-from estep.experiment.policy import load
 from estep.instruments.gap import check_parametric, reference
 from estep.instruments.states import RECENT, replay_of, spaced
 from estep.instruments.transfer import bonus_of
 from estep.likelihoods.q_function import MeanMinusStd, QFunction
 from estep.nets import MLP, mlp
+from estep.policy.actor import scale
+from estep.policy.policy import load
 
 STATE, ACTION, ALPHA = 8, 4, 0.2
 SHIFT = 0.5

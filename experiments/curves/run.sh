@@ -62,4 +62,4 @@ for seed in 0 1 2; do
     done
 done
 
-python -m estep.plots.compare "$OUT" "${runs[@]}"
+python -m estep.plots.learning_curves "$OUT" "${runs[@]}"

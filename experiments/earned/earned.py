@@ -19,24 +19,24 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy import stats
 
-from estep.cli.optimisers import Effort, chosen
 from estep.errors import UsageError
-from estep.experiment import sheet
-from estep.experiment.device import INSPECT, key_of, scale
-from estep.experiment.policy import Policy, load
+from estep.inference.named import InferenceSettings, chosen
 from estep.instruments import states
-from estep.instruments.compared import Rung, asked, climbs
-from estep.plots.compare import newest, own_changes, told
+from estep.instruments.optimisers import Candidate, climbs, count_evaluations
+from estep.plots.learning_curves import newest, own_changes, run_label
+from estep.policy.actor import INSPECT, key_of, scale
+from estep.policy.policy import Policy, load
+from estep.runs import tables
 
 WAYS = {
-    "direct": ("direct", Effort()),
-    "iterative 1": ("iterative", Effort(1)),
-    "iterative 2": ("iterative", Effort(2)),
-    "iterative 5": ("iterative", Effort(5)),
-    "iterative 20": ("iterative", Effort(20)),
-    "best of 8, 5 each": ("iterative", Effort(5, restarts=8)),
-    "then Adam 10": ("semi-amortised", Effort(10)),
-    "Adam 100": ("gradient", Effort(100)),
+    "direct": ("direct", InferenceSettings()),
+    "iterative 1": ("iterative", InferenceSettings(1)),
+    "iterative 2": ("iterative", InferenceSettings(2)),
+    "iterative 5": ("iterative", InferenceSettings(5)),
+    "iterative 20": ("iterative", InferenceSettings(20)),
+    "best of 8, 5 each": ("iterative", InferenceSettings(5, restarts=8)),
+    "then Adam 10": ("semi-amortised", InferenceSettings(10)),
+    "Adam 100": ("gradient", InferenceSettings(100)),
 }
 """Names in the figure, and what is asked for."""
 REFERENCE = "iterative 5"
@@ -82,9 +82,9 @@ def earned(run: Path, episodes: int, seed: int) -> list[Earned]:
     obs = scale(jnp.asarray(states.recorded(here, "latest", STATES)), here.scaling)
     inferences = {"own": agent.acting(agent.inference.model)}
     inferences |= {name: policy.agent.inference.model for name, policy in found.items()}
-    rungs = [Rung(name, 0, inference, *asked(inference)) for name, inference in inferences.items()]
+    rungs = [Candidate(name, 0, inference, *count_evaluations(inference)) for name, inference in inferences.items()]
     own, *values = (climb.value.mean() for climb in climbs(agent, obs, key_of(seed, INSPECT), rungs))
-    about, rows = told(here.run_dir), []
+    about, rows = run_label(here.run_dir), []
     for (name, policy), value in zip(found.items(), values, strict=True):
         mode, drawn = (policy.evaluate(episodes, seed=seed, deterministic=each) for each in (True, False))
         scores = mode.mean, mode.std, drawn.mean, drawn.std
@@ -153,10 +153,10 @@ def main() -> None:
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     before = args.out / "earned.csv"
-    known = sheet.read(before, Earned) if before.is_file() else []
+    known = tables.read(before, Earned) if before.is_file() else []
     found = newest([known, *(earned(run, args.episodes, args.seed) for run in args.runs)])
-    sheet.write(before, Earned._fields, found)
-    sheet.write(args.out / "summary.csv", Summary._fields, summary(found))
+    tables.write(before, Earned._fields, found)
+    tables.write(args.out / "summary.csv", Summary._fields, summary(found))
     draw(found, args.out / "earned.png")
 
 

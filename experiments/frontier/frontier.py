@@ -21,8 +21,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from estep.experiment import sheet
 from estep.plots.curves import GREY
+from estep.runs import tables
 
 BASE, CHEAPEST = "5x10 log_sign", "direct"
 ITERATIONS, ACTING = 5, "10"
@@ -95,7 +95,7 @@ def main() -> None:
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     found = sorted(forms(args.tables), key=lambda form: (form.bandit, form.cost))
-    sheet.write(args.out / "frontier.csv", Form._fields, [[*form] for form in found])
+    tables.write(args.out / "frontier.csv", Form._fields, [[*form] for form in found])
     draw(found, args.out / "frontier.png")
     for form in found:
         print(f"{form.bandit:10} {form.variant:34} {form.cost:5.1f} x   gap {form.gap:.3g}, {form.ratio:.2f} of 5 x 10")

@@ -10,8 +10,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from estep.experiment import sheet
-from estep.experiment.folder import RunFolder
+from estep.runs import tables
+from estep.runs.folder import RunFolder
 
 COLUMNS = (
     *("env_steps", "updates", "return"),
@@ -36,7 +36,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "eval.csv").write_bytes((folder.path / "eval.csv").read_bytes())
     lines = [[cell(record.get(name)) for name in COLUMNS] for record in folder.read_metrics()]
-    sheet.write(args.out / "metrics.csv", COLUMNS, lines)
+    tables.write(args.out / "metrics.csv", COLUMNS, lines)
 
 
 if __name__ == "__main__":

@@ -20,8 +20,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 
 from estep.envs.multigoal import GOALS, HALF_WIDTH, ID, REACHED, goal_of
-from estep.experiment import sheet
-from estep.experiment.policy import Policy, load
+from estep.policy.policy import Policy, load
+from estep.runs import tables
 
 NOWHERE = -1
 
@@ -87,10 +87,10 @@ def main() -> None:
         for seed, each in found.items()
         for i, (goal, length, total) in enumerate(zip(each.goal, each.length, each.total, strict=True))
     ]
-    sheet.write(args.out / "rollouts.csv", ["seed", "episode", "goal", "length", "return"], episodes)
+    tables.write(args.out / "rollouts.csv", ["seed", "episode", "goal", "length", "return"], episodes)
     shares = [[seed, *each.shares, f"{each.total.mean():.2f}"] for seed, each in found.items()]
     goals = [f"{x:g} {y:g}" for x, y in GOALS]
-    sheet.write(args.out / "shares.csv", ["seed", "none", *goals, "return"], shares)
+    tables.write(args.out / "shares.csv", ["seed", "none", *goals, "return"], shares)
     draw(found, args.out / "rollouts.png")
     for row in shares:
         print(*row)

@@ -16,18 +16,18 @@ if TYPE_CHECKING:
     from estep.algorithms import IterativeSAC as IterativeSAC
     from estep.algorithms import ParametricMPO as ParametricMPO
     from estep.algorithms import SoftPG as SoftPG
-    from estep.api import load as load
     from estep.api import resume as resume
     from estep.api import train as train
+    from estep.core.acting import act as act
     from estep.core.agent import Agent as Agent
     from estep.core.em import update as update
     from estep.core.keys import make_key as make_key
-    from estep.core.policy import act as act
     from estep.core.types import Spec as Spec
     from estep.core.types import Transition as Transition
     from estep.errors import EstepError as EstepError
-    from estep.experiment.config import RunConfig as RunConfig
-    from estep.experiment.policy import Policy as Policy
+    from estep.policy.policy import Policy as Policy
+    from estep.policy.policy import load as load
+    from estep.settings.run import RunConfig as RunConfig
 
 __version__ = "0.1.0"
 
@@ -44,13 +44,13 @@ _HOMES = {
     "Agent": "estep.core.agent",
     "update": "estep.core.em",
     "make_key": "estep.core.keys",
-    "act": "estep.core.policy",
+    "act": "estep.core.acting",
     "Spec": "estep.core.types",
     "Transition": "estep.core.types",
     "EstepError": "estep.errors",
-    "RunConfig": "estep.experiment.config",
-    "Policy": "estep.experiment.policy",
-    "load": "estep.api",
+    "RunConfig": "estep.settings.run",
+    "Policy": "estep.policy.policy",
+    "load": "estep.policy.policy",
     "resume": "estep.api",
     "train": "estep.api",
 }

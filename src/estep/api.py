@@ -1,4 +1,4 @@
-"""The short way in from Python: train, resume, load."""
+"""The short way in from Python: train and resume."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from estep.algorithms import ALGORITHMS, Algorithm
 from estep.envs.build import Source, source_name
 from estep.envs.watch import leave
 from estep.errors import UsageError
-from estep.experiment import policy, presets, run
-from estep.experiment.config import RunConfig
-from estep.experiment.policy import Policy
-from estep.experiment.record import name_of
-from estep.experiment.report import Reporter, Silent
+from estep.plots.curves import draw_if_possible
+from estep.policy import policy
+from estep.policy.job import Reporter, RunContext, Silent, never_stop
+from estep.policy.policy import Policy
+from estep.runs.config_file import name_of
+from estep.settings import presets
+from estep.settings.run import RunConfig
+from estep.training import run
 
 
 def train(
@@ -54,8 +57,9 @@ def train(
     if changes:
         known = ", ".join(field.name for part in (row, config) for field in dataclasses.fields(part))
         raise UsageError(f"There is no option {min(changes)}.", f"Choose from {known}.")
-    job = run.Job(["estep.train", name, source_name(env)], report or Silent(), run.never, leave)
+    job = RunContext(["estep.train", name, source_name(env)], report or Silent(), never_stop, leave)
     result = run.train(row, env, config, out=Path(out), preset=chosen.name if chosen else None, job=job)
+    draw_if_possible(result.run_dir, job.report.note)
     return dataclasses.replace(policy.load(result.run_dir), env=env)
 
 
@@ -70,15 +74,11 @@ def resume(run_dir: Path | str, *, steps: int | None = None, env: Source | None 
     Raises:
         RejectedInput: not a run folder, no sound checkpoint, or a run that another process is writing.
     """
-    job = run.Job(["estep.resume", str(run_dir)], Silent(), run.never, leave)
+    job = RunContext(["estep.resume", str(run_dir)], Silent(), never_stop, leave)
     result = run.resume(Path(run_dir), steps=steps, env=env, job=job)
+    draw_if_possible(result.run_dir, job.report.note)
     found = policy.load(result.run_dir)
     return found if env is None else dataclasses.replace(found, env=env)
-
-
-def load(path: Path | str, checkpoint: str = "best") -> Policy:
-    """A policy from a run folder or from `Policy.save`: see `estep.experiment.policy.load`."""
-    return policy.load(path, checkpoint)
 
 
 def _take(part: Any, changes: dict[str, Any]) -> tuple[Any, dict[str, Any]]:

@@ -4,7 +4,7 @@ import gymnasium
 import numpy as np
 
 import estep
-from estep.experiment import checkpoint
+from estep.runs import checkpoint
 
 SIZE = ("--hidden", "8", "--batch-size", "16", "--block", "4", "--warmup", "60", "--eval-episodes", "2")
 OFTEN = ("--checkpoint-every", "100", "--eval-every", "150", "--num-envs", "2", "--normalise")

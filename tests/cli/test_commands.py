@@ -9,18 +9,18 @@ from pathlib import Path
 import pytest
 
 from estep.cli import health, inspecting
-from estep.cli.report import Plain, describe
+from estep.cli.progress import Plain, describe
 from estep.cli.results import FIELDS, Results
 from estep.errors import EnvironmentFailure, NumericHalt, RejectedInput, StorageFailure
-from estep.experiment import judge
-from estep.experiment import run as run_module
-from estep.experiment.evaluate import Evaluation
 from estep.instruments import inspection
 from estep.instruments.calibration import Bias, Calibration, Pair
 from estep.instruments.gap import Gap
 from estep.instruments.improvement import Improvement
 from estep.instruments.inspection import Gaps, Growth, Improved, Inspection
 from estep.instruments.staleness import Staleness
+from estep.policy import recorded
+from estep.policy.evaluate import Evaluation
+from estep.training import run as run_module
 
 TRAIN = ("train", "iterative-sac", "--env", "Hopper-v5")
 RESULT = run_module.Result("done", Path("/runs/a"), 1200, 200, -7.5, 0.5, 10, 3.0, 400.0)
@@ -150,11 +150,11 @@ def test_resume_and_eval_pass_consent_on(run, pretend, folder):
     assert run("resume", str(folder), "--steps", "5", "--allow-import").code == 0
     assert seen.arguments == (folder,)
     assert {"steps": 5, "env": None, "allow_import": True}.items() <= seen.options.items()
-    judged = judge.Judged(Evaluation(1.5, 0.5, [1.0, 2.0], [3, 4]), folder, 7, 6)
-    seen = pretend(judge, "evaluate_run", judged)
+    judged = recorded.EvalResult(Evaluation(1.5, 0.5, [1.0, 2.0], [3, 4]), folder, 7, 6)
+    seen = pretend(recorded, "evaluate_run", judged)
     ended = run("eval", str(folder), "--env", "Hopper-v5", "--episodes", "2", "--checkpoint", "40", "--json")
     assert ended.code == 0
-    wanted = {"trial": judge.Trial(2), "checkpoint": "40", "env": "Hopper-v5", "allow_import": False}
+    wanted = {"trial": recorded.EvalSettings(2), "checkpoint": "40", "env": "Hopper-v5", "allow_import": False}
     assert wanted.items() <= seen.options.items()
     record = {"status": "done", "eval_mean": 1.5, "eval_std": 0.5, "eval_episodes": 2, "env_steps": 7, "updates": 6}
     assert {**record, "run_dir": str(folder), "returns": [1.0, 2.0]}.items() <= ended.record.items()
@@ -215,7 +215,7 @@ def test_a_folder_that_is_no_run_is_refused(run, command, tmp_path):
 
 
 def test_verify_needs_every_checkpoint_sound(run, monkeypatch, folder):
-    from estep.experiment import checkpoint
+    from estep.runs import checkpoint
 
     monkeypatch.setattr(checkpoint, "verify", lambda _: [(Path("step_1"), None), (Path("step_2"), None)])
     assert run("verify", str(folder)).code == 0
@@ -271,7 +271,7 @@ def test_lists(run):
 
 def test_plain_progress_is_a_line_a_minute(capsys, monkeypatch):
     clock = [0.0]
-    monkeypatch.setattr("estep.cli.report.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("estep.cli.progress.time.monotonic", lambda: clock[0])
     report = Plain(Results(False, False))
     for second in range(0, 181):
         clock[0] = float(second)

@@ -8,11 +8,12 @@ import typing
 import pytest
 
 from estep.algorithms import ALGORITHMS, IterativeSAC
-from estep.cli import configs, form, health, inspecting, listing, reading, training
+from estep.cli import configs, health, inspecting, listing, reading, training
 from estep.cli.parse import COMMON
 from estep.errors import UsageError
-from estep.experiment.config import RunConfig
-from estep.experiment.presets import ANY, find, presets
+from estep.settings import schema
+from estep.settings.presets import ANY, find, presets
+from estep.settings.run import RunConfig
 
 COMMANDS = [
     *(training.Train, training.Resume, reading.Evaluate, inspecting.Inspect, reading.Verify),
@@ -24,7 +25,7 @@ CLASSES = {**ALGORITHMS, "run": RunConfig, **{kind.__name__: kind for kind in CO
 @pytest.mark.parametrize("name", CLASSES)
 def test_a_form_is_its_class(name):
     kind = CLASSES[name]
-    found = form.rows()[name].fields if name in ALGORITHMS else form.of(kind)
+    found = schema.rows()[name].fields if name in ALGORITHMS else schema.of(kind)
     hints = typing.get_type_hints(kind)
     wanted = [
         (field.name, hints[field.name], field.default is dataclasses.MISSING, field.default)
@@ -35,15 +36,15 @@ def test_a_form_is_its_class(name):
 
 
 def test_every_algorithm_is_listed_with_its_row():
-    assert list(form.rows()) == list(ALGORITHMS)
-    for row in form.rows().values():
+    assert list(schema.rows()) == list(ALGORITHMS)
+    for row in schema.rows().values():
         assert row.summary
         assert "likelihood" in row.table
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_no_flag_has_two_meanings(name):
-    fields = (*form.of(training.Train), *form.fields(*form.RUN_CONFIG), *form.rows()[name].fields, *COMMON)
+    fields = (*schema.of(training.Train), *schema.fields(*schema.RUN_CONFIG), *schema.rows()[name].fields, *COMMON)
     names = [field.name for field in fields]
     assert len(names) == len(set(names))
     flags = {field.flag for field in fields}

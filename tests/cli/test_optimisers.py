@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 
 from estep.algorithms import SAC, Compose, IterativeSAC
-from estep.cli.optimisers import OPTIMISERS, Effort, chosen
 from estep.core.keys import make_key
 from estep.core.objective import soft_value
 from estep.core.types import Spec
 from estep.errors import UsageError
-from estep.experiment import judge
-from estep.experiment.device import Actor
-from estep.experiment.evaluate import Evaluation
 from estep.inference.cem import by_soft_value, by_value
 from estep.inference.direct import Direct
 from estep.inference.iterative import Iterative
+from estep.inference.named import OPTIMISERS, InferenceSettings, chosen
 from estep.inference.starts import Restarts
+from estep.policy import recorded
+from estep.policy.actor import Actor
+from estep.policy.evaluate import Evaluation
 
 SMALL = {
     "sac": SAC(hidden=(8, 8)),
@@ -38,7 +38,7 @@ def agent(row):
 @pytest.mark.parametrize("row", SMALL)
 @pytest.mark.parametrize("name", OPTIMISERS)
 def test_every_optimiser_acts_over_every_critic_that_it_fits(row, name):
-    change = chosen(name, Effort() if name == "direct" else Effort(2, 20))
+    change = chosen(name, InferenceSettings() if name == "direct" else InferenceSettings(2, 20))
     if (row, name) in REFUSED:
         with pytest.raises(UsageError, match="trained"):
             change(agent(row))
@@ -50,14 +50,14 @@ def test_every_optimiser_acts_over_every_critic_that_it_fits(row, name):
 
 
 def test_the_effort_is_that_which_was_asked_for():
-    found = chosen("iterative", Effort(20, 6))(agent("iterative-sac")).inference.model
+    found = chosen("iterative", InferenceSettings(20, 6))(agent("iterative-sac")).inference.model
     assert isinstance(found, Iterative)
     assert (found.steps, found.samples) == (20, 6)
-    trained = chosen("iterative", Effort())(agent("iterative-sac")).inference.model
+    trained = chosen("iterative", InferenceSettings())(agent("iterative-sac")).inference.model
     assert (trained.steps, trained.samples) == (2, 10)
-    assert isinstance(chosen("direct", Effort())(agent("with a direct start")).inference.model, Direct)
+    assert isinstance(chosen("direct", InferenceSettings())(agent("with a direct start")).inference.model, Direct)
     with pytest.raises(UsageError, match="draws nothing"):
-        chosen("direct", Effort(3))(agent("sac"))
+        chosen("direct", InferenceSettings(3))(agent("sac"))
 
 
 def test_a_better_optimiser_finds_a_higher_value():
@@ -69,26 +69,26 @@ def test_a_better_optimiser_finds_a_higher_value():
         q, problem, _ = changed.infer(changed.inference.model, changed.likelihood.model, obs, make_key(2))
         return soft_value(q, problem, make_key(3), 256)[0]
 
-    start = value(chosen("direct", Effort())(one))
+    start = value(chosen("direct", InferenceSettings())(one))
     for name in ("gradient", "semi-amortised", "cem"):
-        assert value(chosen(name, Effort(100, 32))(one)) > start + 0.01
-    few = Effort(2, 32)
+        assert value(chosen(name, InferenceSettings(100, 32))(one)) > start + 0.01
+    few = InferenceSettings(2, 32)
     assert value(chosen("gradient", few._replace(restarts=16))(one)) > value(chosen("gradient", few)(one))
 
 
 def test_restarts_need_a_start():
-    found = chosen("iterative", Effort(restarts=3))(agent("iterative-sac")).inference.model
+    found = chosen("iterative", InferenceSettings(restarts=3))(agent("iterative-sac")).inference.model
     assert isinstance(found, Restarts)
     assert found.n == 3
     with pytest.raises(UsageError, match="starts nowhere"):
-        chosen("direct", Effort(restarts=3))(agent("sac"))
+        chosen("direct", InferenceSettings(restarts=3))(agent("sac"))
 
 
 def test_the_elite_of_cem_may_be_those_of_highest_value():
-    by = lambda rank_by: chosen("cem", Effort(rank_by=rank_by))(agent("sac")).inference.model.ranking
+    by = lambda rank_by: chosen("cem", InferenceSettings(rank_by=rank_by))(agent("sac")).inference.model.ranking
     assert (by("value"), by("soft-value"), by(None)) == (by_value, by_soft_value, by_soft_value)
     with pytest.raises(UsageError, match="ranks no draws"):
-        chosen("gradient", Effort(rank_by="value"))
+        chosen("gradient", InferenceSettings(rank_by="value"))
 
 
 @pytest.mark.parametrize(
@@ -115,9 +115,9 @@ def test_the_choice_reaches_the_evaluation(run, tmp_path, monkeypatch):
 
     def pretend(folder, **options):
         seen.update(options)
-        return judge.Judged(Evaluation(1.0, 0.0, [1.0], [1]), folder, 10, 10)
+        return recorded.EvalResult(Evaluation(1.0, 0.0, [1.0], [1]), folder, 10, 10)
 
-    monkeypatch.setattr(judge, "evaluate_run", pretend)
+    monkeypatch.setattr(recorded, "evaluate_run", pretend)
     run("eval", str(tmp_path), "--inference", "iterative", "--iterations", "20")
     assert seen["change"](agent("iterative-sac")).inference.model.steps == 20
     run("eval", str(tmp_path))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from estep.experiment import storage
+from estep.runs import storage
 
 ESTEP = (sys.executable, "-m", "estep.cli.main")
 SMALL = ("--warmup", "64", "--batch-size", "16", "--hidden", "16", "--eval-episodes", "1", "--json")

@@ -8,7 +8,7 @@ import pytest
 from faulty import BOX, Counter, at
 
 from estep.envs.gymnasium import make
-from estep.envs.screen import BadCount, read_reward
+from estep.envs.validation import BadTransitions, read_reward
 from estep.errors import EnvironmentFailure
 
 ACTION = np.zeros((1, 1), np.float32)
@@ -110,7 +110,7 @@ def test_more_than_ten_apart_end_the_run():
 
 
 def test_window_of_the_last_hundred_thousand():
-    count = BadCount(1, "it")
+    count = BadTransitions(1, "it")
     for block in range(300):  # one bad in 1,000: exactly 0.1 %, never above it
         for _ in range(999):
             count.good(0)
@@ -122,7 +122,7 @@ def test_window_of_the_last_hundred_thousand():
 
 
 def test_rows_are_counted_for_each_environment():
-    count = BadCount(2, "it")
+    count = BadTransitions(2, "it")
     for _ in range(9):
         count.good(0)
         count.bad(1, "it is bad")

@@ -1,4 +1,4 @@
-"""Soft LQR in closed form: s' = A s + B a + w, reward -(sᵀQs + aᵀRa)/2, prior N(K_p s, Σ_p) or Lebesgue (Γ = 0)."""
+"""Soft LQR in closed form: s' = A s + B a + w, reward -(sᵀQs + aᵀRa)/2, prior N(K_p s, Σ_p) or Improper (Γ = 0)."""
 
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ class LQR(NamedTuple):
     gamma: float
     alpha: float
     prior: tuple[np.ndarray, np.ndarray] | None = None
-    """K_p and Σ_p; none for the Lebesgue prior."""
+    """K_p and Σ_p; none for the Improper prior."""
 
     def reward(self, s, u):
         return -0.5 * (np.einsum("...i,ij,...j", s, self.q, s) + np.einsum("...i,ij,...j", u, self.r, u))

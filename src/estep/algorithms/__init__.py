@@ -2,7 +2,7 @@
 
 from typing import TypeAlias
 
-from estep.algorithms.compose import Compose
+from estep.algorithms.compose.row import Compose
 from estep.algorithms.iterative_sac import IterativeSAC
 from estep.algorithms.mpo import MPO
 from estep.algorithms.mpo_parametric import ParametricMPO

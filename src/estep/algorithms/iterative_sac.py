@@ -18,23 +18,25 @@ from typing import Literal
 
 import jax
 
-from estep.algorithms.checks import check_common, check_iterations
-from estep.constraints.projection import Keep
-from estep.constraints.temperature import LOG_ALPHA_BOUNDS, least_entropy
-from estep.core import em, policy, value
-from estep.core.agent import Agent, nothing
+from estep.core.acting import act_from_posterior
+from estep.core.agent import Agent, no_memo
+from estep.core.bootstrap import posterior_value
 from estep.core.learned import fixed, learn
 from estep.core.optim import adam, bounded_adam
 from estep.core.types import Key, Spec
-from estep.distributions.noise import antithetic, independent
+from estep.e_steps.chain import Chain, empty_memo, stored_bootstrap
+from estep.e_steps.climb import ClimbFraction
 from estep.errors import check
-from estep.inference.chain import Chain, of_kept, unvisited
+from estep.families.choose import family
+from estep.families.noise import antithetic, independent
 from estep.inference.direct import Direct
 from estep.inference.iterative import Iterations, iterative, layer_norm, log_sign, raw
 from estep.likelihoods.q_function import MeanMinusStd, q_function
+from estep.m_steps.projection import Keep
+from estep.m_steps.temperature import LOG_ALPHA_BOUNDS, least_entropy
 from estep.nets import mlp
-from estep.posteriors.family import family
 from estep.priors.flat import Flat
+from estep.settings.fields import check_common, check_iterations
 
 ENCODINGS = {"log_sign": log_sign, "layer_norm": layer_norm, "none": raw}
 
@@ -116,10 +118,10 @@ class IterativeSAC:
             ),
             projection=fixed(Keep()),
             spec=spec,
-            e_step=Chain(self.restart, self.part) if self.persist else em.OnPart(self.part),
-            bootstrap=of_kept if self.persist else value.of_posterior,
-            behave=policy.of_posterior,
-            remember=unvisited if self.persist else nothing,
+            e_step=Chain(self.restart, self.part) if self.persist else ClimbFraction(self.part),
+            bootstrap=stored_bootstrap if self.persist else posterior_value,
+            behave=act_from_posterior,
+            remember=empty_memo if self.persist else no_memo,
             samples=training.samples,
             target_samples=targeting.samples,
             acting=acting,

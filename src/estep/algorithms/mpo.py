@@ -20,26 +20,28 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from estep.algorithms import parts
-from estep.algorithms.checks import check_behaviour, check_target, check_weights
-from estep.constraints import trust_region
-from estep.constraints.temperature import LOG_ALPHA_BOUNDS, KLConstraint
-from estep.core import em, policy, value
-from estep.core.agent import Agent, nothing
+from estep.algorithms.shared import q_critic, weighed_region
+from estep.core.acting import act_from_prior, act_from_slow_posterior, log_prob_memo
+from estep.core.agent import Agent, no_memo
+from estep.core.bootstrap import prior_value
 from estep.core.learned import fixed, learn
 from estep.core.optim import adam, bounded_adam
 from estep.core.types import Key, Spec, unsquashed
+from estep.e_steps.climb import climb_each_state_slow
 from estep.errors import check
+from estep.families.choose import boltzmann
 from estep.inference.closed_form import closed_form
-from estep.posteriors.family import boltzmann
+from estep.m_steps import trust_region
+from estep.m_steps.temperature import LOG_ALPHA_BOUNDS, KLConstraint
 from estep.priors.network import policy_network
+from estep.settings.fields import check_behaviour, check_target, check_weights
 
 FORMS = {
     "per-dimension": (trust_region.decoupled, trust_region.per_dimension),
     "joint": (trust_region.decoupled, trust_region.joint),
     "coupled": (trust_region.coupled, trust_region.joint),
 }
-BEHAVE = {"prior": policy.of_prior, "posterior": policy.of_slow_posterior}
+BEHAVE = {"prior": act_from_prior, "posterior": act_from_slow_posterior}
 
 
 @dataclass(frozen=True)
@@ -101,20 +103,20 @@ class MPO:
         spec = unsquashed(spec)
         optimiser, dual = adam(self.learning_rate), bounded_adam(self.dual_learning_rate, *LOG_ALPHA_BOUNDS)
         prior = policy_network(spec, self.hidden, self.sigma, key=k_p)
-        region = parts.weighed_region(self, spec, prior, *FORMS[self.trust_region])
+        region = weighed_region(self, spec, prior, *FORMS[self.trust_region])
         return Agent(
             prior=learn(prior, optimiser, tau=self.tau, every=self.every),
             posterior=boltzmann(spec, self.samples),
             inference=fixed(closed_form(spec, self.samples)),
-            likelihood=learn(parts.q_critic(self, spec, k_q), optimiser, tau=self.tau, every=self.every),
+            likelihood=learn(q_critic(self, spec, k_q), optimiser, tau=self.tau, every=self.every),
             temperature=learn(KLConstraint(jnp.asarray(math.log(10.0)), self.epsilon), dual),
             projection=learn(region, dual),
             spec=spec,
-            e_step=em.per_state_slow,
-            bootstrap=value.of_prior,
+            e_step=climb_each_state_slow,
+            bootstrap=prior_value,
             behave=BEHAVE[self.act_with],
             target_samples=self.samples,
-            project=trust_region.fit,
-            remember=policy.log_prob if self.target == "retrace" else nothing,
+            project=trust_region.project,
+            remember=log_prob_memo if self.target == "retrace" else no_memo,
             length=1 if self.target == "td0" else self.unroll,
         )

@@ -19,19 +19,21 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from estep.algorithms.checks import check_policy
-from estep.constraints.projection import FOLLOW, Keep, copy
-from estep.constraints.temperature import LOG_ALPHA_BOUNDS, KLConstraint
-from estep.core import em, policy, value
+from estep.core.acting import act_from_prior
 from estep.core.agent import Agent
+from estep.core.bootstrap import prior_value
 from estep.core.learned import fixed, learn
 from estep.core.optim import adam, bounded_adam
 from estep.core.types import Key, Spec
+from estep.e_steps.climb import climb_each_state
 from estep.errors import check
+from estep.families.choose import family
 from estep.inference.direct import Direct
 from estep.likelihoods.q_function import MeanMinusStd, q_function
-from estep.posteriors.family import family
+from estep.m_steps.projection import FOLLOW, Keep, copy_posterior
+from estep.m_steps.temperature import LOG_ALPHA_BOUNDS, KLConstraint
 from estep.priors.network import LOG_SIGMA, policy_network
+from estep.settings.fields import check_policy
 
 
 @dataclass(frozen=True)
@@ -83,10 +85,10 @@ class ParametricMPO:
             ),
             projection=fixed(Keep()),
             spec=spec,
-            e_step=em.per_state,
-            bootstrap=value.of_prior,
-            behave=policy.of_prior,
+            e_step=climb_each_state,
+            bootstrap=prior_value,
+            behave=act_from_prior,
             samples=self.samples,
             target_samples=self.target_samples,
-            project=copy,
+            project=copy_posterior,
         )

@@ -21,21 +21,23 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from estep.algorithms import parts
-from estep.algorithms.checks import check_choices, check_ranks, check_target, check_weights
-from estep.constraints import trust_region
-from estep.constraints.temperature import LOG_ALPHA_BOUNDS, Constant, KLConstraint
-from estep.core import em, policy, value
-from estep.core.agent import Agent, nothing
+from estep.algorithms.shared import q_critic, weighed_region
+from estep.core.acting import act_from_prior, log_prob_memo
+from estep.core.agent import Agent, no_memo
+from estep.core.bootstrap import prior_value
 from estep.core.learned import fixed, learn
 from estep.core.optim import adam, bounded_adam
-from estep.core.protocols import Prior
+from estep.core.slots import Prior
 from estep.core.types import Key, Spec, unsquashed
-from estep.distributions.boltzmann import Rank, exponential
+from estep.e_steps.climb import climb_each_state_slow
 from estep.errors import check
+from estep.families.choose import boltzmann
+from estep.families.particles import Rank, exponential
 from estep.inference.closed_form import closed_form
-from estep.posteriors.family import boltzmann
+from estep.m_steps import trust_region
+from estep.m_steps.temperature import LOG_ALPHA_BOUNDS, Constant, KLConstraint
 from estep.priors.network import full_gaussian_network, policy_network
+from estep.settings.fields import check_choices, check_ranks, check_target, check_weights
 
 WEIGHTS = ("exponential", "rank")
 FAMILIES: dict[str, tuple[Callable[..., Prior], trust_region.Measure]] = {
@@ -107,22 +109,22 @@ class RERPI:
         optimiser, dual = adam(self.learning_rate), bounded_adam(self.dual_learning_rate, *LOG_ALPHA_BOUNDS)
         family, measure = FAMILIES[self.covariance]
         prior = family(spec, self.hidden, self.sigma, key=k_p)
-        region = parts.weighed_region(self, spec, prior, trust_region.decoupled, measure)
+        region = weighed_region(self, spec, prior, trust_region.decoupled, measure)
         ranks = self.weights == "rank"
         eta = KLConstraint(jnp.asarray(math.log(10.0)), self.epsilon)
         return Agent(
             prior=learn(prior, optimiser, tau=self.tau, every=self.every),
             posterior=boltzmann(spec, self.samples),
             inference=fixed(closed_form(spec, self.samples, Rank(self.rank_shift) if ranks else exponential)),
-            likelihood=learn(parts.q_critic(self, spec, k_q), optimiser, tau=self.tau, every=self.every),
+            likelihood=learn(q_critic(self, spec, k_q), optimiser, tau=self.tau, every=self.every),
             temperature=fixed(Constant(jnp.zeros(()))) if ranks else learn(eta, dual),
             projection=learn(region, dual),
             spec=spec,
-            e_step=em.per_state_slow,
-            bootstrap=value.of_prior,
-            behave=policy.of_prior,
+            e_step=climb_each_state_slow,
+            bootstrap=prior_value,
+            behave=act_from_prior,
             target_samples=self.samples,
-            project=trust_region.fit,
-            remember=policy.log_prob if self.target == "retrace" else nothing,
+            project=trust_region.project,
+            remember=log_prob_memo if self.target == "retrace" else no_memo,
             length=1 if self.target == "td0" else self.unroll,
         )

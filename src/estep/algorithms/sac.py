@@ -17,19 +17,21 @@ from dataclasses import dataclass
 
 import jax
 
-from estep.algorithms.checks import check_common
-from estep.constraints.projection import Keep
-from estep.constraints.temperature import LOG_ALPHA_BOUNDS, least_entropy
-from estep.core import em, policy, value
+from estep.core.acting import act_from_posterior
 from estep.core.agent import Agent
+from estep.core.bootstrap import posterior_value
 from estep.core.learned import fixed, learn
 from estep.core.optim import adam, bounded_adam
 from estep.core.types import Key, Spec
+from estep.e_steps.climb import climb_each_state
+from estep.families.choose import family
 from estep.inference.direct import Direct
 from estep.likelihoods.q_function import MeanMinusStd, q_function
+from estep.m_steps.projection import Keep
+from estep.m_steps.temperature import LOG_ALPHA_BOUNDS, least_entropy
 from estep.nets import mlp
-from estep.posteriors.family import family
 from estep.priors.flat import Flat
+from estep.settings.fields import check_common
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class SAC:
             ),
             projection=fixed(Keep()),
             spec=spec,
-            e_step=em.per_state,
-            bootstrap=value.of_posterior,
-            behave=policy.of_posterior,
+            e_step=climb_each_state,
+            bootstrap=posterior_value,
+            behave=act_from_posterior,
         )

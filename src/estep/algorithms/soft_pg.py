@@ -18,25 +18,26 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from estep.algorithms.checks import check_rollout
-from estep.constraints.projection import Keep
-from estep.constraints.temperature import Constant
-from estep.core import policy, value
+from estep.core.acting import act_from_posterior
 from estep.core.agent import Agent
+from estep.core.bootstrap import posterior_value, sampled_posterior_value
 from estep.core.learned import fixed, learn
 from estep.core.optim import adam
 from estep.core.types import Key, Spec
+from estep.e_steps.actions_taken import ScoreFunction, policy_gradient, soft_q_learning
 from estep.errors import check
+from estep.families.choose import family
 from estep.inference.direct import Direct
-from estep.inference.visited import OnActions, policy_gradient, soft_q_learning
 from estep.likelihoods.state_value import state_value
-from estep.posteriors.family import family
+from estep.m_steps.projection import Keep
+from estep.m_steps.temperature import Constant
 from estep.priors.network import LOG_SIGMA, policy_network
 from estep.priors.uniform import Uniform
+from estep.settings.fields import check_rollout
 
 FORMS = {
-    "policy-gradient": (policy_gradient, value.of_posterior),
-    "soft-q": (soft_q_learning, value.of_actions),
+    "policy-gradient": (policy_gradient, posterior_value),
+    "soft-q": (soft_q_learning, sampled_posterior_value),
 }
 
 
@@ -89,9 +90,9 @@ class SoftPG:
             temperature=fixed(Constant(jnp.asarray(self.alpha))),
             projection=fixed(Keep()),
             spec=spec,
-            e_step=OnActions(pointwise),
+            e_step=ScoreFunction(pointwise),
             bootstrap=bootstrap,
-            behave=policy.of_posterior,
+            behave=act_from_posterior,
             samples=self.samples,
             target_samples=self.samples,
             length=self.unroll,

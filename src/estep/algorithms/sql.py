@@ -18,23 +18,26 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from estep.algorithms.checks import check_sampler, continuous
-from estep.constraints.projection import Keep
-from estep.constraints.temperature import Constant
-from estep.core import policy, value
+from estep.core.acting import act_from_posterior
 from estep.core.agent import Agent
+from estep.core.bootstrap import log_mean_exp_value
 from estep.core.learned import fixed, learn
 from estep.core.optim import adam
 from estep.core.types import Key, Spec
+from estep.e_steps.stein import stein_e_step
 from estep.errors import check
+from estep.families.sampler import Implicit
 from estep.inference import stein
+from estep.inference.stein import near_sampler_value
 from estep.likelihoods.q_function import MeanMinusStd, q_function
+from estep.m_steps.projection import Keep
+from estep.m_steps.temperature import Constant
 from estep.nets import mlp
-from estep.posteriors.implicit import Implicit
-from estep.priors.network import faint
+from estep.priors.network import small_init
 from estep.priors.uniform import Uniform
+from estep.settings.fields import check_sampler, continuous
 
-PROPOSALS = {"uniform": value.log_mean_exp, "sampler": stein.near_sampler}
+PROPOSALS = {"uniform": log_mean_exp_value, "sampler": near_sampler_value}
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ class SQL:
         k_pi, k_q = jax.random.split(key)
         spec = continuous("sql", spec)
         optimiser = adam(self.learning_rate)
-        sampler = mlp((spec.observation, spec.action), spec.action, self.hidden, key=k_pi, head=faint)
+        sampler = mlp((spec.observation, spec.action), spec.action, self.hidden, key=k_pi, head=small_init)
         critic = q_function(self.critics, spec, self.hidden, MeanMinusStd(self.beta), self.discount, key=k_q)
         return Agent(
             prior=fixed(Uniform(spec)),
@@ -83,8 +86,8 @@ class SQL:
             temperature=fixed(Constant(jnp.asarray(self.alpha))),
             projection=fixed(Keep()),
             spec=spec,
-            e_step=stein.e_step,
+            e_step=stein_e_step,
             bootstrap=PROPOSALS[self.proposal],
-            behave=policy.of_posterior,
+            behave=act_from_posterior,
             target_samples=self.target_samples,
         )

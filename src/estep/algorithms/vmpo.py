@@ -19,21 +19,22 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from estep.algorithms.checks import check_rollout
 from estep.algorithms.mpo import FORMS
-from estep.constraints import trust_region
-from estep.constraints.temperature import LOG_ALPHA_BOUNDS, KLConstraint
-from estep.core import policy, value
+from estep.core.acting import act_from_prior
 from estep.core.agent import Agent
+from estep.core.bootstrap import prior_value
 from estep.core.learned import fixed, learn
 from estep.core.optim import adam, bounded_adam
 from estep.core.types import Key, Spec
+from estep.e_steps.actions_taken import BatchWeights
 from estep.errors import check
+from estep.families.choose import family
 from estep.inference.starts import AtPrior
-from estep.inference.visited import OverBatch
 from estep.likelihoods.state_value import state_value
-from estep.posteriors.family import family
+from estep.m_steps import trust_region
+from estep.m_steps.temperature import LOG_ALPHA_BOUNDS, KLConstraint
 from estep.priors.network import policy_network
+from estep.settings.fields import check_rollout
 
 
 @dataclass(frozen=True)
@@ -96,10 +97,10 @@ class VMPO:
             temperature=learn(KLConstraint(jnp.asarray(math.log(1.0)), self.epsilon), dual),
             projection=learn(trust_region.trust_region(example, bounds, None, *form), dual),
             spec=spec,
-            e_step=OverBatch(self.top),
-            bootstrap=value.of_prior,
-            behave=policy.of_prior,
-            project=trust_region.fit,
+            e_step=BatchWeights(self.top),
+            bootstrap=prior_value,
+            behave=act_from_prior,
+            project=trust_region.project,
             length=self.unroll,
             rollout=self.rollout,
             epochs=self.epochs,

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from estep.cli import form
 from estep.cli.main import Context
 from estep.cli.parse import Help, parse, unknown
 from estep.cli.resolve import resolve
 from estep.errors import UsageError
+from estep.settings import schema
 
 USAGE = """usage: estep config show RUN|ALGO [--env ID] [--preset NAME]
        estep config diff A B [--env ID] [--preset NAME]"""
@@ -58,7 +58,7 @@ def config(arguments: list[str], context: Context) -> int:
 
 def show(arguments: list[str], context: Context) -> int:
     """Print a configuration."""
-    values, _ = parse("estep config show", str(Show.__doc__), form.of(Show), ("of",), arguments)
+    values, _ = parse("estep config show", str(Show.__doc__), schema.of(Show), ("of",), arguments)
     found = _configuration(values["of"], values)
     context.results.say(json.dumps(found, indent=1))
     return context.results.finish(0, {"config": found})
@@ -66,7 +66,7 @@ def show(arguments: list[str], context: Context) -> int:
 
 def diff(arguments: list[str], context: Context) -> int:
     """Print the fields in which two configurations differ."""
-    values, _ = parse("estep config diff", str(Diff.__doc__), form.of(Diff), ("a", "b"), arguments)
+    values, _ = parse("estep config diff", str(Diff.__doc__), schema.of(Diff), ("a", "b"), arguments)
     one, other = (_flat(_configuration(values[name], values)) for name in ("a", "b"))
     names = [name for name in {**one, **other} if name not in one or name not in other or one[name] != other[name]]
     found = {name: [one.get(name), other.get(name)] for name in names}
@@ -77,7 +77,7 @@ def diff(arguments: list[str], context: Context) -> int:
 
 def _configuration(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """A run's config.json, or what it would be for an algorithm. Raises UsageError, RejectedInput."""
-    rows = form.rows()
+    rows = schema.rows()
     if name in rows:
         resolved = resolve(rows[name], values["env"], values["preset"], {})
         algorithm = {"name": name, **resolved.algorithm}
@@ -85,7 +85,7 @@ def _configuration(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
         return {"algorithm": algorithm, "env": env, "run": resolved.run, "preset": resolved.preset}
     if not Path(name).exists():
         raise unknown("run or algorithm", name, rows, f"Give the folder of a run, or one of: {', '.join(rows)}.")
-    from estep.experiment.folder import RunFolder
+    from estep.runs.folder import RunFolder
 
     return RunFolder.open(name).read_config()
 

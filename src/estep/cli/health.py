@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from estep.cli import form
 from estep.cli.main import Context
 from estep.cli.parse import parse
 from estep.errors import EnvironmentFailure
+from estep.settings import schema
 
 MEMORY_GB, DISK_GB = 1.0, 1.0
 """What a small run needs: JAX compiles in about half of the first, checkpoints and curves fill less than the second."""
@@ -46,7 +46,7 @@ class CheckEnv:
 
 def doctor(arguments: list[str], context: Context) -> int:
     """Check this machine and this installation."""
-    parse("estep doctor", str(Doctor.__doc__), form.of(Doctor), (), arguments)
+    parse("estep doctor", str(Doctor.__doc__), schema.of(Doctor), (), arguments)
     checks = [_attempt(name, look) for name, look in CHECKS.items()]
     lines = [f"{'ok' if one.ok else 'FAIL':5s}{one.name:9s}{one.found}" for one in checks]
     context.results.say("\n".join(lines))
@@ -102,7 +102,7 @@ def _render() -> tuple[bool, str, str]:
 
 
 def _cache() -> tuple[bool, str, str]:
-    from estep.experiment.cache import cache_folder
+    from estep.policy.cache import cache_folder
 
     folder = cache_folder()
     if not folder.exists():
@@ -149,7 +149,7 @@ CHECKS: dict[str, Callable[[], tuple[bool, str, str]]] = {
 
 def check_env(arguments: list[str], context: Context) -> int:
     """Check that an environment is fit to train on."""
-    values, _ = parse("estep check-env", str(CheckEnv.__doc__), form.of(CheckEnv), ("env",), arguments)
+    values, _ = parse("estep check-env", str(CheckEnv.__doc__), schema.of(CheckEnv), ("env",), arguments)
 
     from estep.envs.checker import check_env as check
 

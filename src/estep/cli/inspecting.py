@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from estep.cli import form
 from estep.cli.main import Context
 from estep.cli.parse import parse, unknown
+from estep.cli.progress import Plain
 from estep.cli.reading import check_checkpoint
-from estep.cli.report import Plain
 from estep.cli.resolve import run_folder
 from estep.errors import check
+from estep.policy.job import RunContext, explain
+from estep.settings import schema
 
 if TYPE_CHECKING:
     from estep.instruments.inspection import Inspection
@@ -56,7 +57,7 @@ class Inspect:
 
 def inspect(arguments: list[str], context: Context) -> int:
     """What inference finds, what it misses, and what it costs."""
-    values, _ = parse("estep inspect", str(Inspect.__doc__), form.of(Inspect), ("run",), arguments)
+    values, _ = parse("estep inspect", str(Inspect.__doc__), schema.of(Inspect), ("run",), arguments)
     _check(values)
     folder = run_folder(values["run"], context.results)
     if values["env"]:
@@ -64,19 +65,19 @@ def inspect(arguments: list[str], context: Context) -> int:
 
         register(values["env"])
 
-    from estep.experiment import cache, policy, run
     from estep.instruments import inspection, states, tables
     from estep.plots import inference
+    from estep.policy import cache, policy
 
     report = Plain(context.results)
-    run.explain(cache.use_cache(), report)
+    explain(cache.use_cache(), report)
     given = None
     if values["states_file"] is not None:
         size = policy.load(folder, values["checkpoint"]).agent.spec.observation
         given = states.given(values["states_file"], size)
     names = ("checkpoint", "only", "states", "iterations", "episodes", "seed", "env", "allow_import")
     options = inspection.Options(given=given, **{name: values[name] for name in names})
-    job = run.Job(context.command, report, lambda: context.life.stop_requested, context.results.hang)
+    job = RunContext(context.command, report, lambda: context.life.stop_requested, context.results.hang)
     found = inspection.inspect_run(folder, options, job)
     out = values["out"] or folder / "plots"
     files = tables.write(found, out)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from estep.cli import form
-from estep.cli.form import Row
 from estep.cli.main import Context
 from estep.cli.parse import parse, unknown
 from estep.cli.resolve import row
-from estep.experiment import presets as known_presets
+from estep.settings import presets as known_presets
+from estep.settings import schema
+from estep.settings.schema import Row
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class Presets:
 
 def algos(arguments: list[str], context: Context) -> int:
     """List the algorithms."""
-    values, _ = parse("estep algos", str(Algos.__doc__), form.of(Algos), ("algo",), arguments)
-    shown = [row(values["algo"])] if values["algo"] else list(form.rows().values())
+    values, _ = parse("estep algos", str(Algos.__doc__), schema.of(Algos), ("algo",), arguments)
+    shown = [row(values["algo"])] if values["algo"] else list(schema.rows().values())
     context.results.say("\n\n".join(_page(found) for found in shown))
     return context.results.finish(0, {"algorithms": [_record(found) for found in shown]})
 
@@ -65,7 +65,7 @@ def _record(found: Row) -> dict[str, Any]:
 
 def envs(arguments: list[str], context: Context) -> int:
     """List the environments."""
-    values, _ = parse("estep envs", str(Envs.__doc__), form.of(Envs), ("filter",), arguments)
+    values, _ = parse("estep envs", str(Envs.__doc__), schema.of(Envs), ("filter",), arguments)
 
     from estep.envs.build import env_ids
 
@@ -80,7 +80,7 @@ def envs(arguments: list[str], context: Context) -> int:
 
 def presets(arguments: list[str], context: Context) -> int:
     """List the presets."""
-    values, _ = parse("estep presets", str(Presets.__doc__), form.of(Presets), ("algo",), arguments)
+    values, _ = parse("estep presets", str(Presets.__doc__), schema.of(Presets), ("algo",), arguments)
     wanted = row(values["algo"]).name if values["algo"] else ""
     shown = [preset for preset in known_presets.presets() if wanted in ("", preset.algorithm)]
     pages = []

@@ -9,9 +9,9 @@ import traceback
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from estep.cli.lifecycle import Lifecycle
 from estep.cli.results import Results
 from estep.errors import EstepError, UsageError
-from estep.experiment.lifecycle import Lifecycle
 
 GRACE = 20.0
 """Seconds a run has to save after a signal, before it is ended."""

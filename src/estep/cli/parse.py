@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, NamedTuple
 
-from estep.cli.form import Field
 from estep.errors import UsageError
+from estep.settings.schema import Field
 
 COMMON = (
     Field("json", bool, "bool", False, False, "End stdout with one JSON object, whatever happens."),

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from estep.cli import form
 from estep.cli.main import Context
 from estep.cli.parse import parse, unknown
-from estep.cli.report import Plain
+from estep.cli.progress import Plain
 from estep.cli.resolve import run_folder
 from estep.errors import RejectedInput, UsageError, check
+from estep.policy.job import RunContext
+from estep.settings import schema
 
 if TYPE_CHECKING:
     from estep.core.agent import Agent
@@ -62,7 +63,7 @@ class Verify:
 
 def evaluate(arguments: list[str], context: Context) -> int:
     """Returns of a run's policy over whole episodes."""
-    values, _ = parse("estep eval", str(Evaluate.__doc__), form.of(Evaluate), ("run",), arguments)
+    values, _ = parse("estep eval", str(Evaluate.__doc__), schema.of(Evaluate), ("run",), arguments)
     check("episodes", values["episodes"] >= 1, values["episodes"], "at least 1")
     if values["seed"] is not None:
         check("seed", values["seed"] >= 0, values["seed"], "at least 0")
@@ -76,12 +77,12 @@ def evaluate(arguments: list[str], context: Context) -> int:
 
         register(values["env"])
 
-    from estep.experiment import judge, run
+    from estep.policy import recorded
 
-    trial = judge.Trial(values["episodes"], values["seed"], cap, not values["stochastic"])
+    trial = recorded.EvalSettings(values["episodes"], values["seed"], cap, not values["stochastic"])
     chosen = {name: values[name] for name in ("checkpoint", "env", "allow_import")} | {"trial": trial}
-    job = run.Job(context.command, Plain(context.results), lambda: context.life.stop_requested, context.results.hang)
-    found = judge.evaluate_run(folder, **chosen, change=change, job=job)
+    job = RunContext(context.command, Plain(context.results), lambda: context.life.stop_requested, context.results.hang)
+    found = recorded.evaluate_run(folder, **chosen, change=change, job=job)
     scores, count = found.evaluation, len(found.evaluation.returns)
     context.results.say(f"return   {scores.mean:.5g} ± {scores.std:.2g} over {count} episodes")
     record = {"env_steps": found.env_steps, "updates": found.updates, "eval_mean": scores.mean, "eval_std": scores.std}
@@ -92,10 +93,10 @@ def evaluate(arguments: list[str], context: Context) -> int:
 
 def verify(arguments: list[str], context: Context) -> int:
     """Check every checkpoint of a run."""
-    values, _ = parse("estep verify", str(Verify.__doc__), form.of(Verify), ("run",), arguments)
+    values, _ = parse("estep verify", str(Verify.__doc__), schema.of(Verify), ("run",), arguments)
     folder = run_folder(values["run"], context.results)
 
-    from estep.experiment import checkpoint
+    from estep.runs import checkpoint
 
     found = checkpoint.verify(folder)
     bad = [f"{path.name}: {reason}" for path, reason in found if reason is not None]
@@ -126,13 +127,13 @@ def _inference(name: str | None, effort: dict[str, Any]) -> Callable[[Agent], Ag
             raise UsageError(what, "Add --inference, for instance --inference iterative.")
         return None
 
-    from estep.cli.optimisers import OPTIMISERS, RANKINGS, Effort, chosen
+    from estep.inference.named import OPTIMISERS, RANKINGS, InferenceSettings, chosen
 
     if name not in OPTIMISERS:
         raise unknown("inference optimiser", name, tuple(OPTIMISERS), f"Give one of: {', '.join(OPTIMISERS)}.")
     if effort["rank_by"] is not None and effort["rank_by"] not in RANKINGS:
         raise unknown("ranking", effort["rank_by"], tuple(RANKINGS), f"Give one of: {', '.join(RANKINGS)}.")
-    return chosen(name, Effort(**effort))
+    return chosen(name, InferenceSettings(**effort))
 
 
 def check_checkpoint(which: str) -> None:

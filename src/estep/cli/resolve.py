@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from estep.cli import form
-from estep.cli.form import Row
 from estep.cli.parse import unknown
 from estep.cli.results import Results
-from estep.experiment import presets
+from estep.settings import presets, schema
+from estep.settings.schema import Row
 
 
 class Resolved(NamedTuple):
@@ -23,7 +22,7 @@ class Resolved(NamedTuple):
 
 def row(name: str) -> Row:
     """The algorithm of this name. Raises UsageError naming the nearest."""
-    rows = form.rows()
+    rows = schema.rows()
     if name not in rows:
         raise unknown("algorithm", name, rows, f"Give one of: {', '.join(rows)}.")
     return rows[name]
@@ -34,13 +33,13 @@ def resolve(found: Row, env: str, preset: str, flags: Mapping[str, Any]) -> Reso
     chosen = presets.find(found.name, env, preset)
     changes = {**(chosen.changes if chosen else {}), **flags}
     algorithm = {field.name: changes.get(field.name, field.default) for field in found.fields}
-    run = {field.name: changes.get(field.name, field.default) for field in form.fields(*form.RUN_CONFIG)}
+    run = {field.name: changes.get(field.name, field.default) for field in schema.fields(*schema.RUN_CONFIG)}
     return Resolved(algorithm, run, chosen.name if chosen else None)
 
 
 def run_folder(path: Path, results: Results) -> Path:
     """The run folder that a path names; a result of any kind names it from here on. Raises RejectedInput."""
-    from estep.experiment.folder import RunFolder
+    from estep.runs.folder import RunFolder
 
     folder = RunFolder.open(path).path
     results.known["run_dir"] = str(folder)

@@ -69,7 +69,7 @@ class Results:
     def finish(self, code: int, record: Mapping[str, Any]) -> int:
         """End with a result that is not an error, 0 or 75, or with an error's own fields; returns the code."""
         if self.json and self._said.acquire(blocking=False):
-            from estep.experiment.strict import dump
+            from estep.runs.strict import dump
 
             blank = dict.fromkeys(FIELDS) if code in ENDINGS else {}
             wall = {"wall_s": round(time.monotonic() - self._start, 3)}

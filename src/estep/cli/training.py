@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from estep.cli import form
 from estep.cli.main import Context
 from estep.cli.parse import Help, parse
-from estep.cli.report import reporter
+from estep.cli.progress import reporter
 from estep.cli.resolve import resolve, row, run_folder
 from estep.cli.results import STOPPED
 from estep.errors import UsageError, check
+from estep.settings import schema
 
 if TYPE_CHECKING:
-    from estep.experiment.report import Reporter
-    from estep.experiment.run import Job, Result
+    from estep.policy.job import Reporter, RunContext
+    from estep.training.run import Result
 
 
 @dataclass(frozen=True)
@@ -51,16 +51,18 @@ def train(arguments: list[str], context: Context) -> int:
     if not arguments or arguments[0].startswith("-"):
         if {"-h", "--help"} & set(arguments):
             raise Help(_overview())
-        raise UsageError("No algorithm was given.", f"Give one first: estep train {' | '.join(form.rows())} --env ID.")
+        raise UsageError(
+            "No algorithm was given.", f"Give one first: estep train {' | '.join(schema.rows())} --env ID."
+        )
     found = row(arguments[0])
-    everything = (*form.of(Train), *form.fields(*form.RUN_CONFIG), *found.fields)
+    everything = (*schema.of(Train), *schema.fields(*schema.RUN_CONFIG), *found.fields)
     about = f"{found.summary} `estep algos {found.name}` shows its row of the table."
     values, given = parse(f"estep train {found.name}", about, everything, (), arguments[1:])
     flags = {name: values[name] for name in given}
     resolved = resolve(found, values["env"], values["preset"], flags)
 
     from estep.envs.build import register
-    from estep.experiment.config import RunConfig
+    from estep.settings.run import RunConfig
 
     config = RunConfig(**resolved.run)
     register(values["env"])  # before JAX is imported: a misspelt id is refused at once
@@ -68,13 +70,14 @@ def train(arguments: list[str], context: Context) -> int:
         return context.results.finish(STOPPED, {})
 
     from estep.algorithms import ALGORITHMS
-    from estep.experiment import run
+    from estep.training import run
 
     algorithm = ALGORITHMS[found.name](**resolved.algorithm)
     out = Path(values["out"] if "out" in given else os.environ.get("ESTEP_RUNS_DIR") or values["out"])
     with reporter(context.results) as report:
         preset = resolved.preset
         result = run.train(algorithm, values["env"], config, out=out, preset=preset, job=_job(context, report))
+        _draw(result, report)
     return _tell(result, context)
 
 
@@ -84,7 +87,7 @@ def compose(arguments: list[str], context: Context) -> int:
 
 
 def _overview() -> str:
-    lines = [f"  {name:16s}{found.summary}" for name, found in form.rows().items()]
+    lines = [f"  {name:16s}{found.summary}" for name, found in schema.rows().items()]
     return "\n".join(
         [
             "usage: estep train ALGO --env ID [--steps N] [--seed S] [--out DIR] [every hyperparameter of ALGO]",
@@ -98,7 +101,7 @@ def _overview() -> str:
 
 def resume(arguments: list[str], context: Context) -> int:
     """Go on with a run that was stopped."""
-    values, _ = parse("estep resume", str(Resume.__doc__), form.of(Resume), ("run",), arguments)
+    values, _ = parse("estep resume", str(Resume.__doc__), schema.of(Resume), ("run",), arguments)
     if values["steps"] is not None:
         check("steps", values["steps"] >= 1, values["steps"], "at least 1")
     folder = run_folder(values["run"], context.results)
@@ -107,17 +110,25 @@ def resume(arguments: list[str], context: Context) -> int:
 
         register(values["env"])
 
-    from estep.experiment import run
+    from estep.training import run
 
     chosen = {name: values[name] for name in ("steps", "env", "allow_import")}
     with reporter(context.results) as report:
-        return _tell(run.resume(folder, **chosen, job=_job(context, report)), context)
+        result = run.resume(folder, **chosen, job=_job(context, report))
+        _draw(result, report)
+    return _tell(result, context)
 
 
-def _job(context: Context, report: Reporter) -> Job:
-    from estep.experiment.run import Job
+def _job(context: Context, report: Reporter) -> RunContext:
+    from estep.policy.job import RunContext
 
-    return Job(context.command, report, lambda: context.life.stop_requested, context.results.hang)
+    return RunContext(context.command, report, lambda: context.life.stop_requested, context.results.hang)
+
+
+def _draw(result: Result, report: Reporter) -> None:
+    from estep.plots.curves import draw_if_possible
+
+    draw_if_possible(result.run_dir, report.note)
 
 
 def _tell(result: Result, context: Context) -> int:

@@ -10,7 +10,7 @@ import equinox as eqx
 from jaxtyping import Array, Float
 
 from estep.core.learned import Learned, fixed
-from estep.core.protocols import (
+from estep.core.slots import (
     Bootstrap,
     Distribution,
     Draws,
@@ -26,17 +26,17 @@ from estep.core.protocols import (
 from estep.core.types import Action, Info, Key, Memo, Obs, Spec, Transition
 
 
-def unchanged(inference: Inference) -> Inference:
+def as_trained(inference: Inference) -> Inference:
     """Infer with the settings of training."""
     return inference
 
 
-def nothing(agent: Agent, q: Distribution, action: Action) -> Memo:
+def no_memo(agent: Agent, q: Distribution, action: Action) -> Memo:
     """One-step methods remember nothing."""
     return {}
 
 
-def by_projection(agent: Agent, draws: Draws, obs: Float[Array, "b o"]) -> tuple[Agent, Info]:
+def fit_prior(agent: Agent, draws: Draws, obs: Float[Array, "b o"]) -> tuple[Agent, Info]:
     """Fit the prior alone."""
     prior, info = agent.projection.model(agent.prior, draws, obs)
     return replace(agent, prior=prior), info
@@ -59,15 +59,15 @@ class Agent(eqx.Module):
     """Draws of q in the E-step's objective."""
     target_samples: int = eqx.field(static=True, default=1)
     """Draws of q in the critic's target."""
-    acting: Callable[[Inference], Inference] = eqx.field(static=True, default=unchanged)
+    acting: Callable[[Inference], Inference] = eqx.field(static=True, default=as_trained)
     """The inference optimiser as used to act."""
-    targeting: Callable[[Inference], Inference] = eqx.field(static=True, default=unchanged)
+    targeting: Callable[[Inference], Inference] = eqx.field(static=True, default=as_trained)
     """The inference optimiser as used at s' in the critic's target."""
     project: Callable[[Agent, Draws, Float[Array, "b o"]], tuple[Agent, Info]] = eqx.field(
-        static=True, default=by_projection
+        static=True, default=fit_prior
     )
     """How the M-step moves the prior, and the multipliers of its constraints where it has any."""
-    remember: Callable[[Agent, Distribution, Action], Memo] = eqx.field(static=True, default=nothing)
+    remember: Callable[[Agent, Distribution, Action], Memo] = eqx.field(static=True, default=no_memo)
     """What replay keeps with a step that was drawn from this distribution."""
     length: int = eqx.field(static=True, default=1)
     """T, steps in a row of each sequence of a batch."""
@@ -89,6 +89,6 @@ class Agent(eqx.Module):
         return self.posterior(inferred.lam), problem, inferred
 
 
-def inferring_by(agent: Agent, inference: Inference) -> Agent:
+def with_inference(agent: Agent, inference: Inference) -> Agent:
     """The agent with another inference optimiser, over the same critic, prior and temperature; it learns no more."""
-    return replace(agent, inference=fixed(inference), acting=unchanged, targeting=unchanged)
+    return replace(agent, inference=fixed(inference), acting=as_trained, targeting=as_trained)

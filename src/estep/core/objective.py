@@ -6,7 +6,7 @@ import functools as ft
 
 import jax
 
-from estep.core.protocols import Distribution, Draws, Problem
+from estep.core.slots import Distribution, Draws, Problem
 from estep.core.types import Key, Scalar
 
 

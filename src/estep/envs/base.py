@@ -13,9 +13,10 @@ from estep.core.types import Spec
 
 if TYPE_CHECKING:
     from estep.envs.spaces import ActionSpace
+from estep.envs.spaces import Floats
 
-Floats: TypeAlias = npt.NDArray[np.float32]
 Flags: TypeAlias = npt.NDArray[np.bool_]
+
 Counters: TypeAlias = dict[str, list[int]]
 """Plain numbers for a checkpoint."""
 

@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from estep.envs.build import EVAL, Source, build, source_name, time_limit
 from estep.envs.gymnasium import GymnasiumEnv, make
-from estep.envs.screen import SimulationClock, read_observation, read_reward
 from estep.envs.spaces import ActionSpace, ObservationSpace, action_space, observation_space
+from estep.envs.validation import SimulationClock, read_observation, read_reward
 from estep.errors import EnvironmentFailure, EstepError
 
 CAP = 1_000

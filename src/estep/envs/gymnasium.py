@@ -10,10 +10,18 @@ import gymnasium
 import numpy as np
 
 from estep.core.types import Spec
-from estep.envs.base import Counters, Episode, Floats, HostEnv, Progress, Step
+from estep.envs.base import Counters, Episode, HostEnv, Progress, Step
 from estep.envs.build import TRAIN, Source, build, source_name, time_limit
-from estep.envs.screen import BadCount, Bounds, SimulationClock, finite, is_flag, read_observation, read_reward
-from estep.envs.spaces import ActionSpace, ObservationSpace, action_space, observation_space
+from estep.envs.spaces import ActionSpace, Floats, ObservationSpace, action_space, observation_space
+from estep.envs.validation import (
+    BadTransitions,
+    Bounds,
+    SimulationClock,
+    finite,
+    is_flag,
+    read_observation,
+    read_reward,
+)
 from estep.envs.watch import Watch, leave
 from estep.errors import EnvironmentFailure, NumericHalt
 
@@ -46,16 +54,18 @@ def make(
     limit = time_limit(envs[0])
     cut = max_episode_steps if limit is None else None
     watch = Watch(timeout, name, on_hang)
-    bad, bounds = BadCount(num_envs, name), Bounds(observation, name)
+    bad, bounds = BadTransitions(num_envs, name), Bounds(observation, name)
     slots = [
-        Slot(one, Place(name, index, (seed, stream), cut or math.inf), (observation, action), (watch, bad, bounds))
+        EnvInstance(
+            one, SeedStream(name, index, (seed, stream), cut or math.inf), (observation, action), (watch, bad, bounds)
+        )
         for index, one in enumerate(envs)
     ]
     ending = f"{limit} steps" if limit else f"none; cut at {cut} steps" if cut else "none"
     return GymnasiumEnv(slots, ending)
 
 
-class Place:
+class SeedStream:
     """Which environment this is, and where its seeds come from."""
 
     def __init__(self, name: str, index: int, seeds: tuple[int, int], cut: float) -> None:
@@ -68,15 +78,15 @@ class Place:
         return int(sequence.generate_state(1)[0] >> 1)
 
 
-class Slot:
+class EnvInstance:
     """One environment and its open episode."""
 
     def __init__(
         self,
         env: gymnasium.Env[Any, Any],
-        place: Place,
+        place: SeedStream,
         spaces: tuple[ObservationSpace, ActionSpace],
-        watches: tuple[Watch, BadCount, Bounds],
+        watches: tuple[Watch, BadTransitions, Bounds],
     ) -> None:
         self.env, self.place = env, place
         self.observation, self.action = spaces
@@ -200,7 +210,7 @@ class Slot:
 class GymnasiumEnv(HostEnv):
     """E Gymnasium environments, stepped in turn. Build it with make."""
 
-    def __init__(self, slots: Sequence[Slot], ending: str) -> None:
+    def __init__(self, slots: Sequence[EnvInstance], ending: str) -> None:
         self._slots = list(slots)
         self._ending = ending
         first = self._slots[0]

@@ -7,20 +7,24 @@ import functools as ft
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import gymnasium
 import numpy as np
 import numpy.typing as npt
 
 from estep.core.types import OneHot, Squash, Tanh
-from estep.envs.base import Floats
 from estep.errors import EnvironmentFailure
+
+if TYPE_CHECKING:
+    pass
+
 
 TOLERANCE = 1e-5
 """By how much of its size (at least 1) an observation bound is widened for rounding."""
 
 REALS: Mapping[str, Any] = {"float16": np.float16, "float32": np.float32, "float64": np.float64}
+
 INTEGERS = {"int8": np.int8, "int16": np.int16, "int32": np.int32, "int64": np.int64}
 """Types of actions, by the name that a record has for them."""
 
@@ -221,3 +225,6 @@ def box_actions(space: Any, name: str) -> BoxActions:
 def _kind(space: Any) -> str:
     """How a message names a space: a Box by its dtype, another by its class."""
     return f"Box of {space.dtype}" if isinstance(space, gymnasium.spaces.Box) else type(space).__name__
+
+
+Floats: TypeAlias = npt.NDArray[np.float32]

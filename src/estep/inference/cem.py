@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from estep.core.protocols import Inference, Inferred, Lam, Posterior, Problem
+from estep.core.slots import Inference, Inferred, Lam, Posterior, Problem
 from estep.core.types import Key, Scalar
-from estep.distributions.categorical import check_draws
 from estep.errors import UsageError
+from estep.families.categorical import check_draws
 from estep.inference.starts import AtPrior, begin, clip
 
 Ranking = Callable[[Float[Array, " n"], Float[Array, " n"], Scalar], Float[Array, " n"]]

@@ -8,10 +8,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from estep.core.protocols import Inference, Inferred, Posterior, Problem
+from estep.core.slots import Inference, Inferred, Posterior, Problem
 from estep.core.types import Key, Spec
-from estep.distributions.boltzmann import Weigh, exponential
-from estep.distributions.categorical import check_draws
+from estep.families.categorical import check_draws
+from estep.families.particles import Weigh, exponential
 from estep.inference.importance import ess
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import equinox as eqx
 import jax.numpy as jnp
 
-from estep.core.protocols import Inference, Inferred, Posterior, Problem
+from estep.core.slots import Inference, Inferred, Posterior, Problem
 from estep.core.types import Key
 from estep.nets import MLP
 

@@ -14,7 +14,7 @@ from jax.lax import stop_gradient as sg
 
 from estep.core.objective import soft_value
 from estep.core.optim import Optimiser, adam
-from estep.core.protocols import Inference, Inferred, Lam, Posterior, Problem
+from estep.core.slots import Inference, Inferred, Lam, Posterior, Problem
 from estep.core.types import Key, Scalar
 from estep.inference.starts import AtPrior, begin, clip
 

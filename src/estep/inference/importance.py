@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.lax import stop_gradient as sg
 from jaxtyping import Array, Float
 
-from estep.core.protocols import Distribution, Inference, Inferred, Lam, Posterior, Problem
+from estep.core.slots import Distribution, Inference, Inferred, Lam, Posterior, Problem
 from estep.core.types import Key, Scalar
 from estep.inference.cem import fittable, values_of
 from estep.inference.starts import AtPrior, begin, clip

@@ -13,7 +13,7 @@ from jax.lax import stop_gradient as sg
 from jaxtyping import Array, Float
 
 from estep.core.objective import soft_value
-from estep.core.protocols import Inference, Inferred, Lam, Posterior, Problem
+from estep.core.slots import Inference, Inferred, Lam, Posterior, Problem
 from estep.core.types import Key, Scalar
 from estep.inference.starts import AtPrior
 from estep.nets import MLP, mlp, zeros

@@ -12,7 +12,7 @@ from jax.lax import stop_gradient as sg
 from jaxtyping import Array, Bool, Float
 
 from estep.core.objective import soft_value
-from estep.core.protocols import Inference, Inferred, Lam, Posterior, Problem
+from estep.core.slots import Inference, Inferred, Lam, Posterior, Problem
 from estep.core.types import Key, Scalar
 from estep.errors import UsageError, check
 

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import functools as ft
-import math
-from dataclasses import replace
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.lax import stop_gradient as sg
 from jaxtyping import Array, Float
 
-from estep.core import em, value
 from estep.core.agent import Agent
-from estep.core.protocols import Bootstrap, Distribution, Draws, Inference, Inferred, Posterior, Problem
-from estep.core.types import Info, Key, Obs, Scalar, Transition
-from estep.distributions.implicit import Halves
-from estep.distributions.mixture import NormalMixture
-from estep.distributions.noise import antithetic
+from estep.core.bootstrap import log_mean_exp_value
+from estep.core.slots import Bootstrap, Distribution, Inference, Inferred, Posterior, Problem
+from estep.core.types import Key, Obs
 from estep.errors import UsageError
+from estep.families.mixture import NormalMixture
+from estep.families.noise import antithetic
+from estep.families.sampler import EqualMixture
 from estep.nets import MLP
 
-LEAST_BANDWIDTH = 1e-3
-"""Of the kernel, in squared units of u: particles that coincide have a median distance of 0."""
 LEAST_SIGMA = 0.05
 """Of the neighbourhood of a particle, in units of u."""
 
@@ -64,64 +59,6 @@ def sampler_of(inference: Inference) -> Stein:
     return inference
 
 
-def e_step(agent: Agent, batch: Transition, key: Key) -> em.EStep:
-    """Move the sampler along the Stein direction on the critic in every state of the batch (Wang & Liu 2016,
-    arXiv:1611.01722; Haarnoja et al. 2017, eq. 13, 14): φ ascends mean_j ⟨Δ_j, u_j(φ)⟩. Half of the draws stand still
-    and say where the other half should go."""
-    obs = em.flat(batch).obs
-    keys = jax.random.split(key, obs.shape[0])
-
-    def one(sampler: Stein, obs: Obs, key: Key) -> tuple[Scalar, Float[Array, "n a"], Scalar]:
-        k_still, k_moved, k_score = jax.random.split(key, 3)
-        half = sampler.samples // 2
-        still, moved = sg(sampler.points(obs, k_still, half)), sampler.points(obs, k_moved, sampler.samples - half)
-        problem = agent.problem(agent.likelihood.model, obs)
-        delta = direction(still, sg(moved), score(problem, still, k_score))
-        climbed = (delta * moved).sum(1).mean()
-        return climbed, jnp.concatenate([still, moved]), jnp.sqrt(jnp.square(delta).sum(1).mean())
-
-    def loss(inference: Inference) -> tuple[Scalar, tuple[Array, Info]]:
-        climbed, action, size = jax.vmap(ft.partial(one, sampler_of(inference)))(obs, keys)
-        return -climbed.mean(), (action, {"e/stein": size.mean()})
-
-    inference, (action, info) = agent.inference.descend(loss)
-    n = action.shape[1]
-    draws = Draws(action, jnp.full(action.shape[:2], 1.0 / n), jnp.zeros(action.shape[:2]))  # no density: KL unknown
-    return replace(agent, inference=inference), draws, batch.memo, info
-
-
-def score(problem: Problem, action: Float[Array, "m a"], key: Key) -> Float[Array, "m a"]:
-    """∇_u [Q̂(s, u)/α + log p(u)], the score of the posterior. The densities are over u: the Jacobian of the squash is
-    in the prior. The published code takes the gradient and the kernel over a = tanh u, and adds the log-Jacobian to
-    the density over a as if it were over u; its sampler tends to exp(Q̂/α) Π(1 - a_i²) (for Q̂ = 0, E a² = 1/5)."""
-    prior = problem.prior(problem.obs)
-
-    def log_density(action: Float[Array, " a"], key: Key) -> Scalar:
-        return problem.likelihood(problem, action, key) / problem.alpha + prior.log_prob(action)
-
-    keys = jax.random.split(key, action.shape[0])
-    scores: Array = jax.vmap(jax.grad(log_density))(action, keys)
-    return scores
-
-
-def direction(
-    still: Float[Array, "m a"], moved: Float[Array, "n a"], score: Float[Array, "m a"]
-) -> Float[Array, "n a"]:
-    """Δ_j = mean_i [k(u_i, u_j) score_i + ∇_{u_i} k(u_i, u_j)] for the j that move, with k = exp(-|u_i - u_j|²/h): up
-    the density, and away from the particles that stand still (Liu & Wang 2016, arXiv:1608.04471, eq. 8)."""
-    apart = still[:, None] - moved[None]
-    square = jnp.square(apart).sum(-1)
-    h = bandwidth(square)
-    kernel = jnp.exp(-square / h)
-    delta: Array = (kernel[:, :, None] * (score[:, None] - 2.0 / h * apart)).mean(0)
-    return delta
-
-
-def bandwidth(square: Float[Array, "m n"]) -> Scalar:
-    """h = median of the squared distances over log m, for m ≥ 2 particles that stand still."""
-    return jnp.maximum(jnp.median(square) / math.log(square.shape[0]), LEAST_BANDWIDTH)
-
-
 def neighbourhood(agent: Agent, obs: Obs, key: Key) -> Distribution:
     """A density near the sampler: half the prior, half Gaussians around the sampler's draws, as wide as Scott's rule
     has them (1992): σ_i of the draws, times n^(-1/(d + 4))."""
@@ -130,10 +67,10 @@ def neighbourhood(agent: Agent, obs: Obs, key: Key) -> Distribution:
     n, d = places.shape
     sigma = jnp.maximum(places.std(0) * n ** (-1 / (d + 4)), LEAST_SIGMA)
     near = NormalMixture(jnp.zeros(n), places, jnp.broadcast_to(jnp.log(sigma), (n, d)))
-    return Halves(agent.prior.slow(obs), near)
+    return EqualMixture(agent.prior.slow(obs), near)
 
 
-def near_sampler(agent: Agent) -> Bootstrap:
+def near_sampler_value(agent: Agent) -> Bootstrap:
     """V̄(s') by importance sampling from the neighbourhood of the sampler: in many dimensions, draws of the prior miss
     what the posterior has found."""
-    return value.log_mean_exp(agent, neighbourhood)
+    return log_mean_exp_value(agent, neighbourhood)

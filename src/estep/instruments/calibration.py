@@ -19,14 +19,14 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Array, Float
 
-from estep.core import value
 from estep.core.agent import Agent
+from estep.core.bootstrap import posterior_value, prior_value
 from estep.core.types import Action, Key, Obs, Scalar, Transition
 from estep.envs.base import HostEnv
 from estep.errors import UsageError
-from estep.experiment.device import Scaling, scale
 from estep.instruments.interval import interval
 from estep.likelihoods.q_function import MeanMinusStd, biased_std
+from estep.policy.actor import Scaling, scale
 
 KL_DRAWS = 16
 """Of q, for KL(q‖p) at each step where it has no closed form."""
@@ -144,7 +144,7 @@ def members(agent: Agent) -> int:
 
 def charged(agent: Agent) -> bool:
     """Whether the KL of later steps is a cost in this agent's values."""
-    return agent.bootstrap is not value.of_prior
+    return agent.bootstrap is not prior_value
 
 
 def rollouts(agent: Agent, env: HostEnv, scaling: Scaling, key: Key, episodes: int) -> list[Episode]:
@@ -239,7 +239,7 @@ def _act(agent: Agent, obs: Array, key: Key, scaling: Scaling) -> tuple[Array, A
 @jax.jit
 def _tails(agent: Agent, obs: Array, key: Key) -> Array:
     """What the critic bootstraps from in each state, inferred there and then: a kept λ is of another state."""
-    bootstrap = value.of_posterior(agent) if charged(agent) else value.of_prior(agent)
+    bootstrap = posterior_value(agent) if charged(agent) else prior_value(agent)
 
     def one(obs: Obs, key: Key) -> Scalar:
         nought = jnp.zeros(())

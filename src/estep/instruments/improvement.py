@@ -12,13 +12,13 @@ from jaxtyping import Array, Float
 
 from estep.core.agent import Agent
 from estep.core.objective import soft_value
-from estep.core.protocols import Inference
+from estep.core.slots import Inference
 from estep.core.types import Key, Obs
 from estep.errors import RejectedInput, UsageError
-from estep.experiment import checkpoint
-from estep.experiment.folder import RunFolder
 from estep.inference.iterative import Iterative
 from estep.instruments.interval import interval
+from estep.runs import checkpoint
+from estep.runs.folder import RunFolder
 
 SAMPLES = 128
 """Draws of the posterior with which V is measured, the same noise at every iterate."""

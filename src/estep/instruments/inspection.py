@@ -16,19 +16,20 @@ from jaxtyping import Array, Float
 from estep.core.types import Key
 from estep.envs.build import EVAL, Source
 from estep.errors import UsageError
-from estep.experiment import policy
-from estep.experiment.device import INSPECT, key_of, scale
-from estep.experiment.policy import Policy, check_spec
-from estep.experiment.run import QUIET, Job, chosen_env, make_env
-from estep.instruments import calibration, compared, gap, improvement, landscape, modes, staleness, states, transfer
+from estep.instruments import calibration, gap, improvement, landscape, modes, optimisers, staleness, states, transfer
 from estep.instruments.calibration import Calibration
-from estep.instruments.compared import Climb, Compared
 from estep.instruments.gap import Gap
 from estep.instruments.improvement import Improvement, Logged
 from estep.instruments.landscape import Landscape
 from estep.instruments.modes import Modes
+from estep.instruments.optimisers import Compared, Outcome
 from estep.instruments.staleness import Staleness
 from estep.instruments.transfer import Transfer
+from estep.policy import policy
+from estep.policy.actor import INSPECT, key_of, scale
+from estep.policy.environments import chosen_env, make_env
+from estep.policy.job import QUIET, RunContext
+from estep.policy.policy import Policy, check_spec
 
 STATES = {"improvement": 256, "gap": 64, "compare": 32, "modes": 16, "transfer": 64, "staleness": 64}
 """In how many states each instrument measures unless it is told; with two action dimensions the gap takes 16."""
@@ -90,7 +91,7 @@ class Climbs(NamedTuple):
     """What the optimisers reach, and the climbs themselves."""
 
     rows: list[Compared]
-    found: list[Climb]
+    found: list[Outcome]
     states: int
 
 
@@ -117,7 +118,7 @@ class Subject:
 
     policy: Policy
     options: Options
-    job: Job = QUIET
+    job: RunContext = QUIET
 
     @property
     def seed(self) -> int:
@@ -141,7 +142,7 @@ class Subject:
         return scale(jnp.asarray(found), self.policy.scaling)
 
 
-def inspect_run(run_dir: Path, options: Options | None = None, job: Job = QUIET) -> Inspection:
+def inspect_run(run_dir: Path, options: Options | None = None, job: RunContext = QUIET) -> Inspection:
     """Measure inference in a recorded run with every instrument that applies to it.
 
     Raises:
@@ -196,8 +197,8 @@ def measure_climbs(subject: Subject, found: dict[str, Any]) -> Climbs:
     agent = subject.policy.agent
     gap.check_parametric(agent)
     obs = subject.obs(STATES["compare"])
-    climbs = compared.climbs(agent, obs, subject.key, compared.ladder(agent))
-    return Climbs(compared.compared(climbs), climbs, len(obs))
+    climbs = optimisers.climbs(agent, obs, subject.key, optimisers.candidates(agent))
+    return Climbs(optimisers.compared(climbs), climbs, len(obs))
 
 
 def measure_landscape(subject: Subject, found: dict[str, Any]) -> list[Landscape]:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from estep.core.agent import Agent
 from estep.core.types import Key, Obs
 from estep.inference.starts import log_scales
-from estep.instruments.compared import Climb, values_at
+from estep.instruments.optimisers import Outcome, values_at
 
 SAMPLES = 64
 GRID = 33
@@ -35,7 +35,7 @@ class Landscape(NamedTuple):
     were measured. Its other elements are its own, so its end need not lie on the summit."""
 
 
-def landscape(agent: Agent, obs: Obs, found: list[Climb], state: int, key: Key, grid: int = GRID) -> Landscape:
+def landscape(agent: Agent, obs: Obs, found: list[Outcome], state: int, key: Key, grid: int = GRID) -> Landscape:
     """The landscape of one state under the climbs in it, over the two means in which they went furthest (with one
     action dimension: mean and log standard deviation).
 
@@ -73,7 +73,7 @@ def surface(
 _surface = jax.jit(values_at, static_argnums=4)
 
 
-def _paths(found: list[Climb], state: int) -> dict[str, npt.NDArray[np.float32]]:
+def _paths(found: list[Outcome], state: int) -> dict[str, npt.NDArray[np.float32]]:
     """λ [k, l] along the way of each optimiser; semi-amortised starts where the trained one ends, iterative where the
     direct network does if there is one, the others at λ_0."""
     ends: dict[str, list[npt.NDArray[np.float32]]] = {}

@@ -13,13 +13,13 @@ from jaxtyping import Array, Bool, Float
 
 from estep.core.agent import Agent
 from estep.core.optim import adam
-from estep.core.protocols import Inference
+from estep.core.slots import Inference
 from estep.core.types import Key, Obs
 from estep.inference.gradient import GradientAscent
 from estep.inference.iterative import Iterative
 from estep.inference.starts import AtPrior, Scattered, distinct_modes
-from estep.instruments.compared import SAMPLES, values_at
 from estep.instruments.gap import check_parametric
+from estep.instruments.optimisers import SAMPLES, values_at
 
 RESTARTS = 16
 SPREAD = 1.0

@@ -15,12 +15,12 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from estep.core.keys import make_key
-from estep.core.protocols import Distribution, Problem
+from estep.core.slots import Distribution, Problem
 from estep.core.types import Scalar, Tanh
-from estep.distributions.box import Box, Lebesgue
-from estep.distributions.full_normal import FullNormal
-from estep.distributions.normal import Normal
 from estep.errors import UsageError
+from estep.families.full_gaussian import FullNormal
+from estep.families.gaussian import Normal
+from estep.families.uniform import Improper, UniformSquashed
 
 MOST_DIMENSIONS = 2
 REACH = 9.0
@@ -116,7 +116,7 @@ def _support(prior: Any) -> Float[Array, "4 a"]:
         shear = prior.lower if isinstance(prior, FullNormal) else jnp.zeros((prior.mu.shape[0],) * 2, prior.mu.dtype)
         sigma = jnp.exp(prior.log_sigma) * jnp.sqrt(1.0 + jnp.square(shear).sum(1))
         return prior.mu[None] + jnp.asarray([-10.0, -4.0, 4.0, 10.0], prior.mu.dtype)[:, None] * sigma[None]
-    if isinstance(prior, Box) or (isinstance(prior, Lebesgue) and isinstance(prior.squash, Tanh)):
+    if isinstance(prior, UniformSquashed) or (isinstance(prior, Improper) and isinstance(prior.squash, Tanh)):
         # a = tanh u: beyond 12 lies less than 1e-10 of the box, and beyond 4 nearly nothing changes
         return jnp.tile(jnp.asarray([-12.0, -4.0, 4.0, 12.0])[:, None], (1, prior.action))
     raise UsageError("A flat prior on an unbounded action has no evidence.", "Measure the gap against a reference.")

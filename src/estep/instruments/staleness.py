@@ -11,10 +11,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from estep.core.agent import Agent
-from estep.core.protocols import Lam
+from estep.core.slots import Lam
 from estep.core.types import Key, Obs, Scalar
+from estep.e_steps.chain import Chain
 from estep.errors import UsageError
-from estep.inference.chain import Chain
 from estep.inference.iterative import Iterative
 from estep.inference.starts import At, starting
 from estep.instruments.gap import reference, sampled

@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from estep.data.replay import Replay
+from estep.e_steps.chain import LAM, VALID
 from estep.errors import RejectedInput, UsageError
-from estep.experiment import checkpoint
-from estep.experiment.folder import RunFolder
-from estep.experiment.policy import Policy
-from estep.experiment.trainer import allocate
-from estep.inference.chain import HERE, KEPT
+from estep.policy.policy import Policy
+from estep.runs import checkpoint
+from estep.runs.folder import RunFolder
+from estep.training.trainer import allocate
 
 States: TypeAlias = npt.NDArray[np.float32]
 
@@ -47,12 +47,12 @@ def remembered(found: Policy, which: Sequence[int], count: int, seed: int) -> tu
     steps = {step: replay.read(rows) for step, replay in replays.items()}
     obs: Any = next(iter(steps.values())).obs
     memos = {step: cast(Mapping[str, Any], each.memo) for step, each in steps.items()}
-    same = [(each.obs == obs).all(-1) & (memos[step][KEPT][:, 0] == 1.0) for step, each in steps.items()]
+    same = [(each.obs == obs).all(-1) & (memos[step][VALID][:, 0] == 1.0) for step, each in steps.items()]
     shared = np.flatnonzero(np.logical_and.reduce(same))[:count]
     if not len(shared):
         what = "No step of the first of these checkpoints is in the replays of all of them with a λ that is kept."
         raise UsageError(what, "Train with a larger --replay, or keep checkpoints closer together.")
-    return obs[shared], {step: memo[HERE][shared] for step, memo in memos.items()}
+    return obs[shared], {step: memo[LAM][shared] for step, memo in memos.items()}
 
 
 def replay_of(found: Policy, which: str) -> Replay:

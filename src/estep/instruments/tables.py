@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from estep.experiment import sheet, storage, strict
-from estep.instruments.compared import Compared
 from estep.instruments.gap import Gap
 from estep.instruments.improvement import Improvement, Logged
 from estep.instruments.inspection import Gaps, Growth, Inspection
 from estep.instruments.interval import interval
+from estep.instruments.optimisers import Compared
 from estep.instruments.staleness import Staleness
 from estep.instruments.transfer import Transfer
+from estep.runs import storage, strict, tables
 
 Table = tuple[Sequence[str], Iterable[Sequence[Any]]]
 """Column names and rows."""
@@ -68,7 +68,7 @@ def _gap(found: Gaps) -> dict[str, Any]:
     return record
 
 
-def tables(found: Inspection) -> dict[str, Table]:
+def tables_of(found: Inspection) -> dict[str, Table]:
     """Every table, by the name of its file."""
     made: dict[str, Table] = {}
     if found.improvement is not None:
@@ -113,6 +113,6 @@ def write(found: Inspection, out: Path) -> dict[str, str]:
     storage.make_dir(out)
     files = {"inspection.json": out / "inspection.json"}
     storage.write_atomic(files["inspection.json"], strict.dump(summary(found), indent=1) + b"\n")
-    for name, (head, rows) in tables(found).items():
-        files[f"{name}.csv"] = sheet.write(out / f"{name}.csv", head, rows)
+    for name, (head, rows) in tables_of(found).items():
+        files[f"{name}.csv"] = tables.write(out / f"{name}.csv", head, rows)
     return {name: str(path) for name, path in files.items()}

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from estep.core.agent import Agent
-from estep.core.protocols import Bootstrap, Inference, Likelihood, Problem
+from estep.core.slots import Bootstrap, Inference, Likelihood, Problem
 from estep.core.types import Action, Info, Key, Obs, Scalar, Squash, Transition
 from estep.inference.iterative import Iterative
 from estep.instruments.gap import check_parametric, reference, sampled

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from jax.lax import stop_gradient as sg
 from jaxtyping import Array, Float
 
-from estep.core.em import flat
-from estep.core.protocols import Bootstrap, Likelihood, Problem
+from estep.core.batch import flatten
+from estep.core.slots import Bootstrap, Likelihood, Problem
 from estep.core.types import Action, Info, Key, Obs, Scalar, Spec, Squash, Transition
 from estep.likelihoods.targets import Target, td0
 from estep.nets import MLP, mlp
@@ -67,7 +67,7 @@ class QFunction(Likelihood):
 
     def loss(self, batch: Transition, bootstrap: Bootstrap, key: Key) -> tuple[Scalar, Info]:
         target = sg(self.target(batch, bootstrap, key, self.discount)).reshape(-1)
-        rows = flat(batch)
+        rows = flatten(batch)
         values = jax.vmap(self.values)(rows.obs, rows.action)
         error = values - target[:, None]
         info = {

@@ -42,10 +42,10 @@ def n_step(segment: Segment, value_next: Steps, kappa: Steps, gamma: float, n: i
         kappa: α KL(q‖p) at s_t where values are regularised, else zeros.
     """
     shortest = one_step(segment, value_next, gamma)
-    goes_on = ahead(jnp.ones_like(segment.last)) * (1.0 - segment.last)
+    goes_on = shift(jnp.ones_like(segment.last)) * (1.0 - segment.last)
 
     def longer(_: Array, y: Steps) -> Steps:
-        return jnp.where(goes_on > 0, segment.reward + gamma * ahead(y - kappa), shortest)
+        return jnp.where(goes_on > 0, segment.reward + gamma * shift(y - kappa), shortest)
 
     y: Steps = jax.lax.fori_loop(1, n, longer, shortest)
     return y
@@ -61,10 +61,10 @@ def retrace(segment: Segment, value_next: Steps, q: Steps, trace: Steps, gamma: 
         trace: c_t, of `cut`.
     """
     surprise = one_step(segment, value_next, gamma) - q
-    return q + backwards(surprise, gamma * (1.0 - segment.last) * ahead(trace))
+    return q + discounted_scan(surprise, gamma * (1.0 - segment.last) * shift(trace))
 
 
-def cut(log_ratio: Steps, lam: float) -> Steps:
+def trace_coefficient(log_ratio: Steps, lam: float) -> Steps:
     """c_t = λ min(1, π(a_t|s_t)/μ(a_t|s_t)), given log π - log μ."""
     return lam * jnp.exp(jnp.minimum(log_ratio, 0.0))
 
@@ -80,10 +80,10 @@ def gae(segment: Segment, value: Steps, value_next: Steps, kappa: Steps, gamma: 
     """
     surprise = one_step(segment, value_next, gamma) - value
     weight = gamma * lam * (1.0 - segment.last)
-    return backwards(surprise - weight * ahead(kappa), weight)
+    return discounted_scan(surprise - weight * shift(kappa), weight)
 
 
-def backwards(x: Steps, weight: Steps) -> Steps:
+def discounted_scan(x: Steps, weight: Steps) -> Steps:
     """y_t = x_t + w_t y_{t+1}, with nothing after the last step."""
 
     def step(after: Scalar, now: tuple[Scalar, Scalar]) -> tuple[Scalar, Scalar]:
@@ -94,6 +94,6 @@ def backwards(x: Steps, weight: Steps) -> Steps:
     return y
 
 
-def ahead(x: Steps) -> Steps:
+def shift(x: Steps) -> Steps:
     """x_{t+1}, and 0 after the last step."""
     return jnp.append(x[1:], jnp.zeros((), x.dtype))

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from jax.lax import stop_gradient as sg
 from jaxtyping import Array, Float
 
-from estep.core.protocols import Bootstrap, Likelihood, Problem
+from estep.core.slots import Bootstrap, Likelihood, Problem
 from estep.core.types import Action, Info, Key, Scalar, Spec, Transition
 from estep.likelihoods.returns import Segment, Steps, gae
-from estep.likelihoods.targets import each, segments
+from estep.likelihoods.targets import segments, vmap_steps
 from estep.nets import MLP, mlp
 
 
@@ -30,7 +30,7 @@ class StateValue(Likelihood):
 
     def advantages(self, batch: Transition, bootstrap: Bootstrap, key: Key) -> Float[Array, "b t"]:
         """A_t of every step [B, T]; later steps are charged their κ where values are regularised."""
-        kappa = each(bootstrap.penalty, batch, key)
+        kappa = vmap_steps(bootstrap.penalty, batch, key)
         value, value_next = self.values(batch.obs), self.values(batch.next_obs)
 
         def one(segment: Segment, value: Steps, value_next: Steps, kappa: Steps) -> Steps:
@@ -46,7 +46,7 @@ class StateValue(Likelihood):
     def loss(self, batch: Transition, bootstrap: Bootstrap, key: Key) -> tuple[Scalar, Info]:
         value = self.values(batch.obs)
         returns = value + self.advantages(batch, bootstrap, key)
-        target = sg(returns - each(bootstrap.penalty, batch, key))
+        target = sg(returns - vmap_steps(bootstrap.penalty, batch, key))
         loss = 0.5 * jnp.square(value - target).mean()
         explained = 1.0 - jnp.var(target - value) / jnp.maximum(jnp.var(target), 1e-8)
         return loss, {"critic/loss": loss, "critic/value": value.mean(), "critic/explained": explained}

@@ -9,18 +9,18 @@ from typing import TypeAlias
 import jax
 from jaxtyping import Array, Float
 
-from estep.core.em import flat, memo_of
-from estep.core.protocols import Bootstrap
+from estep.core.batch import flatten, memo_of
+from estep.core.slots import Bootstrap
 from estep.core.types import Key, Scalar, Transition
-from estep.likelihoods.returns import Segment, cut, n_step, one_step, retrace
+from estep.likelihoods.returns import Segment, n_step, one_step, retrace, trace_coefficient
 
 Target: TypeAlias = Callable[[Transition, Bootstrap, Key, float], Float[Array, "b t"]]
 """(batch, what may be asked of the agent, key, γ) to y."""
 
 
-def each(function: Callable[[Transition, Key], Scalar], batch: Transition, key: Key) -> Float[Array, "b t"]:
+def vmap_steps(function: Callable[[Transition, Key], Scalar], batch: Transition, key: Key) -> Float[Array, "b t"]:
     """A function of one step, at every step of the batch."""
-    rows = flat(batch)
+    rows = flatten(batch)
     found: Array = jax.vmap(function)(rows, jax.random.split(key, rows.reward.shape[0]))
     return found.reshape(batch.reward.shape)
 
@@ -32,7 +32,7 @@ def segments(batch: Transition) -> Segment:
 
 def td0(batch: Transition, bootstrap: Bootstrap, key: Key, gamma: float) -> Float[Array, "b t"]:
     """y = r + γ (1 - e) V̄(s')."""
-    return one_step(segments(batch), each(bootstrap.value, batch, key), gamma)
+    return one_step(segments(batch), vmap_steps(bootstrap.value, batch, key), gamma)
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class NStep:
 
     def __call__(self, batch: Transition, bootstrap: Bootstrap, key: Key, gamma: float) -> Float[Array, "b t"]:
         k_value, k_penalty = jax.random.split(key)
-        value, kappa = each(bootstrap.value, batch, k_value), each(bootstrap.penalty, batch, k_penalty)
+        value, kappa = vmap_steps(bootstrap.value, batch, k_value), vmap_steps(bootstrap.penalty, batch, k_penalty)
         y: Array = jax.vmap(lambda s, v, k: n_step(s, v, k, gamma, self.n))(segments(batch), value, kappa)
         return y
 
@@ -51,14 +51,16 @@ class NStep:
 @dataclass(frozen=True)
 class Retrace:
     """Returns corrected for the policy that took them (Munos et al. 2016, arXiv:1606.02647), with the log-densities
-    that `policy.log_prob` remembered."""
+    that `log_prob_memo` remembered."""
 
     lam: float
 
     def __call__(self, batch: Transition, bootstrap: Bootstrap, key: Key, gamma: float) -> Float[Array, "b t"]:
         k_value, k_q, k_ratio = jax.random.split(key, 3)
-        value, q = each(bootstrap.value, batch, k_value), each(bootstrap.q, batch, k_q)
-        trace = cut(each(bootstrap.log_prob, batch, k_ratio) - memo_of(batch, "log_prob")[..., 0], self.lam)
+        value, q = vmap_steps(bootstrap.value, batch, k_value), vmap_steps(bootstrap.q, batch, k_q)
+        trace = trace_coefficient(
+            vmap_steps(bootstrap.log_prob, batch, k_ratio) - memo_of(batch, "log_prob")[..., 0], self.lam
+        )
         y: Array = jax.vmap(lambda s, v, q, c: retrace(s, v, q, c, gamma))(segments(batch), value, q, trace)
         return y
 

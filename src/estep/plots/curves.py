@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+
+from estep.runs.folder import RunFolder
 
 BLUE, GREY = "#1f5fa8", "#8a8f98"
 
@@ -19,8 +22,14 @@ def style(i: int) -> str:
     return ("-", "--", ":")[i // 10 % 3]
 
 
-def draw_run(run_dir: Path, title: str) -> dict[str, str]:
-    """The learning curve of a run folder, from its eval.csv, beside it; returns the files by name."""
+def draw_run(run_dir: Path) -> dict[str, str]:
+    """The learning curve of a run folder, from its eval.csv, beside it; returns the files by name.
+
+    Raises:
+        RejectedInput: not a run folder, or its configuration cannot be read.
+    """
+    config = RunFolder.open(run_dir).read_config()
+    title = f"{config['algorithm']['name']} on {config['env']['id']}"
     with (run_dir / "eval.csv").open(newline="") as file:
         rows = [{name: float(value or "nan") for name, value in row.items()} for row in csv.DictReader(file)]
     figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
@@ -30,6 +39,15 @@ def draw_run(run_dir: Path, title: str) -> dict[str, str]:
     axes.fill_between(steps, low, high, color=BLUE, alpha=0.2, linewidth=0)
     axes.set(xlabel="environment steps", ylabel="return (mean ± std over episodes)", title=title)
     return save(figure, run_dir, "learning_curve")
+
+
+def draw_if_possible(run_dir: Path, note: Callable[[str], None]) -> None:
+    """As `draw_run`, with a note on each file, or on why there is none: a figure is not worth a failed run."""
+    try:
+        for path in draw_run(run_dir).values():
+            note(f"wrote    {path}")
+    except Exception as error:
+        note(f"note     no learning curve was drawn: {type(error).__name__}: {error}")
 
 
 def save(figure: Any, out: Path, name: str) -> dict[str, str]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from estep.core.protocols import Distribution, Prior
+from estep.core.slots import Distribution, Prior
 from estep.core.types import Obs, Spec
-from estep.distributions.box import Lebesgue
+from estep.families.uniform import Improper
 
 
 class Flat(Prior):
@@ -12,10 +12,10 @@ class Flat(Prior):
     sampled. In tasks that end, its entropy is a bonus for staying alive; `Uniform` makes the KL a cost. Over discrete
     actions, which count one each, it is the same."""
 
-    density: Lebesgue
+    density: Improper
 
     def __init__(self, spec: Spec) -> None:
-        self.density = Lebesgue(spec.squash, spec.action)
+        self.density = Improper(spec.squash, spec.action)
 
     def __call__(self, obs: Obs) -> Distribution:
         return self.density

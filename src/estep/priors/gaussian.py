@@ -5,9 +5,9 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from estep.core.protocols import Distribution, Prior
+from estep.core.slots import Distribution, Prior
 from estep.core.types import Obs
-from estep.distributions.normal import Normal
+from estep.families.gaussian import Normal
 
 
 class FixedGaussian(Prior):

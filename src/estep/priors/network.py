@@ -9,11 +9,11 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from estep.core.protocols import Distribution, Prior
+from estep.core.slots import Distribution, Prior
 from estep.core.types import Key, Obs, Spec
-from estep.distributions.categorical import Categorical
-from estep.distributions.full_normal import FullNormal, strictly_lower
-from estep.distributions.normal import Normal
+from estep.families.categorical import Categorical
+from estep.families.full_gaussian import FullNormal, strictly_lower
+from estep.families.gaussian import Normal
 from estep.nets import MLP, glorot, mlp, soft_bound
 
 LOG_SIGMA = (-10.0, 2.0)
@@ -59,7 +59,7 @@ def bounded(log_sigma: Array, low: float, high: float) -> Array:
     return soft_bound(log_sigma, jnp.full(log_sigma.shape, low), jnp.full(log_sigma.shape, high))
 
 
-def faint(fan_in: int, fan_out: int) -> float:
+def small_init(fan_in: int, fan_out: int) -> float:
     """A hundredth of Glorot's bound: the policy starts out the same in every state."""
     return 0.01 * glorot(fan_in, fan_out)
 
@@ -71,7 +71,7 @@ def gaussian_network(spec: Spec, hidden: tuple[int, ...], sigma: float, *, key: 
 
 def categorical_network(spec: Spec, hidden: tuple[int, ...], *, key: Key) -> CategoricalNetwork:
     """A fresh prior that is nearly uniform in every state."""
-    return CategoricalNetwork(mlp((spec.observation,), spec.action, hidden, key=key, head=faint))
+    return CategoricalNetwork(mlp((spec.observation,), spec.action, hidden, key=key, head=small_init))
 
 
 def policy_network(
@@ -91,12 +91,12 @@ def full_gaussian_network(spec: Spec, hidden: tuple[int, ...], sigma: float, *, 
 
 def _network(spec: Spec, size: int, hidden: tuple[int, ...], sigma: float, key: Key) -> MLP:
     """A network whose outputs start near μ = 0, σ = sigma, and 0 for the rest."""
-    net = mlp((spec.observation,), size, hidden, key=key, head=faint)
-    bias = jnp.zeros(size).at[spec.action : 2 * spec.action].set(unbound(math.log(sigma)))
+    net = mlp((spec.observation,), size, hidden, key=key, head=small_init)
+    bias = jnp.zeros(size).at[spec.action : 2 * spec.action].set(inverse_soft_bound(math.log(sigma)))
     return replace(net, biases=(*net.biases[:-1], bias))
 
 
-def unbound(log_sigma: float) -> float:
+def inverse_soft_bound(log_sigma: float) -> float:
     """What `soft_bound` takes to log σ."""
     low, high = LOG_SIGMA
     above = low + math.log(math.expm1(log_sigma - low))

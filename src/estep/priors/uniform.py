@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
-from estep.core.protocols import Distribution, Prior
+from estep.core.slots import Distribution, Prior
 from estep.core.types import Clip, Obs, Spec, Tanh
-from estep.distributions.box import Box, Cube
-from estep.distributions.categorical import Categorical
 from estep.errors import UsageError
+from estep.families.categorical import Categorical
+from estep.families.uniform import UniformAction, UniformSquashed
 
 
 class Uniform(Prior):
@@ -27,13 +27,13 @@ class Uniform(Prior):
             self.density = Categorical(jnp.zeros(spec.action))
             return
         if isinstance(spec.squash, Clip):
-            self.density = Cube(spec.action)
+            self.density = UniformAction(spec.action)
             return
         if not isinstance(spec.squash, Tanh):
             raise UsageError(
                 "A uniform prior needs a bounded action space.", "Use priors.Flat or priors.FixedGaussian."
             )
-        self.density = Box(spec.action)
+        self.density = UniformSquashed(spec.action)
 
     def __call__(self, obs: Obs) -> Distribution:
         return self.density

@@ -1,0 +1,123 @@
+"""Which parts of `compose` fit together, and why others do not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from estep.core.types import Spec
+from estep.errors import UsageError
+
+FITTED = ("gaussian", "full-gaussian")
+"""Families of numbers whose best fit to weighted draws has a closed form."""
+
+STARTED = ("iterative", "gradient", "cem", "importance")
+"""Optimisers that may start where another one ends."""
+
+
+class Rule(NamedTuple):
+    """What two parts must agree on."""
+
+    holds: Callable[[Any], bool]
+    why: str
+    """A sentence on what is wrong, with the row's fields in braces."""
+    fix: str
+
+
+RULES = (
+    Rule(
+        lambda row: row.posterior != "boltzmann" or row.inference in ("closed-form", "advantages"),
+        "Weighted particles have no parameters that --inference {inference} could improve.",
+        "Give --inference closed-form, or a parametric --posterior.",
+    ),
+    Rule(
+        lambda row: row.inference != "closed-form" or row.posterior in ("boltzmann", "categorical"),
+        "Closed-form inference gives weighted particles, not a {posterior}.",
+        "Give --posterior boltzmann, or categorical where actions are discrete.",
+    ),
+    Rule(
+        lambda row: row.inference != "cem" or row.posterior in FITTED,
+        "The cross-entropy method fits the family to an elite of draws, which a {posterior} has no form for.",
+        "Give --posterior gaussian or full-gaussian, or --inference gradient.",
+    ),
+    Rule(
+        lambda row: row.inference != "importance" or row.posterior in (*FITTED, "categorical"),
+        "Importance sampling fits the family to weighted draws, which a {posterior} has no form for.",
+        "Give --posterior gaussian or full-gaussian, or --inference gradient.",
+    ),
+    Rule(
+        lambda row: row.start == "prior" or row.inference in STARTED,
+        "{inference} inference does not start where another optimiser ends.",
+        "Give --start prior, or --inference iterative, gradient, cem or importance.",
+    ),
+    Rule(
+        lambda row: row.start != "iterative" or row.inference != "iterative",
+        "Iterative inference that starts where iterative inference ends is one with more iterations.",
+        "Give more --iterations, or --start direct.",
+    ),
+    Rule(
+        lambda row: row.posterior != "boltzmann" or row.prior != "flat" or row.inference != "closed-form",
+        "Closed-form inference draws from the prior, and a flat prior cannot be sampled.",
+        "Give --prior uniform, gaussian or learned.",
+    ),
+    Rule(
+        lambda row: row.posterior != "categorical" or row.prior != "gaussian",
+        "A Gaussian prior has no discrete actions.",
+        "Give --prior flat, uniform or learned.",
+    ),
+    Rule(
+        lambda row: (row.inference == "advantages") == (row.likelihood == "state-value"),
+        "--likelihood {likelihood} and --inference {inference} do not go together: advantages of the actions taken "
+        "come from a state value, and nothing else can be inferred from one.",
+        "Give both --likelihood state-value and --inference advantages, or neither.",
+    ),
+    Rule(
+        lambda row: row.inference != "advantages" or (row.prior == "learned" and row.act_with == "prior"),
+        "Advantages weigh the actions that the prior took, so it must be learned and must act.",
+        "Give --prior learned --act-with prior.",
+    ),
+    Rule(
+        lambda row: row.prior == "learned" or (row.act_with == "posterior" and row.kl_in_value),
+        "A {prior} prior learns nothing, so it can neither act nor be the policy whose value is wanted.",
+        "Give --prior learned, or --act-with posterior --kl-in-value.",
+    ),
+    Rule(
+        lambda row: row.target != "retrace" or row.act_with == "prior" or row.posterior != "boltzmann",
+        "Retrace needs the density of the actions taken, and weighted particles have none.",
+        "Give --target n-step or td0, or --act-with prior.",
+    ),
+    Rule(
+        lambda row: row.posterior != "mixture" or row.samples >= row.components,
+        "{samples} draws of a mixture of {components} leave components without one.",
+        "Give --samples at least as many as --components.",
+    ),
+)
+"""All of them; the first that does not hold is told."""
+
+
+def check_parts(row: Any) -> None:
+    """Refuse what cannot work, whatever the environment.
+
+    Raises:
+        UsageError: which two parts do not fit, why, and what would.
+    """
+    found = broken_rule(row)
+    if found is not None:
+        raise UsageError(found.why.format(**vars(row)), found.fix)
+
+
+def broken_rule(row: Any) -> Rule | None:
+    """The first agreement that does not hold, if any."""
+    return next((fit for fit in RULES if not fit.holds(row)), None)
+
+
+def check_environment(row: Any, spec: Spec) -> None:
+    """Refuse what cannot work in this environment.
+
+    Raises:
+        UsageError: a family of another kind of action than the environment's.
+    """
+    if spec.discrete != (row.posterior == "categorical"):
+        kind = "one of several choices" if spec.discrete else "numbers"
+        fix = "Give --posterior categorical." if spec.discrete else "Give a --posterior other than categorical."
+        raise UsageError(f"A {row.posterior} posterior does not fit this environment, whose actions are {kind}.", fix)

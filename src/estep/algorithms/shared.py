@@ -1,0 +1,31 @@
+"""What several rows are built from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from estep.core.slots import Likelihood, Prior, Projection
+from estep.core.types import Clip, Key, Spec
+from estep.likelihoods.q_function import MeanMinusStd, q_function
+from estep.likelihoods.targets import TARGETS
+from estep.m_steps import trust_region
+from estep.m_steps.multipliers import inside_box
+
+
+def q_critic(row: Any, spec: Spec, key: Key) -> Likelihood:
+    """Action values of a row that names what they are regressed on."""
+    target = TARGETS[row.target](row.unroll)
+    return q_function(row.critics, spec, row.hidden, MeanMinusStd(row.beta), row.discount, target, key=key)
+
+
+def weighed_region(
+    row: Any, spec: Spec, prior: Prior, split: trust_region.Split, measure: trust_region.Measure
+) -> Projection:
+    """How a policy is fitted to weighed draws of its slow copy: near that, and inside the box that actions are clipped
+    to."""
+    example = prior(jnp.zeros(spec.observation))
+    box = inside_box(row.epsilon_box, 10.0) if row.epsilon_box and isinstance(spec.squash, Clip) else None
+    bounds = (row.epsilon_mean, 10.0), (row.epsilon_scale, 1000.0)
+    return trust_region.trust_region(example, bounds, box, *trust_region.form_for(example, split, measure))

@@ -1,0 +1,125 @@
+"""How a run goes, on stderr: a bar on a terminal, else a plain line at most once a minute."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from estep.cli.results import Results
+from estep.policy.job import Reporter
+
+EVERY = 60.0
+"""Seconds between plain lines."""
+_KNOWN = ("env_steps", "updates", "env_steps_per_s")
+
+
+def describe(record: Mapping[str, float]) -> str:
+    """Speed, time to go, return, value of the E-step and what its iterations gain, temperature, KLs beside their bound,
+    effective sample size and part of the steps that is kept; what there is of it."""
+    speed, eta = record.get("env_steps_per_s"), record.get("eta_s")
+    returns, best = _number(record, "return"), _number(record, "best")
+    value, gain = _number(record, "e/value"), _number(record, "e/improvement")
+    parts = [
+        f"{speed:,.0f} step/s" if speed is not None and math.isfinite(speed) else "",
+        f"eta {_duration(eta)}" if eta is not None and math.isfinite(eta) else "",
+        f"return {returns}" if returns else "",
+        f"best {best}" if best else "",
+        f"value {value}" + (f" (+{gain})" if gain and not gain.startswith("-") else f" ({gain})" if gain else "")
+        if value
+        else "",
+        f"alpha {_number(record, 'm/alpha')}" if "m/alpha" in record else "",
+        *(_bounded(record, name) for name in record if f"{name}_bound" in record),
+        f"ess {_number(record, 'e/ess')}" if "e/ess" in record else "",
+        f"kept {record['e/kept']:.0%}" if "e/kept" in record else "",
+    ]
+    return " · ".join(part for part in parts if part)
+
+
+def _bounded(record: Mapping[str, float], name: str) -> str:
+    """A KL beside its bound."""
+    what = name.removeprefix("m/").replace("_", " ")
+    return f"{what} {_number(record, name)} of {_number(record, name + '_bound')}"
+
+
+def _number(record: Mapping[str, float], name: str) -> str:
+    value = record.get(name)
+    return "" if value is None else f"{value:.4g}"
+
+
+def _duration(seconds: float) -> str:
+    whole = round(seconds)
+    hours, minutes = whole // 3600, whole // 60 % 60
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {whole % 60:02d} s" if minutes else f"{whole} s"
+
+
+class Plain:
+    """Lines on stderr."""
+
+    def __init__(self, results: Results) -> None:
+        self._results = results
+        self._next = -math.inf
+
+    def started(self, run_dir: Path) -> None:
+        """Remember the run folder, for the result of a run that fails."""
+        self._results.known["run_dir"] = str(run_dir)
+
+    def note(self, text: str) -> None:
+        """Write a line."""
+        print(text, file=sys.stderr, flush=True)
+
+    def progress(self, record: Mapping[str, float]) -> None:
+        """Write a line, unless the last one is less than a minute old."""
+        _remember(self._results, record)
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + EVERY
+            share = record["env_steps"] / max(record["steps"], 1)
+            print(f"{share:6.1%}  {record['env_steps']:,.0f} steps · {describe(record)}", file=sys.stderr, flush=True)
+
+
+class Bar:
+    """A progress bar of rich's, with the lines above it."""
+
+    def __init__(self, results: Results, bar: Any, task: Any) -> None:
+        self._results = results
+        self._bar = bar
+        self._task = task
+
+    def started(self, run_dir: Path) -> None:
+        """Remember the run folder, for the result of a run that fails."""
+        self._results.known["run_dir"] = str(run_dir)
+
+    def note(self, text: str) -> None:
+        """Write a line above the bar."""
+        self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def progress(self, record: Mapping[str, float]) -> None:
+        """Move the bar."""
+        _remember(self._results, record)
+        self._bar.update(self._task, completed=record["env_steps"], total=record["steps"], text=describe(record))
+
+
+def _remember(results: Results, record: Mapping[str, float]) -> None:
+    results.known.update({name: record[name] for name in _KNOWN if name in record})
+
+
+@contextmanager
+def reporter(results: Results) -> Iterator[Reporter]:
+    """A bar where stderr is a terminal that can draw one, else lines."""
+    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+        yield Plain(results)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+    columns = (BarColumn(bar_width=24), TaskProgressColumn(), TextColumn("{task.fields[text]}", markup=False))
+    with Progress(*columns, console=Console(stderr=True), refresh_per_second=4) as bar:
+        results.drawing = True
+        yield Bar(results, bar, bar.add_task("train", total=None, text="starting"))
+    results.drawing = False

@@ -1,0 +1,107 @@
+"""A chain of inference that goes on from one visit of a step to the next.
+
+Replay keeps λ(s) and λ(s') with every step; each visit refines them a little. So the network is trained, and the
+critic's target evaluated, at the states of a long chain for the price of a short one, and iterations beyond the
+trained number stay safe. New with this library; the pieces are those of persistent Markov chains in learning
+(Tieleman 2008).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.lax import stop_gradient as sg
+from jaxtyping import Array, Float
+
+from estep.core.agent import Agent
+from estep.core.batch import first_rows, flatten, memo_of
+from estep.core.bootstrap import posterior_value
+from estep.core.objective import soft_value
+from estep.core.slots import Bootstrap, Distribution, Inference, Inferred, Lam, Posterior, Problem
+from estep.core.types import Action, Key, Memo, Scalar, Transition
+from estep.e_steps.climb import EStep, climb
+from estep.inference.starts import start_of, starting
+
+LAM, NEXT_LAM, VALID = "lam", "next_lam", "kept"
+"""λ(s), λ(s'), and 1 for each of the two that a visit has left, else 0."""
+
+
+class Resumed(Inference):
+    """Start from a kept λ, or afresh."""
+
+    lam: Lam
+    afresh: Scalar
+    """1 to start afresh, else 0."""
+    start: Inference
+
+    def __call__(self, problem: Problem, posterior: Posterior, key: Key) -> Inferred:
+        first = self.start(problem, posterior, key)
+        earlier = jnp.where(self.afresh > 0, first.earlier, 0.0)
+        return first._replace(lam=jnp.where(self.afresh > 0, first.lam, self.lam), earlier=earlier)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The E-step of `climb_each_state`, from where the last visit of each step left λ(s) and λ(s')."""
+
+    restart: float
+    """ρ, the chance that a state s starts afresh. A next state never does: its value would be that of the policy
+    after a few iterations from nowhere."""
+    part: float = 1.0
+    """Of the batch's rows whose λ(s) is refined and trained; λ(s') is refined in all."""
+
+    def __call__(self, agent: Agent, batch: Transition, key: Key) -> EStep:
+        k_climb, k_next, k_restart = jax.random.split(key, 3)
+        rows = flatten(batch)
+        memo, chosen = {name: memo_of(rows, name) for name in (LAM, NEXT_LAM, VALID)}, first_rows(rows, self.part)
+        count = chosen.reward.shape[0]
+        afresh = jax.random.bernoulli(k_restart, self.restart, (count,)) | (chosen.memo[VALID][:, 0] == 0)
+        chosen = chosen._replace(memo=chosen.memo | {"afresh": afresh.astype(float)})
+
+        def begin(inference: Inference, row: Transition) -> Inference:
+            started: Inference = resumed(inference, row.memo[LAM], row.memo["afresh"])
+            return started
+
+        def follow(row: Transition, key: Key) -> Lam:
+            inference = agent.targeting(agent.inference.model)
+            at = resumed(inference, row.memo[NEXT_LAM], 1.0 - row.memo[VALID][1])
+            return agent.infer(at, agent.likelihood.model, row.next_obs, key)[2].lam
+
+        agent_climbed, draws, lam, info = climb(agent, agent.likelihood.model, chosen, k_climb, begin)
+        next_lam = jax.vmap(follow)(rows, jax.random.split(k_next, rows.reward.shape[0]))
+        here, kept_here = keep(lam, memo[LAM][:count])
+        there, kept_there = keep(next_lam, memo[NEXT_LAM])
+        kept = jnp.stack([memo[VALID][:, 0].at[:count].set(kept_here), kept_there], axis=1)
+        new = {LAM: memo[LAM].at[:count].set(here), NEXT_LAM: there, VALID: kept}
+        new = {name: value.reshape(*batch.reward.shape, -1) for name, value in new.items()}
+        return agent_climbed, draws, new, info | {"e/afresh": afresh.mean()}
+
+
+def resumed(inference: Any, lam: Lam, afresh: Scalar) -> Any:
+    """The optimiser from a kept λ, or from its own start."""
+    return starting(inference, Resumed(lam, afresh, start_of(inference)))
+
+
+def keep(lam: Float[Array, "b l"], old: Float[Array, "b l"]) -> tuple[Float[Array, "b l"], Float[Array, " b"]]:
+    """What is written back: a λ that is not finite is forgotten, so that the next visit starts afresh."""
+    sound = jnp.isfinite(lam).all(-1)
+    return jnp.where(sound[:, None], sg(lam), jnp.zeros_like(old)), sound.astype(old.dtype)
+
+
+def empty_memo(agent: Agent, q: Distribution, action: Action) -> Memo:
+    """The memo of a new step: its first visit starts afresh."""
+    zeros = jnp.zeros(sum(agent.posterior.parts))
+    return {LAM: zeros, NEXT_LAM: zeros, VALID: jnp.zeros(2)}
+
+
+def stored_bootstrap(agent: Agent) -> Bootstrap:
+    """V̄(s') of the posterior that the E-step left in the memo, evaluated on the slow critic."""
+
+    def value(step: Transition, key: Key) -> Scalar:
+        problem = agent.problem(agent.likelihood.slow, step.next_obs)
+        return soft_value(agent.posterior(step.memo[NEXT_LAM]), problem, key, agent.target_samples)[0]
+
+    return posterior_value(agent)._replace(value=value)

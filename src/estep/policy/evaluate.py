@@ -1,0 +1,51 @@
+"""Returns of a policy, on environments and seeds of its own."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from estep.envs.base import Episode, HostEnv
+from estep.policy.actor import EVALUATE, Actor, Scaling, key_of
+
+
+class Evaluation(NamedTuple):
+    """Undiscounted returns and lengths of whole episodes, in the order of their seeds."""
+
+    mean: float
+    std: float
+    """Over episodes, ddof 0."""
+    returns: list[float]
+    lengths: list[int]
+
+
+def evaluate(
+    actor: Actor, env: HostEnv, episodes: int, seed: int, scaling: Scaling, deterministic: bool = True
+) -> Evaluation:
+    """Run whole episodes. Equal seeds give equal numbers.
+
+    Args:
+        actor: the agent as it acts.
+        env: fresh environments of the evaluation stream, at most as many as episodes.
+        episodes: how many to run; environment i plays every E-th of them.
+        seed: of the noise that inference, and draws of actions, use.
+        scaling: mean and scale of observations.
+        deterministic: take squash(mode of q); otherwise a draw of q.
+
+    Raises:
+        EnvironmentFailure: the environment raised or gave too many bad transitions.
+    """
+    rounds = -(-episodes // env.num_envs)
+    done: list[Episode] = []
+    key, obs, step = key_of(seed, EVALUATE), env.reset(), 0
+    while any(sum(e.env == i for e in done) < rounds for i in range(env.num_envs)):
+        number = np.uint32(step)
+        action = actor.mode(obs, key, number, scaling) if deterministic else actor.draw(obs, key, number, scaling)[1]
+        obs = env.step(np.asarray(action)).obs
+        done += env.finished()
+        step += 1
+    kept = sorted((e for e in done), key=lambda e: (e.number, e.env))
+    first = [e for e in kept if sum(o.env == e.env and o.number < e.number for o in kept) < rounds][:episodes]
+    returns = [e.total for e in first]
+    return Evaluation(float(np.mean(returns)), float(np.std(returns)), returns, [e.length for e in first])

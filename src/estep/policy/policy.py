@@ -1,0 +1,208 @@
+"""A trained policy: everything that acting needs, with the normaliser and the action bounds inside."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools as ft
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+
+from estep.core.acting import act_from_prior
+from estep.core.agent import Agent
+from estep.core.types import Spec
+from estep.data.normalise import Moments
+from estep.envs.base import HostEnv
+from estep.envs.build import EVAL, Source
+from estep.envs.spaces import ActionSpace, recorded
+from estep.errors import EstepError, RejectedInput, UsageError
+from estep.likelihoods.state_value import StateValue
+from estep.policy.actor import ACT, Actor, Scaling, key_of
+from estep.policy.environments import make_env
+from estep.policy.evaluate import Evaluation, evaluate
+from estep.policy.job import QUIET
+from estep.runs import checkpoint, config_file, provenance, storage
+from estep.runs.config_file import Recipe
+from estep.runs.folder import RunFolder
+from estep.runs.leaves import named_leaves, rebuild, skeleton
+from estep.settings.run import RunConfig
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A trained policy. `estep.load` and `estep.train` make it."""
+
+    recipe: Recipe
+    agent: Agent
+    """The functional core: every array the agent has."""
+    moments: Moments | None
+    action_space: ActionSpace
+    env_steps: int
+    updates: int
+    run_dir: Path
+    env: Source | None = None
+    """The environment it was trained on, where it was not a Gymnasium id."""
+
+    @property
+    def scaling(self) -> Scaling:
+        """Mean and scale of observations, or None."""
+        return None if self.moments is None else (jnp.asarray(self.moments.mean), jnp.asarray(self.moments.scale))
+
+    def act(
+        self, obs: npt.ArrayLike, *, deterministic: bool = True, seed: int = 0, counter: int = 0
+    ) -> npt.NDArray[Any]:
+        """The action for an observation, as the environment takes it: a float array, or an integer.
+
+        Args:
+            obs: one observation of the environment's shape, or a batch of them with one leading axis.
+            deterministic: squash(mode of q); otherwise a draw of q.
+            seed, counter: of the draw: equal pairs give equal draws, so count up from step to step.
+
+        Returns:
+            One action of the action space's shape, or a batch of them.
+
+        Raises:
+            UsageError: the observation has another size than in training, or is not finite.
+        """
+        rows, single = self._rows(obs)
+        key = key_of(seed, ACT)
+        number = np.uint32(counter % 2**32)
+        if deterministic:
+            action = self._actor.mode(rows, key, number, self.scaling)
+        else:
+            action = self._actor.draw(rows, key, number, self.scaling)[1]
+        own = self.action_space.native(np.array(action))
+        return np.asarray(own[0]) if single else own
+
+    def changed(self, change: Callable[[Agent], Agent]) -> Policy:
+        """The policy of another agent made from this one's, such as one that infers by another optimiser:
+
+            policy.changed(lambda agent: inferring_by(agent, GradientAscent(steps=100)))
+
+        Raises:
+            UsageError: the policy is its learned prior and infers nothing.
+        """
+        if self.agent.behave in (act_from_prior,):
+            raise UsageError("This policy acts from its learned prior and infers nothing.", "Evaluate it as it is.")
+        if isinstance(self.agent.likelihood.model, StateValue):
+            raise UsageError(
+                "This critic values states, so there is no action value to infer on.", "Evaluate it as it is."
+            )
+        return dataclasses.replace(self, agent=change(self.agent))
+
+    def evaluate(
+        self, episodes: int = 10, *, seed: int | None = None, env: Source | None = None, deterministic: bool = True
+    ) -> Evaluation:
+        """Returns of whole episodes.
+
+        Args:
+            episodes: how many.
+            seed: of the episodes; None takes the one of the run's own evaluations.
+            env: where to evaluate; None takes the environment of training.
+            deterministic: take squash(mode of q); otherwise a draw of q.
+
+        Raises:
+            UsageError: the environment is not known here; pass it.
+            EnvironmentFailure: the environment raised or gave too many bad transitions.
+        """
+        source = self.env if env is None else env
+        if source is None:
+            raise UsageError("The environment of this policy was made by a function.", "Pass that function as env.")
+        run = dataclasses.replace(self.recipe.run, eval_episodes=episodes)
+        chosen = run if seed is None else dataclasses.replace(run, seed=seed)
+        return self.evaluate_with(make_env(source, chosen, QUIET, EVAL), chosen, deterministic)
+
+    def evaluate_with(self, env: HostEnv, run: RunConfig, deterministic: bool = True) -> Evaluation:
+        """As `evaluate`, on environments that are there; closes them."""
+        with closing(env):
+            check_spec(env.spec, self.agent.spec)
+            return evaluate(self._actor, env, run.eval_episodes, run.seed, self.scaling, deterministic)
+
+    def save(self, path: Path | str) -> Path:
+        """Write the policy as a folder that `estep.load` and `estep eval` read; returns its path.
+
+        Raises:
+            UsageError: the folder exists.
+            StorageFailure: the disk is full, read-only or failing.
+        """
+        folder = Path(path).absolute()
+        if not storage.claim_dir(folder):
+            raise UsageError(f"{folder} exists.", "Choose another name; nothing was written.")
+        saved = RunFolder(folder)
+        leaves = jax.device_get(named_leaves(self.agent))
+        files = {file: {name: np.asarray(leaf) for name, leaf in named.items()} for file, named in leaves.items()}
+        if self.moments is not None:
+            files["stats"] = dict(self.moments.arrays())
+        meta = {"counts": {"env_steps": self.env_steps, "updates": self.updates}}
+        space = {"observation": self.agent.spec.observation, "action": self.action_space.record()}
+        saved.write_config(config_file.encode(self.recipe), config_file.differences(self.recipe))
+        checkpoint.set_best(folder, int(checkpoint.save(folder, self.env_steps, files, meta | space, None).name[5:]))
+        described = provenance.describe(["estep.Policy.save"], {"run": self.recipe.run.seed})
+        saved.write_run({**described, "status": "policy", "exit_code": 0, "ended": provenance.now()})
+        return folder
+
+    @ft.cached_property
+    def _actor(self) -> Actor:
+        return Actor(self.agent)
+
+    def _rows(self, obs: npt.ArrayLike) -> tuple[npt.NDArray[np.float32], bool]:
+        array = np.asarray(obs, np.float32)
+        size = self.agent.spec.observation
+        if array.size == size:
+            rows, single = array.reshape(1, size), array.ndim < 2 or array.shape[0] != 1
+        elif array.ndim > 1 and array[0].size == size:
+            rows, single = array.reshape(len(array), size), False
+        else:
+            raise UsageError(f"The observation has shape {array.shape}.", f"This policy reads {size} numbers.")
+        if not np.isfinite(rows).all():
+            raise UsageError("The observation is not finite.", "Look at what the environment gives.")
+        return rows, single
+
+
+def load(path: Path | str, checkpoint_name: str = "best") -> Policy:
+    """A policy from a run folder or from `Policy.save`.
+
+    Args:
+        path: the folder.
+        checkpoint_name: "best", "latest", or a number of environment steps.
+
+    Raises:
+        RejectedInput: not such a folder, or a corrupt or incompatible checkpoint.
+    """
+    folder = RunFolder.open(Path(path))
+    recipe = config_file.decode(folder.read_config())
+    which = int(checkpoint_name) if checkpoint_name.isdecimal() else checkpoint_name
+    found = checkpoint.at(folder.path, which)
+    loaded = checkpoint.load(found, None, None)
+    try:
+        space = recorded(loaded.meta["action"])
+        spec = Spec(int(loaded.meta["observation"]), space.size, space.squash)
+        counts = loaded.meta["counts"]
+        env_steps, updates = int(counts["env_steps"]), int(counts["updates"])
+        moments = Moments(spec.observation) if "stats" in loaded.tensors else None
+        if moments is not None:
+            moments.load(loaded.tensors["stats"])
+    except (KeyError, TypeError, ValueError, AttributeError, EstepError) as error:
+        what = f"The checkpoint {found} lacks what a policy needs: {type(error).__name__}: {error}."
+        raise RejectedInput(what, "Use another checkpoint.") from error
+    agent = rebuild(skeleton(recipe.algorithm, spec), loaded.tensors)
+    env = recipe.env if recipe.by_id and ":" not in recipe.env else None
+    return Policy(recipe, agent, moments, space, env_steps, updates, folder.path, env)
+
+
+def check_spec(found: Spec, wanted: Spec) -> None:
+    """Refuse an environment of other sizes than those of training, or of actions of the other kind."""
+    kinds = [f"{spec.action} {'choices' if spec.discrete else 'numbers'}" for spec in (found, wanted)]
+    if (found.observation, kinds[0]) != (wanted.observation, kinds[1]):
+        raise UsageError(
+            f"The environment has observations of {found.observation} numbers and actions of {kinds[0]}, "
+            f"the policy of {wanted.observation} and {kinds[1]}.",
+            "Evaluate it on the environment it was trained on.",
+        )

@@ -1,0 +1,206 @@
+"""One run under way: the trainer, its folder, and the decisions of when to write, evaluate, save and stop."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from safetensors.numpy import save as to_bytes
+
+from estep.envs.base import HostEnv
+from estep.errors import NumericHalt
+from estep.policy.evaluate import Evaluation, evaluate
+from estep.policy.job import Reporter
+from estep.runs import checkpoint, storage
+from estep.runs.folder import RunFolder
+from estep.training import snapshot
+from estep.training.sinks import Sinks
+from estep.training.trainer import Trainer
+
+SHOW_EVERY = 0.1
+"""Seconds between reports of progress."""
+SHOWN = ("eval_mean", "e/value", "e/ess", "e/kept", "m/alpha", "m/kl")
+"""How the names of the numbers begin that are reported while a run goes on."""
+
+
+class Callbacks(NamedTuple):
+    """What a session is given from outside."""
+
+    report: Reporter
+    stop: Callable[[], bool]
+    evaluation_env: Callable[[], HostEnv]
+
+
+class Session:
+    """Drives a trainer to the end of its run."""
+
+    def __init__(self, folder: RunFolder, trainer: Trainer, sinks: Sinks, hands: Callbacks) -> None:
+        self.folder, self.trainer, self.sinks, self.hands = folder, trainer, sinks, hands
+        self.began = time.monotonic()
+        self.wall_before = 0.0
+        self.steps_before = trainer.counts.env_steps
+        self.last: dict[str, Any] = {}
+        self.best = -math.inf
+        self.shown = 0.0
+        self.since = self.began
+        self.updates_before = trainer.counts.updates
+
+    def restore(self, meta: dict[str, Any]) -> None:
+        """Take up what the session itself remembers."""
+        self.wall_before = float(meta["wall_s"])
+        self.last = dict(meta["last"])
+        self.best = -math.inf if meta["best"] is None else float(meta["best"])
+        self.steps_before, self.updates_before = self.trainer.counts.env_steps, self.trainer.counts.updates
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds this run has taken, over all its processes."""
+        return self.wall_before + time.monotonic() - self.began
+
+    def run(self, steps: int) -> str:
+        """Train until `steps` environment steps are taken ("done") or a stop is asked for ("stopped")."""
+        counts, config = self.trainer.counts, self.trainer.config
+        while counts.env_steps < steps:
+            before = counts.env_steps
+            self.advance()
+            if crossed(before, counts.env_steps, config.log_every) or counts.env_steps >= steps:
+                self.log()
+            if crossed(before, counts.env_steps, config.eval_every) and counts.env_steps < steps:
+                self.evaluate()
+                if self.reached():
+                    break
+            if crossed(before, counts.env_steps, config.checkpoint_every) and counts.env_steps < steps:
+                self.save_once()
+            if self.hands.stop():
+                self.save_once()
+                return "stopped"
+            self.show(steps)
+        if counts.evaluated != counts.env_steps:
+            self.evaluate()
+        self.save_once()
+        return "done"
+
+    def reached(self) -> bool:
+        """Whether the last evaluation was good enough to stop."""
+        goal = self.trainer.config.stop_at
+        return goal is not None and self.last["eval_mean"] >= goal
+
+    def advance(self) -> None:
+        """One step of the trainer; a numeric halt leaves a dump of what it saw."""
+        try:
+            self.trainer.advance()
+        except NumericHalt:
+            self.dump()
+            raise
+        if self.trainer.finished:
+            self.sinks.finished(self.trainer.counts.env_steps, self.trainer.finished)
+            self.trainer.finished = []
+
+    def log(self) -> None:
+        """One line of metrics."""
+        trainer, counts = self.trainer, self.trainer.counts
+        record: dict[str, float] = {"env_steps": counts.env_steps, "updates": counts.updates}
+        record["episodes"] = counts.episodes
+        if trainer.recent:
+            record["return"] = float(np.mean(trainer.recent))
+        record |= trainer.tally.means()
+        record |= {"data/replay": len(trainer.replay), "data/bad": trainer.env.bad, "skipped": counts.skipped}
+        record |= {f"time/{name}": seconds for name, seconds in trainer.seconds.items()}
+        self.sinks.metric(record | {"wall_s": self.wall_s})
+        self.last |= trainer.tally.means()
+        trainer.tally = type(trainer.tally)()
+
+    def evaluate(self) -> None:
+        """Evaluate, and keep the best checkpoint."""
+        trainer, counts = self.trainer, self.trainer.counts
+        env = self.hands.evaluation_env()
+        try:
+            with trainer.compiling("the deterministic policy"):
+                found = evaluate(trainer.actor, env, trainer.config.eval_episodes, trainer.config.seed, trainer.scaling)
+        finally:
+            env.close()
+        counts.evaluated = counts.env_steps
+        self.sinks.evaluation(counts.env_steps, counts.updates, found, self.wall_s)
+        self.last |= {"eval_mean": found.mean, "eval_std": found.std, "eval_episodes": len(found.returns)}
+        if math.isfinite(found.mean) and found.mean > self.best:
+            self.best = found.mean
+            if self.save():
+                checkpoint.set_best(self.folder.path, counts.env_steps)
+        self.note_evaluation(found)
+
+    def note_evaluation(self, found: Evaluation) -> None:
+        """Tell of an evaluation."""
+        steps = self.trainer.counts.env_steps
+        self.hands.report.note(
+            f"evaluated at {steps:,} steps: return {found.mean:.1f} ± {found.std:.1f} "
+            f"over {len(found.returns)} episodes"
+        )
+
+    def save_once(self) -> None:
+        """Publish a checkpoint, unless there is one of this moment."""
+        if self.trainer.counts.saved != self.trainer.counts.env_steps:
+            self.save()
+
+    def save(self) -> bool:
+        """Publish a checkpoint of this moment; False where a parameter was not finite and it was kept apart."""
+        counts = self.trainer.counts
+        counts.saved = counts.env_steps
+        self.sinks.sync()
+        mine = {"wall_s": self.wall_s, "last": self.last, "best": self.best if math.isfinite(self.best) else None}
+        path = checkpoint.save(
+            self.folder.path,
+            counts.env_steps,
+            snapshot.tensors(self.trainer),
+            {**snapshot.meta(self.trainer), "session": mine},
+            self.trainer.replay,
+            self.trainer.config.checkpoints,
+        )
+        sound = not path.name.startswith("quarantine")
+        if not sound:
+            self.hands.report.note(f"a parameter is not finite: this checkpoint is kept apart, in {path.name}")
+        return sound
+
+    def dump(self) -> None:
+        """Write what the last skipped update saw: its batch, and the agent that it left unchanged."""
+        # safetensors writes the bytes that lie in memory, whatever the strides
+        seen = {name: np.array(value, order="C") for name, value in self.trainer.halt_dump.items()}
+        folder = self.folder.path / "dump"
+        storage.make_dir(folder)
+        storage.write_atomic(folder / "batch.safetensors", to_bytes(seen))
+        for file, leaves in snapshot.tensors(self.trainer).items():
+            sound = {name: np.array(leaf, order="C") for name, leaf in leaves.items()}
+            storage.write_atomic(folder / f"{file}.safetensors", to_bytes(sound))
+        self.hands.report.note(f"dump     {folder}")
+
+    def show(self, steps: int) -> None:
+        """Report progress, ten times a second at most."""
+        now = time.monotonic()
+        if now - self.shown < SHOW_EVERY:
+            return
+        self.shown = now
+        counts, trainer = self.trainer.counts, self.trainer
+        if counts.updates <= self.updates_before + trainer.block:  # not the speed to come: warm-up, compilation
+            self.steps_before, self.since = counts.env_steps, now
+            return
+        rate = (counts.env_steps - self.steps_before) / (now - self.since) if now > self.since else math.nan
+        record: dict[str, float] = {"env_steps": counts.env_steps, "steps": steps, "updates": counts.updates}
+        if rate > 0:
+            record |= {"env_steps_per_s": rate, "eta_s": (steps - counts.env_steps) / rate}
+        if trainer.recent:
+            record["return"] = float(np.mean(trainer.recent))
+        means = {**self.last, **trainer.tally.means()}
+        record |= {name: value for name, value in means.items() if name.startswith(SHOWN)}
+        climbs = [name for name in means if name.startswith("e/improvement_")]
+        if climbs:
+            record["e/improvement"] = means[max(climbs, key=lambda name: int(name.rpartition("_")[2]))]
+        if math.isfinite(self.best):
+            record["best"] = self.best
+        self.hands.report.progress(record)
+
+
+def crossed(before: int, now: int, every: int) -> bool:
+    """Whether a multiple of `every` lies in (before, now]; never where every is 0."""
+    return every > 0 and now // every > before // every

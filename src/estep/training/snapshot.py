@@ -1,0 +1,114 @@
+"""A trainer as arrays and plain numbers, and back: everything that a continued run needs."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from estep.algorithms import Algorithm
+from estep.envs.base import Progress
+from estep.errors import RejectedInput
+from estep.runs import checkpoint
+from estep.runs.leaves import expected, named_leaves, rebuild, skeleton
+from estep.training.trainer import Counts, Tally, Trainer
+
+Arrays = dict[str, "np.ndarray[Any, Any]"]
+
+
+def tensors(trainer: Trainer) -> dict[str, Arrays]:
+    """Every array of a run but its replay, by file and name."""
+    leaves = jax.device_get(named_leaves(trainer.agent))
+    files = {file: {name: np.asarray(leaf) for name, leaf in named.items()} for file, named in leaves.items()}
+    envs: Arrays = {}
+    for i, open_episode in enumerate(trainer.env.progress()):
+        envs[f"{i}.actions"], envs[f"{i}.obs"] = open_episode.actions, open_episode.obs
+    return {**files, "env": envs, **stats(trainer)}
+
+
+def stats(trainer: Trainer) -> dict[str, Arrays]:
+    """The moments of observations, where they are kept."""
+    return {} if trainer.moments is None else {"stats": dict(trainer.moments.arrays())}
+
+
+def meta(trainer: Trainer) -> dict[str, Any]:
+    """Every plain number of a run."""
+    return {
+        "counts": dataclasses.asdict(trainer.counts),
+        "tally": dataclasses.asdict(trainer.tally),
+        "recent": list(trainer.recent),
+        "skips": list(trainer.skips),
+        "bad": trainer.env.counters(),
+        "observation": trainer.env.spec.observation,
+        "action": trainer.env.action_space.record(),
+        "episodes": [{"episode": p.episode, "length": p.length, "total": p.total} for p in trainer.env.progress()],
+    }
+
+
+def restore(trainer: Trainer, algorithm: Algorithm, path: Path) -> tuple[list[int], dict[str, Any]]:
+    """Fill a fresh trainer from a checkpoint. Returns the environments whose open episode could not be continued
+    exactly (those episodes were cut as truncated), and what the session remembers.
+
+    Raises:
+        RejectedInput: the checkpoint is corrupt or of another algorithm or environment.
+    """
+    shaped = skeleton(algorithm, trainer.env.spec)
+    loaded = checkpoint.load(path, expected(shaped), trainer.replay)
+    trainer.agent = rebuild(shaped, loaded.tensors)
+    try:
+        fill(trainer, loaded.meta)
+        if trainer.moments is not None:
+            trainer.moments.load(loaded.tensors["stats"])
+        progress = episodes(trainer, loaded.meta["episodes"], loaded.tensors["env"])
+        session = remembered(loaded.meta["session"])
+        trainer.obs, exact = trainer.env.restore(progress)
+        trainer.env.load_counters(loaded.meta["bad"])  # last: replaying the open episodes counts their steps again
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        what = f"The checkpoint {path} lacks what a run needs: {type(error).__name__}: {error}."
+        raise RejectedInput(what, "Resume from another checkpoint, or train again.") from error
+    inexact = [i for i, same in enumerate(exact) if not same]
+    for i in inexact:
+        trainer.replay.cut(i)
+    return inexact, session
+
+
+def remembered(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """What a session remembers: seconds, its last numbers, its best evaluation."""
+    best = saved["best"]
+    last = {str(name): value for name, value in saved["last"].items()}
+    return {"wall_s": float(saved["wall_s"]), "last": last, "best": None if best is None else float(best)}
+
+
+def fill(trainer: Trainer, saved: Mapping[str, Any]) -> None:
+    """Take up the plain numbers."""
+    trainer.counts = Counts(**{name: int(value) for name, value in saved["counts"].items()})
+    tally = saved["tally"]
+    trainer.tally = Tally({str(k): number(v) for k, v in tally["sums"].items()}, int(tally["updates"]))
+    trainer.recent.extend(number(value) for value in saved["recent"])
+    trainer.skips = deque(int(value) for value in saved["skips"])
+
+
+def number(saved: Any) -> float:
+    """A float; one that was not finite was saved as null."""
+    return math.nan if saved is None else float(saved)
+
+
+def episodes(trainer: Trainer, saved: Any, arrays: Mapping[str, Any]) -> list[Progress]:
+    """The open episodes. Raises ValueError for what cannot be one."""
+    found = [
+        Progress(int(p["episode"]), int(p["length"]), arrays[f"{i}.actions"], arrays[f"{i}.obs"], number(p["total"]))
+        for i, p in enumerate(saved)
+    ]
+    if len(found) != trainer.env.num_envs:
+        raise ValueError(f"it has {len(found)} environments, not {trainer.env.num_envs}")
+    for p in found:
+        fits = p.actions.shape == (len(p.actions), trainer.env.spec.action) and p.actions.dtype == np.float32
+        if not fits or not np.isfinite(p.actions).all() or not 0 <= p.episode < 2**31 or p.length < 0:
+            raise ValueError("its open episodes are malformed")
+    return found

@@ -1,0 +1,284 @@
+"""The training loop for host environments: environments → replay → updates, in blocks."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+
+from estep.algorithms import Algorithm
+from estep.core.agent import Agent, no_memo
+from estep.core.types import Tanh
+from estep.data.layout import bytes_needed
+from estep.data.memory import check_memory
+from estep.data.normalise import Moments
+from estep.data.replay import Replay, Rows, philox
+from estep.envs.base import Episode, HostEnv
+from estep.envs.spaces import Floats
+from estep.errors import NumericHalt, UsageError
+from estep.policy.actor import ACT, UPDATE, Actor, Scaling, key_of, remember_exploring, remembered
+from estep.runs.leaves import skeleton
+from estep.settings.run import RunConfig
+from estep.training.update import improve, init
+
+RECENT = 10
+"""Training episodes whose mean return is shown."""
+SKIPS_IN_A_ROW = 20
+SKIPS_OF_LAST = (10, 10_000)
+"""The run halts at 20 skipped updates in a row, or more than 10 of the last 10,000."""
+
+
+@dataclass
+class Counts:
+    """Plain numbers that a checkpoint keeps."""
+
+    env_steps: int = 0
+    updates: int = 0
+    episodes: int = 0
+    skipped: int = 0
+    skips_in_a_row: int = 0
+    evaluated: int = 0
+    """env_steps at the last evaluation."""
+    saved: int = 0
+    """env_steps at the last checkpoint."""
+
+
+@dataclass
+class Tally:
+    """Sums of the metrics since they were last written."""
+
+    sums: dict[str, float] = field(default_factory=dict)
+    updates: int = 0
+
+    def add(self, info: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Count a block of updates, each metric [K]."""
+        for name, values in info.items():
+            self.sums[name] = self.sums.get(name, 0.0) + float(values.astype(np.float64).sum())
+        self.updates += len(next(iter(info.values())))
+
+    def means(self) -> dict[str, float]:
+        """The mean of each metric over the updates counted."""
+        return {name: total / self.updates for name, total in self.sums.items()} if self.updates else {}
+
+
+class Trainer:
+    """One run's state and its step: everything that changes lives here, everything else is a pure function."""
+
+    def __init__(self, algorithm: Algorithm, env: HostEnv, config: RunConfig, note: Callable[[str], None]) -> None:
+        """Allocate replay (after checking that it fits) and build the agent.
+
+        Raises:
+            UsageError: replay does not fit in memory.
+        """
+        self.config, self.env, self.note = config, env, note
+        spec = env.spec
+        shaped = skeleton(algorithm, spec)
+        filled = max(min(capacity(shaped, config), config.steps), config.num_envs)
+        self.replay_bytes = bytes_needed(filled, config.num_envs, spec.observation, spec.action, remembered(shaped))
+        """What this many steps will take up: memory is used as it fills, and a longer run needs the same layout."""
+        check_memory(self.replay_bytes, filled, self.replay_bytes / filled)
+        self.replay = allocate(shaped, config)
+        self.agent: Agent = init(algorithm, spec, key_of(config.seed, 0))
+        self.moments = Moments(spec.observation) if config.normalise else None
+        self.counts, self.tally = Counts(), Tally()
+        self.recent: deque[float] = deque(maxlen=RECENT)
+        self.skips: deque[int] = deque()
+        self.finished: list[Episode] = []
+        self.seconds = {"act_s": 0.0, "env_s": 0.0, "sample_s": 0.0, "update_s": 0.0}
+        self.compiled: set[str] = set()
+        self._actor: Actor | None = None
+        self._keys = key_of(config.seed, ACT), key_of(config.seed, UPDATE)
+        self.obs: Floats = np.zeros((config.num_envs, spec.observation), np.float32)
+        self.halt_dump: dict[str, Any] = {}
+
+    def begin(self) -> None:
+        """Reset the environments of a fresh run."""
+        self.obs = self.env.reset()
+
+    @property
+    def scaling(self) -> Scaling:
+        """Mean and scale of observations so far."""
+        return None if self.moments is None else (jnp.asarray(self.moments.mean), jnp.asarray(self.moments.scale))
+
+    @property
+    def actor(self) -> Actor:
+        """The agent as it acts."""
+        if self._actor is None:
+            self._actor = Actor(self.agent)
+        return self._actor
+
+    def advance(self) -> None:
+        """Take one step in every environment, then the updates that are due, if they fill a block."""
+        self.step()
+        while self.due >= self.block:
+            self.update_block()
+
+    @property
+    def sequences(self) -> int:
+        """Sequences in one batch."""
+        return max(1, self.config.batch_size // self.agent.length)
+
+    @property
+    def block(self) -> int:
+        """Updates in one call: all that a rollout has, where data are not replayed."""
+        agent = self.agent
+        if not agent.rollout:
+            return self.config.block
+        return agent.epochs * max(1, agent.rollout // (self.sequences * agent.length))
+
+    @property
+    def due(self) -> int:
+        """Updates that the steps taken ask for and that were not made yet."""
+        if self.agent.rollout:
+            return self.counts.env_steps // self.agent.rollout * self.block - self.counts.updates
+        after_warmup = max(0, self.counts.env_steps - self.config.warmup)
+        wanted = math.floor(after_warmup * self.config.updates_per_step)
+        return wanted - self.counts.updates if len(self.replay) >= self.agent.length * self.config.num_envs else 0
+
+    def step(self) -> None:
+        """One transition in each environment, into replay."""
+        u, action, memo = self.choose()
+        start = time.perf_counter()
+        step = self.env.step(action)
+        self.seconds["env_s"] += time.perf_counter() - start
+        self.replay.add(self.obs, u, step.reward, step.terminated, step.truncated, step.next_obs, step.valid, memo)
+        if self.moments is not None:
+            self.moments.update(step.next_obs[step.valid])
+        self.obs = step.obs
+        self.counts.env_steps += self.config.num_envs
+        for episode in self.env.finished():
+            self.counts.episodes += 1
+            self.recent.append(episode.total)
+            self.finished.append(episode)
+
+    def choose(self) -> tuple[Floats, Floats, dict[str, Floats]]:
+        """The points u, the actions and their memo in the current states: uniform during the warm-up, which
+        data that are not replayed do without."""
+        step = self.counts.env_steps
+        if step < self.config.warmup and not self.agent.rollout:
+            u, action = self.explore(step)
+            memo = {} if self.agent.remember is no_memo else remember_exploring(self.agent, u)
+            return u, action, {name: np.asarray(value) for name, value in memo.items()}
+        start = time.perf_counter()
+        with self.compiling("the policy"):
+            drawn, taken, memo = self.actor.draw(self.obs, self._keys[0], np.uint32(step % 2**32), self.scaling)
+            found = np.array(drawn), np.array(taken), {name: np.array(value) for name, value in memo.items()}
+        self.seconds["act_s"] += time.perf_counter() - start
+        return found
+
+    def explore(self, step: int) -> tuple[Floats, Floats]:
+        """Uniform actions a and their points u; where a density is over the action itself, u = a."""
+        key = np.array([self.config.seed, 2**63 + step], np.uint64)  # replay draws with the counters below 2^63
+        generator = np.random.Generator(np.random.Philox(key=key))
+        u, action = self.env.action_space.uniform(generator, self.config.num_envs)
+        return (u if isinstance(self.agent.spec.squash, Tanh) else action), action
+
+    def update_block(self) -> None:
+        """Sample a block of batches and improve the agent on them.
+
+        Raises:
+            NumericHalt: too many updates were skipped; `halt_dump` holds what the last of them saw.
+        """
+        counts, block = self.counts, self.block
+        start = time.perf_counter()
+        rows = self.rows()
+        batches = self.replay.read(rows)
+        sampled = time.perf_counter()
+        scaling = self.scaling
+        with self.compiling("the update"):
+            number = np.uint32(counts.updates % 2**32)
+            self._actor = None
+            self.agent, (memo, info) = improve(self.agent, batches, self._keys[1], number, scaling)
+            read = {name: np.asarray(values) for name, values in jax.device_get(info).items()}
+        self.seconds["sample_s"] += sampled - start
+        self.seconds["update_s"] += time.perf_counter() - sampled
+        if memo:
+            self.replay.write(rows, {name: np.asarray(values) for name, values in memo.items()})
+        counts.updates += block
+        skipped = read.pop("skipped")
+        self.tally.add(read if not skipped.any() else {k: v[skipped == 0] for k, v in read.items()})
+        if skipped.any() or counts.skips_in_a_row:
+            self.count_skips(skipped, batches)
+
+    def rows(self) -> Rows:
+        """What the next block of updates learns from: rows [K, B, T] of replay, drawn at random, or the newest ones in
+        another order for every epoch."""
+        seed, count, sequences = self.config.seed, self.counts.updates, self.sequences
+        if not self.agent.rollout:
+            return self.replay.draw(seed, count, (self.block, sequences), self.agent.length)
+        newest = self.replay.newest(self.agent.rollout // self.config.num_envs, self.agent.length)
+        orders = [philox(seed, count + epoch).permutation(len(newest)) for epoch in range(self.agent.epochs)]
+        per_epoch = self.block // self.agent.epochs
+        chosen = np.stack([np.resize(order, (per_epoch, sequences)) for order in orders])
+        return newest[chosen.reshape(self.block, sequences)]
+
+    def count_skips(self, skipped: npt.NDArray[Any], batches: Any) -> None:
+        """Keep the record of skipped updates, and halt when there are too many."""
+        counts = self.counts
+        first = counts.updates - len(skipped)
+        for i, skip in enumerate(skipped):
+            counts.skips_in_a_row = counts.skips_in_a_row + 1 if skip else 0
+            if skip:
+                counts.skipped += 1
+                self.skips.append(first + i)
+            while self.skips and self.skips[0] <= first + i - SKIPS_OF_LAST[1]:
+                self.skips.popleft()
+            if counts.skips_in_a_row >= SKIPS_IN_A_ROW or len(self.skips) > SKIPS_OF_LAST[0]:
+                batch = {f"batch.{k}": np.asarray(v)[i] for k, v in batches._asdict().items() if k != "memo"}
+                batch |= {f"batch.memo.{k}": np.asarray(v)[i] for k, v in (batches.memo or {}).items()}
+                self.halt_dump = {"update": first + i, **batch}
+                raise NumericHalt(
+                    f"{counts.skips_in_a_row} updates in a row and {len(self.skips)} of the last {SKIPS_OF_LAST[1]:,} "
+                    f"had a loss or gradient that is not finite (update {first + i}, step {counts.env_steps}).",
+                    "Look at the batch in the run's dump folder; a smaller reward scale or learning rate often helps.",
+                )
+
+    def compiling(self, what: str) -> Compiling:
+        """Say that a program is being compiled, the first time it runs."""
+        return Compiling(self, what)
+
+
+def capacity(agent: Agent, config: RunConfig) -> int:
+    """Steps that replay keeps: of fresh data twice a rollout, because the ends of short episodes take rows too."""
+    return 2 * agent.rollout or config.replay
+
+
+def allocate(agent: Agent, config: RunConfig) -> Replay:
+    """A replay for an agent, or for its structure, of memory that the system gives out as it fills.
+
+    Raises:
+        UsageError: more than the system would ever give.
+    """
+    steps, spec = capacity(agent, config), agent.spec
+    try:
+        return Replay(steps, config.num_envs, spec.observation, spec.action, remembered(agent))
+    except (MemoryError, ValueError, OverflowError) as error:
+        raise UsageError(
+            f"Replay of {steps:,} transitions does not fit: {error}.", "Give a smaller --replay."
+        ) from error
+
+
+class Compiling:
+    """Notes the first call of a program and how long it took."""
+
+    def __init__(self, trainer: Trainer, what: str) -> None:
+        self.trainer, self.what = trainer, what
+
+    def __enter__(self) -> None:
+        self.first = self.what not in self.trainer.compiled
+        if self.first:
+            self.trainer.compiled.add(self.what)
+            self.trainer.note(f"compiling {self.what} ...")
+            self.start = time.perf_counter()
+
+    def __exit__(self, *unused: object) -> None:
+        if self.first:
+            self.trainer.note(f"compiled {self.what} in {time.perf_counter() - self.start:.1f} s")
