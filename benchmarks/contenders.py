@@ -41,7 +41,7 @@ def estep_trainer(row: Algorithm, block: int, filled: int, seed: int = 0) -> Tra
     from estep.settings.run import RunConfig
     from estep.training.trainer import Trainer
 
-    config = RunConfig(steps=1_000_000, warmup=filled, block=block, batch_size=BATCH, seed=seed)
+    config = RunConfig(steps=1_000_000, warmup_steps=filled, updates_per_call=block, batch_size=BATCH, seed=seed)
     trainer = Trainer(row, make(ENV, seed=seed), config, lambda text: None)
     trainer.begin()
     for _ in range(filled):
@@ -80,7 +80,7 @@ def estep_row_updates(algorithm: str, settings: Mapping[str, Any], block: int, g
 
     from estep.algorithms import ALGORITHMS
 
-    trainer = estep_trainer(ALGORITHMS[algorithm](hidden=HIDDEN, **settings), block, FILLED)
+    trainer = estep_trainer(ALGORITHMS[algorithm](hidden_sizes=HIDDEN, **settings), block, FILLED)
     gate.wait = lambda: jax.block_until_ready(trainer.agent)
     while not gate(block):
         trainer.update_block()
@@ -99,7 +99,7 @@ def estep_run(hook: Callable[[], bool], seed: int = 0, **options: Any) -> None:
     """As `estep_train`, SAC."""
     from estep.algorithms import SAC
 
-    estep_train(SAC(hidden=HIDDEN), hook, batch_size=BATCH, seed=seed, **options)
+    estep_train(SAC(hidden_sizes=HIDDEN), hook, batch_size=BATCH, seed=seed, **options)
 
 
 def estep_train(row: Algorithm, hook: Callable[[], bool], **options: Any) -> None:
@@ -116,7 +116,7 @@ def estep_train(row: Algorithm, hook: Callable[[], bool], **options: Any) -> Non
 
 def estep_loop(block: int, seed: int, gate: Gate) -> None:
     """Environment steps in the steady state, one update for each."""
-    estep_run(gate, seed, steps=ENDLESS, warmup=WARM, block=block)
+    estep_run(gate, seed, steps=ENDLESS, warmup_steps=WARM, updates_per_call=block)
 
 
 def peer_loop(library: str, gate: Gate) -> None:
@@ -137,7 +137,7 @@ def estep_rollouts(algorithm: str, settings: Mapping[str, Any], envs: int, gate:
         taken += envs
         return taken % ROLLOUT == 0 and gate(ROLLOUT)
 
-    row = ALGORITHMS[algorithm](hidden=SMALL, rollout=ROLLOUT, unroll=UNROLL, **settings)
+    row = ALGORITHMS[algorithm](hidden_sizes=SMALL, rollout=ROLLOUT, unroll=UNROLL, **settings)
     estep_train(row, hook, steps=ENDLESS, num_envs=envs, batch_size=MINIBATCH)
 
 
@@ -167,7 +167,7 @@ def estep_choose(algorithm: str, gate: Gate) -> None:
     """Actions as the loop of training draws them."""
     from estep.algorithms import ALGORITHMS
 
-    trainer = estep_trainer(ALGORITHMS[algorithm](hidden=HIDDEN), 8, WARM)
+    trainer = estep_trainer(ALGORITHMS[algorithm](hidden_sizes=HIDDEN), 8, WARM)
     while not gate():
         trainer.choose()
 

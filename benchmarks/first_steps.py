@@ -3,7 +3,7 @@
 A fresh interpreter per contender and repeat: SAC on HalfCheetah-v5, clock from before the process exists until the last
 step was taken. estep starts once with an empty compilation cache and once more with the one it just filled; sbx-rl
 without a cache, as it comes, and with JAX's own, filled likewise. Two settings of the random steps at the start: each
-library's default (estep's 5,000 leave half the updates of the peers' 100), and the same for all (--warmup).
+library's default (estep's 5,000 leave half the updates of the peers' 100), and the same for all (--warmup-steps).
 
 Columns: wall_s; start_s, until the first step was taken; compile_s, the sum over XLA compilations or cache readings
 (inside wall_s); programs, their number; rss_mib, the peak; updates made. For estep where the time went over the second
@@ -151,10 +151,12 @@ def main() -> None:
     names = list(dict.fromkeys(start.name for start in STARTS))
     parser.add_argument("--contenders", nargs="+", choices=names, default=names)
     parser.add_argument("--steps", type=int, default=10_000, help="environment steps (10,000)")
-    parser.add_argument("--warmup", type=int, default=1_000, help="random steps in the setting that is equal (1,000)")
+    parser.add_argument(
+        "--warmup-steps", type=int, default=1_000, help="random steps in the setting that is equal (1,000)"
+    )
     args = parser.parse_args()
     for number in range(args.rounds):
-        for warmup in (None, args.warmup):
+        for warmup in (None, args.warmup_steps):
             for start in (start for start in STARTS if start.name in args.contenders):
                 here = sheet.machine()
                 rows = measure(start, args.steps, warmup, args.pin)

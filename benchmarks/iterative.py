@@ -43,9 +43,9 @@ def rows(iterations: Sequence[int], samples: Sequence[int]) -> dict[str, Any]:
 
     from estep.algorithms import SAC
 
-    cells = {f"{n} x {m}": iterative_sac(n, m, hidden=HIDDEN) for n in iterations for m in samples}
-    forms = {name: iterative_sac(2, 2, hidden=HIDDEN, **form) for name, form in FORMS.items()}
-    return {"sac": SAC(hidden=HIDDEN), **cells, **forms}
+    cells = {f"{n} x {m}": iterative_sac(n, m, hidden_sizes=HIDDEN) for n in iterations for m in samples}
+    forms = {name: iterative_sac(2, 2, hidden_sizes=HIDDEN, **form) for name, form in FORMS.items()}
+    return {"sac": SAC(hidden_sizes=HIDDEN), **cells, **forms}
 
 
 def updating(trainer: Any) -> Callable[[], int]:

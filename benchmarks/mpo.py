@@ -16,7 +16,7 @@ batches of 256, float32:
 On a CPU most of that is the slow critic's second layer, for n x 256 rows in s and as many in s', which either library
 does at the machine's speed; the ratio is about the rest.
 
-With --critics 2 both take the lower of two critics, in the E-step and in the target. With --table both do it for
+With --num-critics 2 both take the lower of two critics, in the E-step and in the target. With --table both do it for
 several n instead (2 is estep's least: one draw has no weight).
 """
 
@@ -63,7 +63,7 @@ def estep(block: int, critics: int, samples: int) -> ft.partial[None]:
 def options() -> argparse.Namespace:
     """The baseline is the reference, with as many samples."""
     parser = sheet.pinnable(sheet.race_parser(__file__, __doc__, 15, 4.0, "reference"))
-    parser.add_argument("--critics", type=int, default=1, choices=(1, 2), help="members of the critic ensemble (1)")
+    parser.add_argument("--num-critics", type=int, default=1, choices=(1, 2), help="members of the critic ensemble (1)")
     parser.add_argument("--table", action="store_true", help=f"the cost by samples: {', '.join(map(str, TABLE))}")
     args = parser.parse_args()
     if args.table and args.baseline == "reference":
@@ -73,8 +73,8 @@ def options() -> argparse.Namespace:
 
 def main() -> None:
     args = options()
-    everyone = table(args.critics, args.pin, TABLE) if args.table else contenders(args.critics, args.pin)
-    unit = "updates" if args.critics == 1 else "updates with two critics"
+    everyone = table(args.num_critics, args.pin, TABLE) if args.table else contenders(args.num_critics, args.pin)
+    unit = "updates" if args.num_critics == 1 else "updates with two critics"
     sheet.run(args, unit, everyone)
 
 

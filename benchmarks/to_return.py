@@ -52,8 +52,8 @@ def estep_returns(seed: int, every: int, episodes: int, warmup: int, connection:
     from estep.training.trainer import Trainer
 
     use_cache()
-    config = RunConfig(warmup=warmup, batch_size=BATCH, seed=seed)
-    trainer = Trainer(SAC(hidden=HIDDEN), make(ENV, seed=seed), config, lambda text: None)
+    config = RunConfig(warmup_steps=warmup, batch_size=BATCH, seed=seed)
+    trainer = Trainer(SAC(hidden_sizes=HIDDEN), make(ENV, seed=seed), config, lambda text: None)
     trainer.begin()
 
     def look() -> float:
@@ -121,7 +121,7 @@ def main() -> None:
     parser.add_argument("--max-steps", type=int, default=500_000, help="give up after so many (500,000)")
     parser.add_argument("--eval-every", type=int, default=5_000, help="environment steps between evaluations (5,000)")
     parser.add_argument("--episodes", type=int, default=5, help="of an evaluation (5)")
-    parser.add_argument("--warmup", type=int, default=10_000, help="random steps first (10,000)")
+    parser.add_argument("--warmup-steps", type=int, default=10_000, help="random steps first (10,000)")
     parser.add_argument("--cores", type=int, nargs="+", default=sorted(os.sched_getaffinity(0)), help=PIN)
     parser.add_argument("--together", action="store_true", help="run the contenders of a seed at once")
     args = parser.parse_args()
@@ -131,12 +131,16 @@ def main() -> None:
     def write(seed: int, name: str, core: int, env_steps: int, wall: float, mean: float, took: float) -> None:
         row = {"contender": name, "seed": str(seed), "env_steps": str(env_steps), "wall_s": f"{wall:.2f}"}
         row |= {"eval_mean": f"{mean:.1f}", "eval_s": f"{took:.2f}", "core": str(core)}
-        row |= {"together": str(int(args.together)), "random_steps": str(args.warmup), "episodes": str(args.episodes)}
+        row |= {
+            "together": str(int(args.together)),
+            "random_steps": str(args.warmup_steps),
+            "episodes": str(args.episodes),
+        }
         sheet.write(args.out, [row], sheet.machine())
         print(f"{name}, seed {seed}: {env_steps:,} steps, {wall:.0f} s, return {mean:.0f}", flush=True)
 
     for seed in args.seeds:
-        shared = (seed, args.eval_every, args.episodes, args.warmup)
+        shared = (seed, args.eval_every, args.episodes, args.warmup_steps)
         cores = args.cores if args.together else args.cores[:1] * len(args.contenders)
         tasks = [
             (name, ft.partial(TASKS[name], *shared), core) for name, core in zip(args.contenders, cores, strict=False)

@@ -11,7 +11,11 @@ SRC = Path(__file__).parents[1] / "src" / "estep"
 FILES = sorted(SRC.rglob("*.py"))
 NAMES = [str(path.relative_to(SRC)) for path in FILES]
 ROWS = [
-    *(path for path in FILES if path.parent.name == "algorithms" and path.stem not in ("__init__", "shared")),
+    *(
+        path
+        for path in FILES
+        if path.parent.name == "algorithms" and path.stem not in ("__init__", "checks", "named", "shared")
+    ),
     SRC / "algorithms" / "compose" / "row.py",
 ]
 MOST_FILES = 13

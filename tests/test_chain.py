@@ -24,7 +24,7 @@ from estep.settings.run import RunConfig
 from estep.training.trainer import Trainer
 from oracles import rows
 
-ROW = IterativeSAC(hidden=(16, 16), iterations=2, persist=True, part=0.5)
+ROW = IterativeSAC(hidden_sizes=(16, 16), iterations=2, persist=True, inference_fraction=0.5)
 
 
 class OneMore(Inference):
@@ -118,7 +118,7 @@ def test_the_target_values_the_posterior_that_was_kept(agent):
 
 @pytest.mark.long
 def test_training_writes_the_chain_into_replay():
-    config = RunConfig(steps=200, warmup=40, replay=200, batch_size=8, block=4)
+    config = RunConfig(steps=200, warmup_steps=40, replay_size=200, batch_size=8, updates_per_call=4)
     env = make("Pendulum-v1")
     trainer = Trainer(ROW, env, config, lambda text: None)
     assert remembered(trainer.agent) == {"lam": 2, "next_lam": 2, "kept": 2}

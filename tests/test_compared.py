@@ -23,8 +23,8 @@ def agent(row, spec=CONTINUOUS):
     [
         (SAC(**SMALL), "direct", (0, 0)),
         (Compose(**SMALL, inference="gradient", iterations=3, samples=4), "own", (12, 12)),
-        (Compose(**SMALL, inference="cem", iterations=3, population=20), "own", (60, 0)),
-        (Compose(**SMALL, inference="importance", start="iterative", iterations=2, population=20), "own", (48, 8)),
+        (Compose(**SMALL, inference="cem", iterations=3, num_candidates=20), "own", (60, 0)),
+        (Compose(**SMALL, inference="importance", start="iterative", iterations=2, num_candidates=20), "own", (48, 8)),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

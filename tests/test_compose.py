@@ -90,7 +90,7 @@ def test_a_combination_that_is_taken_traces_an_update(parts):
     row = made(**parts)
     spec = DISCRETE if parts["posterior"] == "categorical" else CONTINUOUS
     agent = jax.eval_shape(lambda key: row.init(spec, key), make_key(0))
-    after, _ = jax.eval_shape(em.update, agent, rows.batch(spec=Spec(3, spec.action)), make_key(1))
+    after, _ = jax.eval_shape(em.update, agent, rows.batch(spec=Spec(3, spec.action_dim)), make_key(1))
     jax.tree.map(lambda x, y: (x.shape, x.dtype) == (y.shape, y.dtype) or pytest.fail("the tree changed"), agent, after)
 
 

@@ -224,8 +224,8 @@ parameters. All pairs would take as long as the rest of the suite."""
 @pytest.mark.parametrize("prior", PAIRED)
 def test_posteriors(posterior, prior):
     lam = batched(lambda q, s: q.start(prior(s)), posterior, OBS)
-    assert lam.shape == (sum(posterior.parts),)
-    low, high = jnp.full(posterior.scales, -1.0), jnp.full(posterior.scales, 0.5)
+    assert lam.shape == (sum(posterior.block_sizes),)
+    low, high = jnp.full(posterior.num_scales, -1.0), jnp.full(posterior.num_scales, 0.5)
     bounded = batched(posterior.bound, 10.0 * lam + 5.0, low, high)
     assert bounded.shape == lam.shape
     assert isinstance(posterior(bounded), Distribution)
@@ -249,7 +249,7 @@ def test_inference(inference, prior):
         return
     compiled = batched if type(prior) is FixedGaussian else once  # a second program for each pair would be too many
     inferred = compiled(lambda i, p, k: i(p, posterior, k), inference, problem_of(prior), KEY)
-    assert inferred.lam.shape == (sum(posterior.parts),)
+    assert inferred.lam.shape == (sum(posterior.block_sizes),)
     assert inferred.earlier.shape == ()
     assert inferred.values.ndim == 1
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(inferred))

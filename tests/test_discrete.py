@@ -241,10 +241,10 @@ def test_the_m_step_over_choices_has_its_closed_form():
 
 
 ROWS = {
-    "mpo-parametric": ParametricMPO(hidden=(8,), every=1),
-    "sac": SAC(hidden=(8,)),
-    "iterative-sac": IterativeSAC(hidden=(8,), persist=False, part=1.0),
-    "mpo": MPO(hidden=(8,), every=1, target="td0"),
+    "mpo-parametric": ParametricMPO(hidden_sizes=(8,), target_period=1),
+    "sac": SAC(hidden_sizes=(8,)),
+    "iterative-sac": IterativeSAC(hidden_sizes=(8,), persist=False, inference_fraction=1.0),
+    "mpo": MPO(hidden_sizes=(8,), target_period=1, target="td0"),
 }
 
 

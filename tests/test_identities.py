@@ -41,7 +41,7 @@ def test_the_multiplier_climbs_with_the_violation(log_alpha, epsilon, kls):
 
 def test_entropy_targets_of_the_rows():
     for name in ("sac", "iterative-sac"):
-        assert rows.start(name).temperature.model.epsilon == rows.SPEC.action
+        assert rows.start(name).temperature.model.epsilon == rows.SPEC.action_dim
     assert KLConstraint(jnp.zeros(()), 1.0)() == 1.0
 
 
@@ -103,7 +103,7 @@ def replayed(key, size):
 
     def noise(key):
         k_draw = jax.random.split(jax.random.split(key)[1])[0]
-        return normal(k_draw, 1, rows.SPEC.action)[0]
+        return normal(k_draw, 1, rows.SPEC.action_dim)[0]
 
     return [jax.vmap(noise)(jax.random.split(k, size)) for k in jax.random.split(key)]
 

@@ -273,9 +273,9 @@ def test_importance_sampling_reports_its_weights_and_the_evidence():
 
 def test_log_scales_are_cut_off_and_the_rest_is_left():
     for family in (Gaussian(2), FullGaussian(2), Mixture(2, 2), Autoregressive(2)):
-        lam = jnp.linspace(-8.0, 8.0, sum(family.parts))
+        lam = jnp.linspace(-8.0, 8.0, sum(family.block_sizes))
         cut = np.asarray(clip(lam, family, -1.0, 0.5))
-        low, high = (jnp.full(family.scales, limit) for limit in (-1.0, 0.5))
+        low, high = (jnp.full(family.num_scales, limit) for limit in (-1.0, 0.5))
         scale = np.asarray(family.bound(jnp.full_like(lam, 99.0), low, high)) != 99.0
         np.testing.assert_array_equal(cut[~scale], lam[~scale])
         np.testing.assert_array_equal(cut[scale], np.clip(np.asarray(lam)[scale], -1.0, 0.5))

@@ -237,7 +237,7 @@ class Known(Likelihood):
     """Two members that say q ± 1, with the interface of an ensemble."""
 
     q: jax.Array
-    discount: float = eqx.field(static=True, default=0.9)
+    gamma: float = eqx.field(static=True, default=0.9)
     pessimism: Pessimism = eqx.field(static=True, default=minimum)
 
     def values(self, obs, action):
@@ -330,7 +330,7 @@ def test_iterations_go_on_under_another_objective():
 
 
 def test_a_kept_best_misses_nothing_and_one_that_waited_does():
-    row = IterativeSAC(hidden=(16, 16), iterations=2, persist=True)
+    row = IterativeSAC(hidden_sizes=(16, 16), iterations=2, persist=True)
     agent = replace(row.init(rows.SPEC, make_key(0)), likelihood=fixed(Wavy()))
     agent = replace(agent, temperature=fixed(Constant(jnp.asarray(ALPHA))))
     problem = agent.problem(agent.likelihood.model, OBS[0])
@@ -347,9 +347,16 @@ def test_a_kept_best_misses_nothing_and_one_that_waited_does():
 
 
 def test_what_replay_keeps_is_measured_in_the_same_states_at_every_checkpoint(tmp_path):
-    row = IterativeSAC(hidden=(16, 16), iterations=2, persist=True)
+    row = IterativeSAC(hidden_sizes=(16, 16), iterations=2, persist=True)
     found = estep.train(
-        row, "Pendulum-v1", steps=300, warmup=100, batch_size=32, checkpoint_every=100, eval_episodes=1, out=tmp_path
+        row,
+        "Pendulum-v1",
+        steps=300,
+        warmup_steps=100,
+        batch_size=32,
+        checkpoint_every=100,
+        eval_episodes=1,
+        out=tmp_path,
     )
     seen = inspection.inspect_run(found.run_dir, inspection.Options(only=("staleness",), states=8)).staleness
     assert {row.env_steps for row in seen if row.start == "kept"} == {0, 100}

@@ -97,11 +97,11 @@ def test_sql_solves_soft_lqr():
     """On a box so wide that its walls do not matter, where a uniform prior is a Improper one, up to a constant."""
     x = lqr.problem()
     row = SQL(
-        hidden=(64, 64),
+        hidden_sizes=(64, 64),
         learning_rate=2e-3,
-        discount=x.gamma,
+        gamma=x.gamma,
         alpha=x.alpha,
-        every=1,
+        target_period=1,
         tau=0.05,
         proposal="sampler",
     )
@@ -120,10 +120,10 @@ def test_vmpo_solves_lqr():
     """By the plain return, whose best gain is that of any spread: the greedy action is judged."""
     x = lqr.problem()._replace(alpha=1e-9)
     row = VMPO(
-        hidden=(64, 64),
+        hidden_sizes=(64, 64),
         learning_rate=1e-3,
-        discount=x.gamma,
-        every=20,
+        gamma=x.gamma,
+        target_period=20,
         unroll=8,
         epsilon_mean=2e-2,
         epsilon_scale=1e-5,
@@ -151,7 +151,9 @@ class Reference(Prior):
 def test_soft_pg_solves_soft_lqr(form):
     """Under a fixed reference policy that knows a little."""
     x = lqr.problem(prior=True)
-    row = SoftPG(hidden=(64, 64), learning_rate=1e-3, discount=x.gamma, alpha=x.alpha, unroll=8, samples=2, form=form)
+    row = SoftPG(
+        hidden_sizes=(64, 64), learning_rate=1e-3, gamma=x.gamma, alpha=x.alpha, unroll=8, samples=2, loss=form
+    )
     gain, sigma = (jnp.asarray(m, jnp.float32) for m in x.prior)
     reference = fixed(Reference(gain, 0.5 * jnp.log(jnp.diag(sigma))))
     agent = replace(row.init(Spec(2, 2), make_key(0)), prior=reference, spec=Spec(2, 2, Identity()))

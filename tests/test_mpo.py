@@ -314,18 +314,26 @@ def regulate(row, updates):
 
 LQR_ROWS = {
     "mpo": MPO(
-        hidden=(64, 64), learning_rate=1e-3, discount=0.8, every=20, epsilon_mean=1e-2, epsilon_scale=1e-4, target="td0"
+        hidden_sizes=(64, 64),
+        learning_rate=1e-3,
+        gamma=0.8,
+        target_period=20,
+        epsilon_mean=1e-2,
+        epsilon_scale=1e-4,
+        target="td0",
     ),
     "rerpi": RERPI(
-        hidden=(64, 64),
+        hidden_sizes=(64, 64),
         learning_rate=1e-3,
-        discount=0.8,
-        every=20,
+        gamma=0.8,
+        target_period=20,
         epsilon_mean=2e-2,
         epsilon_scale=2e-4,
         weights="rank",
     ),
-    "parametric": ParametricMPO(hidden=(64, 64), learning_rate=1e-3, discount=0.8, every=20, critics=1, beta=0.0),
+    "parametric": ParametricMPO(
+        hidden_sizes=(64, 64), learning_rate=1e-3, gamma=0.8, target_period=20, num_critics=1, beta=0.0
+    ),
 }
 
 

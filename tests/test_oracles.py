@@ -90,7 +90,7 @@ def test_soft_value_is_the_objective():
 
 
 def test_direct_inference_reaches_the_best_of_its_family():
-    agent = SAC(hidden=(32, 32), learning_rate=3e-3).init(Spec(1, 1), make_key(0))
+    agent = SAC(hidden_sizes=(32, 32), learning_rate=3e-3).init(Spec(1, 1), make_key(0))
     agent = at_temperature(replace(agent, likelihood=fixed(Curve()), samples=4), ALPHA)
 
     def step(agent, key):
@@ -157,7 +157,7 @@ def regulate(row, updates, keep):
 
 @pytest.mark.long
 def test_sac_solves_soft_lqr():
-    row = SAC(hidden=(64, 64), learning_rate=1e-3, discount=0.8, tau=0.02, critics=1, beta=0.0)
+    row = SAC(hidden_sizes=(64, 64), learning_rate=1e-3, gamma=0.8, tau=0.02, num_critics=1, beta=0.0)
     gain, sigma = regulate(row, 6000, 2000)
     assert gain < 0.05
     assert sigma < 0.05
@@ -166,7 +166,7 @@ def test_sac_solves_soft_lqr():
 @pytest.mark.long
 def test_iterative_sac_solves_soft_lqr():
     sizes = {"hidden": (64, 64), "learning_rate": 1e-3, "tau": 0.02, "iterations": 3, "act_samples": 2}
-    row = IterativeSAC(discount=0.8, critics=1, beta=0.0, **sizes, **rows.AFRESH)
+    row = IterativeSAC(gamma=0.8, num_critics=1, beta=0.0, **sizes, **rows.AFRESH)
     gain, sigma = regulate(row, 4000, 1000)
     assert gain < 0.10
     assert sigma < 0.10
@@ -210,7 +210,7 @@ def test_the_conjugate_bandit():
 
 def still(obs, gamma, members=1):
     """A row whose policy is N(0.2, e^-1), the same in every state and frozen, and whose critic has no lag."""
-    row = SAC(hidden=(32,), discount=gamma, critics=members, beta=0.0)
+    row = SAC(hidden_sizes=(32,), gamma=gamma, num_critics=members, beta=0.0)
     agent = row.init(Spec(obs, 1), make_key(0))
     net = agent.inference.model.net
     bias = jnp.asarray([0.2, -1.0])
@@ -262,7 +262,7 @@ def test_a_ring_ends_where_it_terminates_and_not_where_time_runs_out(ended):
 
 def test_uniform_for_flat_shifts_the_values_by_known_constants():
     spec, alpha, gamma = Spec(3, 2), 0.3, 0.9
-    flat = at_temperature(SAC(hidden=(16,), discount=gamma).init(spec, make_key(0)), alpha)
+    flat = at_temperature(SAC(hidden_sizes=(16,), gamma=gamma).init(spec, make_key(0)), alpha)
     step = alpha * 2 * np.log(2)
     shift = lambda member: replace(member, biases=(*member.biases[:-1], member.biases[-1] - gamma * step / (1 - gamma)))
     critic = replace(flat.likelihood.model, members=tuple(shift(member) for member in flat.likelihood.model.members))

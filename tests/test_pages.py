@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from cli.commandline import command
+from commandline import command
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = "docs", "benchmarks", "experiments", "results", "examples", "src", "tests"

@@ -40,8 +40,8 @@ one_and_two = pytest.mark.parametrize("a", [1, 2])
 
 def some(family, seed=0, size=0.8):
     """A λ with every element at work and scales between 0.3 and 0.7."""
-    raw = jnp.asarray(size * np.random.default_rng(seed).normal(size=sum(family.parts)))
-    return family.bound(raw, jnp.full(family.scales, -1.2), jnp.full(family.scales, -0.4))
+    raw = jnp.asarray(size * np.random.default_rng(seed).normal(size=sum(family.block_sizes)))
+    return family.bound(raw, jnp.full(family.num_scales, -1.2), jnp.full(family.num_scales, -0.4))
 
 
 def grid(a, reach=7.0):
@@ -223,12 +223,12 @@ def test_the_components_of_a_mixture_start_apart_around_the_prior():
 @one_and_two
 def test_bound_moves_the_log_scales_alone_and_into_their_limits(kind, a):
     family = KINDS[kind](a)
-    low, high = jnp.full(family.scales, -3.0), jnp.full(family.scales, 0.5)
+    low, high = jnp.full(family.num_scales, -3.0), jnp.full(family.num_scales, 0.5)
     for far in (-1e4, 1e4):
-        lam = jnp.full(sum(family.parts), far)
+        lam = jnp.full(sum(family.block_sizes), far)
         moved = np.asarray(family.bound(lam, low, high))
         inside = moved[moved != far]
-        assert len(inside) == family.scales
+        assert len(inside) == family.num_scales
         assert (inside >= -3).all()
         assert (inside <= 0.5 + np.log1p(np.exp(-3.5)) + 1e-6).all()
 
@@ -237,7 +237,7 @@ def test_bound_moves_the_log_scales_alone_and_into_their_limits(kind, a):
 def test_value_and_gradient_are_finite_at_the_limits(kind):
     family = KINDS[kind](2)
     extremes = [(1.0, -10.0), (1.0, 2.0), (300.0, -10.0), (300.0, 2.0), (1e4, 0.0)]
-    limits = lambda log_sigma: (jnp.full(family.scales, log_sigma),) * 2
+    limits = lambda log_sigma: (jnp.full(family.num_scales, log_sigma),) * 2
     lams = jnp.stack([family.bound(size * some(family, i), *limits(s)) for i, (size, s) in enumerate(extremes)])
     both = jax.value_and_grad(lambda lam, key: soft_value(family(lam), bounded(2), key, 6)[0])
     found = rows.compiled(jax.vmap(both))(lams, jax.random.split(make_key(0), len(extremes)))
@@ -248,7 +248,7 @@ def test_value_and_gradient_are_finite_at_the_limits(kind):
 def test_the_density_of_an_own_draw_comes_from_its_noise(family):
     """At σ = e^-10 and u near 300, where (u - μ)/σ has no digits left."""
     lam = jnp.asarray([300.0, -10.0])
-    q = family(jnp.concatenate([jnp.zeros(sum(family.parts) - 2), lam]))
+    q = family(jnp.concatenate([jnp.zeros(sum(family.block_sizes) - 2), lam]))
     draws = q.draw(make_key(0), 9, Flat(Spec(1, 1, Identity()))(jnp.zeros(1)))
     noise = np.asarray(q.noise(make_key(0), 9, 1))[:, 0]
     np.testing.assert_allclose(draws.log_ratio, -0.5 * noise**2 + 10 - 0.5 * np.log(2 * np.pi), rtol=1e-5)

@@ -10,6 +10,7 @@ from commandline import command
 
 import estep
 from estep.runs import config_file
+from estep.settings import renamed
 
 RELEASES = Path(__file__).parent / "releases"
 FOLDERS = sorted(path.parent for path in RELEASES.glob("*/*/run.json"))
@@ -80,6 +81,5 @@ def test_a_configuration_reads_with_every_value_that_it_states(config):
     assert config_file.decode(json.loads(json.dumps(written))) == recipe
     for table in ("algorithm", "run"):
         stated, read = config[table], written[table]
-        renamed = dict(stated)
-        for name, value in renamed.items():
+        for name, value in renamed.settings(stated, read).items():
             assert json.loads(json.dumps(read[name])) == value, f"{name} of {table}"

@@ -57,7 +57,7 @@ class Known(Likelihood):
 
 
 def agent_of(q, action=1, alpha=1.0, **changes):
-    row = SQL(hidden=(64, 64), learning_rate=1e-3, alpha=alpha, particles=32, **changes)
+    row = SQL(hidden_sizes=(64, 64), learning_rate=1e-3, alpha=alpha, particles=32, **changes)
     return replace(row.init(Spec(1, action), make_key(0)), likelihood=fixed(Known(q)))
 
 
@@ -324,4 +324,4 @@ def test_bad_numbers_are_refused_by_their_flag(change):
 
 def test_an_unbounded_action_is_refused():
     with pytest.raises(UsageError, match="bounded"):
-        SQL(hidden=(8,)).init(Spec(2, 2, Identity()), make_key(0))
+        SQL(hidden_sizes=(8,)).init(Spec(2, 2, Identity()), make_key(0))

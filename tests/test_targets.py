@@ -22,7 +22,7 @@ from estep.training.trainer import Trainer
 from oracles import rows
 
 GAMMA, B, T = 0.9, 6, 5
-ROW = MPO(hidden=(8,), samples=3, unroll=T, discount=GAMMA)
+ROW = MPO(hidden_sizes=(8,), samples=3, unroll=T, gamma=GAMMA)
 
 
 @pytest.fixture(scope="module")
@@ -93,9 +93,14 @@ def test_the_critic_learns_from_its_target_alone(agent, batch):
 
 
 def test_replay_remembers_the_density_that_drew_each_action():
-    row = replace(ROW, hidden=(8,), every=1)
+    row = replace(ROW, hidden_sizes=(8,), target_period=1)
     env = make("Pendulum-v1")
-    trainer = Trainer(row, env, RunConfig(steps=90, warmup=30, replay=90, batch_size=20, block=2), lambda text: None)
+    trainer = Trainer(
+        row,
+        env,
+        RunConfig(steps=90, warmup_steps=30, replay_size=90, batch_size=20, updates_per_call=2),
+        lambda text: None,
+    )
     assert remembered(trainer.agent) == {"log_prob": 1}
     trainer.begin()
     while trainer.counts.env_steps < 60:

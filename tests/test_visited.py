@@ -115,7 +115,7 @@ class Told(StateValue):
 
     def __init__(self, given):
         self.given = given
-        self.net, self.discount, self.lam = None, 0.9, 0.9
+        self.net, self.gamma, self.gae_lambda = None, 0.9, 0.9
 
     def advantages(self, batch, bootstrap, key):
         return self.given.reshape(batch.reward.shape)
@@ -178,7 +178,7 @@ def test_soft_q_learning_is_the_policy_gradient():
 def test_the_e_step_is_the_pointwise_loss_of_the_actions_taken(pointwise):
     """Over discrete actions, where the KL is exact, against the formula written out; nothing reaches the critic."""
     spec, alpha = Spec(3, 4, OneHot()), 0.2
-    agent = SoftPG(hidden=(8,), alpha=alpha).init(spec, make_key(0))
+    agent = SoftPG(hidden_sizes=(8,), alpha=alpha).init(spec, make_key(0))
     table = jax.random.normal(make_key(1), (3, 4))
     advantage = jax.random.normal(make_key(2), (6,))
     agent = replace(agent, inference=replace(fixed(Logits(table)), target=None), likelihood=fixed(Told(advantage)))
@@ -224,9 +224,9 @@ def test_values_are_fitted_to_returns_less_the_penalty_of_the_state():
 
 
 def test_a_rollout_is_learned_from_as_often_as_there_are_epochs():
-    row = VMPO(hidden=(8,), unroll=4, rollout=32, epochs=3)
+    row = VMPO(hidden_sizes=(8,), unroll=4, rollout=32, epochs=3)
     env = make("Pendulum-v1", num_envs=2)
-    trainer = Trainer(row, env, RunConfig(steps=100, num_envs=2, batch_size=16, warmup=50), lambda text: None)
+    trainer = Trainer(row, env, RunConfig(steps=100, num_envs=2, batch_size=16, warmup_steps=50), lambda text: None)
     trainer.begin()
     while trainer.counts.env_steps < 32:
         trainer.step()
@@ -249,9 +249,9 @@ def test_a_rollout_is_learned_from_as_often_as_there_are_epochs():
 def test_repeated_steps_on_a_bandit_find_the_best_arm_within_the_bound():
     """V-MPO on three arms with their true advantages: the KL of one policy to the next stays near its bound."""
     spec = Spec(1, 3, OneHot())
-    agent = VMPO(hidden=(8,), every=40, learning_rate=3e-3, epsilon_mean=0.02, dual_learning_rate=0.05).init(
-        spec, make_key(0)
-    )
+    agent = VMPO(
+        hidden_sizes=(8,), target_period=40, learning_rate=3e-3, epsilon_mean=0.02, dual_learning_rate=0.05
+    ).init(spec, make_key(0))
     worth = jnp.asarray([0.0, 1.0, 0.3])
     obs, nought = jnp.ones((96, 1, 1)), jnp.zeros((96, 1))
 
@@ -275,7 +275,7 @@ def test_repeated_steps_on_a_bandit_find_the_best_arm_within_the_bound():
 
 
 def test_the_sampled_penalty_is_the_kl_in_the_mean():
-    agent = SoftPG(hidden=(8,), samples=64).init(Spec(3, 4, OneHot()), make_key(0))
+    agent = SoftPG(hidden_sizes=(8,), samples=64).init(Spec(3, 4, OneHot()), make_key(0))
     step = jax.tree.map(lambda leaf: leaf[0, 0], rows.batch(spec=Spec(3, 4)))
     sampled, exact = sampled_posterior_value(agent), posterior_value(agent)
     q = agent.behave(agent, step.obs, make_key(1))

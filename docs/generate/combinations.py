@@ -43,9 +43,9 @@ def attempt(**parts: Any) -> str:
     spec = Spec(3, 3, OneHot()) if parts["posterior"] == "categorical" else Spec(3, 2)
     agent = jax.eval_shape(lambda key: row.init(spec, key), make_key(0))
     shape = BATCH, agent.length
-    states, nought = jnp.zeros((*shape, spec.observation)), jnp.zeros(shape)
+    states, nought = jnp.zeros((*shape, spec.obs_dim)), jnp.zeros(shape)
     memo = {name: jnp.zeros((*shape, width)) for name, width in remembered(agent).items()}
-    batch = Transition(states, jnp.zeros((*shape, spec.action)), nought, nought, states, nought, memo)
+    batch = Transition(states, jnp.zeros((*shape, spec.action_dim)), nought, nought, states, nought, memo)
     jax.eval_shape(update, agent, batch, make_key(1))
     return ""
 

@@ -79,25 +79,27 @@ VARIANTS = {
     "5x10 none": iterative_row(5, 10, "none"),
     "1x10 layer_norm": iterative_row(1, 10, "layer_norm"),
     "1x10 log_sign": iterative_row(1, 10),
-    "5x2 antithetic": iterative_row(5, 2, pairs=True),
+    "5x2 antithetic": iterative_row(5, 2, antithetic=True),
     "5x2 independent": iterative_row(5, 2),
-    "3x2 antithetic": iterative_row(3, 2, pairs=True),
-    "2x2 antithetic": iterative_row(2, 2, pairs=True),
-    "2x2 direct start": iterative_row(2, 2, pairs=True, direct_start=True),
-    "2x2 persistent": iterative_row(2, 2, pairs=True, persist=True),
-    "2x2 persistent half": iterative_row(2, 2, pairs=True, persist=True, part=0.5),
-    "2x2 persistent direct start": iterative_row(2, 2, pairs=True, persist=True, restart=0.5, direct_start=True),
-    "2x2 persistent direct start half": iterative_row(
-        2, 2, pairs=True, persist=True, restart=0.5, direct_start=True, part=0.5
+    "3x2 antithetic": iterative_row(3, 2, antithetic=True),
+    "2x2 antithetic": iterative_row(2, 2, antithetic=True),
+    "2x2 direct start": iterative_row(2, 2, antithetic=True, direct_start=True),
+    "2x2 persistent": iterative_row(2, 2, antithetic=True, persist=True),
+    "2x2 persistent half": iterative_row(2, 2, antithetic=True, persist=True, inference_fraction=0.5),
+    "2x2 persistent direct start": iterative_row(
+        2, 2, antithetic=True, persist=True, restart_probability=0.5, direct_start=True
     ),
-    "1x2 persistent": iterative_row(1, 2, pairs=True, persist=True),
-    "1x2 persistent half": iterative_row(1, 2, pairs=True, persist=True, part=0.5),
+    "2x2 persistent direct start half": iterative_row(
+        2, 2, antithetic=True, persist=True, restart_probability=0.5, direct_start=True, inference_fraction=0.5
+    ),
+    "1x2 persistent": iterative_row(1, 2, antithetic=True, persist=True),
+    "1x2 persistent half": iterative_row(1, 2, antithetic=True, persist=True, inference_fraction=0.5),
 }
 
 
 def fresh(variant: Variant, bandit: Bandit, seed: int) -> Agent:
     """An untrained agent on the bandit, at a fixed temperature."""
-    agent = replace(variant.row, hidden=bandit.hidden).init(bandit.spec, make_key(seed))
+    agent = replace(variant.row, hidden_sizes=bandit.hidden).init(bandit.spec, make_key(seed))
     constant = fixed(Constant(jnp.asarray(bandit.alpha)))
     return replace(agent, likelihood=fixed(bandit.training), temperature=constant, samples=variant.samples)
 
@@ -107,7 +109,7 @@ def train(agent: Agent, bandit: Bandit, seed: int, steps: int) -> tuple[Agent, F
     k_steps = jax.random.split(make_key(10_000 + seed))[1]
     count = bandit.pool.shape[0]
     memo = {name: jnp.zeros((count, width)) for name, width in remembered(agent).items()}
-    nought, action = jnp.zeros((BATCH, 1)), jnp.zeros((BATCH, 1, bandit.spec.action))
+    nought, action = jnp.zeros((BATCH, 1)), jnp.zeros((BATCH, 1, bandit.spec.action_dim))
 
     def step(carry: tuple[Agent, Any], key: Key) -> tuple[tuple[Agent, Any], None]:
         agent, memo = carry

@@ -10,14 +10,14 @@ NAME=figure_1
 # shellcheck source=experiments/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
-common=(--act-iterations 5 --hidden 128 128 --batch-size 64 --checkpoint-every 50000 --checkpoints 5)
+common=(--act-iterations 5 --hidden-sizes 128 128 --batch-size 64 --checkpoint-every 50000 --keep-checkpoints 5)
 for seed in 0 1; do
     train halfcheetah_128/act_5_beta_3.54 "$seed" iterative-sac --env HalfCheetah-v5 "${common[@]}" --steps 200000 \
-        --warmup 10000
+        --warmup-steps 10000
 done
 for seed in 0 1; do
     train Hopper-v5/act_5_beta_2.12_short "$seed" iterative-sac --env Hopper-v5 "${common[@]}" --steps 150000 \
-        --warmup 5000
+        --warmup-steps 5000
 done
 
 for run in "${runs[@]}"; do

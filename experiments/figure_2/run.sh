@@ -11,7 +11,7 @@ NAME=figure_2
 # shellcheck source=experiments/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
-common=(--hidden 128 128 --batch-size 64 --checkpoint-every 50000)
+common=(--hidden-sizes 128 128 --batch-size 64 --checkpoint-every 50000)
 
 # inspect_all INSTRUMENT...: measure all of `runs`.
 inspect_all() {
@@ -21,7 +21,7 @@ inspect_all() {
     done
 }
 
-cheetah=(--env HalfCheetah-v5 "${common[@]}" --checkpoints 5 --steps 200000 --warmup 10000)
+cheetah=(--env HalfCheetah-v5 "${common[@]}" --keep-checkpoints 5 --steps 200000 --warmup-steps 10000)
 for seed in 0 1 2; do
     train halfcheetah_128/sac_beta_1 "$seed" sac "${cheetah[@]}" --beta 1
     train halfcheetah_128/sac_beta_2 "$seed" sac "${cheetah[@]}" --beta 2
@@ -31,7 +31,7 @@ all=("${runs[@]}") runs=()
 
 for env in Hopper-v5 Walker2d-v5; do
     for seed in 0 1 2; do
-        train "$env/sac_beta_1" "$seed" sac --env "$env" "${common[@]}" --checkpoints 6 --steps 300000 --warmup 5000 \
+        train "$env/sac_beta_1" "$seed" sac --env "$env" "${common[@]}" --keep-checkpoints 6 --steps 300000 --warmup-steps 5000 \
             --beta 1
     done
 done
@@ -43,7 +43,7 @@ for seed in 0 1 2; do
     train halfcheetah_128/act_5_beta_1 "$seed" iterative-sac "${cheetah[@]}" --beta 1 --act-iterations 5
 done
 for env in Hopper-v5 Walker2d-v5; do
-    long=(--env "$env" "${common[@]}" --checkpoints 6 --steps 300000 --warmup 5000 --beta 1)
+    long=(--env "$env" "${common[@]}" --keep-checkpoints 6 --steps 300000 --warmup-steps 5000 --beta 1)
     for seed in 0 1 2; do
         train "$env/default_beta_1" "$seed" iterative-sac "${long[@]}"
         train "$env/act_5_beta_1" "$seed" iterative-sac "${long[@]}" --act-iterations 5
@@ -53,13 +53,13 @@ inspect_all calibration gap improvement --iterations 10
 all+=("${runs[@]}") runs=()
 
 # One more run, for its curve: five iterations of an antithetic pair from a fixed start, one seed.
-train Walker2d-v5/five_iterations_beta_1 1 iterative-sac --env Walker2d-v5 "${common[@]}" --checkpoints 6 \
-    --steps 300000 --warmup 5000 --beta 1 --iterations 5 --no-persist --no-direct-start --part 1 --act-iterations 0
+train Walker2d-v5/five_iterations_beta_1 1 iterative-sac --env Walker2d-v5 "${common[@]}" --keep-checkpoints 6 \
+    --steps 300000 --warmup-steps 5000 --beta 1 --iterations 5 --no-persist --no-direct-start --inference-fraction 1 --act-iterations 0
 all+=("${runs[@]}") runs=()
 
 # The runs of 150,000 steps, at two pessimisms.
 for env in Hopper-v5 Walker2d-v5; do
-    short=(--env "$env" "${common[@]}" --checkpoints 5 --steps 150000 --warmup 5000)
+    short=(--env "$env" "${common[@]}" --keep-checkpoints 5 --steps 150000 --warmup-steps 5000)
     for beta in 1 2.12; do
         for seed in 0 1 2; do
             train "$env/sac_beta_${beta}_short" "$seed" sac "${short[@]}" --beta "$beta"
@@ -69,7 +69,7 @@ done
 inspect_all calibration
 before=("${runs[@]}") runs=()
 for env in Hopper-v5 Walker2d-v5; do
-    short=(--env "$env" "${common[@]}" --checkpoints 5 --steps 150000 --warmup 5000)
+    short=(--env "$env" "${common[@]}" --keep-checkpoints 5 --steps 150000 --warmup-steps 5000)
     for beta in 1 2.12; do
         for seed in 0 1 2; do
             train "$env/act_5_beta_${beta}_short" "$seed" iterative-sac "${short[@]}" --beta "$beta" --act-iterations 5

@@ -8,8 +8,8 @@ NAME=frontier
 # shellcheck source=experiments/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
-train pendulum/sac 0 sac --env Pendulum-v1 --hidden 64 64 --checkpoint-every 0
-train frontier/sac_halfcheetah 0 sac --env HalfCheetah-v5 --hidden 128 128 --batch-size 64 --steps 200000 \
+train pendulum/sac 0 sac --env Pendulum-v1 --hidden-sizes 64 64 --checkpoint-every 0
+train frontier/sac_halfcheetah 0 sac --env HalfCheetah-v5 --hidden-sizes 128 128 --batch-size 64 --steps 200000 \
     --checkpoint-every 50000
 
 variants=(direct "2x2 antithetic" "2x2 persistent half" "2x2 persistent direct start half" "5x2 antithetic"

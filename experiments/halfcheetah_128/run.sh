@@ -13,8 +13,8 @@ NAME=halfcheetah_128
 # shellcheck source=experiments/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
-common=(--env HalfCheetah-v5 --hidden 128 128 --batch-size 64 --checkpoint-every 50000 --checkpoints 5 --steps 200000
-    --warmup 10000)
+common=(--env HalfCheetah-v5 --hidden-sizes 128 128 --batch-size 64 --checkpoint-every 50000 --keep-checkpoints 5 --steps 200000
+    --warmup-steps 10000)
 
 for beta in 1 2 3.54; do
     for seed in 0 1 2; do
@@ -36,7 +36,7 @@ for beta in 1 2 3.54; do
     done
     for seed in 0 1; do
         train "halfcheetah_128/five_iterations_beta_$beta" "$seed" iterative-sac "${common[@]}" --beta "$beta" \
-            --iterations 5 --no-persist --no-direct-start --part 1 --act-iterations 0
+            --iterations 5 --no-persist --no-direct-start --inference-fraction 1 --act-iterations 0
     done
 done
 for run in "${runs[@]}"; do

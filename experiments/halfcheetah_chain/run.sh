@@ -9,7 +9,7 @@ NAME=halfcheetah_chain
 # shellcheck source=experiments/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
-common=(--env HalfCheetah-v5 --act-iterations 5 --no-direct-start --restart 0.25 --warmup 10000 --steps 100000
+common=(--env HalfCheetah-v5 --act-iterations 5 --no-direct-start --restart-probability 0.25 --warmup-steps 10000 --steps 100000
     --checkpoint-every 20000)
 for seed in 0 1; do
     train halfcheetah/chain "$seed" iterative-sac "${common[@]}"

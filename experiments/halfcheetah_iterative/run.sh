@@ -10,8 +10,8 @@ NAME=halfcheetah_iterative
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
 train halfcheetah_iterative/iterative-sac 0 iterative-sac --env HalfCheetah-v5 --preset none --iterations 5 \
-    --no-persist --no-direct-start --part 1 --act-iterations 0 --steps 40000 --hidden 128 128 --batch-size 128 \
-    --learning-rate 5e-4 --warmup 2000 --eval-every 5000 --eval-episodes 5
+    --no-persist --no-direct-start --inference-fraction 1 --act-iterations 0 --steps 40000 --hidden-sizes 128 128 --batch-size 128 \
+    --learning-rate 5e-4 --warmup-steps 2000 --eval-every 5000 --eval-episodes 5
 
 estep inspect "${runs[0]}" --out "$OUT"
 python experiments/halfcheetah_iterative/tables.py "$OUT" "${runs[0]}"

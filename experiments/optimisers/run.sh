@@ -7,7 +7,7 @@ NAME=optimisers
 # shellcheck source=experiments/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
-train halfcheetah_128/act_5_beta_3.54 2 iterative-sac --env HalfCheetah-v5 --hidden 128 128 --batch-size 64 \
-    --checkpoint-every 50000 --checkpoints 5 --steps 200000 --warmup 10000 --beta 3.54 --act-iterations 5
+train halfcheetah_128/act_5_beta_3.54 2 iterative-sac --env HalfCheetah-v5 --hidden-sizes 128 128 --batch-size 64 \
+    --checkpoint-every 50000 --keep-checkpoints 5 --steps 200000 --warmup-steps 10000 --beta 3.54 --act-iterations 5
 
 estep inspect "${runs[0]}" --only compare landscape modes --out "$OUT"

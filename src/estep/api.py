@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 from pathlib import Path
 from typing import Any
 
-from estep.algorithms import ALGORITHMS, Algorithm
+from estep.algorithms.named import check_class, class_of, name_of
+from estep.core.agent import Algorithm
 from estep.envs.build import Source, source_name
 from estep.envs.watch import leave
 from estep.errors import UsageError
@@ -14,8 +16,7 @@ from estep.plots.curves import draw_if_possible
 from estep.policy import policy
 from estep.policy.job import Reporter, RunContext, Silent, never_stop
 from estep.policy.policy import Policy
-from estep.runs.config_file import name_of
-from estep.settings import presets
+from estep.settings import presets, renamed
 from estep.settings.run import RunConfig
 from estep.training import run
 
@@ -29,16 +30,19 @@ def train(
     report: Reporter | None = None,
     **options: Any,
 ) -> Policy:
-    """Train a row of the table and return its best policy.
+    """Train an algorithm and return its best policy.
 
     Args:
-        algorithm: a name ("sac", "iterative-sac"), to which a preset applies, or a row such as `estep.SAC()`, which
-            is taken as it is.
+        algorithm: a name ("sac", "iterative-sac", "my_module:Mine"), to which a preset applies; or an algorithm such as
+            `estep.SAC()` or one of your own, which is taken as it is.
         env: a Gymnasium id, a `gymnasium.Env`, or a function without arguments that makes one.
         preset: "auto" for the environment's own, "none", or a preset's name.
         out: where run folders go; this run's is `policy.run_dir`.
         report: who is told how it goes; None for nobody.
-        **options: fields of the algorithm and of `estep.RunConfig`, such as steps and seed.
+        **options: settings of the algorithm and of `estep.RunConfig`, such as steps and seed.
+
+    Returns:
+        The policy of the best checkpoint, which acts, evaluates, is saved and loaded.
 
     Raises:
         UsageError: an unknown name or a bad value.
@@ -46,39 +50,55 @@ def train(
         NumericHalt: too many updates were not finite.
         StorageFailure: the disk is full, read-only or failing.
     """
-    name = algorithm if isinstance(algorithm, str) else name_of(algorithm)
-    if name not in ALGORITHMS:
-        raise UsageError(f"There is no algorithm {name}.", f"Choose one of {', '.join(ALGORITHMS)}.")
-    chosen = presets.find(name, source_name(env), preset) if isinstance(algorithm, str) else None
-    changes = {**(chosen.changes if chosen else {}), **options}
-    start = ALGORITHMS[name]() if isinstance(algorithm, str) else algorithm
+    if isinstance(algorithm, str):
+        name, start = algorithm, class_of(algorithm)()
+        chosen = presets.find(name, source_name(env), preset)
+    else:
+        name, start, chosen = name_of(algorithm), algorithm, None
+        check_class(name, type(algorithm))
+    changes = {**(chosen.changes if chosen else {}), **_today(options, start)}
     row, changes = _take(start, changes)
     config, changes = _take(RunConfig(), changes)
     if changes:
-        known = ", ".join(field.name for part in (row, config) for field in dataclasses.fields(part))
-        raise UsageError(f"There is no option {min(changes)}.", f"Choose from {known}.")
+        known = [field.name for part in (row, config) for field in dataclasses.fields(part)]
+        close = difflib.get_close_matches(min(changes), known, n=1)
+        fix = f"Did you mean {close[0]}?" if close else f"Choose from {', '.join(known)}."
+        raise UsageError(f"There is no option {min(changes)}.", fix)
     job = RunContext(["estep.train", name, source_name(env)], report or Silent(), never_stop, leave)
     result = run.train(row, env, config, out=Path(out), preset=chosen.name if chosen else None, job=job)
     draw_if_possible(result.run_dir, job.report.note)
-    return dataclasses.replace(policy.load(result.run_dir), env=env)
+    return dataclasses.replace(policy.load(result.run_dir, allow_import=True), env=env)
 
 
-def resume(run_dir: Path | str, *, steps: int | None = None, env: Source | None = None) -> Policy:
+def resume(
+    run_dir: Path | str, *, steps: int | None = None, env: Source | None = None, allow_import: bool = False
+) -> Policy:
     """Continue a run where its newest sound checkpoint stands, and return its best policy.
 
     Args:
         run_dir: the run's folder.
         steps: a new total of environment steps.
         env: the environment, where the run folder's id alone does not make it.
+        allow_import: whether modules that the folder names may be imported.
+
+    Returns:
+        The policy of the best checkpoint.
 
     Raises:
         RejectedInput: not a run folder, no sound checkpoint, or a run that another process is writing.
+        UsageError: the folder names a module, and that may not be imported.
     """
     job = RunContext(["estep.resume", str(run_dir)], Silent(), never_stop, leave)
-    result = run.resume(Path(run_dir), steps=steps, env=env, job=job)
+    result = run.resume(Path(run_dir), steps=steps, env=env, allow_import=allow_import, job=job)
     draw_if_possible(result.run_dir, job.report.note)
-    found = policy.load(result.run_dir)
+    found = policy.load(result.run_dir, allow_import=allow_import)
     return found if env is None else dataclasses.replace(found, env=env)
+
+
+def _today(options: dict[str, Any], algorithm: Any) -> dict[str, Any]:
+    """Options by today's names: programs of before go on."""
+    known = {field.name for part in (algorithm, RunConfig()) for field in dataclasses.fields(part)}
+    return renamed.settings(options, known)
 
 
 def _take(part: Any, changes: dict[str, Any]) -> tuple[Any, dict[str, Any]]:

@@ -6,7 +6,18 @@ import numpy as np
 import estep
 from estep.runs import checkpoint
 
-SIZE = ("--hidden", "8", "--batch-size", "16", "--block", "4", "--warmup", "60", "--eval-episodes", "2")
+SIZE = (
+    "--hidden-sizes",
+    "8",
+    "--batch-size",
+    "16",
+    "--updates-per-call",
+    "4",
+    "--warmup-steps",
+    "60",
+    "--eval-episodes",
+    "2",
+)
 OFTEN = ("--checkpoint-every", "100", "--eval-every", "150", "--num-envs", "2", "--normalise")
 
 

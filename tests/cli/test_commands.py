@@ -60,12 +60,12 @@ def folder(tmp_path):
 
 def test_defaults_give_way_to_the_preset_and_the_preset_to_flags(run, pretend):
     seen = pretend(run_module, "train", RESULT)
-    run(*TRAIN, "--warmup", "7", "--discount", "0.5", "--no-pairs", "--hidden", "8", "4")
+    run(*TRAIN, "--warmup-steps", "7", "--gamma", "0.5", "--no-antithetic", "--hidden-sizes", "8", "4")
     algorithm, env, config = seen.arguments
     assert env == "Hopper-v5"
     assert seen.options["preset"] == "Hopper-v5"
     assert seen.options["out"] == Path("runs")
-    assert (algorithm.beta, algorithm.discount, algorithm.pairs, algorithm.hidden) == (2.12, 0.5, False, (8, 4))
+    assert (algorithm.beta, algorithm.gamma, algorithm.antithetic, algorithm.hidden_sizes) == (2.12, 0.5, False, (8, 4))
     assert (config.steps, config.warmup, config.seed) == (1_000_000, 7, 0)
     run(*TRAIN, "--preset", "none")
     assert seen.arguments[0].beta == 3.54
@@ -228,7 +228,7 @@ def test_verify_needs_every_checkpoint_sound(run, monkeypatch, folder):
 
 def test_config_shows_and_compares(run, tmp_path):
     shown = json.loads(run("config", "show", "sac", "--env", "Swimmer-v5").out)
-    assert (shown["algorithm"]["discount"], shown["preset"]) == (0.9999, "Swimmer-v5")
+    assert (shown["algorithm"]["gamma"], shown["preset"]) == (0.9999, "Swimmer-v5")
     (tmp_path / "r").mkdir()
     (tmp_path / "r" / "run.json").write_text("{}")
     (tmp_path / "r" / "config.json").write_text(json.dumps({**shown, "run": {**shown["run"], "seed": 3}}))

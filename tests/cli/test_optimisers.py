@@ -22,10 +22,10 @@ from estep.policy.actor import Actor
 from estep.policy.evaluate import Evaluation
 
 SMALL = {
-    "sac": SAC(hidden=(8, 8)),
-    "iterative-sac": IterativeSAC(hidden=(8, 8), direct_start=False),
-    "with a direct start": IterativeSAC(hidden=(8, 8)),
-    "from an iterative start": Compose(hidden=(8, 8), inference="gradient", start="iterative"),
+    "sac": SAC(hidden_sizes=(8, 8)),
+    "iterative-sac": IterativeSAC(hidden_sizes=(8, 8), direct_start=False),
+    "with a direct start": IterativeSAC(hidden_sizes=(8, 8)),
+    "from an iterative start": Compose(hidden_sizes=(8, 8), inference="gradient", start="iterative"),
 }
 REFUSED = {("sac", "iterative"), ("iterative-sac", "direct"), ("from an iterative start", "direct")}
 
@@ -99,7 +99,7 @@ def test_the_elite_of_cem_may_be_those_of_highest_value():
         (("--restarts", "3", "--rank-by", "value"), "--restarts and --rank-by can be said"),
         (("--inference", "gradient", "--restarts", "1"), "at least 2"),
         (("--inference", "cem", "--rank-by", "valeu"), "Did you mean value"),
-        (("--inference", "cem", "--draws", "0"), "at least 1"),
+        (("--inference", "cem", "--samples", "0"), "at least 1"),
     ],
 )
 def test_what_cannot_be_is_refused(run, tmp_path, flags, message):

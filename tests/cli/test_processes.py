@@ -15,7 +15,7 @@ import pytest
 from estep.runs import storage
 
 ESTEP = (sys.executable, "-m", "estep.cli.main")
-SMALL = ("--warmup", "64", "--batch-size", "16", "--hidden", "16", "--eval-episodes", "1", "--json")
+SMALL = ("--warmup-steps", "64", "--batch-size", "16", "--hidden-sizes", "16", "--eval-episodes", "1", "--json")
 HANGS = """
 import time, gymnasium
 class Hangs(gymnasium.Env):
@@ -66,7 +66,7 @@ def _closed_pipe() -> int:
 @pytest.mark.slow
 def test_sigterm_stops_a_run_and_resume_goes_on(tmp_path: Path):
     argv = ("train", "sac", "--env", "Pendulum-v1", "--preset", "none", "--out", str(tmp_path), *SMALL)
-    with start(*argv, "--steps", "1000000", "--replay", "1000") as process:
+    with start(*argv, "--steps", "1000000", "--replay-size", "1000") as process:
         _wait_for(lambda: any("env_steps" in path.read_text() for path in tmp_path.rglob("metrics.jsonl")), process)
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=60)

@@ -20,7 +20,7 @@ def test_refuses_and_names_what_fits():
     check_memory(800, 100, 8.0, limit=1000)
     with pytest.raises(UsageError) as error:
         check_memory(801, 100, 8.0, limit=1000)
-    assert "--replay at most 100" in error.value.fix
+    assert "--replay-size at most 100" in error.value.fix
     assert error.value.exit_code == 2
     with pytest.raises(UsageError, match=r"1,000,000 transitions needs 112\.0 MB.*80\.0 MB") as error:
         check_memory(112_000_000, 1_000_000, 112.0, limit=100_000_000)

@@ -282,7 +282,7 @@ def test_bytes_needed_is_what_is_allocated():
 
 
 def test_refusals():
-    with pytest.raises(UsageError, match="--replay at least 4"):
+    with pytest.raises(UsageError, match="--replay-size at least 4"):
         Replay(3, 4, 1, 1)
     with pytest.raises(UsageError, match="too few"):
         Replay(3, 1, 1, 1).sample(0, 0, (2,))

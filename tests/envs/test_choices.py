@@ -19,7 +19,7 @@ def test_one_hot_vectors_are_the_integers_from_the_start_on():
     made = []
     env = quiet(lambda: made.append(Counter(0, act=SPACE)) or made[-1], num_envs=2)
     env.reset()
-    assert (env.spec.action, env.spec.squash, env.spec.discrete) == (3, OneHot(), True)
+    assert (env.spec.action_dim, env.spec.squash, env.spec.discrete) == (3, OneHot(), True)
     assert env.describe()["action"] == "one of 3"
     roll(env, np.eye(3, dtype=np.float32)[[[0, 2], [1, 1], [2, 0]]])
     assert [one.actions for one in made] == [[-1, 0, 1], [1, 0, -1]]

@@ -151,8 +151,8 @@ def test_shapes_and_dtypes_of_spaces():
         fault=lambda env, kind, value: value.astype(np.float64)[:, None] if kind == "obs" else value,
     )
     env = quiet(inner)
-    assert env.spec.observation == 3
-    assert env.spec.action == 6
+    assert env.spec.obs_dim == 3
+    assert env.spec.action_dim == 6
     assert env.reset().shape == (1, 3)
     assert env.step(act(1, 6)).next_obs.dtype == np.float32
     assert inner.actions[0].shape == (2, 3)

@@ -13,7 +13,7 @@ from estep.errors import RejectedInput
 def test_restore_is_exact(name):
     one = quiet(name, num_envs=2, seed=3)
     one.reset()
-    size = one.spec.action
+    size = one.spec.action_dim
     actions = np.random.default_rng(1).uniform(-1, 1, (437, 2, size)).astype(np.float32)
     roll(one, actions[:137])
     one.finished()

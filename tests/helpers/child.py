@@ -18,8 +18,8 @@ from estep.settings.run import RunConfig
 from estep.training import run
 
 SMALL = {
-    "sac": SAC(hidden=(16, 16)),
-    "iterative-sac": IterativeSAC(hidden=(16, 16), iterations=2, act_samples=2),
+    "sac": SAC(hidden_sizes=(16, 16)),
+    "iterative-sac": IterativeSAC(hidden_sizes=(16, 16), iterations=2, act_samples=2),
 }
 ENV = "Pendulum-v1"
 TIMES = ("wall_s", "env_steps_per_s")
@@ -43,7 +43,14 @@ class Notes(Silent):
 
 def config(**changes):
     """A run of seconds. Every test that can has these shapes, so that they share compiled programs."""
-    base = {"steps": 120, "batch_size": 32, "block": 4, "warmup": 40, "replay": 500, "eval_every": 60}
+    base = {
+        "steps": 120,
+        "batch_size": 32,
+        "updates_per_call": 4,
+        "warmup_steps": 40,
+        "replay_size": 500,
+        "eval_every": 60,
+    }
     base |= {"eval_episodes": 2, "checkpoint_every": 40, "log_every": 20, "env_timeout": 0.0}
     return RunConfig(**{**base, **changes})
 

@@ -21,14 +21,14 @@ SPEC = Spec(3, 2)
 AFRESH = {"persist": False, "direct_start": False, "part": 1.0, "act_iterations": 0}
 """Iterative inference from a fixed place at each visit."""
 ROWS = {
-    "sac": SAC(hidden=(16, 16)),
-    "iterative-sac": IterativeSAC(hidden=(16, 16), iterations=3, **AFRESH),
-    "mpo": MPO(hidden=(16, 16), samples=5, every=1, target="td0"),
-    "mpo-parametric": ParametricMPO(hidden=(16, 16), every=1),
-    "rerpi": RERPI(hidden=(16, 16), samples=5, every=1),
-    "sql": SQL(hidden=(16, 16), alpha=0.3, particles=6, target_samples=5, every=1),
-    "vmpo": VMPO(hidden=(16, 16), every=1, unroll=1),
-    "soft-pg": SoftPG(hidden=(16, 16), unroll=1),
+    "sac": SAC(hidden_sizes=(16, 16)),
+    "iterative-sac": IterativeSAC(hidden_sizes=(16, 16), iterations=3, **AFRESH),
+    "mpo": MPO(hidden_sizes=(16, 16), samples=5, target_period=1, target="td0"),
+    "mpo-parametric": ParametricMPO(hidden_sizes=(16, 16), target_period=1),
+    "rerpi": RERPI(hidden_sizes=(16, 16), samples=5, target_period=1),
+    "sql": SQL(hidden_sizes=(16, 16), alpha=0.3, particles=6, target_samples=5, target_period=1),
+    "vmpo": VMPO(hidden_sizes=(16, 16), target_period=1, unroll=1),
+    "soft-pg": SoftPG(hidden_sizes=(16, 16), unroll=1),
 }
 BATCH = 8
 QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
@@ -70,7 +70,7 @@ def arriving(obs):
 def batch(seed=0, size=BATCH, spec=SPEC):
     """Random transitions of shape [size, 1], some of them terminal."""
     k = jax.random.split(make_key(seed), 5)
-    obs, next_obs = (jax.random.normal(key, (size, 1, spec.observation)) for key in k[:2])
-    u, reward = jax.random.normal(k[2], (size, 1, spec.action)), jax.random.normal(k[3], (size, 1))
+    obs, next_obs = (jax.random.normal(key, (size, 1, spec.obs_dim)) for key in k[:2])
+    u, reward = jax.random.normal(k[2], (size, 1, spec.action_dim)), jax.random.normal(k[3], (size, 1))
     end = (jax.random.uniform(k[4], (size, 1)) < 0.3).astype(jnp.float32)
     return Transition(obs, u, reward, 1.0 - end, next_obs, end)

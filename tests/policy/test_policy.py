@@ -72,9 +72,10 @@ def test_resume_goes_on_with_a_finished_run(policy):
 
 def test_a_factory_is_an_environment_too(tmp_path):
     found = estep.train(
-        estep.SAC(hidden=(16, 16)), lambda: gymnasium.make("Pendulum-v1"), steps=150, warmup=100, batch_size=32,
-        eval_episodes=1, out=tmp_path,
-    )  # fmt: skip
+        estep.SAC(hidden_sizes=(16, 16)),
+        lambda: gymnasium.make("Pendulum-v1"),
+        **{"steps": 150, "warmup_steps": 100, "batch_size": 32, "eval_episodes": 1, "out": tmp_path},
+    )
     assert len(found.evaluate(1).returns) == 1
     with pytest.raises(UsageError, match="function"):
         estep.load(found.run_dir).evaluate(1)
@@ -82,7 +83,7 @@ def test_a_factory_is_an_environment_too(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "options", "match"),
-    [("sac", {"stepz": 3}, "stepz"), ("sacc", {}, "sacc"), ("sac", {"discount": 1.5}, "discount")],
+    [("sac", {"stepz": 3}, "stepz"), ("sacc", {}, "sacc"), ("sac", {"gamma": 1.5}, "gamma")],
 )
 def test_a_wrong_option_is_refused_by_name(name, options, match, tmp_path):
     with pytest.raises(UsageError, match=match):

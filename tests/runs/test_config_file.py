@@ -1,5 +1,6 @@
 """config.json: everything needed to build a run again, and nothing else is accepted."""
 
+import dataclasses
 import json
 
 import pytest
@@ -11,14 +12,17 @@ from estep.algorithms import ALGORITHMS, SAC, IterativeSAC
 from estep.errors import RejectedInput
 from estep.runs import config_file, strict
 from estep.runs.config_file import Recipe
+from estep.settings import renamed
 from estep.settings.run import RunConfig
 
-ODD = SAC(hidden=(7,), learning_rate=1e-3, beta=0.0, entropy=2.5)
+ODD = SAC(hidden_sizes=(7,), learning_rate=1e-3, beta=0.0, entropy=2.5)
 RECIPES = [
     *(Recipe(name, row(), "Pendulum-v1", True, RunConfig(), "pendulum") for name, row in ALGORITHMS.items()),
     *(Recipe(name, row, "module:Id-v3", True, config(seed=3), None) for name, row in SMALL.items()),
     Recipe("sac", ODD, "my_factory", False, RunConfig(updates_per_step=0.25, normalise=True, env_timeout=0.0), None),
-    Recipe("iterative-sac", IterativeSAC(grad_encoding="layer_norm", pairs=False), "A-v0", True, RunConfig(), None),
+    Recipe(
+        "iterative-sac", IterativeSAC(grad_encoding="layer_norm", antithetic=False), "A-v0", True, RunConfig(), None
+    ),
 ]
 
 
@@ -38,7 +42,7 @@ def test_a_recipe_survives_the_file(recipe):
 def test_differences_are_those_from_the_defaults():
     assert config_file.differences(RECIPES[0]) == {}
     found = config_file.differences(RECIPES[-2])
-    assert found == {"hidden": (7,), "learning_rate": 1e-3, "beta": 0.0, "entropy": 2.5} | {
+    assert found == {"hidden_sizes": (7,), "learning_rate": 1e-3, "beta": 0.0, "entropy": 2.5} | {
         "updates_per_step": 0.25,
         "normalise": True,
         "env_timeout": 0.0,
@@ -60,13 +64,13 @@ def changed(path, value):
 
 
 TAMPERED = [
-    (["format"], 2),
+    (["format"], 3),
+    (["format"], True),
     (["format"], "1"),
     (["format"], ...),
     (["extra"], 1),
     (["run"], ...),
     (["run", "extra"], 1),
-    (["run", "steps"], ...),
     (["run", "steps"], 0),
     (["run", "steps"], 1.5),
     (["run", "steps"], True),
@@ -84,15 +88,17 @@ TAMPERED = [
     (["algorithm", "name"], "sacc"),
     (["algorithm", "name"], ["sac"]),
     (["algorithm", "name"], "sac"),
-    (["algorithm", "hidden"], []),
-    (["algorithm", "hidden"], [0]),
-    (["algorithm", "hidden"], [16, "16"]),
-    (["algorithm", "hidden"], [True]),
-    (["algorithm", "hidden"], 16),
+    (["algorithm", "hidden_sizes"], []),
+    (["algorithm", "hidden_sizes"], [0]),
+    (["algorithm", "hidden_sizes"], [16, "16"]),
+    (["algorithm", "hidden_sizes"], [True]),
+    (["algorithm", "hidden_sizes"], 16),
     (["algorithm", "learning_rate"], float("nan")),
     (["algorithm", "learning_rate"], -1),
     (["algorithm", "grad_encoding"], "__import__"),
     (["algorithm", "extra"], 1),
+    (["algorithm", "critics"], 2),
+    (["run", "block"], 8),
     (["algorithm"], None),
     (["preset"], 7),
     (["preset"], {"a": 1}),
@@ -105,6 +111,36 @@ def test_a_tampered_configuration_is_rejected(path, value):
         config_file.decode(changed(path, value))
     assert raised.value.exit_code == 3
     assert raised.value.fix
+
+
+def test_a_missing_setting_is_newer_than_the_file_and_takes_its_default():
+    assert config_file.decode(changed(["run", "steps"], ...)).run.steps == RunConfig().steps
+    assert config_file.decode(changed(["algorithm", "persist"], ...)).algorithm.persist == IterativeSAC().persist
+
+
+def test_an_old_name_is_read_and_the_new_one_is_written():
+    old = read_back(config_file.encode(RECIPES[1])) | {"format": 1}
+    for table, name, value in (("algorithm", "discount", 0.5), ("run", "block", 3)):
+        del old[table][renamed.SETTINGS[name]]
+        old[table][name] = value
+    found = config_file.decode(old)
+    assert (found.algorithm.gamma, found.run.updates_per_call) == (0.5, 3)
+    written = config_file.encode(found)
+    assert written["format"] == 2
+    assert "discount" not in written["algorithm"]
+    assert "block" not in written["run"]
+
+
+def test_the_table_of_renamings_is_sound():
+    known = {field.name for row in (*ALGORITHMS.values(), RunConfig) for field in dataclasses.fields(row)}
+    assert set(renamed.SETTINGS.values()) <= known
+    assert not set(renamed.SETTINGS) & known
+
+
+def test_arrays_of_a_checkpoint_may_be_renamed_too(monkeypatch):
+    monkeypatch.setattr(renamed, "LEAVES", {"inference.old.": "inference.model."})
+    assert renamed.leaf("inference.old.net.first.0") == "inference.model.net.first.0"
+    assert renamed.leaf("likelihood.model.net") == "likelihood.model.net"
 
 
 def test_a_whole_number_may_stand_for_a_float():

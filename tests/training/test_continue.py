@@ -129,7 +129,7 @@ def rewrite(path, change):
         lambda found: found["algorithm"].update(learning_rate=float("nan")),
         lambda found: found["run"].update(num_envs=2),
         lambda found: found["run"].update(normalise=True),
-        lambda found: found["run"].update(replay=77),
+        lambda found: found["run"].update(replay_size=77),
         lambda found: found.update(env={"id": "InvertedPendulum-v5", "by_id": True}),
     ],
 )

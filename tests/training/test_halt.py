@@ -149,7 +149,7 @@ def test_skipped_updates_do_not_enter_the_metrics(tmp_path, monkeypatch):
 def test_bad_transitions_never_enter_replay():
     """Step 3 of every episode of 5 is bad: two good steps are kept, and the episode ends as truncated."""
     env = make(lambda: Counter(length=5, fault=at(3, "obs", NAN)), num_envs=2, timeout=0.0)
-    one = Trainer(SMALL["sac"], env, config(warmup=10_000, normalise=True, num_envs=2), Notes().note)
+    one = Trainer(SMALL["sac"], env, config(warmup_steps=10_000, normalise=True, num_envs=2), Notes().note)
     one.begin()
     for _ in range(12):
         one.advance()
@@ -177,7 +177,7 @@ def test_bad_transitions_never_enter_replay():
 )
 def test_too_many_of_them_end_the_run(tmp_path, step, kind, value, says):
     with pytest.raises(EnvironmentFailure, match=says) as raised:
-        train(tmp_path, env=lambda: Counter(length=5, fault=at(step, kind, value)), warmup=10_000, **ENDLESS)
+        train(tmp_path, env=lambda: Counter(length=5, fault=at(step, kind, value)), warmup_steps=10_000, **ENDLESS)
     assert raised.value.exit_code == 5
     ended = RunFolder.open(only_run(tmp_path)).read_run()
     assert (ended["status"], ended["exit_code"], ended["error"]) == ("error", 5, raised.value.what)

@@ -104,7 +104,7 @@ def test_no_step_is_saved_twice(tmp_path, monkeypatch):
     """Where an evaluation is the best so far, a checkpoint is due, and a stop is asked for."""
     saved, save = [], checkpoint.save
     monkeypatch.setattr(checkpoint, "save", lambda *given: saved.append(given[1]) or save(*given))
-    result = train(tmp_path, stop=lambda: len(saved) == 2, warmup=200, eval_every=20, checkpoint_every=20)
+    result = train(tmp_path, stop=lambda: len(saved) == 2, warmup_steps=200, eval_every=20, checkpoint_every=20)
     assert (result.status, saved) == ("stopped", [20, 40])
 
 
@@ -151,18 +151,18 @@ def test_a_block_of_one_alternates_strictly(tmp_path, monkeypatch):
         return agent, ((), {"critic/loss": np.zeros(1, np.float32), "skipped": np.zeros(1, np.float32)})
 
     monkeypatch.setattr(trainer, "improve", counting)
-    result = train(tmp_path, block=1, steps=60, eval_every=0, log_every=1)
+    result = train(tmp_path, updates_per_call=1, steps=60, eval_every=0, log_every=1)
     assert numbers == list(range(20))
     assert [line["updates"] for line in metrics(result.run_dir)] == [0] * 40 + list(range(1, 21))
 
 
 def test_replay_forgets_the_oldest_steps(tmp_path):
-    result = train(tmp_path, warmup=200, replay=50)
+    result = train(tmp_path, warmup_steps=200, replay_size=50)
     assert [line["data/replay"] for line in metrics(result.run_dir)] == [20, 40, 50, 50, 50, 50]
 
 
 def test_episodes_are_listed(tmp_path):
-    result = train(tmp_path, warmup=900, steps=820, num_envs=2, log_every=200, eval_every=0, checkpoint_every=0)
+    result = train(tmp_path, warmup_steps=900, steps=820, num_envs=2, log_every=200, eval_every=0, checkpoint_every=0)
     rows = table(result.run_dir, "episodes.csv")
     assert [(row["env_steps"], row["env"], row["episode"], row["length"]) for row in rows] == [
         (steps, env, episode, "200") for steps, episode in (("400", "0"), ("800", "1")) for env in ("0", "1")
@@ -177,8 +177,8 @@ def test_episodes_are_listed(tmp_path):
     [
         ("Pendulum-v11", {}, "Did you mean Pendulum-v1"),
         ("no_such_module_of_estep:Pendulum-v1", {}, "no_such_module_of_estep"),
-        ("Pendulum-v1", {"replay": 10**13, "steps": 10**13}, "Give --replay at most"),
-        ("Pendulum-v1", {"replay": 10**16, "steps": 10}, "--replay"),
+        ("Pendulum-v1", {"replay": 10**13, "steps": 10**13}, "Give --replay-size at most"),
+        ("Pendulum-v1", {"replay": 10**16, "steps": 10}, "--replay-size"),
         ("Pendulum-v1", {"replay": 2, "num_envs": 3}, "at least 3"),
     ],
 )

@@ -1,6 +1,6 @@
 """One file per row of the table."""
 
-from typing import TypeAlias
+from typing import Any
 
 from estep.algorithms.compose.row import Compose
 from estep.algorithms.iterative_sac import IterativeSAC
@@ -19,16 +19,13 @@ __all__ = [
     "SAC",
     "SQL",
     "VMPO",
-    "Algorithm",
     "Compose",
     "IterativeSAC",
     "ParametricMPO",
     "SoftPG",
 ]
 
-Algorithm: TypeAlias = SAC | IterativeSAC | MPO | ParametricMPO | RERPI | SQL | VMPO | SoftPG | Compose
-
-ALGORITHMS: dict[str, type[Algorithm]] = {
+ALGORITHMS: dict[str, Any] = {
     "sac": SAC,
     "iterative-sac": IterativeSAC,
     "mpo": MPO,
@@ -39,4 +36,4 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "soft-pg": SoftPG,
     "compose": Compose,
 }
-"""The rows by the name they have on the command line."""
+"""The library's algorithms by their short names. Anybody's algorithm is found by `estep.algorithms.named`."""

@@ -14,7 +14,6 @@ H(q) ≥ c log n.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import jax
 
@@ -26,7 +25,6 @@ from estep.core.optim import adam, bounded_adam
 from estep.core.types import Key, Spec
 from estep.e_steps.chain import Chain, empty_memo, stored_bootstrap
 from estep.e_steps.climb import ClimbFraction
-from estep.errors import check
 from estep.families.choose import family
 from estep.families.noise import antithetic, independent
 from estep.inference.direct import Direct
@@ -36,7 +34,8 @@ from estep.m_steps.projection import Keep
 from estep.m_steps.temperature import LOG_ALPHA_BOUNDS, least_entropy
 from estep.nets import mlp
 from estep.priors.flat import Flat
-from estep.settings.fields import check_common, check_iterations
+from estep.settings import fields
+from estep.settings.kinds import refused, validate
 
 ENCODINGS = {"log_sign": log_sign, "layer_norm": layer_norm, "none": raw}
 
@@ -45,80 +44,56 @@ ENCODINGS = {"log_sign": log_sign, "layer_norm": layer_norm, "none": raw}
 class IterativeSAC:
     """Soft actor-critic whose policy is refined, state by state, by a network fed the gradient of its own objective."""
 
-    hidden: tuple[int, ...] = (256, 256)
-    """Hidden layers of every network."""
-    learning_rate: float = 3e-4
-    """Adam's step size, for every component."""
-    discount: float = 0.99
-    """γ, per environment step."""
-    tau: float = 0.005
-    """Step of the slow critic towards the critic at each update."""
-    critics: int = 2
-    """Members of the critic ensemble."""
-    beta: float = 3.54
-    """Pessimism: Q̂ = mean - β·std over the ensemble (biased std: 1 is the minimum of two; the authors' 2.5 is 3.54)."""
-    entropy: float = -1.0
-    """Least entropy of the posterior, in nats per action dimension, of continuous actions."""
-    entropy_fraction: float = 0.3
-    """Least entropy of the posterior over n discrete actions, as a fraction of log n. 0.98, as in the paper of discrete
-    SAC, is nearly chance; 0.3 takes one of two actions 19 times in 20."""
-    iterations: int = 2
-    """N, inference iterations in training: with persist, at each visit of a step."""
-    samples: int = 2
-    """Draws of the posterior in each iteration's objective."""
-    pairs: bool = True
-    """Draw antithetic pairs: one pair does what ten independent draws do."""
-    grad_encoding: Literal["log_sign", "layer_norm", "none"] = "log_sign"
-    """How the network reads the gradient (layer_norm is the authors')."""
-    direct_start: bool = True
-    """Start from a direct network, trained on the same objective, instead of a fixed place."""
-    persist: bool = True
-    """Keep λ(s) and λ(s') with every step in replay and go on from there at its next visit."""
-    restart: float = 0.5
-    """With --persist, the chance that a state starts afresh instead."""
-    part: float = 0.5
-    """Of a batch's rows, those whose states train the inference network; the critic learns from all."""
-    act_iterations: int = 0
-    """Iterations when acting (0: as in training). More of them come nearer to the optimum of V, and on critics that
-    have not converged they earn less."""
-    act_samples: int = 10
-    """Draws in each iteration when acting (0: as in training)."""
-    act_average: int = 1
-    """Act on the mean of this many of the last iterates."""
-    target_iterations: int = 0
-    """Iterations at the next state in the critic's target (0: as in training)."""
-    target_samples: int = 0
-    """Draws at the next state in the critic's target (0: as in training)."""
+    hidden_sizes: fields.HiddenSizes = (256, 256)
+    learning_rate: fields.LearningRate = 3e-4
+    gamma: fields.Gamma = 0.99
+    tau: fields.Tau = 0.005
+    num_critics: fields.NumCritics = 2
+    beta: fields.Pessimism = 3.54
+    """The default is the authors': 2.5 in their units, the unbiased standard deviation of two."""
+    entropy: fields.Entropy = -1.0
+    entropy_fraction: fields.EntropyFraction = 0.3
+    iterations: fields.Iterations = 2
+    samples: fields.Samples = 2
+    antithetic: fields.Antithetic = True
+    grad_encoding: fields.GradEncoding = "log_sign"
+    direct_start: fields.DirectStart = True
+    persist: fields.Persist = True
+    restart_probability: fields.RestartProbability = 0.5
+    inference_fraction: fields.InferenceFraction = 0.5
+    act_iterations: fields.ActIterations = 0
+    act_samples: fields.ActSamples = 10
+    act_average: fields.ActAverage = 1
+    target_iterations: fields.TargetIterations = 0
+    target_samples: fields.TargetSamplesOrSame = 0
 
     def __post_init__(self) -> None:
-        check_common(self)
-        check("grad_encoding", self.grad_encoding in ENCODINGS, self.grad_encoding, f"one of {', '.join(ENCODINGS)}")
-        check_iterations(self)
+        validate(self)
+        iterations = self.act_iterations or self.iterations
+        if self.act_average > iterations:
+            raise refused("act_average", self.act_average, f"between 1 and {iterations}, the iterations")
 
     def init(self, spec: Spec, key: Key) -> Agent:
         """A fresh agent for an environment."""
         k_pi, k_q, k_start = jax.random.split(key, 3)
-        optimiser = adam(self.learning_rate)
-        posterior = family(spec, antithetic if self.pairs else independent)
-        training = Iterations(self.iterations, self.samples)
+        optimiser, dual = adam(self.learning_rate), bounded_adam(self.learning_rate, *LOG_ALPHA_BOUNDS)
+        posterior = family(spec, antithetic if self.antithetic else independent)
+        training, fraction = Iterations(self.iterations, self.samples), self.inference_fraction
         acting = Iterations(self.act_iterations or self.iterations, self.act_samples or self.samples, self.act_average)
         targeting = Iterations(self.target_iterations or self.iterations, self.target_samples or self.samples)
-        head = mlp((spec.observation,), sum(posterior.parts), self.hidden, key=k_start)
-        encoding, start = ENCODINGS[self.grad_encoding], Direct(head) if self.direct_start else None
-        net = iterative(spec.observation, posterior, self.hidden, training, encoding, start, key=k_pi)
-        critic = q_function(self.critics, spec, self.hidden, MeanMinusStd(self.beta), self.discount, key=k_q)
+        head = mlp((spec.obs_dim,), sum(posterior.block_sizes), self.hidden_sizes, key=k_start)
+        start, encoding = Direct(head) if self.direct_start else None, ENCODINGS[self.grad_encoding]
+        net = iterative(spec.obs_dim, posterior, self.hidden_sizes, training, encoding, start, key=k_pi)
+        critic = q_function(self.num_critics, spec, self.hidden_sizes, MeanMinusStd(self.beta), self.gamma, key=k_q)
         return Agent(
             prior=fixed(Flat(spec)),
             posterior=posterior,
             inference=learn(net, optimiser),
             likelihood=learn(critic, optimiser, tau=self.tau),
-            temperature=learn(
-                least_entropy(spec, self.entropy, self.entropy_fraction),
-                bounded_adam(self.learning_rate, *LOG_ALPHA_BOUNDS),
-            ),
+            temperature=learn(least_entropy(spec, self.entropy, self.entropy_fraction), dual),
             projection=fixed(Keep()),
             spec=spec,
-            e_step=Chain(self.restart, self.part) if self.persist else ClimbFraction(self.part),
+            e_step=Chain(self.restart_probability, fraction) if self.persist else ClimbFraction(fraction),
             bootstrap=stored_bootstrap if self.persist else posterior_value,
             behave=act_from_posterior,
             remember=empty_memo if self.persist else no_memo,

@@ -16,12 +16,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
-from estep.algorithms.shared import q_critic, weighed_region
+from estep.algorithms.checks import check_choices
+from estep.algorithms.shared import q_critic, weighted_region
 from estep.core.acting import act_from_prior, log_prob_memo
 from estep.core.agent import Agent, no_memo
 from estep.core.bootstrap import prior_value
@@ -30,16 +30,15 @@ from estep.core.optim import adam, bounded_adam
 from estep.core.slots import Prior
 from estep.core.types import Key, Spec, unsquashed
 from estep.e_steps.climb import climb_each_state_slow
-from estep.errors import check
 from estep.families.choose import boltzmann
 from estep.families.particles import Rank, exponential
 from estep.inference.closed_form import closed_form
 from estep.m_steps import trust_region
 from estep.m_steps.temperature import LOG_ALPHA_BOUNDS, Constant, KLConstraint
 from estep.priors.network import full_gaussian_network, policy_network
-from estep.settings.fields import check_choices, check_ranks, check_target, check_weights
+from estep.settings import fields
+from estep.settings.kinds import refused, validate
 
-WEIGHTS = ("exponential", "rank")
 FAMILIES: dict[str, tuple[Callable[..., Prior], trust_region.Measure]] = {
     "diagonal": (policy_network, trust_region.joint),
     "full": (full_gaussian_network, trust_region.joint_full),
@@ -54,52 +53,31 @@ class RERPI:
     `epsilon_box` are not used.
     """
 
-    hidden: tuple[int, ...] = (256, 256)
-    """Hidden layers of every network."""
-    learning_rate: float = 3e-4
-    """Adam's step size, for policy and critic."""
-    dual_learning_rate: float = 1e-2
-    """Adam's step size for the logarithm of every multiplier."""
-    discount: float = 0.99
-    """γ, per environment step."""
-    every: int = 100
-    """Updates from one move of the slow policy and critic to the next."""
-    tau: float = 1.0
-    """Step of the slow copies at each move (1: hard copies)."""
-    critics: int = 1
-    """Members of the critic ensemble."""
-    beta: float = 0.0
-    """Pessimism: Q̂ = mean - β·std over the ensemble (biased std: 1 is the minimum of two)."""
-    target: Literal["td0", "n-step", "retrace"] = "td0"
-    """What the critic is regressed on: returns of one step, or over an unroll, as they are or corrected for the policy
-    that took it."""
-    unroll: int = 5
-    """Steps in a row that replay gives for a return (td0: one)."""
-    samples: int = 20
-    """n, draws of the slow policy in a state, for the weights and for the critic's target."""
-    sigma: float = 0.7
-    """Standard deviation of the fresh policy; the action box is [-1, 1]."""
-    covariance: Literal["diagonal", "full"] = "diagonal"
-    """Whether the policy correlates dimensions of the action (discrete actions: diagonal, and not used)."""
-    weights: Literal["exponential", "rank"] = "exponential"
-    """How values become weights (discrete actions: exponential alone)."""
-    rank_shift: float = 1.0
-    """c of the rank weights: the larger, the more equal they are."""
-    epsilon: float = 0.1
-    """Bound of KL(q‖p̄), in nats (exponential weights)."""
-    epsilon_mean: float = 5e-4
-    """Bound of the KL by which the mean moves (discrete actions: of the whole KL)."""
-    epsilon_scale: float = 1e-5
-    """Bound of the KL by which the covariance moves."""
-    epsilon_box: float = 1e-3
-    """Bound of the KL of the second objective, the distance to the action box (0: without it)."""
+    hidden_sizes: fields.HiddenSizes = (256, 256)
+    learning_rate: fields.LearningRate = 3e-4
+    dual_learning_rate: fields.DualLearningRate = 1e-2
+    gamma: fields.Gamma = 0.99
+    target_period: fields.TargetPeriod = 100
+    tau: fields.Tau = 1.0
+    num_critics: fields.NumCritics = 1
+    beta: fields.Pessimism = 0.0
+    target: fields.CriticTarget = "td0"
+    unroll: fields.Unroll = 5
+    samples: fields.WeightedSamples = 20
+    sigma: fields.Sigma = 0.7
+    covariance: fields.Covariance = "diagonal"
+    weights: fields.Weights = "exponential"
+    rank_shift: fields.RankShift = 1.0
+    epsilon: fields.Epsilon = 0.1
+    """Weights by rank need none."""
+    epsilon_mean: fields.EpsilonMean = 5e-4
+    epsilon_scale: fields.EpsilonScale = 1e-5
+    epsilon_box: fields.EpsilonBox = 1e-3
 
     def __post_init__(self) -> None:
-        check_weights(self)
-        check_target(self)
-        check("covariance", self.covariance in FAMILIES, self.covariance, f"one of {', '.join(FAMILIES)}")
-        check("weights", self.weights in WEIGHTS, self.weights, f"one of {', '.join(WEIGHTS)}")
-        check_ranks(self)
+        validate(self)
+        if self.rank_shift <= 1 - self.samples:
+            raise refused("rank_shift", self.rank_shift, f"above 1 - samples, {1 - self.samples}")
 
     def init(self, spec: Spec, key: Key) -> Agent:
         """A fresh agent for an environment. Raises UsageError where it has no form for discrete actions."""
@@ -108,15 +86,15 @@ class RERPI:
         spec = unsquashed(spec)
         optimiser, dual = adam(self.learning_rate), bounded_adam(self.dual_learning_rate, *LOG_ALPHA_BOUNDS)
         family, measure = FAMILIES[self.covariance]
-        prior = family(spec, self.hidden, self.sigma, key=k_p)
-        region = weighed_region(self, spec, prior, trust_region.decoupled, measure)
+        prior = family(spec, self.hidden_sizes, self.sigma, key=k_p)
+        region = weighted_region(self, spec, prior, trust_region.decoupled, measure)
         ranks = self.weights == "rank"
         eta = KLConstraint(jnp.asarray(math.log(10.0)), self.epsilon)
         return Agent(
-            prior=learn(prior, optimiser, tau=self.tau, every=self.every),
+            prior=learn(prior, optimiser, tau=self.tau, every=self.target_period),
             posterior=boltzmann(spec, self.samples),
             inference=fixed(closed_form(spec, self.samples, Rank(self.rank_shift) if ranks else exponential)),
-            likelihood=learn(q_critic(self, spec, k_q), optimiser, tau=self.tau, every=self.every),
+            likelihood=learn(q_critic(self, spec, k_q), optimiser, tau=self.tau, every=self.target_period),
             temperature=fixed(Constant(jnp.zeros(()))) if ranks else learn(eta, dual),
             projection=learn(region, dual),
             spec=spec,

@@ -31,49 +31,40 @@ from estep.m_steps.projection import Keep
 from estep.m_steps.temperature import LOG_ALPHA_BOUNDS, least_entropy
 from estep.nets import mlp
 from estep.priors.flat import Flat
-from estep.settings.fields import check_common
+from estep.settings import fields
+from estep.settings.kinds import validate
 
 
 @dataclass(frozen=True)
 class SAC:
     """Soft actor-critic: direct amortised inference under a flat prior (maximum entropy)."""
 
-    hidden: tuple[int, ...] = (256, 256)
-    """Hidden layers of every network."""
-    learning_rate: float = 3e-4
-    """Adam's step size, for every component."""
-    discount: float = 0.99
-    """γ, per environment step."""
-    tau: float = 0.005
-    """Step of the slow critic towards the critic at each update."""
-    critics: int = 2
-    """Members of the critic ensemble."""
-    beta: float = 1.0
-    """Pessimism: Q̂ = mean - β·std over the ensemble (biased std: 1 is the minimum of two)."""
-    entropy: float = -1.0
-    """Least entropy of the posterior, in nats per action dimension, of continuous actions."""
-    entropy_fraction: float = 0.3
-    """Least entropy of the posterior over n discrete actions, as a fraction of log n. 0.98, as in the paper of discrete
-    SAC, is nearly chance; 0.3 takes one of two actions 19 times in 20."""
+    hidden_sizes: fields.HiddenSizes = (256, 256)
+    learning_rate: fields.LearningRate = 3e-4
+    gamma: fields.Gamma = 0.99
+    tau: fields.Tau = 0.005
+    num_critics: fields.NumCritics = 2
+    beta: fields.Pessimism = 1.0
+    entropy: fields.Entropy = -1.0
+    entropy_fraction: fields.EntropyFraction = 0.3
 
     def __post_init__(self) -> None:
-        check_common(self)
+        validate(self)
 
     def init(self, spec: Spec, key: Key) -> Agent:
         """A fresh agent for an environment."""
         k_pi, k_q = jax.random.split(key)
-        optimiser = adam(self.learning_rate)
+        optimiser, dual = adam(self.learning_rate), bounded_adam(self.learning_rate, *LOG_ALPHA_BOUNDS)
         posterior = family(spec)
-        critic = q_function(self.critics, spec, self.hidden, MeanMinusStd(self.beta), self.discount, key=k_q)
+        critic = q_function(self.num_critics, spec, self.hidden_sizes, MeanMinusStd(self.beta), self.gamma, key=k_q)
         return Agent(
             prior=fixed(Flat(spec)),
             posterior=posterior,
-            inference=learn(Direct(mlp((spec.observation,), sum(posterior.parts), self.hidden, key=k_pi)), optimiser),
-            likelihood=learn(critic, optimiser, tau=self.tau),
-            temperature=learn(
-                least_entropy(spec, self.entropy, self.entropy_fraction),
-                bounded_adam(self.learning_rate, *LOG_ALPHA_BOUNDS),
+            inference=learn(
+                Direct(mlp((spec.obs_dim,), sum(posterior.block_sizes), self.hidden_sizes, key=k_pi)), optimiser
             ),
+            likelihood=learn(critic, optimiser, tau=self.tau),
+            temperature=learn(least_entropy(spec, self.entropy, self.entropy_fraction), dual),
             projection=fixed(Keep()),
             spec=spec,
             e_step=climb_each_state,

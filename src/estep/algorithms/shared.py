@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -13,19 +14,26 @@ from estep.likelihoods.targets import TARGETS
 from estep.m_steps import trust_region
 from estep.m_steps.multipliers import inside_box
 
+TRUST_REGIONS: Mapping[str, tuple[trust_region.Split, trust_region.Measure]] = {
+    "per-dimension": (trust_region.decoupled, trust_region.per_dimension),
+    "joint": (trust_region.decoupled, trust_region.joint),
+    "coupled": (trust_region.coupled, trust_region.joint),
+}
+"""What is bounded, by the name that the setting `trust_region` has for it."""
+
 
 def q_critic(row: Any, spec: Spec, key: Key) -> Likelihood:
     """Action values of a row that names what they are regressed on."""
     target = TARGETS[row.target](row.unroll)
-    return q_function(row.critics, spec, row.hidden, MeanMinusStd(row.beta), row.discount, target, key=key)
+    return q_function(row.num_critics, spec, row.hidden_sizes, MeanMinusStd(row.beta), row.gamma, target, key=key)
 
 
-def weighed_region(
+def weighted_region(
     row: Any, spec: Spec, prior: Prior, split: trust_region.Split, measure: trust_region.Measure
 ) -> Projection:
-    """How a policy is fitted to weighed draws of its slow copy: near that, and inside the box that actions are clipped
-    to."""
-    example = prior(jnp.zeros(spec.observation))
+    """How a policy is fitted to weighted samples of its slow copy: near that copy, and inside the box to which actions
+    are clipped."""
+    example = prior(jnp.zeros(spec.obs_dim))
     box = inside_box(row.epsilon_box, 10.0) if row.epsilon_box and isinstance(spec.squash, Clip) else None
     bounds = (row.epsilon_mean, 10.0), (row.epsilon_scale, 1000.0)
     return trust_region.trust_region(example, bounds, box, *trust_region.form_for(example, split, measure))

@@ -73,7 +73,7 @@ def inspect(arguments: list[str], context: Context) -> int:
     explain(cache.use_cache(), report)
     given = None
     if values["states_file"] is not None:
-        size = policy.load(folder, values["checkpoint"]).agent.spec.observation
+        size = policy.load(folder, values["checkpoint"], allow_import=values["allow_import"]).agent.spec.obs_dim
         given = states.given(values["states_file"], size)
     names = ("checkpoint", "only", "states", "iterations", "episodes", "seed", "env", "allow_import")
     options = inspection.Options(given=given, **{name: values[name] for name in names})

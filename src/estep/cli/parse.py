@@ -8,18 +8,18 @@ import difflib
 import io
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
 from estep.errors import UsageError
+from estep.settings import renamed
+from estep.settings.kinds import LARGEST
 from estep.settings.schema import Field
 
 COMMON = (
-    Field("json", bool, "bool", False, False, "End stdout with one JSON object, whatever happens."),
-    Field("verbose", bool, "bool", False, False, "Show the traceback of an error."),
+    Field("json", bool, False, False, "End stdout with one JSON object, whatever happens."),
+    Field("verbose", bool, False, False, "Show the traceback of an error."),
 )
-LARGEST = 2**53
-"""Integers up to here keep their value in any JSON reader."""
 _DRAWN = re.compile(r"\x1b\[[0-9;]*m|[╭╮╰╯│─]")
 _RULE = re.compile(r"\s*-{5,}\s*")
 
@@ -41,6 +41,7 @@ def parse(program: str, about: str, fields: Sequence[Field], positional: Iterabl
     import tyro
 
     flags = {field.flag: field for field in (*fields, *COMMON)}
+    argv = [_today(word, flags) for word in argv]
     wants_help = "-h" in argv or "--help" in argv
     given = frozenset() if wants_help else _given(argv, flags, program)
     form = _form(fields, frozenset(positional))
@@ -56,6 +57,17 @@ def parse(program: str, about: str, fields: Sequence[Field], positional: Iterabl
     for name, value in values.items():
         _check_size(name, value)
     return Parsed(values, given)
+
+
+def _today(word: str, flags: Mapping[str, Field]) -> str:
+    """A flag of an earlier release by its name of today, and every other word as it is."""
+    flag, equals, value = word.partition("=")
+    if not flag.startswith("--") or flag in flags:
+        return word
+    negation = "no-" if flag.startswith("--no-") else ""
+    old = flag.removeprefix("--").removeprefix(negation).replace("-", "_")
+    new = "--" + negation + renamed.SETTINGS.get(old, old).replace("_", "-")
+    return new + equals + value if "--" + new.removeprefix("--" + negation) in flags else word
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from estep.cli.parse import unknown
 from estep.cli.results import Results
-from estep.settings import presets, schema
+from estep.settings import presets, references, schema
 from estep.settings.schema import Row
 
 
@@ -21,11 +21,12 @@ class Resolved(NamedTuple):
 
 
 def row(name: str) -> Row:
-    """The algorithm of this name. Raises UsageError naming the nearest."""
-    rows = schema.rows()
-    if name not in rows:
-        raise unknown("algorithm", name, rows, f"Give one of: {', '.join(rows)}.")
-    return rows[name]
+    """The algorithm of this name, or of a `module:Class`. Raises UsageError naming the nearest."""
+    found = schema.find(name)
+    if found is None:
+        known = [*schema.rows(), *references.installed()]
+        raise unknown("algorithm", name, known, f"Give one of: {', '.join(known)}; or module:Class for your own.")
+    return found
 
 
 def resolve(found: Row, env: str, preset: str, flags: Mapping[str, Any]) -> Resolved:
@@ -33,7 +34,7 @@ def resolve(found: Row, env: str, preset: str, flags: Mapping[str, Any]) -> Reso
     chosen = presets.find(found.name, env, preset)
     changes = {**(chosen.changes if chosen else {}), **flags}
     algorithm = {field.name: changes.get(field.name, field.default) for field in found.fields}
-    run = {field.name: changes.get(field.name, field.default) for field in schema.fields(*schema.RUN_CONFIG)}
+    run = {field.name: changes.get(field.name, field.default) for field in schema.run_fields()}
     return Resolved(algorithm, run, chosen.name if chosen else None)
 
 

@@ -55,7 +55,7 @@ def train(arguments: list[str], context: Context) -> int:
             "No algorithm was given.", f"Give one first: estep train {' | '.join(schema.rows())} --env ID."
         )
     found = row(arguments[0])
-    everything = (*schema.of(Train), *schema.fields(*schema.RUN_CONFIG), *found.fields)
+    everything = (*schema.of(Train), *schema.run_fields(), *found.fields)
     about = f"{found.summary} `estep algos {found.name}` shows its row of the table."
     values, given = parse(f"estep train {found.name}", about, everything, (), arguments[1:])
     flags = {name: values[name] for name in given}
@@ -69,10 +69,10 @@ def train(arguments: list[str], context: Context) -> int:
     if context.life.stop_requested:
         return context.results.finish(STOPPED, {})
 
-    from estep.algorithms import ALGORITHMS
+    from estep.algorithms.named import class_of
     from estep.training import run
 
-    algorithm = ALGORITHMS[found.name](**resolved.algorithm)
+    algorithm = class_of(found.name)(**resolved.algorithm)
     out = Path(values["out"] if "out" in given else os.environ.get("ESTEP_RUNS_DIR") or values["out"])
     with reporter(context.results) as report:
         preset = resolved.preset

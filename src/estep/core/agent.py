@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import equinox as eqx
 from jaxtyping import Array, Float
@@ -87,6 +87,17 @@ class Agent(eqx.Module):
         problem = self.problem(likelihood, obs)
         inferred = inference(problem, self.posterior, key)
         return self.posterior(inferred.lam), problem, inferred
+
+
+class Algorithm(Protocol):
+    """An algorithm: a frozen dataclass of settings that makes an agent. Any class with this method trains."""
+
+    def init(self, spec: Spec, key: Key) -> Agent:
+        """A fresh agent for an environment.
+
+        Raises:
+            UsageError: the environment has a kind of action that the algorithm has no form for.
+        """
 
 
 def with_inference(agent: Agent, inference: Inference) -> Agent:

@@ -42,10 +42,10 @@ def prior_value(agent: Agent) -> Bootstrap:
     def log_prob(step: Transition, key: Key) -> Scalar:
         return agent.prior.slow(step.obs).log_prob(step.action)
 
-    def free(step: Transition, key: Key) -> Scalar:
+    def no_penalty(step: Transition, key: Key) -> Scalar:
         return jnp.zeros(())
 
-    return Bootstrap(value, free, slow_q(agent), log_prob)
+    return Bootstrap(value, no_penalty, slow_q(agent), log_prob)
 
 
 def regularised(agent: Agent, evaluated: Evaluated) -> Bootstrap:

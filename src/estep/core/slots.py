@@ -58,12 +58,12 @@ class Posterior(eqx.Module):
 
     @property
     @abc.abstractmethod
-    def parts(self) -> tuple[int, ...]:
+    def block_sizes(self) -> tuple[int, ...]:
         """Sizes of the pieces of λ that differ in kind (for a Gaussian: a means, a log standard deviations)."""
 
     @property
     @abc.abstractmethod
-    def scales(self) -> int:
+    def num_scales(self) -> int:
         """How many log scales λ has: the size of the limits that `bound` takes."""
 
     @abc.abstractmethod

@@ -117,15 +117,15 @@ def log_one_minus_tanh_squared(u: Array) -> Array:
 class Spec(NamedTuple):
     """What an algorithm must know of an environment."""
 
-    observation: int
+    obs_dim: int
     """Size o of the (flat) observation."""
-    action: int
+    action_dim: int
     """Size a of the action: how many numbers, or how many choices."""
     squash: Squash = Tanh()
 
     @property
     def discrete(self) -> bool:
-        """Whether an action is one of `action` choices."""
+        """Whether an action is one of `action_dim` choices."""
         return isinstance(self.squash, OneHot)
 
 

@@ -28,8 +28,8 @@ def sizes(capacity: int, num_envs: int, observation: int, action: int, memo: Map
     """
     share = capacity // num_envs
     if share < 1:
-        what = f"--replay {capacity} leaves no room for a step of each of {num_envs} environments."
-        raise UsageError(what, f"Give --replay at least {num_envs}.")
+        what = f"--replay-size {capacity} leaves no room for a step of each of {num_envs} environments."
+        raise UsageError(what, f"Give --replay-size at least {num_envs}.")
     return Sizes(share, share + share // 64 + 3, observation, action + 3 + sum((memo or {}).values()))
 
 

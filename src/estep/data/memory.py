@@ -25,7 +25,9 @@ def check_memory(need: int, capacity: int, per_row: float, limit: int | None = N
     what = (
         f"Replay of {capacity:,} transitions needs {format_bytes(need)}, and {format_bytes(SHARE * limit)} may be used."
     )
-    raise UsageError(what, f"Give --replay at most {fits}." if fits else "Free some memory, or use a larger machine.")
+    raise UsageError(
+        what, f"Give --replay-size at most {fits}." if fits else "Free some memory, or use a larger machine."
+    )
 
 
 def memory_limit(root: Path = Path("/")) -> int | None:

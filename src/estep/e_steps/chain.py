@@ -93,7 +93,7 @@ def keep(lam: Float[Array, "b l"], old: Float[Array, "b l"]) -> tuple[Float[Arra
 
 def empty_memo(agent: Agent, q: Distribution, action: Action) -> Memo:
     """The memo of a new step: its first visit starts afresh."""
-    zeros = jnp.zeros(sum(agent.posterior.parts))
+    zeros = jnp.zeros(sum(agent.posterior.block_sizes))
     return {LAM: zeros, NEXT_LAM: zeros, VALID: jnp.zeros(2)}
 
 

@@ -36,7 +36,7 @@ class Visit(NamedTuple):
     observations: list[Any]
     rewards: list[Any]
     flags: list[Any]
-    slipped: str
+    was_reset: str
     """What shows that MuJoCo reset itself, or an empty string."""
     simulated: bool
     seconds: float
@@ -92,8 +92,8 @@ def visited(env: gymnasium.Env[Any, Any], space: ObservationSpace) -> list[Findi
     if not wrong:
         findings.append(Finding("observation bounds", *inside(observations, space)))
     if visits[0].simulated:
-        slipped = visits[0].slipped or visits[1].slipped
-        findings.append(Finding("simulation time", not slipped, slipped or "increases at every step"))
+        was_reset = visits[0].was_reset or visits[1].was_reset
+        findings.append(Finding("simulation time", not was_reset, was_reset or "increases at every step"))
     steps, seconds = len(rewards), sum(one.seconds for one in visits)
     findings.append(Finding("speed", True, f"{steps / max(seconds, 1e-9):,.0f} steps/s"))
     return findings
@@ -160,15 +160,15 @@ def visit(env: gymnasium.Env[Any, Any], seed: int, cap: int) -> Visit:
     first, _ = copy.deepcopy(env.reset(seed=seed))  # some environments write to what they returned
     clock.start()
     record = Visit([first], [], [], "", clock.watching, 0.0)
-    slipped, seconds = "", 0.0
+    was_reset, seconds = "", 0.0
     for action in actions:
         begin = time.perf_counter()
         obs, reward, terminated, truncated, _ = env.step(action)
         seconds += time.perf_counter() - begin
-        slipped = slipped or clock.slipped()
+        was_reset = was_reset or clock.was_reset()
         record.observations.append(copy.deepcopy(obs))
         record.rewards.append(reward)
         record.flags.extend((terminated, truncated))
         if terminated or truncated:
             break
-    return record._replace(slipped=slipped, seconds=seconds)
+    return record._replace(was_reset=was_reset, seconds=seconds)

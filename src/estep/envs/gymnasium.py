@@ -134,7 +134,7 @@ class EnvInstance:
         if not isinstance(result, tuple) or len(result) != 5:
             raise self._malformed("step", "(observation, reward, terminated, truncated, info)")
         value, reward, terminated, truncated, _ = result
-        wrong = read_observation(value, self.observation, out) or self._clock.slipped()
+        wrong = read_observation(value, self.observation, out) or self._clock.was_reset()
         number = read_reward(reward)
         if number != number:
             wrong = wrong or f"the reward is {reward!r:.60}"
@@ -232,7 +232,7 @@ class GymnasiumEnv(HostEnv):
             raise NumericHalt("The policy gave an action that is not finite.", "Lower the learning rate.")
         count = self.num_envs
         raw = self.action_space.native(action)
-        next_obs, obs = np.empty((2, count, self.spec.observation), np.float32)
+        next_obs, obs = np.empty((2, count, self.spec.obs_dim), np.float32)
         reward = np.empty(count, np.float32)
         terminated, truncated, valid = np.empty((3, count), np.bool_)
         for i, slot in enumerate(self._slots):
@@ -260,7 +260,7 @@ class GymnasiumEnv(HostEnv):
     def describe(self) -> dict[str, str]:
         return {
             "environment": self._slots[0].place.name,
-            "observation": str(self.spec.observation),
+            "observation": str(self.spec.obs_dim),
             "action": self.action_space.describe(),
             "time limit": self._ending,
         }

@@ -108,7 +108,7 @@ class SimulationClock:
         """Whether this is a MuJoCo environment, from the first episode on."""
         return self._data is not None
 
-    def slipped(self) -> str:
+    def was_reset(self) -> str:
         """After a step: what shows that the simulator was reset, or an empty string."""
         data = self._data
         if data is None:

@@ -81,19 +81,19 @@ class Autoregressive(Posterior):
     """The standard deviation at which inference starts where the prior is not a Gaussian itself."""
 
     @property
-    def parts(self) -> tuple[int, ...]:
+    def block_sizes(self) -> tuple[int, ...]:
         below = self.action * (self.action - 1) // 2
         return self.action, self.action, below, below
 
     @property
-    def scales(self) -> int:
+    def num_scales(self) -> int:
         return self.action
 
     def start(self, prior: Distribution) -> Lam:
         if isinstance(prior, AutoregressiveNormal):
             return jnp.concatenate([prior.mu, prior.log_sigma, below_diagonal(prior.bend), below_diagonal(prior.fan)])
         mu, log_sigma = nearby(prior, self.action, self.sigma)
-        return jnp.concatenate([mu, log_sigma, jnp.zeros(2 * self.parts[2], mu.dtype)])
+        return jnp.concatenate([mu, log_sigma, jnp.zeros(2 * self.block_sizes[2], mu.dtype)])
 
     def bound(self, lam: Lam, low: Float[Array, " k"], high: Float[Array, " k"]) -> Lam:
         mu, log_sigma, bend, fan = self._split(lam)
@@ -105,4 +105,4 @@ class Autoregressive(Posterior):
         return AutoregressiveNormal(mu, log_sigma, bend, fan, self.noise)
 
     def _split(self, lam: Lam) -> list[Array]:
-        return jnp.split(lam, (self.action, 2 * self.action, 2 * self.action + self.parts[2]))
+        return jnp.split(lam, (self.action, 2 * self.action, 2 * self.action + self.block_sizes[2]))

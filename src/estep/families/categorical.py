@@ -79,11 +79,11 @@ class Softmax(Posterior):
     """n."""
 
     @property
-    def parts(self) -> tuple[int, ...]:
+    def block_sizes(self) -> tuple[int, ...]:
         return (self.action,)
 
     @property
-    def scales(self) -> int:
+    def num_scales(self) -> int:
         return 0
 
     def start(self, prior: Distribution) -> Lam:

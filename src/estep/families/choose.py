@@ -12,9 +12,9 @@ from estep.families.particles import Boltzmann
 
 def family(spec: Spec, noise: Noise = independent) -> Posterior:
     """The parametric family: a distribution over the choices, or a Gaussian of reparameterised draws."""
-    return Softmax(spec.action) if spec.discrete else Gaussian(spec.action, noise)
+    return Softmax(spec.action_dim) if spec.discrete else Gaussian(spec.action_dim, noise)
 
 
 def boltzmann(spec: Spec, samples: int) -> Posterior:
     """The posterior p exp(Q̂/α)/Z itself: exact over choices, else as weighted draws of the prior."""
-    return Softmax(spec.action) if spec.discrete else Boltzmann(spec.action, samples)
+    return Softmax(spec.action_dim) if spec.discrete else Boltzmann(spec.action_dim, samples)

@@ -93,18 +93,18 @@ class FullGaussian(Posterior):
     """The standard deviation at which inference starts where the prior is not a Gaussian itself."""
 
     @property
-    def parts(self) -> tuple[int, ...]:
+    def block_sizes(self) -> tuple[int, ...]:
         return self.action, self.action, self.action * (self.action - 1) // 2
 
     @property
-    def scales(self) -> int:
+    def num_scales(self) -> int:
         return self.action
 
     def start(self, prior: Distribution) -> Lam:
         if isinstance(prior, FullNormal):
             return jnp.concatenate([prior.mu, prior.log_sigma, below_diagonal(prior.lower)])
         mu, log_sigma = nearby(prior, self.action, self.sigma)
-        return jnp.concatenate([mu, log_sigma, jnp.zeros(self.parts[2], mu.dtype)])
+        return jnp.concatenate([mu, log_sigma, jnp.zeros(self.block_sizes[2], mu.dtype)])
 
     def bound(self, lam: Lam, low: Float[Array, " k"], high: Float[Array, " k"]) -> Lam:
         mu, log_sigma, lower = self._split(lam)

@@ -70,11 +70,11 @@ class Gaussian(Posterior):
     """The standard deviation at which inference starts where the prior is not a Gaussian itself."""
 
     @property
-    def parts(self) -> tuple[int, ...]:
+    def block_sizes(self) -> tuple[int, ...]:
         return self.action, self.action
 
     @property
-    def scales(self) -> int:
+    def num_scales(self) -> int:
         return self.action
 
     def start(self, prior: Distribution) -> Lam:

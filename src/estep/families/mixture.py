@@ -84,11 +84,11 @@ class Mixture(Posterior):
     """The standard deviation at which inference starts where the prior is not a Gaussian itself."""
 
     @property
-    def parts(self) -> tuple[int, ...]:
-        return self.components, self.scales, self.scales
+    def block_sizes(self) -> tuple[int, ...]:
+        return self.components, self.num_scales, self.num_scales
 
     @property
-    def scales(self) -> int:
+    def num_scales(self) -> int:
         return self.components * self.action
 
     def start(self, prior: Distribution) -> Lam:
@@ -113,7 +113,7 @@ class Mixture(Posterior):
         return NormalMixture(logits, mu.reshape(shape), log_sigma.reshape(shape), self.noise)
 
     def _split(self, lam: Lam) -> list[Array]:
-        return jnp.split(lam, (self.components, self.components + self.scales))
+        return jnp.split(lam, (self.components, self.components + self.num_scales))
 
 
 def spread(n: int, a: int) -> Float[np.ndarray, "n a"]:

@@ -74,11 +74,11 @@ class Implicit(Posterior):
     samples: int = eqx.field(static=True)
 
     @property
-    def parts(self) -> tuple[int, ...]:
+    def block_sizes(self) -> tuple[int, ...]:
         return self.samples * self.action, self.samples
 
     @property
-    def scales(self) -> int:
+    def num_scales(self) -> int:
         return 0
 
     def start(self, prior: Distribution) -> Lam:

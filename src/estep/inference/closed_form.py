@@ -42,7 +42,7 @@ class Exact(Inference):
     the λ of a `Softmax` posterior. Its KL(q‖p) is exact, and so is the gradient ε - KL of the dual."""
 
     def __call__(self, problem: Problem, posterior: Posterior, key: Key) -> Inferred:
-        action = jnp.eye(sum(posterior.parts))
+        action = jnp.eye(sum(posterior.block_sizes))
         keys = jax.random.split(key, action.shape[0])
         values = jax.vmap(ft.partial(problem.likelihood, problem))(action, keys)
         log_p = jax.vmap(problem.prior(problem.obs).log_prob)(action)

@@ -18,6 +18,6 @@ class Direct(Inference):
     high: float = eqx.field(static=True, default=2.0)
 
     def __call__(self, problem: Problem, posterior: Posterior, key: Key) -> Inferred:
-        low, high = (jnp.full(posterior.scales, limit) for limit in (self.low, self.high))
+        low, high = (jnp.full(posterior.num_scales, limit) for limit in (self.low, self.high))
         lam = posterior.bound(self.net(problem.obs), low, high)
         return Inferred(lam, jnp.zeros(()), jnp.zeros(0))

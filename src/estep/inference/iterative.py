@@ -19,27 +19,27 @@ from estep.inference.starts import AtPrior
 from estep.nets import MLP, mlp, zeros
 
 Encoding = Callable[[Lam, Lam, tuple[int, ...]], tuple[Lam, Lam]]
-"""(λ, gradient, sizes of the parts of λ) to what the network reads of them."""
+"""(λ, gradient, sizes of the blocks of λ) to what the network reads of them."""
 
 
-def log_sign(lam: Lam, grad: Lam, parts: tuple[int, ...]) -> tuple[Lam, Lam]:
+def log_sign(lam: Lam, grad: Lam, block_sizes: tuple[int, ...]) -> tuple[Lam, Lam]:
     """λ as it is, the gradient as sign(g) log(1 + 10|g|): its size survives over many orders of magnitude."""
     return lam, jnp.sign(grad) * jnp.log1p(10.0 * jnp.abs(grad))
 
 
-def layer_norm(lam: Lam, grad: Lam, parts: tuple[int, ...]) -> tuple[Lam, Lam]:
+def layer_norm(lam: Lam, grad: Lam, block_sizes: tuple[int, ...]) -> tuple[Lam, Lam]:
     """Each part of λ and of the gradient standardised over its dimensions, without learned affine, as in the authors'
     code; a part of one dimension passes through. It throws the gradient's size away."""
-    return _standardise(lam, parts), _standardise(grad, parts)
+    return _standardise(lam, block_sizes), _standardise(grad, block_sizes)
 
 
-def raw(lam: Lam, grad: Lam, parts: tuple[int, ...]) -> tuple[Lam, Lam]:
+def raw(lam: Lam, grad: Lam, block_sizes: tuple[int, ...]) -> tuple[Lam, Lam]:
     """Both as they are."""
     return lam, grad
 
 
-def _standardise(x: Lam, parts: tuple[int, ...]) -> Lam:
-    cuts = [sum(parts[:i]) for i in range(1, len(parts))]
+def _standardise(x: Lam, block_sizes: tuple[int, ...]) -> Lam:
+    cuts = [sum(block_sizes[:i]) for i in range(1, len(block_sizes))]
     return jnp.concatenate([_standardise_part(part) for part in jnp.split(x, cuts)])
 
 
@@ -121,7 +121,7 @@ class Iterative(Inference):
 
     def refine(self, problem: Problem, posterior: Posterior, lam: Lam, grad: Lam) -> tuple[Lam, Lam]:
         """One gated update of λ, given the gradient of -V there; and the gates ω."""
-        delta, gate = jnp.split(self.net(problem.obs, *self.encoding(lam, grad, posterior.parts)), 2)
+        delta, gate = jnp.split(self.net(problem.obs, *self.encoding(lam, grad, posterior.block_sizes)), 2)
         omega = jax.nn.sigmoid(gate)
         return posterior.bound(omega * lam + (1.0 - omega) * delta, self.low, self.high), omega
 
@@ -147,7 +147,7 @@ def iterative(
 ) -> Iterative:
     """A fresh optimiser: heads at zero, so every iteration halves λ at first; limits of log σ start at -10 and 0.5.
     Without a start of its own it begins where the family does under the prior."""
-    size = sum(posterior.parts)
+    size = sum(posterior.block_sizes)
     net = mlp((observation, size, size), 2 * size, hidden, key=key, head=zeros)
-    low, high = (jnp.full(posterior.scales, limit, float) for limit in (-10.0, 0.5))
+    low, high = (jnp.full(posterior.num_scales, limit, float) for limit in (-10.0, 0.5))
     return Iterative(net, low, high, iterations.steps, iterations.samples, encoding, start or AtPrior())

@@ -81,7 +81,7 @@ def _direct(model: Any, effort: InferenceSettings) -> Inference:
         )
     if effort != InferenceSettings():
         what = "A direct network has no iterations, draws nothing and starts nowhere."
-        raise UsageError(what, "Leave out --iterations, --draws and --restarts.")
+        raise UsageError(what, "Leave out --iterations, --samples and --restarts.")
     return found
 
 

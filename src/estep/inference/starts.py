@@ -147,6 +147,6 @@ def clip(lam: Lam, posterior: Posterior, low: float, high: float) -> Lam:
 
 def log_scales(posterior: Posterior, lam: Lam) -> Bool[Array, " l"]:
     """Which elements of λ are log scales: those that `bound` moves."""
-    limit = jnp.zeros(posterior.scales, lam.dtype)
+    limit = jnp.zeros(posterior.num_scales, lam.dtype)
     outside = jnp.full_like(lam, 100.0)
     return posterior.bound(outside, limit, limit) != outside

@@ -138,7 +138,7 @@ def critic(agent: Agent) -> Ensemble:
 
 def members(agent: Agent) -> int:
     """How many networks the critic has."""
-    shapes = (agent.spec.observation, agent.spec.action)
+    shapes = (agent.spec.obs_dim, agent.spec.action_dim)
     return int(jax.eval_shape(critic(agent).values, *(jnp.zeros(size) for size in shapes)).shape[0])
 
 
@@ -243,7 +243,7 @@ def _tails(agent: Agent, obs: Array, key: Key) -> Array:
 
     def one(obs: Obs, key: Key) -> Scalar:
         nought = jnp.zeros(())
-        arrival = Transition(obs, jnp.zeros(agent.spec.action), nought, nought + 1.0, obs, nought)
+        arrival = Transition(obs, jnp.zeros(agent.spec.action_dim), nought, nought + 1.0, obs, nought)
         return bootstrap.value(arrival, key)
 
     values: Array = jax.vmap(one)(obs, jax.random.split(key, obs.shape[0]))

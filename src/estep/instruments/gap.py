@@ -105,7 +105,7 @@ def check_parametric(agent: Agent) -> None:
 
 def has_quadrature(agent: Agent) -> bool:
     """Whether the gap of this agent is a matter of integrals."""
-    if agent.spec.action > quadrature.MOST_DIMENSIONS:
+    if agent.spec.action_dim > quadrature.MOST_DIMENSIONS:
         return False
     try:
         jax.eval_shape(lambda agent: _exact_of(agent, *_some(agent)), agent)
@@ -180,7 +180,7 @@ def _exact_parts(agent: Agent, obs: Array, lam: Array, best: Array) -> dict[str,
 
 def _exact_of(agent: Agent, obs: Obs, lam: Lam, best: Lam) -> dict[str, Scalar]:
     problem, top = agent.problem(agent.likelihood.model, obs), agent.posterior(best)
-    of = ft.partial(quadrature.exact, problem, centre=top, nodes=NODES[agent.spec.action])
+    of = ft.partial(quadrature.exact, problem, centre=top, nodes=NODES[agent.spec.action_dim])
     found, optimum = of(agent.posterior(lam)), of(top)
     return {
         "value": found.value,
@@ -191,5 +191,5 @@ def _exact_of(agent: Agent, obs: Obs, lam: Lam, best: Lam) -> dict[str, Scalar]:
 
 
 def _some(agent: Agent) -> tuple[Obs, Lam, Lam]:
-    lam = jnp.zeros(sum(agent.posterior.parts))
-    return jnp.zeros(agent.spec.observation), lam, lam
+    lam = jnp.zeros(sum(agent.posterior.block_sizes))
+    return jnp.zeros(agent.spec.obs_dim), lam, lam

@@ -150,7 +150,7 @@ def inspect_run(run_dir: Path, options: Options | None = None, job: RunContext =
         EnvironmentFailure: the environment raised, hung or gave too many bad transitions.
     """
     chosen = options or Options()
-    subject = Subject(policy.load(run_dir, chosen.checkpoint), chosen, job)
+    subject = Subject(policy.load(run_dir, chosen.checkpoint, allow_import=chosen.allow_import), chosen, job)
     found: dict[str, Any] = dict.fromkeys(INSTRUMENTS)
     refused: dict[str, str] = {}
     for name in [each for each in INSTRUMENTS if not chosen.only or each in chosen.only]:
@@ -176,7 +176,7 @@ def over_checkpoints(subject: Subject, iterations: int) -> list[Growth]:
     """The improvement at each checkpoint that the run keeps, in the latest states of each, or in the given ones."""
     rows: list[Growth] = []
     for step in improvement.checkpoints(subject.policy.run_dir):
-        then = policy.load(subject.policy.run_dir, str(step))
+        then = policy.load(subject.policy.run_dir, str(step), allow_import=True)
         there = dataclasses.replace(subject, policy=then, options=subject.options._replace(checkpoint=str(step)))
         obs = there.obs(STATES["improvement"])
         rows += [Growth(step, *row) for row in improvement.improvement(then.agent, obs, subject.key, iterations)]
@@ -188,7 +188,7 @@ def measure_gap(subject: Subject, found: dict[str, Any]) -> Gaps:
     agent = subject.policy.agent
     gap.check_parametric(agent)
     exact = gap.has_quadrature(agent)
-    count = 16 if exact and agent.spec.action == 2 else STATES["gap"]
+    count = 16 if exact and agent.spec.action_dim == 2 else STATES["gap"]
     return Gaps(exact, gap.gap(agent, subject.obs(count), subject.key))
 
 
@@ -223,7 +223,10 @@ def measure_transfer(subject: Subject, found: dict[str, Any]) -> list[Transfer]:
     run_dir, here = subject.policy.run_dir, subject.policy
     gap.check_parametric(here.agent)
     others = some(step for step in improvement.checkpoints(run_dir) if step != here.env_steps)
-    critics = {f"critic at {step:,}": policy.load(run_dir, str(step)).agent.likelihood.model for step in others}
+    critics = {
+        f"critic at {step:,}": policy.load(run_dir, str(step), allow_import=True).agent.likelihood.model
+        for step in others
+    }
     return transfer.transfer(here.agent, subject.obs(STATES["transfer"]), subject.key, critics)
 
 
@@ -231,7 +234,7 @@ def measure_staleness(subject: Subject, found: dict[str, Any]) -> list[Staleness
     """What the λ that replay keeps miss, of this checkpoint and of some before it."""
     here = subject.policy
     staleness.chained(here.agent)
-    warmup = here.recipe.run.warmup  # until its end nothing is kept
+    warmup = here.recipe.run.warmup_steps  # until its end nothing is kept
     earlier = some(step for step in improvement.checkpoints(here.run_dir) if warmup < step < here.env_steps)
     obs, kept = states.remembered(
         here, [*earlier, here.env_steps], subject.options.states or STATES["staleness"], subject.seed

@@ -88,10 +88,10 @@ def _paths(found: list[Outcome], state: int) -> dict[str, npt.NDArray[np.float32
 def _axes(agent: Agent, paths: dict[str, npt.NDArray[np.float32]]) -> tuple[int, int]:
     """The two means in which the climbs went furthest, in order; mean and log scale where there is one mean."""
     everything = np.concatenate(list(paths.values()))
-    if agent.spec.action == 1:
+    if agent.spec.action_dim == 1:
         return 0, 1
     scales = np.asarray(log_scales(agent.posterior, jnp.zeros(everything.shape[1])))
-    means = np.flatnonzero(~scales)[: agent.spec.action]
+    means = np.flatnonzero(~scales)[: agent.spec.action_dim]
     extent = np.ptp(everything[:, means], axis=0)
     first, second = sorted(int(means[i]) for i in np.argsort(-extent, kind="stable")[:2])
     return first, second
@@ -104,6 +104,6 @@ def _span(points: npt.NDArray[np.float64], centre: float, grid: int) -> npt.NDAr
 
 
 def _names(agent: Agent, axes: tuple[int, int]) -> tuple[str, str]:
-    count = agent.spec.action
+    count = agent.spec.action_dim
     first, second = (f"mean {i + 1}" if i < count else f"log std {i - count + 1}" for i in axes)
     return first, second

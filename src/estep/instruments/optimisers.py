@@ -95,7 +95,7 @@ def candidates(agent: Agent) -> list[Candidate]:
         climbers += [("cem", k, CEM(k, 100)) for k in (3, 10, 30, 100)]
     if fits:
         climbers += [("importance", k, Importance(1000, k)) for k in (1, 3, 10)]
-    choices = agent.spec.action if agent.spec.discrete else None
+    choices = agent.spec.action_dim if agent.spec.discrete else None
     return [START, *(Candidate(*each, *count_evaluations(each[-1], choices)) for each in [*_own(own), *climbers])]
 
 

@@ -51,7 +51,7 @@ def remembered(found: Policy, which: Sequence[int], count: int, seed: int) -> tu
     shared = np.flatnonzero(np.logical_and.reduce(same))[:count]
     if not len(shared):
         what = "No step of the first of these checkpoints is in the replays of all of them with a λ that is kept."
-        raise UsageError(what, "Train with a larger --replay, or keep checkpoints closer together.")
+        raise UsageError(what, "Train with a larger --replay-size, or keep checkpoints closer together.")
     return obs[shared], {step: memo[LAM][shared] for step, memo in memos.items()}
 
 

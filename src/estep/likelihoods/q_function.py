@@ -54,7 +54,7 @@ class QFunction(Likelihood):
     members: tuple[MLP, ...]
     squash: Squash
     pessimism: Pessimism = eqx.field(static=True)
-    discount: float = eqx.field(static=True)
+    gamma: float = eqx.field(static=True)
     target: Target = eqx.field(static=True, default=td0)
 
     def values(self, obs: Obs, action: Action) -> Float[Array, " k"]:
@@ -66,7 +66,7 @@ class QFunction(Likelihood):
         return self.pessimism(self.values(problem.obs, action))
 
     def loss(self, batch: Transition, bootstrap: Bootstrap, key: Key) -> tuple[Scalar, Info]:
-        target = sg(self.target(batch, bootstrap, key, self.discount)).reshape(-1)
+        target = sg(self.target(batch, bootstrap, key, self.gamma)).reshape(-1)
         rows = flatten(batch)
         values = jax.vmap(self.values)(rows.obs, rows.action)
         error = values - target[:, None]
@@ -84,11 +84,11 @@ def q_function(
     spec: Spec,
     hidden: tuple[int, ...],
     pessimism: Pessimism,
-    discount: float,
+    gamma: float,
     target: Target = td0,
     *,
     key: Key,
 ) -> QFunction:
     """A fresh ensemble for an environment."""
-    nets = [mlp((spec.observation, spec.action), 1, hidden, key=k) for k in jax.random.split(key, members)]
-    return QFunction(tuple(nets), spec.squash, pessimism, discount, target)
+    nets = [mlp((spec.obs_dim, spec.action_dim), 1, hidden, key=k) for k in jax.random.split(key, members)]
+    return QFunction(tuple(nets), spec.squash, pessimism, gamma, target)

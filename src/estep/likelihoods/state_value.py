@@ -22,8 +22,8 @@ class StateValue(Likelihood):
     """
 
     net: MLP
-    discount: float = eqx.field(static=True)
-    lam: float = eqx.field(static=True)
+    gamma: float = eqx.field(static=True)
+    gae_lambda: float = eqx.field(static=True)
 
     def __call__(self, problem: Problem, action: Action, key: Key) -> Scalar:
         return self.net(problem.obs)[0]
@@ -34,7 +34,7 @@ class StateValue(Likelihood):
         value, value_next = self.values(batch.obs), self.values(batch.next_obs)
 
         def one(segment: Segment, value: Steps, value_next: Steps, kappa: Steps) -> Steps:
-            return gae(segment, value, value_next, kappa, self.discount, self.lam)
+            return gae(segment, value, value_next, kappa, self.gamma, self.gae_lambda)
 
         found: Array = jax.vmap(one)(segments(batch), value, value_next, kappa)
         return found
@@ -52,6 +52,6 @@ class StateValue(Likelihood):
         return loss, {"critic/loss": loss, "critic/value": value.mean(), "critic/explained": explained}
 
 
-def state_value(spec: Spec, hidden: tuple[int, ...], discount: float, lam: float, *, key: Key) -> StateValue:
+def state_value(spec: Spec, hidden: tuple[int, ...], gamma: float, gae_lambda: float, *, key: Key) -> StateValue:
     """A fresh network for an environment."""
-    return StateValue(mlp((spec.observation,), 1, hidden, key=key), discount, lam)
+    return StateValue(mlp((spec.obs_dim,), 1, hidden, key=key), gamma, gae_lambda)

@@ -36,7 +36,7 @@ class KLConstraint(Temperature):
 def least_entropy(spec: Spec, per_dimension: float, fraction: float) -> KLConstraint:
     """H(q) ≥ H̄ under the flat prior, from α = 1: H̄ in nats per dimension of a continuous action, and as a fraction of
     the largest there is, log n, for a discrete one (Christodoulou 2019, arXiv:1910.07207)."""
-    entropy = fraction * math.log(spec.action) if spec.discrete else per_dimension * spec.action
+    entropy = fraction * math.log(spec.action_dim) if spec.discrete else per_dimension * spec.action_dim
     return KLConstraint(jnp.zeros(()), epsilon=-entropy)
 
 

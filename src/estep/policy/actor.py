@@ -71,7 +71,7 @@ def remembered(agent: Agent) -> dict[str, int]:
     """What acting remembers of each step, by name, and how wide it is."""
     if agent.remember is no_memo:
         return {}
-    memo = jax.eval_shape(act_with_memo, agent, jnp.zeros((1, agent.spec.observation)), jax.random.key(0))[2]
+    memo = jax.eval_shape(act_with_memo, agent, jnp.zeros((1, agent.spec.obs_dim)), jax.random.key(0))[2]
     return {name: int(leaf.shape[1]) for name, leaf in memo.items()}
 
 

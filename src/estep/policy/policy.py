@@ -141,7 +141,7 @@ class Policy:
         if self.moments is not None:
             files["stats"] = dict(self.moments.arrays())
         meta = {"counts": {"env_steps": self.env_steps, "updates": self.updates}}
-        space = {"observation": self.agent.spec.observation, "action": self.action_space.record()}
+        space = {"observation": self.agent.spec.obs_dim, "action": self.action_space.record()}
         saved.write_config(config_file.encode(self.recipe), config_file.differences(self.recipe))
         checkpoint.set_best(folder, int(checkpoint.save(folder, self.env_steps, files, meta | space, None).name[5:]))
         described = provenance.describe(["estep.Policy.save"], {"run": self.recipe.run.seed})
@@ -154,7 +154,7 @@ class Policy:
 
     def _rows(self, obs: npt.ArrayLike) -> tuple[npt.NDArray[np.float32], bool]:
         array = np.asarray(obs, np.float32)
-        size = self.agent.spec.observation
+        size = self.agent.spec.obs_dim
         if array.size == size:
             rows, single = array.reshape(1, size), array.ndim < 2 or array.shape[0] != 1
         elif array.ndim > 1 and array[0].size == size:
@@ -166,18 +166,21 @@ class Policy:
         return rows, single
 
 
-def load(path: Path | str, checkpoint_name: str = "best") -> Policy:
+def load(path: Path | str, checkpoint_name: str = "best", *, allow_import: bool = False) -> Policy:
     """A policy from a run folder or from `Policy.save`.
 
     Args:
         path: the folder.
         checkpoint_name: "best", "latest", or a number of environment steps.
+        allow_import: whether modules that the folder names may be imported: an algorithm, a part or a network of
+            somebody's own.
 
     Raises:
         RejectedInput: not such a folder, or a corrupt or incompatible checkpoint.
+        UsageError: the folder names a module, and that may not be imported.
     """
     folder = RunFolder.open(Path(path))
-    recipe = config_file.decode(folder.read_config())
+    recipe = config_file.decode(folder.read_config(), allow_import=allow_import)
     which = int(checkpoint_name) if checkpoint_name.isdecimal() else checkpoint_name
     found = checkpoint.at(folder.path, which)
     loaded = checkpoint.load(found, None, None)
@@ -186,7 +189,7 @@ def load(path: Path | str, checkpoint_name: str = "best") -> Policy:
         spec = Spec(int(loaded.meta["observation"]), space.size, space.squash)
         counts = loaded.meta["counts"]
         env_steps, updates = int(counts["env_steps"]), int(counts["updates"])
-        moments = Moments(spec.observation) if "stats" in loaded.tensors else None
+        moments = Moments(spec.obs_dim) if "stats" in loaded.tensors else None
         if moments is not None:
             moments.load(loaded.tensors["stats"])
     except (KeyError, TypeError, ValueError, AttributeError, EstepError) as error:
@@ -199,10 +202,10 @@ def load(path: Path | str, checkpoint_name: str = "best") -> Policy:
 
 def check_spec(found: Spec, wanted: Spec) -> None:
     """Refuse an environment of other sizes than those of training, or of actions of the other kind."""
-    kinds = [f"{spec.action} {'choices' if spec.discrete else 'numbers'}" for spec in (found, wanted)]
-    if (found.observation, kinds[0]) != (wanted.observation, kinds[1]):
+    kinds = [f"{spec.action_dim} {'choices' if spec.discrete else 'numbers'}" for spec in (found, wanted)]
+    if (found.obs_dim, kinds[0]) != (wanted.obs_dim, kinds[1]):
         raise UsageError(
-            f"The environment has observations of {found.observation} numbers and actions of {kinds[0]}, "
-            f"the policy of {wanted.observation} and {kinds[1]}.",
+            f"The environment has observations of {found.obs_dim} numbers and actions of {kinds[0]}, "
+            f"the policy of {wanted.obs_dim} and {kinds[1]}.",
             "Evaluate it on the environment it was trained on.",
         )

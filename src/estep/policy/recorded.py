@@ -54,7 +54,7 @@ def evaluate_run(
         EnvironmentFailure: the environment raised, hung or gave too many bad transitions.
     """
     explain(cache.use_cache(), job.report)
-    found = policy.load(run_dir, checkpoint)
+    found = policy.load(run_dir, checkpoint, allow_import=allow_import)
     if change is not None:
         found = found.changed(change)
     source = chosen_env(found.recipe, env, allow_import)

@@ -15,7 +15,7 @@ class Flat(Prior):
     density: Improper
 
     def __init__(self, spec: Spec) -> None:
-        self.density = Improper(spec.squash, spec.action)
+        self.density = Improper(spec.squash, spec.action_dim)
 
     def __call__(self, obs: Obs) -> Distribution:
         return self.density

@@ -66,12 +66,12 @@ def small_init(fan_in: int, fan_out: int) -> float:
 
 def gaussian_network(spec: Spec, hidden: tuple[int, ...], sigma: float, *, key: Key) -> GaussianNetwork:
     """A fresh prior near N(0, sigma²) in every state."""
-    return GaussianNetwork(_network(spec, 2 * spec.action, hidden, sigma, key))
+    return GaussianNetwork(_network(spec, 2 * spec.action_dim, hidden, sigma, key))
 
 
 def categorical_network(spec: Spec, hidden: tuple[int, ...], *, key: Key) -> CategoricalNetwork:
     """A fresh prior that is nearly uniform in every state."""
-    return CategoricalNetwork(mlp((spec.observation,), spec.action, hidden, key=key, head=small_init))
+    return CategoricalNetwork(mlp((spec.obs_dim,), spec.action_dim, hidden, key=key, head=small_init))
 
 
 def policy_network(
@@ -85,14 +85,14 @@ def policy_network(
 
 def full_gaussian_network(spec: Spec, hidden: tuple[int, ...], sigma: float, *, key: Key) -> FullGaussianNetwork:
     """A fresh prior near N(0, sigma² I) in every state."""
-    size = 2 * spec.action + spec.action * (spec.action - 1) // 2
-    return FullGaussianNetwork(_network(spec, size, hidden, sigma, key), spec.action)
+    size = 2 * spec.action_dim + spec.action_dim * (spec.action_dim - 1) // 2
+    return FullGaussianNetwork(_network(spec, size, hidden, sigma, key), spec.action_dim)
 
 
 def _network(spec: Spec, size: int, hidden: tuple[int, ...], sigma: float, key: Key) -> MLP:
     """A network whose outputs start near μ = 0, σ = sigma, and 0 for the rest."""
-    net = mlp((spec.observation,), size, hidden, key=key, head=small_init)
-    bias = jnp.zeros(size).at[spec.action : 2 * spec.action].set(inverse_soft_bound(math.log(sigma)))
+    net = mlp((spec.obs_dim,), size, hidden, key=key, head=small_init)
+    bias = jnp.zeros(size).at[spec.action_dim : 2 * spec.action_dim].set(inverse_soft_bound(math.log(sigma)))
     return replace(net, biases=(*net.biases[:-1], bias))
 
 

@@ -24,16 +24,16 @@ class Uniform(Prior):
 
     def __init__(self, spec: Spec) -> None:
         if spec.discrete:
-            self.density = Categorical(jnp.zeros(spec.action))
+            self.density = Categorical(jnp.zeros(spec.action_dim))
             return
         if isinstance(spec.squash, Clip):
-            self.density = UniformAction(spec.action)
+            self.density = UniformAction(spec.action_dim)
             return
         if not isinstance(spec.squash, Tanh):
             raise UsageError(
                 "A uniform prior needs a bounded action space.", "Use priors.Flat or priors.FixedGaussian."
             )
-        self.density = UniformSquashed(spec.action)
+        self.density = UniformSquashed(spec.action_dim)
 
     def __call__(self, obs: Obs) -> Distribution:
         return self.density

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from estep.runs import storage, strict
 from estep.runs.manifest import SUFFIX, Entry, Manifest
 from estep.runs.replay_chunks import ReplayStore as ReplayStore
 from estep.runs.replay_chunks import fill, write_replay
+from estep.settings import renamed
 
 FOLDER = "checkpoints"
 _PUBLISHED = re.compile(r"step_[0-9]{1,18}(-[0-9]{1,6})?")
@@ -38,6 +39,7 @@ _BAD_INPUT = (
 _FIX = "Use another checkpoint (estep verify RUN lists the sound ones), or train again."
 
 Array = np.ndarray[Any, Any]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,7 @@ def load(
                 _compare(found.manifest, expected)
             found.check(deep=True)
             names = [name for name in found.manifest.files if not name.startswith(manifests.REPLAY + "/")]
-            tensors = {name.removesuffix(SUFFIX): found.arrays(name) for name in names}
+            tensors = {name.removesuffix(SUFFIX): _named_as_today(found.arrays(name)) for name in names}
             if replay is not None:
                 fill(replay, found)
     except RejectedInput as error:  # the replay's own refusal, which does not know the path
@@ -179,7 +181,7 @@ def _compare(manifest: Manifest, expected: Mapping[str, Mapping[str, tuple[tuple
     for file, leaves in expected.items():
         if file + SUFFIX not in manifest.files:
             raise ValueError(f"the file {file}{SUFFIX} is missing")
-        held = manifest.files[file + SUFFIX].leaves
+        held = _named_as_today(manifest.files[file + SUFFIX].leaves)
         for name in sorted(set(leaves) ^ set(held)):
             raise ValueError(
                 f"the leaf {file}/{name} is {'missing' if name in leaves else 'not one of this algorithm'}"
@@ -190,6 +192,10 @@ def _compare(manifest: Manifest, expected: Mapping[str, Mapping[str, tuple[tuple
                     f"the leaf {file}/{name} is {held[name][1]}{list(held[name][0])} where this algorithm has "
                     f"{np.dtype(dtype)}{list(shape)}"
                 )
+
+
+def _named_as_today(leaves: Mapping[str, T]) -> dict[str, T]:
+    return {renamed.leaf(name): leaf for name, leaf in leaves.items()}
 
 
 def reason_against(path: Path, deep: bool = True) -> str | None:

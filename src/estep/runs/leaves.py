@@ -9,8 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from estep.algorithms import Algorithm
-from estep.core.agent import Agent
+from estep.core.agent import Agent, Algorithm
 from estep.core.types import Spec
 from estep.errors import RejectedInput
 

@@ -1,145 +1,262 @@
-"""Bounds that the numbers of several rows share."""
+"""Every setting of the algorithms, said once: its kind, its bounds and what it means.
+
+A row of the table is a frozen dataclass whose fields have these types:
+
+    @dataclass(frozen=True)
+    class Mine:
+        gamma: fields.Gamma = 0.99
+
+        def __post_init__(self) -> None:
+            validate(self)
+
+All that show or read a setting look at the same annotation: `validate`, the command line, `estep algos`,
+`estep explain`, the reader of configurations and the docs. A row may say more of its own use of a setting:
+`Annotated[fields.Samples, Help("...")]`, the last of which counts. Nothing here imports JAX, so that `--help` is quick.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Literal, TypeAlias
 
-from estep.core.types import Spec
-from estep.errors import UsageError, check
-from estep.likelihoods.targets import TARGETS
+from annotated_types import Ge, Interval, MinLen
 
+from estep.settings.kinds import Choices, Help
 
-def check_common(row: Any) -> None:
-    """Refuse numbers with which no row can learn.
+# Networks and their optimisers
 
-    Raises:
-        UsageError: naming the flag, its value and what it must be.
-    """
-    check_learning(row)
-    check("tau", 0 < row.tau <= 1, row.tau, "above 0 and at most 1")
-    check("entropy", -100 < row.entropy < 100, row.entropy, "between -100 and 100")
-    fraction = row.entropy_fraction
-    check(
-        "entropy_fraction", 0 <= fraction < 1, fraction, "at least 0 and below 1: only chance has an entropy of log n"
-    )
+HiddenSizes: TypeAlias = Annotated[
+    tuple[Annotated[int, Ge(1)], ...], Help("Sizes of the hidden layers of every network."), MinLen(1)
+]
+Features: TypeAlias = Annotated[
+    str,
+    Help(
+        "A network of your own in front of every network, as module:function: (obs_dim, key) to a callable from one "
+        "observation to a vector of features (empty: none)."
+    ),
+    Choices(("",), own="features"),
+]
+LearningRate: TypeAlias = Annotated[
+    float, Help("Step size of Adam, for every component that has none of its own."), Interval(gt=0, lt=1)
+]
+CriticLearningRate: TypeAlias = Annotated[
+    float,
+    Help("Step size of Adam for the critic. A critic that lags behind gives advantages of one sign, which are noise."),
+    Interval(gt=0, lt=1),
+]
+DualLearningRate: TypeAlias = Annotated[
+    float, Help("Step size of Adam for the logarithm of every multiplier of a KL bound."), Interval(gt=0, lt=1)
+]
 
+# The critic
 
-def continuous(name: str, spec: Spec) -> Spec:
-    """The environment, where its actions are continuous.
+Gamma: TypeAlias = Annotated[float, Help("Discount factor γ, per environment step."), Interval(ge=0, lt=1)]
+Tau: TypeAlias = Annotated[
+    float,
+    Help("How far the slow copies move towards the networks each time they move (1: they become equal)."),
+    Interval(gt=0, le=1),
+]
+TargetPeriod: TypeAlias = Annotated[int, Help("Updates from one move of the slow copies to the next."), Ge(1)]
+NumCritics: TypeAlias = Annotated[int, Help("How many critics the ensemble has."), Ge(1)]
+Pessimism: TypeAlias = Annotated[
+    float,
+    Help(
+        "Pessimism β: Q̂ = mean - β std over the ensemble, with the biased standard deviation, so that 1 is the "
+        "minimum of two critics."
+    ),
+    Interval(ge=0, lt=100),
+]
+CriticTarget: TypeAlias = Annotated[
+    Literal["td0", "n-step", "retrace"],
+    Help("What the critic is regressed on: returns of one step, of n steps, or of n steps with Retrace's correction."),
+]
+Unroll: TypeAlias = Annotated[
+    int, Help("Steps in a row over which returns are taken. The value of the last state stands for the rest."), Ge(1)
+]
+GAELambda: TypeAlias = Annotated[
+    float,
+    Help("λ of the λ-returns (1: Monte-Carlo within an unroll, 0: one step)."),
+    Interval(ge=0, le=1),
+]
+KLInValue: TypeAlias = Annotated[
+    bool, Help("Charge KL(q‖p) at every step of a return. Without it the critic learns the prior's plain return.")
+]
 
-    Raises:
-        UsageError: they are discrete, which the row has no form for.
-    """
-    if spec.discrete:
-        raise UsageError(f"{name} is for continuous actions; these are {spec.action} choices.", "Use sac or mpo.")
-    return spec
+# Data
 
+Rollout: TypeAlias = Annotated[
+    int, Help("Environment steps, of all environments together, that are learned from and then dropped."), Ge(1)
+]
+Epochs: TypeAlias = Annotated[int, Help("Passes over each rollout."), Ge(1)]
+TopFraction: TypeAlias = Annotated[
+    float,
+    Help("Fraction of a batch's steps, those of greatest advantage, to which the policy is fitted."),
+    Interval(gt=0, le=1),
+]
+PolicyLoss: TypeAlias = Annotated[
+    Literal["policy-gradient", "soft-q"],
+    Help("Follow the policy gradient, or regress the soft Q-function that the policy stands for."),
+]
 
-def check_ranks(row: Any) -> None:
-    """What the rows have that may weigh by rank. Raises as `check_common`."""
-    enough = f"above 1 - samples, {1 - row.samples}, and below 1e6"
-    check("rank_shift", 1 - row.samples < row.rank_shift < 1e6, row.rank_shift, enough)
+# Inference
 
+Samples: TypeAlias = Annotated[int, Help("Samples of the posterior in each state."), Ge(1)]
+WeightedSamples: TypeAlias = Annotated[
+    int,
+    Help("n, samples of the slow policy in each state, for the weights and for the critic's target."),
+    Ge(2),
+]
+TargetSamples: TypeAlias = Annotated[int, Help("Samples at the next state in the critic's target."), Ge(1)]
+Iterations: TypeAlias = Annotated[int, Help("Inference iterations in each state."), Ge(1)]
+ActIterations: TypeAlias = Annotated[
+    int,
+    Help(
+        "Iterations to act (0: as in training). More iterations come nearer to the optimum of V; on a critic that has "
+        "not converged they can lower the return."
+    ),
+    Ge(0),
+]
+ActSamples: TypeAlias = Annotated[int, Help("Samples in each iteration to act (0: as in training)."), Ge(0)]
+ActAverage: TypeAlias = Annotated[int, Help("Act on the mean of this many of the last iterates."), Ge(1)]
+TargetIterations: TypeAlias = Annotated[
+    int, Help("Iterations at the next state in the critic's target (0: as in training)."), Ge(0)
+]
+TargetSamplesOrSame: TypeAlias = Annotated[
+    int, Help("Samples at the next state in the critic's target (0: as in training)."), Ge(0)
+]
+Antithetic: TypeAlias = Annotated[
+    bool, Help("Draw noise in pairs ξ, -ξ. One pair does what ten independent samples do.")
+]
+GradEncoding: TypeAlias = Annotated[
+    Literal["log_sign", "layer_norm", "none"],
+    Help("How the inference network reads the gradient (layer_norm is the authors')."),
+]
+DirectStart: TypeAlias = Annotated[
+    bool, Help("Start inference from a direct network, trained on the same objective, instead of a fixed place.")
+]
+Persist: TypeAlias = Annotated[
+    bool, Help("Keep λ(s) and λ(s') with every step in replay, and start inference there the next time it is sampled.")
+]
+RestartProbability: TypeAlias = Annotated[
+    float,
+    Help("With --persist, the probability that inference in a state starts afresh instead."),
+    Interval(ge=0, le=1),
+]
+InferenceFraction: TypeAlias = Annotated[
+    float,
+    Help("Fraction of a batch whose states train the inference network. The critic learns from all of it."),
+    Interval(ge=0, le=1),
+]
+NumCandidates: TypeAlias = Annotated[
+    int, Help("Samples in each iteration of cem and importance, from which the next distribution is fitted."), Ge(20)
+]
+NumComponents: TypeAlias = Annotated[int, Help("Components of a mixture posterior."), Ge(1)]
+Particles: TypeAlias = Annotated[
+    int,
+    Help("Samples of the sampler in a state, in training and to act. In training, half of them stand still."),
+    Ge(4),
+]
+Proposal: TypeAlias = Annotated[
+    Literal["uniform", "sampler"],
+    Help(
+        "Where the samples of the critic's target come from: the prior (as published), or half of them from the "
+        "neighbourhood of the sampler."
+    ),
+]
+ActWith: TypeAlias = Annotated[Literal["prior", "posterior"], Help("Which distribution acts.")]
 
-def check_choices(row: Any, spec: Spec) -> None:
-    """What RERPI cannot do over discrete actions.
+# Temperature, entropy and bounds of KLs
 
-    Raises:
-        UsageError: weights by rank, or a full covariance, there.
-    """
-    if spec.discrete and row.weights == "rank":
-        raise UsageError(
-            "Ranks weigh draws, each as likely as the others; discrete actions are not drawn: all of them are weighed, "
-            "each by its own probability.",
-            "Give --weights exponential.",
-        )
-    if spec.discrete and row.covariance == "full":
-        raise UsageError("Discrete actions have no covariance.", "Give --covariance diagonal, which is not used there.")
+Alpha: TypeAlias = Annotated[
+    float, Help("Temperature α, the price of one nat of KL(q‖p) in units of reward."), Interval(gt=1e-6, lt=1e6)
+]
+Entropy: TypeAlias = Annotated[
+    float,
+    Help("Lower bound of the posterior's entropy over continuous actions, in nats per action dimension."),
+    Interval(gt=-100, lt=100),
+]
+EntropyFraction: TypeAlias = Annotated[
+    float,
+    Help(
+        "Lower bound of the posterior's entropy over n discrete actions, as a fraction of log n. The paper of discrete "
+        "SAC has 0.98, which is nearly chance; 0.3 takes one of two actions 19 times in 20."
+    ),
+    Interval(ge=0, lt=1),
+]
+Epsilon: TypeAlias = Annotated[float, Help("Upper bound of KL(q‖p), in nats."), Interval(gt=0, lt=100)]
+EpsilonOrDefault: TypeAlias = Annotated[
+    float,
+    Help(
+        "Upper bound of KL(q‖p), in nats (0: d for a flat prior and d (1 + log 2) for a uniform one, an entropy "
+        "of -1 nat per dimension; over choices, what leaves a third of log n; 0.1 for the other priors)."
+    ),
+    Interval(ge=0, lt=1e3),
+]
+EpsilonMean: TypeAlias = Annotated[
+    float,
+    Help("Upper bound of the KL by which the policy's mean moves (one KL, as for discrete actions: of the whole)."),
+    Interval(gt=0, lt=100),
+]
+EpsilonScale: TypeAlias = Annotated[
+    float,
+    Help("Upper bound of the KL by which the policy's scale moves (one KL, as for discrete actions: not used)."),
+    Interval(gt=0, lt=100),
+]
+EpsilonBox: TypeAlias = Annotated[
+    float,
+    Help("Upper bound of the KL of the second objective, the distance to the action box (0: without it)."),
+    Interval(ge=0, lt=100),
+]
+TrustRegion: TypeAlias = Annotated[
+    Literal["per-dimension", "joint", "coupled"],
+    Help("Bound mean and scale in each action dimension, summed over dimensions, or together in one KL."),
+]
+Sigma: TypeAlias = Annotated[
+    float,
+    Help("Standard deviation of a fresh policy, before any squashing (discrete actions: not used)."),
+    Interval(gt=1e-4, lt=7),
+]
+Covariance: TypeAlias = Annotated[
+    Literal["diagonal", "full"],
+    Help("Whether the policy correlates the dimensions of an action (discrete actions: diagonal, and not used)."),
+]
+Weights: TypeAlias = Annotated[
+    Literal["exponential", "rank"], Help("How values become weights (discrete actions: exponential only).")
+]
+RankShift: TypeAlias = Annotated[
+    float, Help("c of the rank weights log((n + c)/rank): the larger, the more equal the weights."), Interval(lt=1e6)
+]
 
+# The parts of compose
 
-def check_rollout(row: Any) -> None:
-    """What the rows that learn from fresh data have. Raises as `check_common`."""
-    check("hidden", len(row.hidden) > 0 and min(row.hidden) > 0, row.hidden, "one or more positive sizes")
-    check("learning_rate", 0 < row.learning_rate < 1, row.learning_rate, "between 0 and 1")
-    check("discount", 0 <= row.discount < 1, row.discount, "at least 0 and below 1")
-    check("lam", 0 <= row.lam <= 1, row.lam, "between 0 and 1")
-    check("unroll", row.unroll >= 1, row.unroll, "at least 1")
-    check("rollout", row.rollout >= row.unroll, row.rollout, f"at least {row.unroll}, one unroll")
-    check("sigma", 1e-4 < row.sigma < 7, row.sigma, "between 1e-4 and 7")
+PRIORS = ("flat", "uniform", "gaussian", "learned")
+POSTERIORS = ("gaussian", "full-gaussian", "mixture", "autoregressive", "boltzmann", "categorical")
+LIKELIHOODS = ("q", "state-value")
+INFERENCES = ("direct", "iterative", "gradient", "semi-amortised", "cem", "importance", "closed-form", "advantages")
 
-
-def check_learning(row: Any) -> None:
-    """What every row with a critic has. Raises as `check_common`."""
-    check("hidden", len(row.hidden) > 0 and min(row.hidden) > 0, row.hidden, "one or more positive sizes")
-    check("learning_rate", 0 < row.learning_rate < 1, row.learning_rate, "between 0 and 1")
-    check("discount", 0 <= row.discount < 1, row.discount, "at least 0 and below 1")
-    check("critics", row.critics >= 1, row.critics, "at least 1")
-    check("beta", 0 <= row.beta < 100, row.beta, "between 0 and 100")
-
-
-def check_policy(row: Any) -> None:
-    """What the rows of a policy that is its own prior have, with their bounds of KLs. Raises as `check_common`."""
-    check_learning(row)
-    check("dual_learning_rate", 0 < row.dual_learning_rate < 1, row.dual_learning_rate, "between 0 and 1")
-    check("every", row.every >= 1, row.every, "at least 1")
-    check("samples", row.samples >= 1, row.samples, "at least 1")
-    check("sigma", 1e-4 < row.sigma < 7, row.sigma, "between 1e-4 and 7")
-    for name in (name for name in vars(row) if name.startswith("epsilon") and name != "epsilon_box"):
-        check(name, 0 < getattr(row, name) < 100, getattr(row, name), "between 0 and 100")
-
-
-def check_compose(row: Any) -> None:
-    """The numbers of `compose`. Raises as `check_common`."""
-    check_learning(row)
-    check_rollout(row)
-    check("tau", 0 < row.tau <= 1, row.tau, "above 0 and at most 1")
-    for name in ("every", "epochs", "iterations", "samples", "components"):
-        check(name, getattr(row, name) >= 1, getattr(row, name), "at least 1")
-    check("population", row.population >= 20, row.population, "at least 20")
-    check("epsilon", 0 <= row.epsilon < 1e3, row.epsilon, "at least 0 and below 1000")
-    check("target", row.target in TARGETS, row.target, f"one of {', '.join(TARGETS)}")
-
-
-def check_target(row: Any) -> None:
-    """What the rows have whose critic may learn from several steps in a row. Raises as `check_common`."""
-    check("target", row.target in TARGETS, row.target, f"one of {', '.join(TARGETS)}")
-    check("unroll", row.unroll >= 1, row.unroll, "at least 1")
-
-
-def check_behaviour(row: Any) -> None:
-    """What the rows have that may act with weighted particles. Raises as `check_common`."""
-    if row.target == "retrace" and row.act_with == "posterior":
-        raise UsageError(
-            "Retrace needs the density of the actions taken, and weighted particles have none.",
-            "Give --target n-step or td0, or --act-with prior.",
-        )
-
-
-def check_weights(row: Any) -> None:
-    """What the rows that weigh draws have. Raises as `check_common`."""
-    check_policy(row)
-    check("tau", 0 < row.tau <= 1, row.tau, "above 0 and at most 1")
-    check("samples", row.samples >= 2, row.samples, "at least 2: one draw has no weight to be found")
-    check("epsilon_box", 0 <= row.epsilon_box < 100, row.epsilon_box, "at least 0 and below 100")
-
-
-def check_sampler(row: Any) -> None:
-    """What the rows of a sampler without a density have. Raises as `check_common`."""
-    check_learning(row)
-    check("tau", 0 < row.tau <= 1, row.tau, "above 0 and at most 1")
-    check("every", row.every >= 1, row.every, "at least 1")
-    check("alpha", 1e-6 < row.alpha < 1e6, row.alpha, "between 1e-6 and 1e6")
-    check("particles", row.particles >= 4, row.particles, "at least 4: half of them stand still, and one has no width")
-    check("target_samples", row.target_samples >= 1, row.target_samples, "at least 1")
-
-
-def check_iterations(row: Any) -> None:
-    """What the rows of iterative inference have. Raises as `check_common`."""
-    for name in ("iterations", "samples"):
-        check(name, getattr(row, name) >= 1, getattr(row, name), "at least 1")
-    for name in ("act_iterations", "act_samples", "target_iterations", "target_samples"):
-        check(name, getattr(row, name) >= 0, getattr(row, name), "at least 0")
-    for name in ("restart", "part"):
-        check(name, 0 <= getattr(row, name) <= 1, getattr(row, name), "between 0 and 1")
-    acting = row.act_iterations or row.iterations
-    check("act_average", 1 <= row.act_average <= acting, row.act_average, f"between 1 and {acting}, the iterations")
+Prior: TypeAlias = Annotated[
+    str,
+    Help("p(a|s): improper and flat, uniform, N(0, 1) before squashing, or a network fitted to the posterior."),
+    Choices(PRIORS, own="prior"),
+]
+Posterior: TypeAlias = Annotated[
+    str,
+    Help("q(a|s): a family of continuous actions, weighted samples of the prior, or a distribution over choices."),
+    Choices(POSTERIORS, own="posterior"),
+]
+Likelihood: TypeAlias = Annotated[
+    str,
+    Help("What inference maximises: action values learned from replay, or advantages of fresh data."),
+    Choices(LIKELIHOODS, own="likelihood"),
+]
+Inference: TypeAlias = Annotated[
+    str,
+    Help("How q is found. semi-amortised is gradient ascent that starts at a direct network."),
+    Choices(INFERENCES, own="inference"),
+]
+Start: TypeAlias = Annotated[
+    Literal["prior", "direct", "iterative"],
+    Help(
+        "Where an optimiser that iterates starts: at the prior where the family holds it, else at a fixed place; or "
+        "where a network ends, which is trained on the same objective."
+    ),
+]

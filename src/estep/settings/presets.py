@@ -30,7 +30,7 @@ SAC = "Haarnoja et al. 2018 (arXiv:1812.05905)"
 HAARNOJA = f"{SAC}; warmup as in the authors' code (haarnoja/sac)"
 IAPO = "Marino et al. 2021 (arXiv:2010.10670); warmup and beta as in the authors' code (joelouismarino/variational_rl)"
 HOPPER = "beta 1.5·√2 = 2.12: 1.5 in the authors' unbiased units is reported for Hopper, not confirmed in the paper"
-SWIMMER = "discount 0.9999 as in rl-baselines3-zoo, whose benchmark has 345 where 0.99 gives 44 (Tianshou)"
+SWIMMER = "gamma 0.9999 as in rl-baselines3-zoo, whose benchmark has 345 where 0.99 gives 44 (Tianshou)"
 PAPERS = "steps as in both papers"
 MARINO_STEPS = "steps as in Marino et al. 2021"
 SHORT = "steps chosen here"
@@ -42,11 +42,11 @@ PRIOR_ROWS = ("mpo", "mpo-parametric", "rerpi")
 
 # Steps, warm-up of SAC, other changes for either algorithm, and what the source adds.
 _TASKS: Mapping[str, tuple[int, int, Mapping[str, Any], str]] = {
-    "InvertedPendulum-v5": (50_000, 1_000, {"replay": 50_000, "eval_every": 5_000}, SHORT),
-    "InvertedDoublePendulum-v5": (200_000, 1_000, {"replay": 200_000}, SHORT),
-    "Reacher-v5": (200_000, 1_000, {"replay": 200_000}, SHORT),
+    "InvertedPendulum-v5": (50_000, 1_000, {"replay_size": 50_000, "eval_every": 5_000}, SHORT),
+    "InvertedDoublePendulum-v5": (200_000, 1_000, {"replay_size": 200_000}, SHORT),
+    "Reacher-v5": (200_000, 1_000, {"replay_size": 200_000}, SHORT),
     "Pusher-v5": (1_000_000, 1_000, {}, "steps as in CleanRL's benchmark"),
-    "Swimmer-v5": (1_000_000, 10_000, {"discount": 0.9999}, SWIMMER),
+    "Swimmer-v5": (1_000_000, 10_000, {"gamma": 0.9999}, SWIMMER),
     "Hopper-v5": (1_000_000, 1_000, {}, ""),
     "HalfCheetah-v5": (3_000_000, 10_000, {}, PAPERS),
     "Walker2d-v5": (3_000_000, 1_000, {}, PAPERS),
@@ -55,30 +55,30 @@ _TASKS: Mapping[str, tuple[int, int, Mapping[str, Any], str]] = {
     "HumanoidStandup-v5": (3_000_000, 1_000, {}, MARINO_STEPS),
 }
 _PENDULUM: Mapping[str, Any] = {
-    **{"steps": 20_000, "warmup": 1_000, "replay": 20_000, "beta": 1.0},
+    **{"steps": 20_000, "warmup_steps": 1_000, "replay_size": 20_000, "beta": 1.0},
     **{"learning_rate": 1e-3, "eval_every": 2_000, "checkpoint_every": 5_000},
 }
 _DISCRETE: Mapping[str, Any] = {
-    **{"steps": 30_000, "warmup": 500, "replay": 30_000, "batch_size": 64, "eval_every": 2_500},
-    **{"hidden": (64, 64), "learning_rate": 1e-3},
+    **{"steps": 30_000, "warmup_steps": 500, "replay_size": 30_000, "batch_size": 64, "eval_every": 2_500},
+    **{"hidden_sizes": (64, 64), "learning_rate": 1e-3},
 }
 _FIRST_SEED = "all chosen here, on the first seed"
 _RERPI_SOURCE = "as for mpo, its trust region included; tried on one seed"
 _ACROBOT_SOURCE = "as for CartPole-v1; tried on one seed"
 _FRESH: Mapping[str, Any] = {
     **{"steps": 60_000, "num_envs": 8, "eval_every": 5_000},
-    **{"hidden": (64, 64), "unroll": 32},
+    **{"hidden_sizes": (64, 64), "unroll": 32},
 }
 _VMPO_PENDULUM: Mapping[str, Any] = {
     **{"steps": 200_000, "eval_every": 20_000},
-    **{"learning_rate": 1e-3, "discount": 0.95, "epsilon_mean": 0.01},
+    **{"learning_rate": 1e-3, "gamma": 0.95, "epsilon_mean": 0.01},
 }
 _SOFT_PG: Mapping[str, Any] = {
     **{"steps": 100_000, "alpha": 0.1, "rollout": 512, "batch_size": 64},
     **{"learning_rate": 5e-4, "critic_learning_rate": 2e-2},
 }
 _SOFT_PG_PENDULUM: Mapping[str, Any] = {
-    **{"steps": 300_000, "eval_every": 30_000, "normalise": True, "discount": 0.95, "alpha": 0.1},
+    **{"steps": 300_000, "eval_every": 30_000, "normalise": True, "gamma": 0.95, "alpha": 0.1},
     **{"rollout": 128, "batch_size": 128, "unroll": 16, "learning_rate": 7e-4, "critic_learning_rate": 2e-3},
 }
 _FRESH_INVERTED: Mapping[str, Any] = {"steps": 150_000, "eval_every": 15_000, "learning_rate": 1e-3}
@@ -90,9 +90,9 @@ _SOFT_PG_SOURCE = "all chosen here, on the first two seeds"
 _PENDULUM_SOURCE = "steps and learning rate as in rl-baselines3-zoo; warmup, replay, beta and intervals chosen here"
 _SQL_PENDULUM: Mapping[str, Any] = {
     **{name: value for name, value in _PENDULUM.items() if name != "beta"},
-    **{"batch_size": 128, "alpha": 0.2, "every": 200},
+    **{"batch_size": 128, "alpha": 0.2, "target_period": 200},
 }
-_SQL_INVERTED: Mapping[str, Any] = {"critics": 2, "beta": 1.0, "every": 1, "tau": 0.005}
+_SQL_INVERTED: Mapping[str, Any] = {"num_critics": 2, "beta": 1.0, "target_period": 1, "tau": 0.005}
 _OWN: Mapping[tuple[str, str], tuple[Mapping[str, Any], str]] = {
     ("iterative-sac", "Hopper-v5"): ({"beta": 2.12}, HOPPER),
     ("sql", "InvertedPendulum-v5"): (_SQL_INVERTED, "slow critic and pair of critics chosen here, on two seeds"),
@@ -108,18 +108,24 @@ _REWARD_SCALE = {
 }
 """Of SQL as published; its temperature is one over it."""
 _MULTIGOAL: Mapping[str, Any] = {
-    **{"steps": 50_000, "alpha": 10.0, "particles": 32, "batch_size": 64, "warmup": 500, "replay": 50_000},
+    **{"steps": 50_000, "alpha": 10.0, "particles": 32, "batch_size": 64, "warmup_steps": 500, "replay_size": 50_000},
     **{"eval_every": 5_000, "learning_rate": 1e-3},
 }
 _MULTIGOAL_SOURCE = "steps, warmup, replay, learning rate and intervals chosen here"
 _PAPER: Mapping[str, Any] = {
-    **{"iterations": 5, "samples": 10, "pairs": False, "act_iterations": 0, "act_samples": 0},
-    **{"direct_start": False, "persist": False, "part": 1.0, "grad_encoding": "layer_norm"},
-    **{"beta": 3.54, "warmup": 5_000},
+    **{"iterations": 5, "samples": 10, "antithetic": False, "act_iterations": 0, "act_samples": 0},
+    **{"direct_start": False, "persist": False, "inference_fraction": 1.0, "grad_encoding": "layer_norm"},
+    **{"beta": 3.54, "warmup_steps": 5_000},
 }
 _FAST: Mapping[str, Any] = {
-    **{"iterations": 2, "samples": 2, "pairs": True, "act_iterations": 0, "act_samples": 10},
-    **{"direct_start": True, "persist": True, "restart": 0.5, "part": 0.5, "grad_encoding": "log_sign"},
+    **{"iterations": 2, "samples": 2, "antithetic": True, "act_iterations": 0, "act_samples": 10},
+    **{
+        "direct_start": True,
+        "persist": True,
+        "restart_probability": 0.5,
+        "inference_fraction": 0.5,
+        "grad_encoding": "log_sign",
+    },
 }
 _FAST_SOURCE = (
     "the defaults, chosen here by results/frontier and results/earned: inference starts at a direct network or goes on "
@@ -146,7 +152,7 @@ def presets() -> tuple[Preset, ...]:
         _preset("soft-pg", "CartPole-v1", {**_FRESH, **_SOFT_PG}, _SOFT_PG_SOURCE),
         *(preset for row in PRIOR_ROWS for preset in _learned_prior(row)),
         Preset("fast", "iterative-sac", ANY, MappingProxyType(dict(_FAST)), _FAST_SOURCE),
-        _preset("sql", "Pendulum-v1", _SQL_PENDULUM, f"{_PENDULUM_SOURCE}; alpha and every chosen here"),
+        _preset("sql", "Pendulum-v1", _SQL_PENDULUM, f"{_PENDULUM_SOURCE}; alpha and target_period chosen here"),
         *(_sql(env) for env in _TASKS),
         _preset("sql", "estep/MultiGoal-v0", _MULTIGOAL, f"{SQL}; {_MULTIGOAL_SOURCE}"),
         Preset("paper", "iterative-sac", ANY, MappingProxyType(dict(_PAPER)), f"{IAPO}; beta 2.5·√2 = 3.54"),
@@ -155,7 +161,7 @@ def presets() -> tuple[Preset, ...]:
 
 def _sac(env: str) -> Preset:
     steps, warmup, changes, source = _TASKS[env]
-    return _preset("sac", env, {"steps": steps, "warmup": warmup, **changes}, _join(HAARNOJA, source))
+    return _preset("sac", env, {"steps": steps, "warmup_steps": warmup, **changes}, _join(HAARNOJA, source))
 
 
 def _iterative(env: str) -> Preset:
@@ -163,7 +169,7 @@ def _iterative(env: str) -> Preset:
     steps, _, changes, source = _TASKS[env]
     warmup = min(5_000, steps // 50)
     shorter = "" if warmup == 5_000 else "warmup chosen here"
-    all_changes = {"steps": steps, "warmup": warmup, **changes}
+    all_changes = {"steps": steps, "warmup_steps": warmup, **changes}
     return _preset("iterative-sac", env, all_changes, _join(IAPO, source, shorter))
 
 
@@ -172,7 +178,7 @@ def _learned_prior(row: str) -> Iterator[Preset]:
     pendulum = {name: value for name, value in _PENDULUM.items() if name != "beta"}
     yield _preset(row, "Pendulum-v1", pendulum, f"as for sac ({_PENDULUM_SOURCE}); not tuned for this row")
     for env, (steps, warmup, changes, source) in _TASKS.items():
-        all_changes = {"steps": steps, "warmup": warmup, **changes}
+        all_changes = {"steps": steps, "warmup_steps": warmup, **changes}
         yield _preset(row, env, all_changes, _join("steps and warmup as for sac; not tuned for this row", source))
 
 
@@ -186,7 +192,7 @@ def _sql(env: str) -> Preset:
     steps, warmup, changes, source = _TASKS[env]
     scale = _REWARD_SCALE.get(env)
     unpublished = "" if scale else UNPUBLISHED
-    all_changes = {"steps": steps, "warmup": warmup, **changes, "batch_size": 128, "alpha": 1 / (scale or 30)}
+    all_changes = {"steps": steps, "warmup_steps": warmup, **changes, "batch_size": 128, "alpha": 1 / (scale or 30)}
     return _preset("sql", env, all_changes, _join(SQL, "warmup as for sac", source, unpublished))
 
 

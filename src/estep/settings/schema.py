@@ -1,34 +1,47 @@
-"""The fields of a configuration dataclass, read from its source text.
+"""The settings of an algorithm, of a run or of a command, as flags.
 
-Importing an algorithm imports JAX, which takes longer than a user waits for `--help`; its source says the same at once.
-A test holds every form equal to the class it was read from.
+Importing one of the library's algorithms imports JAX, which takes longer than a user waits for `--help`. So their
+fields are read from source text, and the types that the text names are looked up in `settings.fields`, which needs no
+JAX. An algorithm of someone else is imported and read as the class that it is. A test holds both ways equal.
 """
 
 from __future__ import annotations
 
 import ast
+import dataclasses
+import inspect
+import sys
+import textwrap
+import typing
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
+
+import annotated_types
+
+from estep.errors import UsageError
+from estep.settings import fields as field_types
+from estep.settings import kinds, references
+from estep.settings.kinds import Choices, kind_of
 
 PACKAGE = Path(__file__).parents[1]
 RUN_CONFIG = (PACKAGE / "settings" / "run.py", "RunConfig")
-Kind: TypeAlias = Any
-"""A type that tyro reads: a class or a typing form."""
-KINDS: Mapping[str, Kind] = {
-    **{"int": int, "float": float, "bool": bool, "str": str, "Path": Path},
-    **{"tuple[int, ...]": tuple[int, ...], "tuple[str, ...]": tuple[str, ...]},
-    **{f"{kind.__name__} | None": kind | None for kind in (int, float, str, Path)},
+Hint: TypeAlias = Any
+"""A type with its metadata."""
+NAMES: Mapping[str, Any] = {
+    **{name: getattr(annotated_types, name) for name in ("Ge", "Gt", "Le", "Lt", "Interval", "MinLen")},
+    **{"fields": field_types, "Help": kinds.Help, "Choices": Choices},
+    **{"Annotated": typing.Annotated, "Literal": typing.Literal, "Path": Path},
+    **{kind.__name__: kind for kind in (int, float, bool, str, tuple)},
 }
+"""What the type of a setting may name."""
 
 
 class Field(NamedTuple):
-    """One field, as a flag of the command line."""
+    """One setting, as a flag of the command line."""
 
     name: str
-    kind: Kind
-    written: str
-    """The type as the source has it."""
+    hint: Hint
     required: bool
     default: Any
     help: str
@@ -37,6 +50,25 @@ class Field(NamedTuple):
     def flag(self) -> str:
         """Its flag."""
         return "--" + self.name.replace("_", "-")
+
+    @property
+    def kind(self) -> Any:
+        """Its type without metadata, as tyro reads it."""
+        base = kind_of(self.hint).base
+        return tuple[int, ...] if typing.get_origin(base) is tuple and base != tuple[str, ...] else base
+
+    @property
+    def choices(self) -> Choices | None:
+        """The names it may have, where it may be a part of one's own too."""
+        return kind_of(self.hint).choices
+
+    @property
+    def written(self) -> str:
+        """Its type, for people."""
+        kind = self.kind
+        return (
+            kind.__name__ if isinstance(kind, type) and not typing.get_args(kind) else str(kind).replace("typing.", "")
+        )
 
 
 class Row(NamedTuple):
@@ -59,11 +91,16 @@ def of(command: Callable[..., Any]) -> tuple[Field, ...]:
     return fields(PACKAGE.parent / (command.__module__.replace(".", "/") + ".py"), command.__name__)
 
 
+def run_fields() -> tuple[Field, ...]:
+    """The settings of a run."""
+    return fields(*RUN_CONFIG)
+
+
 def rows() -> dict[str, Row]:
-    """Every algorithm by the name it has on the command line."""
+    """Every algorithm of the library by its short name."""
     folder = PACKAGE / "algorithms"
     tree = ast.parse((folder / "__init__.py").read_text("utf-8"))
-    modules = {
+    files = {
         alias.name: PACKAGE.parent / (str(node.module).replace(".", "/") + ".py")
         for node in tree.body
         if isinstance(node, ast.ImportFrom)
@@ -74,7 +111,47 @@ def rows() -> dict[str, Row]:
     named = {
         ast.literal_eval(key): ast.unparse(value) for key, value in zip(table.keys, table.values, strict=True) if key
     }
-    return {name: _row(name, modules[kind], kind) for name, kind in named.items()}
+    return {name: _row(name, files[kind], kind) for name, kind in named.items()}
+
+
+def row_of(name: str, algorithm: type) -> Row:
+    """An algorithm of someone else, by its class.
+
+    Raises:
+        UsageError: it is no dataclass, or a field has no default.
+    """
+    if not (isinstance(algorithm, type) and dataclasses.is_dataclass(algorithm)):
+        raise UsageError(
+            f"{name} is not a dataclass.", "Write the algorithm as a frozen dataclass with an init method."
+        )
+    hints, texts = typing.get_type_hints(algorithm, include_extras=True), _texts(algorithm)
+    found = []
+    for field in dataclasses.fields(algorithm):
+        if field.default is dataclasses.MISSING:
+            raise UsageError(f"The field {field.name} of {name} has no default.", "Give every field a default.")
+        found.append(
+            Field(field.name, hints[field.name], False, field.default, _help(hints[field.name], texts, field.name))
+        )
+    table = sys.modules[algorithm.__module__].__doc__ or ""
+    return Row(name, table, inspect.getdoc(algorithm) or "", tuple(found))
+
+
+def find(name: str) -> Row | None:
+    """The algorithm of a name: one of the library's, one that an installed package adds, or a `module:Class`."""
+    own = rows().get(name)
+    if own is not None:
+        return own
+    reference = name if references.is_reference(name) else references.installed().get(name)
+    return None if reference is None else row_of(name, references.resolve(reference))
+
+
+def _texts(algorithm: type) -> Mapping[str, str]:
+    """The docstrings of a class's fields, where its source can be read."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(algorithm)))
+    except (OSError, TypeError, SyntaxError):
+        return {}
+    return _docstrings(_class(tree, algorithm.__name__))
 
 
 def _is_table(node: ast.AnnAssign) -> bool:
@@ -92,25 +169,53 @@ def _class(tree: ast.Module, name: str) -> ast.ClassDef:
 
 
 def _fields(found: ast.ClassDef) -> tuple[Field, ...]:
+    texts = _docstrings(found)
+    made = []
+    for node in found.body:
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            hint = _hint(node.annotation)
+            default = None if node.value is None else ast.literal_eval(node.value)
+            name = node.target.id
+            made.append(Field(name, hint, node.value is None, default, _help(hint, texts, name)))
+    return tuple(made)
+
+
+def _hint(node: ast.expr) -> Hint:
+    """The type that an annotation means. It is looked up, never run."""
+    match node:
+        case ast.Constant(value):
+            return value
+        case ast.Name(name):
+            return NAMES[name]
+        case ast.Attribute(value, name):
+            return getattr(_hint(value), name)
+        case ast.Tuple(items):
+            return tuple(_hint(item) for item in items)
+        case ast.Subscript(value, inside):
+            return _hint(value)[_hint(inside)]
+        case ast.BinOp(left, ast.BitOr(), right):
+            return _hint(left) | _hint(right)
+        case ast.BinOp(left, ast.Pow(), right):
+            return _hint(left) ** _hint(right)
+        case ast.UnaryOp(ast.USub(), value):
+            return -_hint(value)
+        case ast.Call(function, arguments, keywords):
+            named = {str(word.arg): _hint(word.value) for word in keywords}
+            return _hint(function)(*(_hint(each) for each in arguments), **named)
+    raise TypeError(f"{ast.unparse(node)} is no type of a setting")
+
+
+def _docstrings(found: ast.ClassDef) -> dict[str, str]:
+    """The strings that follow the fields of a class, by field."""
     pairs = zip(found.body, [*found.body[1:], ast.Pass()], strict=True)
-    return tuple(_field(node, _text(after)) for node, after in pairs if isinstance(node, ast.AnnAssign))
+    return {
+        node.target.id: " ".join(after.value.value.split())
+        for node, after in pairs
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+        if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) and isinstance(after.value.value, str)
+    }
 
 
-def _field(node: ast.AnnAssign, text: str) -> Field:
-    assert isinstance(node.target, ast.Name)
-    default = None if node.value is None else ast.literal_eval(node.value)
-    written = ast.unparse(node.annotation)
-    return Field(node.target.id, _kind(node.annotation, written), written, node.value is None, default, text)
-
-
-def _kind(annotation: ast.expr, written: str) -> Kind:
-    if isinstance(annotation, ast.Subscript) and ast.unparse(annotation.value) == "Literal":
-        return Literal[ast.literal_eval(annotation.slice)]
-    return KINDS[written]
-
-
-def _text(node: ast.stmt) -> str:
-    """The docstring that follows a field."""
-    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
-        return " ".join(node.value.value.split())
-    return ""
+def _help(hint: Hint, texts: Mapping[str, str], name: str) -> str:
+    """What the type says of a setting, and what the class adds."""
+    return " ".join(text for text in (kind_of(hint).help, texts.get(name, "")) if text)

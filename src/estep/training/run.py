@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 import jax
 
-from estep.algorithms import Algorithm
+from estep.algorithms.named import name_of
+from estep.core.agent import Algorithm
 from estep.data.memory import format_bytes
 from estep.envs.build import EVAL, TRAIN, Source, source_name
 from estep.errors import EstepError
@@ -56,7 +57,7 @@ def train(
         NumericHalt: too many updates were not finite.
         StorageFailure: the disk is full, read-only or failing.
     """
-    recipe = Recipe(config_file.name_of(algorithm), algorithm, source_name(env), isinstance(env, str), config, preset)
+    recipe = Recipe(name_of(algorithm), algorithm, source_name(env), isinstance(env, str), config, preset)
     check_source(env)
     explain(cache.use_cache(), job.report)
     with closing(make_env(env, config, job, TRAIN)) as training_env:
@@ -82,7 +83,7 @@ def resume(
         UsageError: the environment must be named again.
     """
     folder = RunFolder.open(run_dir)
-    recipe = config_file.decode(folder.read_config())
+    recipe = config_file.decode(folder.read_config(), allow_import=allow_import)
     source = chosen_env(recipe, env, allow_import)
     check_source(source)
     longer = steps is not None and steps > recipe.run.steps
@@ -183,7 +184,7 @@ def announce(folder: RunFolder, trainer: Trainer, recipe: Recipe, report: Report
     report.note(f"run      {folder.path}  ({preset}, {len(config_file.differences(recipe))} changes from defaults)")
     report.note("env      " + " · ".join(f"{name} {text}" for name, text in trainer.env.describe().items()))
     explain(cut_note(trainer.env, recipe.run), report)
-    size = min(recipe.run.replay, recipe.run.steps)
+    size = min(recipe.run.replay_size, recipe.run.steps)
     report.note(f"replay   {size:,} transitions = {format_bytes(trainer.replay_bytes)} on the host")
     devices = jax.devices()
     report.note(f"device   {devices[0].device_kind} ({devices[0].platform}), {os.cpu_count()} cores")

@@ -156,7 +156,7 @@ class Session:
             snapshot.tensors(self.trainer),
             {**snapshot.meta(self.trainer), "session": mine},
             self.trainer.replay,
-            self.trainer.config.checkpoints,
+            self.trainer.config.keep_checkpoints,
         )
         sound = not path.name.startswith("quarantine")
         if not sound:

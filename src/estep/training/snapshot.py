@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from estep.algorithms import Algorithm
+from estep.core.agent import Algorithm
 from estep.envs.base import Progress
 from estep.errors import RejectedInput
 from estep.runs import checkpoint
@@ -45,7 +45,7 @@ def meta(trainer: Trainer) -> dict[str, Any]:
         "recent": list(trainer.recent),
         "skips": list(trainer.skips),
         "bad": trainer.env.counters(),
-        "observation": trainer.env.spec.observation,
+        "observation": trainer.env.spec.obs_dim,
         "action": trainer.env.action_space.record(),
         "episodes": [{"episode": p.episode, "length": p.length, "total": p.total} for p in trainer.env.progress()],
     }
@@ -108,7 +108,7 @@ def episodes(trainer: Trainer, saved: Any, arrays: Mapping[str, Any]) -> list[Pr
     if len(found) != trainer.env.num_envs:
         raise ValueError(f"it has {len(found)} environments, not {trainer.env.num_envs}")
     for p in found:
-        fits = p.actions.shape == (len(p.actions), trainer.env.spec.action) and p.actions.dtype == np.float32
+        fits = p.actions.shape == (len(p.actions), trainer.env.spec.action_dim) and p.actions.dtype == np.float32
         if not fits or not np.isfinite(p.actions).all() or not 0 <= p.episode < 2**31 or p.length < 0:
             raise ValueError("its open episodes are malformed")
     return found

@@ -14,8 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
-from estep.algorithms import Algorithm
-from estep.core.agent import Agent, no_memo
+from estep.core.agent import Agent, Algorithm, no_memo
 from estep.core.types import Tanh
 from estep.data.layout import bytes_needed
 from estep.data.memory import check_memory
@@ -82,12 +81,12 @@ class Trainer:
         spec = env.spec
         shaped = skeleton(algorithm, spec)
         filled = max(min(capacity(shaped, config), config.steps), config.num_envs)
-        self.replay_bytes = bytes_needed(filled, config.num_envs, spec.observation, spec.action, remembered(shaped))
+        self.replay_bytes = bytes_needed(filled, config.num_envs, spec.obs_dim, spec.action_dim, remembered(shaped))
         """What this many steps will take up: memory is used as it fills, and a longer run needs the same layout."""
         check_memory(self.replay_bytes, filled, self.replay_bytes / filled)
         self.replay = allocate(shaped, config)
         self.agent: Agent = init(algorithm, spec, key_of(config.seed, 0))
-        self.moments = Moments(spec.observation) if config.normalise else None
+        self.moments = Moments(spec.obs_dim) if config.normalise else None
         self.counts, self.tally = Counts(), Tally()
         self.recent: deque[float] = deque(maxlen=RECENT)
         self.skips: deque[int] = deque()
@@ -96,7 +95,7 @@ class Trainer:
         self.compiled: set[str] = set()
         self._actor: Actor | None = None
         self._keys = key_of(config.seed, ACT), key_of(config.seed, UPDATE)
-        self.obs: Floats = np.zeros((config.num_envs, spec.observation), np.float32)
+        self.obs: Floats = np.zeros((config.num_envs, spec.obs_dim), np.float32)
         self.halt_dump: dict[str, Any] = {}
 
     def begin(self) -> None:
@@ -131,7 +130,7 @@ class Trainer:
         """Updates in one call: all that a rollout has, where data are not replayed."""
         agent = self.agent
         if not agent.rollout:
-            return self.config.block
+            return self.config.updates_per_call
         return agent.epochs * max(1, agent.rollout // (self.sequences * agent.length))
 
     @property
@@ -139,7 +138,7 @@ class Trainer:
         """Updates that the steps taken ask for and that were not made yet."""
         if self.agent.rollout:
             return self.counts.env_steps // self.agent.rollout * self.block - self.counts.updates
-        after_warmup = max(0, self.counts.env_steps - self.config.warmup)
+        after_warmup = max(0, self.counts.env_steps - self.config.warmup_steps)
         wanted = math.floor(after_warmup * self.config.updates_per_step)
         return wanted - self.counts.updates if len(self.replay) >= self.agent.length * self.config.num_envs else 0
 
@@ -163,7 +162,7 @@ class Trainer:
         """The points u, the actions and their memo in the current states: uniform during the warm-up, which
         data that are not replayed do without."""
         step = self.counts.env_steps
-        if step < self.config.warmup and not self.agent.rollout:
+        if step < self.config.warmup_steps and not self.agent.rollout:
             u, action = self.explore(step)
             memo = {} if self.agent.remember is no_memo else remember_exploring(self.agent, u)
             return u, action, {name: np.asarray(value) for name, value in memo.items()}
@@ -248,7 +247,7 @@ class Trainer:
 
 def capacity(agent: Agent, config: RunConfig) -> int:
     """Steps that replay keeps: of fresh data twice a rollout, because the ends of short episodes take rows too."""
-    return 2 * agent.rollout or config.replay
+    return 2 * agent.rollout or config.replay_size
 
 
 def allocate(agent: Agent, config: RunConfig) -> Replay:
@@ -259,10 +258,10 @@ def allocate(agent: Agent, config: RunConfig) -> Replay:
     """
     steps, spec = capacity(agent, config), agent.spec
     try:
-        return Replay(steps, config.num_envs, spec.observation, spec.action, remembered(agent))
+        return Replay(steps, config.num_envs, spec.obs_dim, spec.action_dim, remembered(agent))
     except (MemoryError, ValueError, OverflowError) as error:
         raise UsageError(
-            f"Replay of {steps:,} transitions does not fit: {error}.", "Give a smaller --replay."
+            f"Replay of {steps:,} transitions does not fit: {error}.", "Give a smaller --replay-size."
         ) from error
 
 

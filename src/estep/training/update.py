@@ -9,8 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from estep.algorithms import Algorithm
-from estep.core.agent import Agent
+from estep.core.agent import Agent, Algorithm
 from estep.core.em import step
 from estep.core.types import Info, Key, Spec, Transition
 from estep.policy.actor import (

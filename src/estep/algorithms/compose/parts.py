@@ -42,29 +42,29 @@ from estep.priors.uniform import Uniform
 PRIORS: Mapping[str, Callable[[Any, Spec, Key], Prior]] = {
     "flat": lambda row, spec, key: Flat(spec),
     "uniform": lambda row, spec, key: Uniform(spec),
-    "gaussian": lambda row, spec, key: FixedGaussian(jnp.zeros(spec.action), jnp.ones(spec.action)),
-    "learned": lambda row, spec, key: policy_network(spec, row.hidden, row.sigma, key=key),
+    "gaussian": lambda row, spec, key: FixedGaussian(jnp.zeros(spec.action_dim), jnp.ones(spec.action_dim)),
+    "learned": lambda row, spec, key: policy_network(spec, row.hidden_sizes, row.sigma, key=key),
 }
 """(row, environment, key) to a prior."""
 
 POSTERIORS: Mapping[str, Callable[[Any, Spec], Posterior]] = {
-    "gaussian": lambda row, spec: Gaussian(spec.action, antithetic),
-    "full-gaussian": lambda row, spec: FullGaussian(spec.action, antithetic),
-    "mixture": lambda row, spec: Mixture(spec.action, row.components),
-    "autoregressive": lambda row, spec: Autoregressive(spec.action, antithetic),
-    "boltzmann": lambda row, spec: Boltzmann(spec.action, row.samples),
-    "categorical": lambda row, spec: Softmax(spec.action),
+    "gaussian": lambda row, spec: Gaussian(spec.action_dim, antithetic),
+    "full-gaussian": lambda row, spec: FullGaussian(spec.action_dim, antithetic),
+    "mixture": lambda row, spec: Mixture(spec.action_dim, row.components),
+    "autoregressive": lambda row, spec: Autoregressive(spec.action_dim, antithetic),
+    "boltzmann": lambda row, spec: Boltzmann(spec.action_dim, row.samples),
+    "categorical": lambda row, spec: Softmax(spec.action_dim),
 }
 """(row, environment) to a family."""
 
 
 def _direct(row: Any, spec: Spec, posterior: Posterior, key: Key) -> Inference:
-    return Direct(mlp((spec.observation,), sum(posterior.parts), row.hidden, key=key))
+    return Direct(mlp((spec.obs_dim,), sum(posterior.block_sizes), row.hidden_sizes, key=key))
 
 
 def _iterative(row: Any, spec: Spec, posterior: Posterior, key: Key, start: Inference | None = None) -> Inference:
     iterations = Iterations(row.iterations, row.samples)
-    return iterative(spec.observation, posterior, row.hidden, iterations, start=start, key=key)
+    return iterative(spec.obs_dim, posterior, row.hidden_sizes, iterations, start=start, key=key)
 
 
 STARTS: Mapping[str, Callable[[Any, Spec, Posterior, Key], Inference]] = {
@@ -89,8 +89,8 @@ INFERENCES: Mapping[str, Callable[[Any, Spec, Posterior, Key], Inference]] = {
         _direct(row, *given), GradientAscent(row.iterations, row.samples)
     ),
     "gradient": lambda row, *given: GradientAscent(row.iterations, row.samples, start=start(row, *given)),
-    "cem": lambda row, *given: CEM(row.iterations, row.population, start=start(row, *given)),
-    "importance": lambda row, *given: Importance(row.population, row.iterations, start=start(row, *given)),
+    "cem": lambda row, *given: CEM(row.iterations, row.num_candidates, start=start(row, *given)),
+    "importance": lambda row, *given: Importance(row.num_candidates, row.iterations, start=start(row, *given)),
     "closed-form": lambda row, spec, posterior, key: closed_form(spec, row.samples),
     "advantages": lambda row, spec, posterior, key: AtPrior(),
 }
@@ -100,14 +100,14 @@ INFERENCES: Mapping[str, Callable[[Any, Spec, Posterior, Key], Inference]] = {
 def critic(row: Any, spec: Spec, key: Key) -> Likelihood:
     """The likelihood of `compose`."""
     if row.likelihood == "state-value":
-        return state_value(spec, row.hidden, row.discount, row.lam, key=key)
+        return state_value(spec, row.hidden_sizes, row.gamma, row.gae_lambda, key=key)
     return q_critic(row, spec, key)
 
 
 def temperature(row: Any, spec: Spec) -> KLConstraint:
     """The multiplier of KL(q‖p) ≤ ε, with an ε that suits the prior where none is given."""
     flat = least_entropy(spec, -1.0, 0.3)
-    volume = math.log(spec.action) if spec.discrete else spec.action * math.log(2.0)
+    volume = math.log(spec.action_dim) if spec.discrete else spec.action_dim * math.log(2.0)
     natural = {"flat": flat.epsilon, "uniform": flat.epsilon + volume}
     return replace(flat, epsilon=row.epsilon or natural.get(row.prior, 0.1))
 
@@ -116,7 +116,7 @@ def region(row: Any, prior: Prior, spec: Spec) -> Projection:
     """How the M-step moves the prior, if it learns."""
     if row.prior != "learned":
         return Keep()
-    example = prior(jnp.zeros(spec.observation))
+    example = prior(jnp.zeros(spec.obs_dim))
     form = trust_region.form_for(example, trust_region.decoupled, trust_region.joint)
     bounds = (row.epsilon_mean, 1.0), (row.epsilon_scale, 1.0)
     return trust_region.trust_region(example, bounds, None, *form)

@@ -26,12 +26,12 @@ CLASSES = {**ALGORITHMS, "run": RunConfig, **{kind.__name__: kind for kind in CO
 def test_a_form_is_its_class(name):
     kind = CLASSES[name]
     found = schema.rows()[name].fields if name in ALGORITHMS else schema.of(kind)
-    hints = typing.get_type_hints(kind)
+    hints = typing.get_type_hints(kind, include_extras=True)
     wanted = [
         (field.name, hints[field.name], field.default is dataclasses.MISSING, field.default)
         for field in dataclasses.fields(kind)
     ]
-    assert [(f.name, f.kind, f.required, dataclasses.MISSING if f.required else f.default) for f in found] == wanted
+    assert [(f.name, f.hint, f.required, dataclasses.MISSING if f.required else f.default) for f in found] == wanted
     assert all(field.help for field in found), "every flag explains itself"
 
 
@@ -44,7 +44,7 @@ def test_every_algorithm_is_listed_with_its_row():
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_no_flag_has_two_meanings(name):
-    fields = (*schema.of(training.Train), *schema.fields(*schema.RUN_CONFIG), *schema.rows()[name].fields, *COMMON)
+    fields = (*schema.of(training.Train), *schema.run_fields(), *schema.rows()[name].fields, *COMMON)
     names = [field.name for field in fields]
     assert len(names) == len(set(names))
     flags = {field.flag for field in fields}
@@ -80,7 +80,7 @@ def test_presets_are_found_by_environment_and_by_name():
     assert find("sac", "Hopper-v5", "none") is None
     paper = find("iterative-sac", "Hopper-v5", "paper")
     assert paper.env == ANY
-    assert (paper.changes["samples"], paper.changes["pairs"]) == (10, False)
+    assert (paper.changes["samples"], paper.changes["antithetic"]) == (10, False)
     fast = find("iterative-sac", "Hopper-v5", "fast")
     assert dataclasses.replace(IterativeSAC(), **fast.changes) == IterativeSAC()
     with pytest.raises(UsageError, match="Did you mean paper"):

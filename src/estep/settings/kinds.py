@@ -1,0 +1,210 @@
+"""What a setting may be: the metadata of its type, and the one check of a value against it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import operator
+import types
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+
+from annotated_types import GroupedMetadata
+
+from estep.errors import UsageError
+from estep.settings import references
+
+LARGEST = 2**53
+"""Integers up to here keep their value in any JSON reader."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Help:
+    """What a setting means, for people."""
+
+    text: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Choices:
+    """One of these names, or a part of one's own as `module:name`."""
+
+    names: tuple[str, ...]
+    own: str
+    """What the part is, for messages."""
+
+
+class Kind(NamedTuple):
+    """A type taken apart."""
+
+    base: Any
+    """The type without metadata: int, float, bool, str, a Literal, tuple[int, ...], or one of them or None."""
+    help: str
+    bounds: tuple[Any, ...]
+    """Metadata of annotated_types: Ge, Gt, Le, Lt, MinLen."""
+    choices: Choices | None
+
+
+def kind_of(hint: Any) -> Kind:
+    """A type with its metadata taken apart; of several helps or choices the last counts."""
+    if get_origin(hint) is not Annotated:
+        return Kind(hint, "", (), None)
+    base, *metadata = get_args(hint)
+    helps = [one.text for one in metadata if isinstance(one, Help)]
+    choices = [one for one in metadata if isinstance(one, Choices)]
+    return Kind(base, helps[-1] if helps else "", tuple(_bounds(metadata)), choices[-1] if choices else None)
+
+
+def _bounds(metadata: list[Any]) -> Iterator[Any]:
+    for one in metadata:
+        if isinstance(one, GroupedMetadata):
+            yield from _bounds(list(one))
+        elif not isinstance(one, Help | Choices):
+            yield one
+
+
+def validate(settings: Any) -> None:
+    """Check every setting of a frozen dataclass against its type, and write it in its plain form.
+
+    The plain form is what config.json holds: 100000.0 steps become 100000, a list of sizes becomes a tuple, a NumPy
+    scalar becomes Python's, a function given for a part becomes its `module:name`. Call it from `__post_init__`.
+
+    Raises:
+        UsageError: a value of the wrong kind or out of bounds, by its flag.
+    """
+    hints = get_type_hints(type(settings), include_extras=True)
+    for field in dataclasses.fields(settings):
+        value = plain(field.name, hints[field.name], getattr(settings, field.name))
+        object.__setattr__(settings, field.name, value)
+
+
+def check_order(settings: Any, low: str, high: str) -> None:
+    """Refuse settings of which one must not be below another. Raises UsageError."""
+    least, value = getattr(settings, low), getattr(settings, high)
+    if value < least:
+        raise refused(high, value, f"at least {least}, the value of --{low.replace('_', '-')}")
+
+
+def plain(name: str, hint: Any, value: Any) -> Any:
+    """A value in its plain form. Raises UsageError, by the flag of that name."""
+    kind = kind_of(hint)
+    if kind.choices is not None:
+        return _choice(name, kind.choices, value)
+    value = _as(name, kind.base, value)
+    wanted = [(holds, words) for holds, words in map(_test, kind.bounds) if words]
+    if value is not None and not all(holds(value) for holds, _ in wanted):
+        raise refused(name, value, " and ".join(words for _, words in wanted))
+    return value
+
+
+def refused(name: str, value: Any, wanted: str) -> UsageError:
+    """The refusal of a value, by its flag."""
+    flag = "--" + name.replace("_", "-")
+    return UsageError(f"{flag} is {value!r}, which is not {wanted}.", f"Give {flag} a value that is {wanted}.")
+
+
+def _as(name: str, base: Any, value: Any) -> Any:
+    """The value as one of a type without metadata."""
+    origin = get_origin(base)
+    if origin in (Union, types.UnionType):
+        if value is None:
+            return None
+        return _as(name, next(one for one in get_args(base) if one is not type(None)), value)
+    if origin is Literal:
+        if not (isinstance(value, str) and value in get_args(base)):
+            raise refused(name, value, f"one of {', '.join(get_args(base))}")
+        return str(value)
+    if origin is tuple:
+        return _sizes(name, get_args(base)[0], value)
+    if base in CONVERSIONS:
+        convert, words = CONVERSIONS[base]
+        try:
+            return convert(value)
+        except (TypeError, ValueError, OverflowError):
+            raise refused(name, value, words) from None
+    return value
+
+
+def _sizes(name: str, each: Any, value: Any) -> tuple[Any, ...]:
+    if isinstance(value, str) or not hasattr(value, "__iter__"):
+        raise refused(name, value, f"a list of {CONVERSIONS.get(kind_of(each).base, (None, 'value'))[1]}s")
+    return tuple(plain(name, each, item) for item in value)
+
+
+def _whole(value: Any) -> int:
+    """A number without a fraction as an int."""
+    if isinstance(value, str) or _is_truth(value):
+        raise TypeError
+    try:
+        whole = operator.index(value)
+    except TypeError:
+        number = float(value)
+        if not number.is_integer():
+            raise ValueError from None
+        whole = int(number)
+    if abs(whole) > LARGEST:
+        raise OverflowError
+    return whole
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, str) or _is_truth(value):
+        raise TypeError
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError
+    return number
+
+
+def _truth(value: Any) -> bool:
+    if _is_truth(value):
+        return bool(value)
+    raise TypeError
+
+
+def _is_truth(value: Any) -> bool:
+    """Whether a value is a bool, Python's or of an array library."""
+    return isinstance(value, bool) or getattr(getattr(value, "dtype", None), "kind", "") == "b"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return str(value)
+    raise TypeError
+
+
+CONVERSIONS: Mapping[Any, tuple[Callable[[Any], Any], str]] = {
+    int: (_whole, "a whole number"),
+    float: (_number, "a finite number"),
+    bool: (_truth, "true or false"),
+    str: (_text, "text"),
+}
+
+
+def _choice(name: str, choices: Choices, value: Any) -> str:
+    """A name, or the `module:name` of a part of one's own."""
+    if not isinstance(value, str):
+        value = references.reference_of(value)
+    if value in choices.names or references.is_reference(value):
+        return str(value)
+    known = [one for one in choices.names if one]
+    named = f"one of {', '.join(known)}, or " if known else ""
+    raise refused(
+        name, value, f"{named}{'an' if choices.own[0] in 'aeiou' else 'a'} {choices.own} of yours as module:name"
+    )
+
+
+def _test(bound: Any) -> tuple[Callable[[Any], bool], str]:
+    """A bound as a test, which NaN fails, and in words."""
+    match type(bound).__name__:
+        case "Ge":
+            return (lambda value: value >= bound.ge), f"at least {bound.ge:g}"
+        case "Gt":
+            return (lambda value: value > bound.gt), f"above {bound.gt:g}"
+        case "Le":
+            return (lambda value: value <= bound.le), f"at most {bound.le:g}"
+        case "Lt":
+            return (lambda value: value < bound.lt), f"below {bound.lt:g}"
+        case "MinLen":
+            return (lambda value: len(value) >= bound.min_length), "one or more sizes"
+    return (lambda value: True), ""

@@ -1,0 +1,89 @@
+"""Things of a user's own by the name `module:name`: algorithms, parts and networks.
+
+A name that a person typed or an object that a program passed is consent to import its module. A name that a run folder
+holds is not: whoever reads the folder must allow it.
+"""
+
+from __future__ import annotations
+
+import functools as ft
+import importlib
+import os
+import re
+import sys
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from estep.errors import UsageError
+
+_REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+
+
+def is_reference(text: str) -> bool:
+    """Whether a text has the form `module:name`."""
+    return _REFERENCE.fullmatch(text) is not None
+
+
+def reference_of(thing: Any) -> str:
+    """The `module:name` of a class or function, under which any process can find it.
+
+    Raises:
+        UsageError: it has none: a lambda, a local function, a bound method, or an instance.
+    """
+    module, name = getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)
+    if not isinstance(module, str) or not isinstance(name, str) or not is_reference(f"m:{name}"):
+        raise UsageError(
+            f"{thing!r} has no name by which a run folder could record it.",
+            "Define a class or a function at the top level of a module, and pass that.",
+        )
+    return f"{_home(module)}:{name}"
+
+
+@ft.cache
+def installed() -> Mapping[str, str]:
+    """The algorithms that installed packages add, by their short names: entry points of the group `estep.algorithms`.
+
+    Example, in the pyproject.toml of such a package:
+
+        [project.entry-points."estep.algorithms"]
+        mine = "my_package.my_module:Mine"
+    """
+    return {point.name: point.value for point in metadata.entry_points(group="estep.algorithms")}
+
+
+def resolve(reference: str) -> Any:
+    """The class or function of a `module:name`. Modules in the current folder are found too.
+
+    Raises:
+        UsageError: there is no such module, or it has no such name.
+    """
+    home, _, name = reference.partition(":")
+    try:
+        found = _module(home)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except ImportError as error:
+        raise UsageError(
+            f"The module {home} of {reference} cannot be imported: {error}.",
+            "Run the command in the folder of that file, or install the package that has it.",
+        ) from error
+    except AttributeError as error:
+        raise UsageError(f"The module {home} has no {name}.", "Look at how it is spelt.") from error
+    return found
+
+
+def _home(module: str) -> str:
+    """A module's name; of the script that is running, the name under which it can be imported."""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return Path(file).stem if module == "__main__" and file else module
+
+
+def _module(home: str) -> Any:
+    main = sys.modules.get("__main__")
+    if home in ("__main__", _home("__main__")) and main is not None:
+        return main
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.append(os.getcwd())
+    return importlib.import_module(home)
