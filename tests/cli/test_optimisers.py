@@ -122,6 +122,6 @@ def test_the_choice_reaches_the_evaluation(run, tmp_path, monkeypatch):
     assert seen["change"](agent("iterative-sac")).inference.model.steps == 20
     run("eval", str(tmp_path))
     assert seen["change"] is None
-    assert seen["trial"].deterministic
+    assert seen["settings"].deterministic
     run("eval", str(tmp_path), "--stochastic")
-    assert not seen["trial"].deterministic
+    assert not seen["settings"].deterministic

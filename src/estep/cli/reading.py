@@ -79,10 +79,11 @@ def evaluate(arguments: list[str], context: Context) -> int:
 
     from estep.policy import recorded
 
-    trial = recorded.EvalSettings(values["episodes"], values["seed"], cap, not values["stochastic"])
-    chosen = {name: values[name] for name in ("checkpoint", "env", "allow_import")} | {"trial": trial}
-    job = RunContext(context.command, Plain(context.results), lambda: context.life.stop_requested, context.results.hang)
-    found = recorded.evaluate_run(folder, **chosen, change=change, job=job)
+    episodes = recorded.EvalSettings(values["episodes"], values["seed"], cap, not values["stochastic"])
+    chosen = {name: values[name] for name in ("checkpoint", "env", "allow_import")} | {"settings": episodes}
+    report = Plain(context.results)
+    run_context = RunContext(context.command, report, lambda: context.life.stop_requested, context.results.hang)
+    found = recorded.evaluate_run(folder, **chosen, change=change, context=run_context)
     scores, count = found.evaluation, len(found.evaluation.returns)
     context.results.say(f"return   {scores.mean:.5g} ± {scores.std:.2g} over {count} episodes")
     record = {"env_steps": found.env_steps, "updates": found.updates, "eval_mean": scores.mean, "eval_std": scores.std}

@@ -76,7 +76,8 @@ def train(arguments: list[str], context: Context) -> int:
     out = Path(values["out"] if "out" in given else os.environ.get("ESTEP_RUNS_DIR") or values["out"])
     with reporter(context.results) as report:
         preset = resolved.preset
-        result = run.train(algorithm, values["env"], config, out=out, preset=preset, job=_job(context, report))
+        run_context = _run_context(context, report)
+        result = run.train(algorithm, values["env"], config, out=out, preset=preset, context=run_context)
         _draw(result, report)
     return _tell(result, context)
 
@@ -114,12 +115,12 @@ def resume(arguments: list[str], context: Context) -> int:
 
     chosen = {name: values[name] for name in ("steps", "env", "allow_import")}
     with reporter(context.results) as report:
-        result = run.resume(folder, **chosen, job=_job(context, report))
+        result = run.resume(folder, **chosen, context=_run_context(context, report))
         _draw(result, report)
     return _tell(result, context)
 
 
-def _job(context: Context, report: Reporter) -> RunContext:
+def _run_context(context: Context, report: Reporter) -> RunContext:
     from estep.policy.job import RunContext
 
     return RunContext(context.command, report, lambda: context.life.stop_requested, context.results.hang)
