@@ -13,7 +13,7 @@ from estep.cli.progress import Plain
 from estep.cli.reading import check_checkpoint
 from estep.cli.resolve import run_folder
 from estep.errors import check
-from estep.policy.job import RunContext, explain
+from estep.policy.job import RunContext, note_reason
 from estep.settings import schema
 
 if TYPE_CHECKING:
@@ -70,15 +70,15 @@ def inspect(arguments: list[str], context: Context) -> int:
     from estep.policy import cache, policy
 
     report = Plain(context.results)
-    explain(cache.use_cache(), report)
+    note_reason(cache.use_cache(), report)
     given = None
     if values["states_file"] is not None:
         size = policy.load(folder, values["checkpoint"], allow_import=values["allow_import"]).agent.spec.obs_dim
-        given = states.given(values["states_file"], size)
+        given = states.read_states(values["states_file"], size)
     names = ("checkpoint", "only", "states", "iterations", "episodes", "seed", "env", "allow_import")
     options = inspection.Options(given=given, **{name: values[name] for name in names})
-    job = RunContext(context.command, report, lambda: context.life.stop_requested, context.results.hang)
-    found = inspection.inspect_run(folder, options, job)
+    run_context = RunContext(context.command, report, lambda: context.life.stop_requested, context.results.hang)
+    found = inspection.inspect_run(folder, options, run_context)
     out = values["out"] or folder / "plots"
     files = tables.write(found, out)
     files |= inference.draw(found, out)
