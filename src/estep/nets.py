@@ -33,12 +33,12 @@ class MLP(eqx.Module):
     however many actions are asked about: `vmap` over actions leaves the state's product unbatched.
     """
 
-    first: tuple[Float[Array, "i h"], ...]
-    rest: tuple[Float[Array, "h k"], ...]
-    biases: tuple[Float[Array, " k"], ...]
+    first: tuple[Float[Array, "_ _"], ...]
+    rest: tuple[Float[Array, "_ _"], ...]
+    biases: tuple[Float[Array, " _"], ...]
     activation: Callable[[Array], Array] = eqx.field(static=True)
 
-    def __call__(self, *inputs: Float[Array, " i"]) -> Float[Array, " o"]:
+    def __call__(self, *inputs: Float[Array, " _"]) -> Float[Array, " o"]:
         hidden = self.biases[0]
         for x, weight in zip(inputs, self.first, strict=True):
             hidden = hidden + x @ weight
