@@ -27,7 +27,14 @@ from estep.runs import storage
 
 HINTS = get_type_hints(Compose)
 PRIORS, POSTERIORS, INFERENCES = (get_args(HINTS[name]) for name in ("prior", "posterior", "inference"))
-SMALL: dict[str, Any] = {"hidden": (8,), "iterations": 2, "samples": 4, "population": 20, "components": 2, "unroll": 2}
+SMALL: dict[str, Any] = {
+    "hidden_sizes": (8,),
+    "iterations": 2,
+    "samples": 4,
+    "num_candidates": 20,
+    "components": 2,
+    "unroll": 2,
+}
 BATCH = 4
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import jax
 
 from estep.core.acting import act_from_posterior
-from estep.core.agent import Agent, no_memo
+from estep.core.agent import Agent
 from estep.core.bootstrap import posterior_value
 from estep.core.learned import fixed, learn
 from estep.core.optim import adam, bounded_adam
@@ -32,27 +32,21 @@ from estep.inference.iterative import Iterations, iterative, layer_norm, log_sig
 from estep.likelihoods.q_function import MeanMinusStd, q_function
 from estep.m_steps.projection import Keep
 from estep.m_steps.temperature import LOG_ALPHA_BOUNDS, least_entropy
-from estep.nets import mlp
+from estep.nets import Body, mlp
 from estep.priors.flat import Flat
-from estep.settings import fields
+from estep.settings import fields, groups
 from estep.settings.kinds import refused, validate
 
 ENCODINGS = {"log_sign": log_sign, "layer_norm": layer_norm, "none": raw}
 
 
 @dataclass(frozen=True)
-class IterativeSAC:
+class IterativeSAC(groups.EntropyBound, groups.QEnsemble, groups.Learner):
     """Soft actor-critic whose policy is refined, state by state, by a network fed the gradient of its own objective."""
 
-    hidden_sizes: fields.HiddenSizes = (256, 256)
-    learning_rate: fields.LearningRate = 3e-4
-    gamma: fields.Gamma = 0.99
     tau: fields.Tau = 0.005
-    num_critics: fields.NumCritics = 2
     beta: fields.Pessimism = 3.54
     """The default is the authors': 2.5 in their units, the unbiased standard deviation of two."""
-    entropy: fields.Entropy = -1.0
-    entropy_fraction: fields.EntropyFraction = 0.3
     iterations: fields.Iterations = 2
     samples: fields.Samples = 2
     antithetic: fields.Antithetic = True
@@ -76,15 +70,16 @@ class IterativeSAC:
     def init(self, spec: Spec, key: Key) -> Agent:
         """A fresh agent for an environment."""
         k_pi, k_q, k_start = jax.random.split(key, 3)
+        body = Body(self.hidden_sizes, self.features)
         optimiser, dual = adam(self.learning_rate), bounded_adam(self.learning_rate, *LOG_ALPHA_BOUNDS)
         posterior = family(spec, antithetic if self.antithetic else independent)
         training, fraction = Iterations(self.iterations, self.samples), self.inference_fraction
         acting = Iterations(self.act_iterations or self.iterations, self.act_samples or self.samples, self.act_average)
         targeting = Iterations(self.target_iterations or self.iterations, self.target_samples or self.samples)
-        head = mlp((spec.obs_dim,), sum(posterior.block_sizes), self.hidden_sizes, key=k_start)
+        head = mlp((spec.obs_dim,), sum(posterior.block_sizes), body, key=k_start)
         start, encoding = Direct(head) if self.direct_start else None, ENCODINGS[self.grad_encoding]
-        net = iterative(spec.obs_dim, posterior, self.hidden_sizes, training, encoding, start, key=k_pi)
-        critic = q_function(self.num_critics, spec, self.hidden_sizes, MeanMinusStd(self.beta), self.gamma, key=k_q)
+        net = iterative(spec.obs_dim, posterior, body, training, encoding, start, key=k_pi)
+        critic = q_function(self.num_critics, spec, body, MeanMinusStd(self.beta), self.gamma, key=k_q)
         return Agent(
             prior=fixed(Flat(spec)),
             posterior=posterior,
@@ -96,7 +91,7 @@ class IterativeSAC:
             e_step=Chain(self.restart_probability, fraction) if self.persist else ClimbFraction(fraction),
             bootstrap=stored_bootstrap if self.persist else posterior_value,
             behave=act_from_posterior,
-            remember=empty_memo if self.persist else no_memo,
+            remember=empty_memo if self.persist else None,
             samples=training.samples,
             target_samples=targeting.samples,
             acting=acting,

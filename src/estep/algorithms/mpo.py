@@ -21,7 +21,7 @@ import jax.numpy as jnp
 
 from estep.algorithms.shared import TRUST_REGIONS, q_critic, weighted_region
 from estep.core.acting import act_from_prior, act_from_slow_posterior, log_prob_memo
-from estep.core.agent import Agent, no_memo
+from estep.core.agent import Agent
 from estep.core.bootstrap import prior_value
 from estep.core.learned import fixed, learn
 from estep.core.optim import adam, bounded_adam
@@ -32,38 +32,28 @@ from estep.families.choose import boltzmann
 from estep.inference.closed_form import closed_form
 from estep.m_steps import trust_region
 from estep.m_steps.temperature import LOG_ALPHA_BOUNDS, KLConstraint
+from estep.nets import Body
 from estep.priors.network import policy_network
-from estep.settings import fields
+from estep.settings import fields, groups
 from estep.settings.kinds import validate
 
 BEHAVE = {"prior": act_from_prior, "posterior": act_from_slow_posterior}
 
 
 @dataclass(frozen=True)
-class MPO:
+class MPO(groups.WeightedSamples, groups.LearnedPolicy, groups.SlowCopies, groups.QEnsemble, groups.Learner):
     """MPO: weigh samples of the policy by their values, then fit the policy to them inside a trust region.
 
     Discrete actions need no samples and have neither scale nor box: `samples`, `sigma`, `epsilon_scale`, `epsilon_box`
     are not used, and `trust_region` is always coupled.
     """
 
-    hidden_sizes: fields.HiddenSizes = (256, 256)
-    learning_rate: fields.LearningRate = 3e-4
-    dual_learning_rate: fields.DualLearningRate = 1e-2
-    gamma: fields.Gamma = 0.99
-    target_period: fields.TargetPeriod = 100
-    tau: fields.Tau = 1.0
     num_critics: fields.NumCritics = 1
     beta: fields.Pessimism = 0.0
     target: fields.CriticTarget = "retrace"
-    unroll: fields.Unroll = 5
-    samples: fields.WeightedSamples = 20
-    sigma: fields.Sigma = 0.7
-    epsilon: fields.Epsilon = 0.1
     epsilon_mean: fields.EpsilonMean = 2.5e-3
     epsilon_scale: fields.EpsilonScale = 1e-6
     trust_region: fields.TrustRegion = "per-dimension"
-    epsilon_box: fields.EpsilonBox = 1e-3
     act_with: fields.ActWith = "prior"
 
     def __post_init__(self) -> None:
@@ -77,9 +67,10 @@ class MPO:
     def init(self, spec: Spec, key: Key) -> Agent:
         """A fresh agent for an environment."""
         k_p, k_q = jax.random.split(key)
+        body = Body(self.hidden_sizes, self.features)
         spec = unsquashed(spec)
         optimiser, dual = adam(self.learning_rate), bounded_adam(self.dual_learning_rate, *LOG_ALPHA_BOUNDS)
-        prior = policy_network(spec, self.hidden_sizes, self.sigma, key=k_p)
+        prior = policy_network(spec, body, self.sigma, key=k_p)
         region = weighted_region(self, spec, prior, *TRUST_REGIONS[self.trust_region])
         return Agent(
             prior=learn(prior, optimiser, tau=self.tau, every=self.target_period),
@@ -92,8 +83,9 @@ class MPO:
             e_step=climb_each_state_slow,
             bootstrap=prior_value,
             behave=BEHAVE[self.act_with],
+            infers=self.act_with == "posterior",
             target_samples=self.samples,
             project=trust_region.project,
-            remember=log_prob_memo if self.target == "retrace" else no_memo,
+            remember=log_prob_memo if self.target == "retrace" else None,
             length=1 if self.target == "td0" else self.unroll,
         )

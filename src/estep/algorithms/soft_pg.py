@@ -29,9 +29,10 @@ from estep.inference.direct import Direct
 from estep.likelihoods.state_value import state_value
 from estep.m_steps.projection import Keep
 from estep.m_steps.temperature import Constant
+from estep.nets import Body
 from estep.priors.network import LOG_SIGMA, policy_network
 from estep.priors.uniform import Uniform
-from estep.settings import fields
+from estep.settings import fields, groups
 from estep.settings.kinds import check_order, validate
 
 LOSSES = {
@@ -41,15 +42,11 @@ LOSSES = {
 
 
 @dataclass(frozen=True)
-class SoftPG:
+class SoftPG(groups.FreshData, groups.Learner):
     """KL-regularised advantage actor-critic, or soft Q-learning on the same returns."""
 
-    hidden_sizes: fields.HiddenSizes = (256, 256)
-    learning_rate: fields.LearningRate = 3e-4
     critic_learning_rate: fields.CriticLearningRate = 1e-3
-    gamma: fields.Gamma = 0.99
     alpha: fields.Alpha = 0.01
-    gae_lambda: fields.GAELambda = 0.95
     unroll: fields.Unroll = 16
     rollout: fields.Rollout = 256
     samples: fields.Samples = 4
@@ -63,16 +60,15 @@ class SoftPG:
     def init(self, spec: Spec, key: Key) -> Agent:
         """A fresh agent for an environment."""
         k_pi, k_v = jax.random.split(key)
+        body = Body(self.hidden_sizes, self.features)
         optimiser, critic_optimiser = adam(self.learning_rate), adam(self.critic_learning_rate)
-        network = Direct(policy_network(spec, self.hidden_sizes, self.sigma, key=k_pi).net, *LOG_SIGMA)
+        network = Direct(policy_network(spec, body, self.sigma, key=k_pi).net, *LOG_SIGMA)
         pointwise, bootstrap = LOSSES[self.loss]
         return Agent(
             prior=fixed(Uniform(spec)),
             posterior=family(spec),
             inference=learn(network, optimiser),
-            likelihood=learn(
-                state_value(spec, self.hidden_sizes, self.gamma, self.gae_lambda, key=k_v), critic_optimiser
-            ),
+            likelihood=learn(state_value(spec, body, self.gamma, self.gae_lambda, key=k_v), critic_optimiser),
             temperature=fixed(Constant(jnp.asarray(self.alpha))),
             projection=fixed(Keep()),
             spec=spec,

@@ -107,6 +107,8 @@ class Bootstrap(NamedTuple):
     """Q̄(s, a) of the slow critic."""
     log_prob: Callable[[Transition, Key], Scalar]
     """log π(a|s) of the policy whose value this is."""
+    soft: bool = True
+    """Whether α KL(q‖p) of the next states is a cost in `value`; False where values are plain returns."""
 
 
 class Likelihood(eqx.Module):
@@ -169,6 +171,18 @@ class Inference(eqx.Module):
             posterior: the family of q.
             key: a random key.
         """
+
+    def evaluations(self, choices: int | None = None) -> tuple[int, int]:
+        """What one inference costs in one state, with its start.
+
+        Args:
+            choices: the number of choices, where actions are discrete: Q̂ is then evaluated at all of them.
+
+        Returns:
+            The number of pairs (s, a) at which Q̂ is evaluated, and for how many of them also its gradient with respect
+            to a, which costs about twice as much again.
+        """
+        return 0, 0
 
 
 class Temperature(eqx.Module):

@@ -30,12 +30,12 @@ class NormalMixture(Distribution):
         UsageError: fewer samples are asked for than there are components.
 
     Example:
-        >>> import jax.numpy as jnp
+        >>> import jax, jax.numpy as jnp
         >>> from estep import make_key
         >>> from estep.families.gaussian import Normal
         >>> from estep.families.mixture import NormalMixture
         >>> q = NormalMixture(jnp.zeros(2), mu=jnp.asarray([[-2.0], [2.0]]), log_sigma=jnp.full((2, 1), -9.0))
-        >>> draws = q.draw(make_key(0), 4, prior=Normal(jnp.zeros(1), jnp.zeros(1)))
+        >>> draws = jax.jit(q.draw, static_argnums=1)(make_key(0), 4, Normal(jnp.zeros(1), jnp.zeros(1)))
         >>> print(draws.action[:, 0].round(), draws.weight)
         [-2.  2. -2.  2.] [0.25 0.25 0.25 0.25]
     """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools as ft
 import math
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
@@ -12,11 +11,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from estep.core.objective import values_of
 from estep.core.slots import Inference, Inferred, Lam, Posterior, Problem
 from estep.core.types import Key, Scalar
 from estep.errors import UsageError
 from estep.families.categorical import check_draws
-from estep.inference.starts import AtPrior, begin, clip
+from estep.inference.starts import AtPrior, added, begin, clip
 
 Ranking = Callable[[Float[Array, " n"], Float[Array, " n"], Scalar], Float[Array, " n"]]
 """The score of n samples; those with the greatest are the elite.
@@ -76,6 +76,9 @@ class CEM(Inference):
         """The number of samples in the elite."""
         return round(self.elite * self.population)
 
+    def evaluations(self, choices: int | None = None) -> tuple[int, int]:
+        return added(self.start.evaluations(choices), self.iterations * self.population)
+
     def __call__(self, problem: Problem, posterior: Posterior, key: Key) -> Inferred:
         family, prior = fittable(posterior), problem.prior(problem.obs)
         uniform = jnp.full(self.kept, 1.0 / self.kept)
@@ -98,17 +101,6 @@ class CEM(Inference):
         first = begin(self.start, problem, posterior, k_start, self.population)
         lam, values = jax.lax.scan(iteration, first.lam, jax.random.split(k_iterations, self.iterations))
         return Inferred(lam, first.earlier, jnp.concatenate([first.values, values]))
-
-
-def values_of(problem: Problem, action: Float[Array, "n a"], key: Key) -> Float[Array, " n"]:
-    """Q̂ of each of n samples in one state.
-
-    Args:
-        problem: the state and Q̂.
-        action: points u [n, a].
-        key: a random key.
-    """
-    return jax.vmap(ft.partial(problem.likelihood, problem))(action, jax.random.split(key, action.shape[0]))
 
 
 @runtime_checkable

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import functools as ft
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from estep.core.objective import values_of
 from estep.core.slots import Inference, Inferred, Posterior, Problem
 from estep.core.types import Key, Spec
 from estep.families.categorical import check_draws
-from estep.families.particles import Weigh, exponential
-from estep.inference.importance import ess
+from estep.families.particles import Weigh, ess, exponential
 
 
 class ClosedForm(Inference):
@@ -25,7 +23,7 @@ class ClosedForm(Inference):
         UsageError: the prior cannot be sampled, or gives all choices instead of samples.
 
     Example:
-        >>> import jax.numpy as jnp
+        >>> import jax, jax.numpy as jnp
         >>> from estep import make_key
         >>> from estep.core.slots import Problem
         >>> from estep.families.particles import Boltzmann
@@ -33,8 +31,8 @@ class ClosedForm(Inference):
         >>> from estep.priors.gaussian import FixedGaussian
         >>> prior = FixedGaussian(jnp.zeros(1), jnp.ones(1))
         >>> problem = Problem(jnp.zeros(3), prior, lambda problem, u, key: u[0], jnp.asarray(0.1))
-        >>> inferred = ClosedForm(samples=8)(problem, Boltzmann(action=1, samples=8), make_key(0))
-        >>> u, log_weight = jnp.split(inferred.lam, 2)
+        >>> infer = jax.jit(lambda key: ClosedForm(samples=8)(problem, Boltzmann(action=1, samples=8), key))
+        >>> u, log_weight = jnp.split(infer(make_key(0)).lam, 2)
         >>> bool(u.argmax() == log_weight.argmax())  # Q̂ = u, so the greatest u has the greatest weight
         True
 
@@ -45,13 +43,15 @@ class ClosedForm(Inference):
     samples: int = eqx.field(static=True)
     weigh: Weigh = eqx.field(static=True, default=exponential)
 
+    def evaluations(self, choices: int | None = None) -> tuple[int, int]:
+        return self.samples, 0
+
     def __call__(self, problem: Problem, posterior: Posterior, key: Key) -> Inferred:
         k_draw, k_value = jax.random.split(key)
         prior = problem.prior(problem.obs)
         check_draws(prior, "Use Exact, which weighs every choice.")
         action = prior.draw(k_draw, self.samples, prior).action
-        keys = jax.random.split(k_value, self.samples)
-        values = jax.vmap(ft.partial(problem.likelihood, problem))(action, keys)
+        values = values_of(problem, action, k_value)
         log_weight = self.weigh(values, problem.alpha)
         lam = jnp.concatenate([action.ravel(), log_weight])
         return Inferred(lam, jnp.zeros(()), jnp.zeros(0), {"ess": ess(log_weight)})
@@ -63,10 +63,12 @@ class Exact(Inference):
     It is where V is greatest. KL(q‖p) is exact, and so is the gradient ε - KL of the dual.
     """
 
+    def evaluations(self, choices: int | None = None) -> tuple[int, int]:
+        return choices or 0, 0
+
     def __call__(self, problem: Problem, posterior: Posterior, key: Key) -> Inferred:
         action = jnp.eye(sum(posterior.block_sizes))
-        keys = jax.random.split(key, action.shape[0])
-        values = jax.vmap(ft.partial(problem.likelihood, problem))(action, keys)
+        values = values_of(problem, action, key)
         log_p = jax.vmap(problem.prior(problem.obs).log_prob)(action)
         return Inferred(log_p + exponential(values, problem.alpha), jnp.zeros(()), jnp.zeros(0))
 

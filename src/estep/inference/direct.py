@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from estep.core.slots import Inference, Inferred, Posterior, Problem
 from estep.core.types import Key
-from estep.nets import MLP
+from estep.nets import Network
 
 
 class Direct(Inference):
@@ -17,7 +17,7 @@ class Direct(Inference):
         Haarnoja et al. 2018, arXiv:1812.05905; there log scales are clipped, but a clip has no gradient outside.
     """
 
-    net: MLP
+    net: Network
     low: float = eqx.field(static=True, default=-10.0)
     high: float = eqx.field(static=True, default=2.0)
 

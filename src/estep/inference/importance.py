@@ -11,10 +11,12 @@ import jax.numpy as jnp
 from jax.lax import stop_gradient as sg
 from jaxtyping import Array, Float
 
+from estep.core.objective import values_of
 from estep.core.slots import Distribution, Inference, Inferred, Lam, Posterior, Problem
 from estep.core.types import Key, Scalar
-from estep.inference.cem import fittable, values_of
-from estep.inference.starts import AtPrior, begin, clip
+from estep.families.particles import ess
+from estep.inference.cem import fittable
+from estep.inference.starts import AtPrior, added, begin, clip
 
 Proposal = Callable[[Distribution, Distribution], Distribution]
 """(prior, current q) to r, the density that is sampled."""
@@ -74,6 +76,9 @@ class Importance(Inference):
     high: float = eqx.field(static=True, default=2.0)
     """Limits of the log scales."""
 
+    def evaluations(self, choices: int | None = None) -> tuple[int, int]:
+        return added(self.start.evaluations(choices), self.iterations * (choices or self.samples))
+
     def __call__(self, problem: Problem, posterior: Posterior, key: Key) -> Inferred:
         return self.with_diagnostics(problem, posterior, key)[0]
 
@@ -106,21 +111,3 @@ class Importance(Inference):
         lam, (values, size, evidence) = jax.lax.scan(iteration, first.lam, keys)
         inferred = Inferred(sg(lam), first.earlier, jnp.concatenate([first.values, values]), {"ess": sg(size[-1])})
         return inferred, Weighing(size, evidence)
-
-
-def ess(log_weights: Float[Array, " n"]) -> Scalar:
-    """Effective sample size 1/Σ w² of weights w ∝ exp(log_weights) that sum to one.
-
-    It is n if all weights are equal, and 1 if one sample has all the weight.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> from estep.inference.importance import ess
-        >>> float(ess(jnp.zeros(4)))
-        4.0
-
-    Source:
-        Kong 1992.
-    """
-    weights = jax.nn.softmax(log_weights)
-    return jnp.clip(1.0 / jnp.square(weights).sum(), 1.0, log_weights.shape[0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,8 +15,8 @@ from jaxtyping import Array, Float
 from estep.core.objective import soft_value
 from estep.core.slots import Inference, Inferred, Lam, Posterior, Problem
 from estep.core.types import Key, Scalar
-from estep.inference.starts import AtPrior
-from estep.nets import MLP, mlp, zeros
+from estep.inference.starts import AtPrior, added
+from estep.nets import Body, Network, mlp, zeros
 
 Encoding = Callable[[Lam, Lam, tuple[int, ...]], tuple[Lam, Lam]]
 """λ and the gradient as inputs of the network.
@@ -111,7 +111,7 @@ class Iterative(Inference):
         Marino et al. 2021, arXiv:2010.10670, and the gated update of their poster.
     """
 
-    net: MLP
+    net: Network
     low: Float[Array, " k"]
     high: Float[Array, " k"]
     steps: int = eqx.field(static=True)
@@ -120,6 +120,9 @@ class Iterative(Inference):
     start: Inference = AtPrior()
     average: int = eqx.field(static=True, default=1)
     """The result is the mean of so many of the last iterates; in training, 1."""
+
+    def evaluations(self, choices: int | None = None) -> tuple[int, int]:
+        return added(self.start.evaluations(choices), self.steps * (choices or self.samples), gradients=True)
 
     def __call__(self, problem: Problem, posterior: Posterior, key: Key) -> Inferred:
         def objective(lam: Lam, key: Key) -> Scalar:
@@ -188,7 +191,7 @@ def share(lam: Lam, steps: int) -> Lam:
 def iterative(
     observation: int,
     posterior: Posterior,
-    hidden: tuple[int, ...],
+    hidden: Sequence[int] | Body,
     iterations: Iterations,
     encoding: Encoding = log_sign,
     start: Inference | None = None,
@@ -202,7 +205,7 @@ def iterative(
     Args:
         observation: size of the observation.
         posterior: the family of q.
-        hidden: sizes of the hidden layers.
+        hidden: sizes of the hidden layers, or a `Body`.
         iterations: how long to infer.
         encoding: how the network reads λ and the gradient.
         start: the optimiser that gives λ_0; None for the prior, where the family has it.

@@ -11,13 +11,14 @@ from jaxtyping import Array, Float
 
 from estep.core.agent import Agent
 from estep.core.bootstrap import log_mean_exp_value
+from estep.core.objective import values_of
 from estep.core.slots import Bootstrap, Distribution, Inference, Inferred, Posterior, Problem
 from estep.core.types import Key, Obs
 from estep.errors import UsageError
 from estep.families.mixture import NormalMixture
 from estep.families.noise import antithetic
 from estep.families.sampler import EqualMixture
-from estep.nets import MLP
+from estep.nets import Network
 
 LEAST_SIGMA = 0.05
 """The least standard deviation of the neighbourhood of a sample, in units of u."""
@@ -33,15 +34,17 @@ class Stein(Inference):
         Wang & Liu 2016, arXiv:1611.01722; Haarnoja et al. 2017.
     """
 
-    net: MLP
+    net: Network
     action: int = eqx.field(static=True)
     samples: int = eqx.field(static=True)
+
+    def evaluations(self, choices: int | None = None) -> tuple[int, int]:
+        return self.samples, 0
 
     def __call__(self, problem: Problem, posterior: Posterior, key: Key) -> Inferred:
         k_point, k_value = jax.random.split(key)
         action = self.points(problem.obs, k_point, self.samples)
-        keys = jax.random.split(k_value, self.samples)
-        values = jax.vmap(ft.partial(problem.likelihood, problem))(action, keys)
+        values = values_of(problem, action, k_value)
         return Inferred(jnp.concatenate([action.ravel(), values]), jnp.zeros(()), jnp.zeros(0))
 
     def points(self, obs: Obs, key: Key, n: int) -> Float[Array, "n a"]:

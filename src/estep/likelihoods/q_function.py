@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import equinox as eqx
@@ -15,7 +15,7 @@ from estep.core.batch import flatten
 from estep.core.slots import Bootstrap, Likelihood, Problem
 from estep.core.types import Action, Info, Key, Obs, Scalar, Spec, Squash, Transition
 from estep.likelihoods.targets import Target, td0
-from estep.nets import MLP, mlp
+from estep.nets import Body, Network, mlp
 
 Pessimism = Callable[[Float[Array, " k"]], Scalar]
 """The values of the k members to the one value that inference and targets use."""
@@ -77,7 +77,7 @@ class QFunction(Likelihood):
         With the soft value of the next state, Haarnoja et al. 2018, arXiv:1812.05905, eq. 5.
     """
 
-    members: tuple[MLP, ...]
+    members: tuple[Network, ...]
     squash: Squash
     pessimism: Pessimism = eqx.field(static=True)
     gamma: float = eqx.field(static=True)
@@ -108,7 +108,7 @@ class QFunction(Likelihood):
 def q_function(
     members: int,
     spec: Spec,
-    hidden: tuple[int, ...],
+    hidden: Sequence[int] | Body,
     pessimism: Pessimism,
     gamma: float,
     target: Target = td0,
@@ -120,7 +120,7 @@ def q_function(
     Args:
         members: how many networks.
         spec: the environment.
-        hidden: sizes of the hidden layers.
+        hidden: sizes of the hidden layers, or a `Body`.
         pessimism: how the values of the members become one.
         gamma: discount factor γ per environment step.
         target: what the members are fitted to.

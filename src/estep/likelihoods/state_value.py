@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -12,7 +14,7 @@ from estep.core.slots import Bootstrap, Likelihood, Problem
 from estep.core.types import Action, Info, Key, Scalar, Spec, Transition
 from estep.likelihoods.returns import Segment, Steps, gae
 from estep.likelihoods.targets import segments, vmap_steps
-from estep.nets import MLP, mlp
+from estep.nets import Body, Network, mlp
 
 
 class StateValue(Likelihood):
@@ -25,7 +27,7 @@ class StateValue(Likelihood):
         Schulman et al. 2016, arXiv:1506.02438.
     """
 
-    net: MLP
+    net: Network
     gamma: float = eqx.field(static=True)
     gae_lambda: float = eqx.field(static=True)
 
@@ -62,6 +64,22 @@ class StateValue(Likelihood):
         return loss, {"critic/loss": loss, "critic/value": value.mean(), "critic/explained": explained}
 
 
-def state_value(spec: Spec, hidden: tuple[int, ...], gamma: float, gae_lambda: float, *, key: Key) -> StateValue:
-    """A fresh network for an environment."""
+def state_value(spec: Spec, hidden: Sequence[int] | Body, gamma: float, gae_lambda: float, *, key: Key) -> StateValue:
+    """A fresh network for an environment.
+
+    Args:
+        spec: the environment.
+        hidden: sizes of the hidden layers, or a `Body`.
+        gamma: discount factor γ per environment step.
+        gae_lambda: λ of the λ-returns, in [0, 1].
+        key: a random key.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep import Spec, make_key
+        >>> from estep.likelihoods.state_value import state_value
+        >>> critic = state_value(Spec(obs_dim=3, action_dim=2), (8,), 0.99, 0.95, key=make_key(0))
+        >>> critic.values(jnp.zeros((4, 5, 3))).shape
+        (4, 5)
+    """
     return StateValue(mlp((spec.obs_dim,), 1, hidden, key=key), gamma, gae_lambda)

@@ -20,7 +20,7 @@ import jax
 
 from estep.algorithms.compose import parts, rules
 from estep.core.acting import act_from_posterior, act_from_prior, log_prob_memo
-from estep.core.agent import Agent, fit_prior, no_memo
+from estep.core.agent import Agent, fit_prior
 from estep.core.bootstrap import posterior_value, prior_value
 from estep.core.learned import learn
 from estep.core.optim import adam, bounded_adam
@@ -29,12 +29,12 @@ from estep.e_steps.actions_taken import BatchWeights
 from estep.e_steps.climb import climb_each_state, climb_each_state_slow
 from estep.m_steps import trust_region
 from estep.m_steps.temperature import LOG_ALPHA_BOUNDS
-from estep.settings import fields
+from estep.settings import fields, groups
 from estep.settings.kinds import check_order, validate
 
 
 @dataclass(frozen=True)
-class Compose:
+class Compose(groups.FreshData, groups.SlowCopies, groups.QEnsemble, groups.Learner):
     """Your own row: a prior, a posterior, a likelihood and an inference optimiser, by name."""
 
     prior: fields.Prior = "flat"
@@ -45,16 +45,9 @@ class Compose:
     target: fields.CriticTarget = "td0"
     kl_in_value: fields.KLInValue = True
     act_with: fields.ActWith = "posterior"
-    hidden_sizes: fields.HiddenSizes = (256, 256)
-    learning_rate: fields.LearningRate = 3e-4
-    gamma: fields.Gamma = 0.99
     tau: fields.Tau = 0.005
     target_period: fields.TargetPeriod = 1
-    num_critics: fields.NumCritics = 2
-    beta: fields.Pessimism = 1.0
     unroll: fields.Unroll = 5
-    gae_lambda: fields.GAELambda = 0.95
-    rollout: fields.Rollout = 2048
     epochs: fields.Epochs = 8
     iterations: fields.Iterations = 5
     samples: fields.Samples = 4
@@ -75,27 +68,28 @@ class Compose:
         rules.check_environment(self, spec)
         k_p, k_q, k_pi = jax.random.split(key, 3)
         tx, dual = adam(self.learning_rate), bounded_adam(self.learning_rate, *LOG_ALPHA_BOUNDS)
-        fresh, learns = self.likelihood == "state-value", self.prior == "learned"
+        fresh = self.likelihood == "state-value"
         slow: dict[str, Any] = {"tau": self.tau, "every": self.target_period}
-        prior, family = parts.PRIORS[self.prior](self, spec, k_p), parts.POSTERIORS[self.posterior](self, spec)
-        inference = parts.INFERENCES[self.inference](self, spec, family, k_pi)
+        prior, family = parts.prior(self, spec, k_p), parts.posterior(self, spec)
+        inference, learns = parts.inference(self, spec, family, k_pi), parts.has_parameters(prior, self.prior)
         plain = fresh or not self.kl_in_value
         climb = climb_each_state_slow if plain else climb_each_state
         return Agent(
             prior=parts.learned_if(learns, prior, tx, **slow),
             posterior=family,
             inference=parts.learned_if(parts.has_parameters(inference), inference, tx),
-            likelihood=learn(parts.critic(self, spec, k_q), tx, **({} if fresh else slow)),
+            likelihood=learn(parts.likelihood(self, spec, k_q), tx, **({} if fresh else slow)),
             temperature=learn(parts.temperature(self, spec), dual),
             projection=parts.learned_if(learns, parts.region(self, prior, spec), dual),
             spec=spec,
             e_step=BatchWeights() if fresh else climb,
             bootstrap=prior_value if plain else posterior_value,
             behave=act_from_prior if self.act_with == "prior" else act_from_posterior,
+            infers=self.act_with == "posterior",
             samples=self.samples,
             target_samples=self.samples,
             project=trust_region.project if learns else fit_prior,
-            remember=log_prob_memo if self.target == "retrace" else no_memo,
+            remember=log_prob_memo if self.target == "retrace" else None,
             length=self.unroll if fresh or self.target != "td0" else 1,
             rollout=self.rollout if fresh else 0,
             epochs=self.epochs,
