@@ -1,4 +1,14 @@
-"""Train and resume runs from Python."""
+"""Train and resume runs from Python.
+
+Example:
+    >>> import estep
+    >>> policy = estep.train("sac", "Pendulum-v1", steps=20_000)  # doctest: +SKIP
+    >>> policy = estep.resume(policy.run_dir, steps=40_000)  # doctest: +SKIP
+    >>> estep.train("sac", "Pendulum-v1", stepz=20_000)
+    Traceback (most recent call last):
+    estep.errors.UsageError: There is no option stepz.
+    Did you mean steps?
+"""
 
 from __future__ import annotations
 
@@ -49,15 +59,6 @@ def train(
         EnvironmentFailure: an environment that is unfit, raises or gives too many bad transitions.
         NumericHalt: too many updates were not finite.
         StorageFailure: the disk is full, read-only or failing.
-
-    Example:
-        >>> import estep
-        >>> estep.train("sac", "Pendulum-v1", stepz=1000)
-        Traceback (most recent call last):
-        estep.errors.UsageError: There is no option stepz.
-        Did you mean steps?
-        >>> policy = estep.train("sac", "Pendulum-v1", steps=20_000)  # doctest: +SKIP
-        >>> action = policy.act(obs)  # doctest: +SKIP
     """
     if isinstance(algorithm, str):
         name, start = algorithm, class_of(algorithm)()
@@ -96,10 +97,6 @@ def resume(
     Raises:
         RejectedInput: not a run folder, no sound checkpoint, or a run that another process is writing.
         UsageError: the folder names a module, and that may not be imported.
-
-    Example:
-        >>> import estep
-        >>> policy = estep.resume("runs/sac/Pendulum-v1/latest", steps=40_000)  # doctest: +SKIP
     """
     job = RunContext(["estep.resume", str(run_dir)], Silent(), never_stop, leave)
     result = run.resume(Path(run_dir), steps=steps, env=env, allow_import=allow_import, job=job)

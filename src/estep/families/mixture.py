@@ -35,7 +35,7 @@ class NormalMixture(Distribution):
         >>> from estep.families.gaussian import Normal
         >>> from estep.families.mixture import NormalMixture
         >>> q = NormalMixture(jnp.zeros(2), mu=jnp.asarray([[-2.0], [2.0]]), log_sigma=jnp.full((2, 1), -9.0))
-        >>> draws = jax.jit(q.draw, static_argnums=1)(make_key(0), 4, Normal(jnp.zeros(1), jnp.zeros(1)))
+        >>> draws = jax.jit(lambda key: q.draw(key, 4, prior=Normal(jnp.zeros(1), jnp.zeros(1))))(make_key(0))
         >>> print(draws.action[:, 0].round(), draws.weight)
         [-2.  2. -2.  2.] [0.25 0.25 0.25 0.25]
     """
