@@ -29,12 +29,12 @@ def act_from_prior(agent: Agent, obs: Obs, key: Key) -> Distribution:
 
 
 def log_prob_memo(agent: Agent, q: Distribution, action: Action) -> Memo:
-    """Store log μ(u|s) with a step, for importance ratios.
+    """What replay stores for importance ratios: log μ(u|s).
 
     Args:
         agent: not used.
         q: μ, the distribution that u was sampled from.
-        action: u [a].
+        action: u.
 
     Returns:
         "log_prob" [1], in nats.
@@ -58,7 +58,7 @@ def act(agent: Agent, obs: Float[Array, "e o"], key: Key) -> tuple[Float[Array, 
         >>> from estep import SAC, Spec, act, make_key
         >>> agent = SAC(hidden_sizes=(8,)).init(Spec(obs_dim=3, action_dim=2), make_key(0))
         >>> u, action = jax.jit(act)(agent, jnp.zeros((4, 3)), make_key(1))
-        >>> bool((jnp.tanh(u) == action).all()), action.shape
+        >>> bool(jnp.allclose(jnp.tanh(u), action)), action.shape
         (True, (4, 2))
     """
     u, action, _ = act_with_memo(agent, obs, key)

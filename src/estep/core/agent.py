@@ -1,4 +1,4 @@
-"""One row of the table."""
+"""An agent, and the algorithm that makes it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def fit_prior(agent: Agent, draws: Draws, obs: Float[Array, "b o"]) -> tuple[Age
 
 
 class Agent(eqx.Module):
-    """An agent, one row of the table: six modules, which may have arrays, and the choices between functions.
+    """An agent: six modules, which may have arrays, and the choices between functions.
 
     It is a pytree of arrays and static fields, so `jax.jit`, `jax.vmap` and `jax.lax.scan` apply to functions of it.
 
@@ -81,7 +81,7 @@ class Agent(eqx.Module):
     )
     """How the M-step moves the prior, and the multipliers of its constraints where it has any."""
     infers: bool = eqx.field(static=True, default=True)
-    """Whether `behave` infers. An agent that acts from its prior has no inference to act by."""
+    """Whether `behave` uses the inference optimiser. An agent that acts from its prior does not."""
     remember: Callable[[Agent, Distribution, Action], Memo] | None = eqx.field(static=True, default=None)
     """What replay stores with a step that was sampled from this distribution; None stores nothing."""
     length: int = eqx.field(static=True, default=1)

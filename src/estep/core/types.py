@@ -142,8 +142,8 @@ def log_one_minus_tanh_squared(u: Array) -> Array:
     Example:
         >>> import jax.numpy as jnp
         >>> from estep.core.types import log_one_minus_tanh_squared
-        >>> print(log_one_minus_tanh_squared(jnp.asarray([0.0, 100.0])).round())
-        [  -0. -199.]
+        >>> print(log_one_minus_tanh_squared(jnp.asarray([1.0, 100.0])).round())
+        [  -1. -199.]
     """
     small = jnp.abs(u) < 1.0
     near_u = jnp.where(small, u, 0.0)
