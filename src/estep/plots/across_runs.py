@@ -1,6 +1,6 @@
 """Measurements of inference in several runs, side by side: what `estep inspect` left in their folders, merged.
 
-`python -m estep.plots.across_runs OUT RUN ...` reads the tables in RUN/plots and writes to OUT:
+`estep compare OUT RUN ... --inspected` reads the tables in RUN/plots and writes to OUT:
 improvement.csv, the improvement of V by inference iteration in every run; improvement_checkpoints.csv, the same at
 earlier checkpoints; improvement_tests.csv, whether it rises (the rank correlation of k and V) and flattens (the mean
 gain of the later iterations against that of the first three); calibration.csv, Q̂ - G as each agent reads its critics;
@@ -11,7 +11,6 @@ end of training; transfer.csv and staleness.csv, those of all runs; improvement.
 from __future__ import annotations
 
 import itertools
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -294,7 +293,3 @@ def draw_biases(found: Sequence[Bias], out: Path) -> dict[str, str]:
     axes.set_yticks(range(len(groups)), texts, fontsize="x-small")
     axes.set(xlabel="mean of Q̂ - return", title="Over-estimation of each run by its own critics")
     return save(figure, out, "calibration")
-
-
-if __name__ == "__main__":
-    print(*write([Path(run) for run in sys.argv[2:]], Path(sys.argv[1])), sep="\n")

@@ -1,6 +1,6 @@
 """Runs beside each other: their evaluations as one CSV, and their learning curves as one figure for each environment.
 
-`python -m estep.plots.learning_curves OUT RUN ...` writes OUT/evaluations.csv, OUT/curves.csv and OUT/curves_ENV.png, .svg. Runs with the same
+`estep compare OUT RUN ...` writes OUT/evaluations.csv, OUT/curves.csv and OUT/curves_ENV.png, .svg. Runs with the same
 settings, apart from those of `labels.IGNORED_FIELDS`, share a curve: the interquartile mean over seeds (of fewer than
 four, the mean), with a 95 % bootstrap interval from three seeds on (Agarwal et al. 2021, arXiv:2108.13264), or from the
 lowest to the highest of two.
@@ -8,7 +8,6 @@ lowest to the highest of two.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -138,7 +137,3 @@ def draw(rows: Sequence[Seeds], out: Path) -> dict[str, str]:
     figure.legend(loc="outside lower center", fontsize="x-small", frameon=False, alignment="left")
     figure.set_size_inches(6.0, 3.6 + LEGEND_LINE * lines)
     return save(figure, out, f"curves_{safe_name(rows[0].env)}")
-
-
-if __name__ == "__main__":
-    print(*write(labels.newest(points(Path(run)) for run in sys.argv[2:]), Path(sys.argv[1])), sep="\n")
