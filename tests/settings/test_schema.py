@@ -17,7 +17,16 @@ from estep.settings.run import RunConfig
 
 COMMANDS = [
     *(training.Train, training.Resume, reading.Evaluate, inspecting.Inspect, reading.Verify),
-    *(listing.Algos, listing.Envs, listing.Presets, configs.Show, configs.Diff, health.Doctor, health.CheckEnv),
+    *(
+        listing.Algos,
+        listing.Envs,
+        listing.Presets,
+        listing.Explain,
+        configs.Show,
+        configs.Diff,
+        health.Doctor,
+        health.CheckEnv,
+    ),
 ]
 CLASSES = {**ALGORITHMS, "run": RunConfig, **{kind.__name__: kind for kind in COMMANDS}}
 
