@@ -176,7 +176,7 @@ def estep_policy(algorithm: str, gate: Gate) -> None:
     """Deterministic actions of a trained policy."""
     import estep
 
-    short = {"steps": 300, "warmup": 200, "eval_episodes": 1, "hidden": HIDDEN}
+    short = {"steps": 300, "warmup_steps": 200, "eval_episodes": 1, "hidden_sizes": HIDDEN}
     policy = estep.train(algorithm, ENV, preset="none", **short)
     obs = first_observation()
     while not gate():

@@ -84,7 +84,7 @@ def estep_first(steps: int, warmup: int | None, connection: Connection) -> None:
         made = {"updates": lines[-1]["updates"], "compile_s": sum(compiled), "programs": len(compiled)}
         return made | shares(lines)
 
-    options = {} if warmup is None else {"warmup": warmup}
+    options = {} if warmup is None else {"warmup_steps": warmup}
     estep_run(Marks(connection, steps, aside), steps=10 * steps, log_every=max(1, steps // 20), **options)
 
 

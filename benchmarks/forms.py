@@ -6,7 +6,7 @@ from typing import Any
 
 from estep.algorithms.iterative_sac import IterativeSAC
 
-AFRESH: dict[str, Any] = {"direct_start": False, "persist": False, "part": 1.0, "act_iterations": 0}
+AFRESH: dict[str, Any] = {"direct_start": False, "persist": False, "inference_fraction": 1.0, "act_iterations": 0}
 """From a fixed place at each visit, in all states of a batch, and acting by as many iterations."""
 
 

@@ -30,8 +30,13 @@ ITERATIONS, SAMPLES = (1, 2, 5, 10), (1, 2, 10)
 FORMS: dict[str, dict[str, Any]] = {
     "2 x 2 direct start": {"direct_start": True},
     "2 x 2 chain": {"persist": True},
-    "2 x 2 chain half": {"persist": True, "part": 0.5},
-    "2 x 2 chain direct start half": {"persist": True, "part": 0.5, "direct_start": True, "restart": 0.5},
+    "2 x 2 chain half": {"persist": True, "inference_fraction": 0.5},
+    "2 x 2 chain direct start half": {
+        "persist": True,
+        "inference_fraction": 0.5,
+        "direct_start": True,
+        "restart_probability": 0.5,
+    },
 }
 SHORT_S = 0.25
 """The longest window of a single product or of acting."""

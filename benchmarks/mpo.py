@@ -56,7 +56,7 @@ def table(critics: int, core: int | None, samples: Sequence[int]) -> list[Conten
 
 def estep(block: int, critics: int, samples: int) -> ft.partial[None]:
     """Our loop."""
-    settings = {"critics": critics, "beta": float(critics - 1), "samples": samples, "target": "td0"}
+    settings = {"num_critics": critics, "beta": float(critics - 1), "samples": samples, "target": "td0"}
     return ft.partial(estep_row_updates, "mpo", settings, block)
 
 

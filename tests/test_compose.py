@@ -21,7 +21,7 @@ from oracles import rows
 
 HINTS = get_type_hints(Compose)
 CHOICES = {name: get_args(HINTS[name]) for name in ("prior", "posterior", "inference")}
-SMALL = {"hidden": (8,), "iterations": 2, "samples": 4, "population": 20, "components": 2, "unroll": 1}
+SMALL = {"hidden_sizes": (8,), "iterations": 2, "samples": 4, "num_candidates": 20, "components": 2, "unroll": 1}
 CONTINUOUS, DISCRETE = Spec(3, 2), Spec(3, 3, OneHot())
 
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import sac_in_60_lines as plain_sac
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,7 +25,7 @@ from estep.likelihoods.q_function import MeanMinusStd, q_function
 from estep.m_steps.temperature import Constant, KLConstraint
 from estep.priors.flat import Flat
 from estep.priors.uniform import Uniform
-from oracles import plain_sac, quadrature, rows
+from oracles import quadrature, rows
 
 quick = settings(deadline=None, max_examples=60, derandomize=True)
 

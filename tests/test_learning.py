@@ -4,7 +4,7 @@ import pytest
 
 import estep
 
-SMALL = {"hidden": (64, 64), "batch_size": 128, "steps": 6_000, "eval_every": 2_000, "eval_episodes": 5}
+SMALL = {"hidden_sizes": (64, 64), "batch_size": 128, "steps": 6_000, "eval_every": 2_000, "eval_episodes": 5}
 
 
 @pytest.mark.slow

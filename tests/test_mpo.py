@@ -24,7 +24,7 @@ from estep.families.particles import Particles
 from estep.priors.network import LOG_SIGMA
 from oracles import lqr, rows
 
-SMALL = {"hidden": (16, 16), "every": 3, "samples": 5}
+SMALL = {"hidden_sizes": (16, 16), "target_period": 3, "samples": 5}
 ROWS = {
     "mpo": MPO(**SMALL, target="td0"),
     "coupled": MPO(**SMALL, trust_region="coupled", epsilon_box=0.0, act_with="posterior", target="td0"),
@@ -232,7 +232,7 @@ def test_actions_are_clipped_where_the_box_is_and_free_where_there_is_none(row):
     ("kind", "change"),
     [
         (MPO, {"samples": 1}),
-        (MPO, {"every": 0}),
+        (MPO, {"target_period": 0}),
         (MPO, {"tau": 0.0}),
         (MPO, {"epsilon": 0.0}),
         (MPO, {"epsilon_scale": float("nan")}),
@@ -248,7 +248,7 @@ def test_actions_are_clipped_where_the_box_is_and_free_where_there_is_none(row):
         (RERPI, {"unroll": 0}),
         (ParametricMPO, {"samples": 0}),
         (ParametricMPO, {"target_samples": 0}),
-        (ParametricMPO, {"hidden": ()}),
+        (ParametricMPO, {"hidden_sizes": ()}),
     ],
 )
 def test_bad_numbers_are_refused_by_their_flag(kind, change):
@@ -266,7 +266,7 @@ class Hill(Likelihood):
         return jnp.zeros(()), {}
 
 
-FAST = {"hidden": (16, 16), "every": 5, "learning_rate": 3e-3}
+FAST = {"hidden_sizes": (16, 16), "target_period": 5, "learning_rate": 3e-3}
 
 
 @pytest.mark.parametrize("row", ["mpo", "parametric"])

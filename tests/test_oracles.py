@@ -165,7 +165,7 @@ def test_sac_solves_soft_lqr():
 
 @pytest.mark.long
 def test_iterative_sac_solves_soft_lqr():
-    sizes = {"hidden": (64, 64), "learning_rate": 1e-3, "tau": 0.02, "iterations": 3, "act_samples": 2}
+    sizes = {"hidden_sizes": (64, 64), "learning_rate": 1e-3, "tau": 0.02, "iterations": 3, "act_samples": 2}
     row = IterativeSAC(gamma=0.8, num_critics=1, beta=0.0, **sizes, **rows.AFRESH)
     gain, sigma = regulate(row, 4000, 1000)
     assert gain < 0.10

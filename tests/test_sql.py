@@ -311,10 +311,10 @@ def test_the_temperature_stays_and_the_slow_critic_is_a_hard_copy():
         {"alpha": float("nan")},
         {"particles": 3},
         {"target_samples": 0},
-        {"every": 0},
+        {"target_period": 0},
         {"tau": 0.0},
         {"proposal": "posterior"},
-        {"hidden": ()},
+        {"hidden_sizes": ()},
     ],
 )
 def test_bad_numbers_are_refused_by_their_flag(change):

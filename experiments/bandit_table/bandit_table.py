@@ -68,7 +68,7 @@ class Variant(NamedTuple):
 
 def iterative_row(iterations: int, samples: int, encoding: str = "log_sign", **more: Any) -> Variant:
     """Iterative inference with one number of samples everywhere."""
-    own = {"act_samples": samples, "pairs": False, "grad_encoding": encoding, "restart": 0.25} | more
+    own = {"act_samples": samples, "antithetic": False, "grad_encoding": encoding, "restart_probability": 0.25} | more
     return Variant(iterative_sac(iterations, samples, **own), samples)
 
 

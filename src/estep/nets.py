@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
+from typing import Any, NamedTuple, TypeAlias
 
 import equinox as eqx
 import jax
@@ -11,9 +13,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from estep.core.types import Key
+from estep.errors import UsageError
+from estep.settings import references
 
 Initialiser = Callable[[int, int], float]
 """(fan in, fan out) to the bound of a layer's uniform weights."""
+FeatureMaker: TypeAlias = Callable[[int, Key], Callable[[Array], Array]]
+"""(obs_dim, key) to a fresh network from one observation [obs_dim] to features [f]."""
 
 
 def glorot(fan_in: int, fan_out: int) -> float:
@@ -47,23 +53,81 @@ class MLP(eqx.Module):
         return hidden
 
 
+class Body(NamedTuple):
+    """What the networks of an agent are built like."""
+
+    hidden_sizes: tuple[int, ...]
+    features: str | FeatureMaker = ""
+    """A network in front, (obs_dim, key) to a callable from one observation to features, or its `module:function`."""
+
+
+class Own(eqx.Module):
+    """Somebody's callable from an observation to features. What is no array of floats in it stands still."""
+
+    parameters: Any
+    rest: Any = eqx.field(static=True)
+
+    def __call__(self, obs: Float[Array, " o"]) -> Float[Array, " f"]:
+        found: Array = eqx.combine(self.parameters, self.rest)(obs)
+        return found
+
+
+class WithFeatures(eqx.Module):
+    """A network whose first input passes through a network of somebody's own."""
+
+    features: Own
+    head: MLP
+
+    def __call__(self, obs: Float[Array, " o"], *inputs: Float[Array, " i"]) -> Float[Array, " k"]:
+        return self.head(self.features(obs), *inputs)
+
+
+Network: TypeAlias = MLP | WithFeatures
+
+
+def _own(maker: str | FeatureMaker, obs_dim: int, key: Key) -> tuple[Own, int]:
+    """Fresh features for observations of this size, and how many there are."""
+    made = (references.resolve(maker) if isinstance(maker, str) else maker)(obs_dim, key)
+    own = Own(*eqx.partition(made, eqx.is_inexact_array))
+    shape = jax.eval_shape(own, jnp.zeros(obs_dim)).shape
+    if len(shape) != 1:
+        raise UsageError(f"The features of {maker} have the shape {shape}.", "Give one vector for one observation.")
+    return own, shape[0]
+
+
+def with_bias(net: Network, bias: Float[Array, " k"]) -> Network:
+    """The network with another bias of its last layer."""
+    if isinstance(net, WithFeatures):
+        return replace(net, head=replace(net.head, biases=(*net.head.biases[:-1], bias)))
+    return replace(net, biases=(*net.biases[:-1], bias))
+
+
 def mlp(
     inputs: Sequence[int],
     output: int,
-    hidden: Sequence[int],
+    hidden: Sequence[int] | Body,
     *,
     key: Key,
     activation: Callable[[Array], Array] = jax.nn.relu,
     head: Initialiser = glorot,
-) -> MLP:
+) -> Network:
     """A fresh network: Glorot weights and zero biases, the output layer by `head`.
 
     Args:
         inputs: size of each input.
         output: size of the output.
-        hidden: sizes of the hidden layers, at least one.
+        hidden: sizes of the hidden layers, at least one; or a `Body`, which may put somebody's own network in front of
+            the first input.
         head: initialiser of the output layer.
     """
+    body = hidden if isinstance(hidden, Body) else Body(tuple(hidden))
+    if body.features:
+        k_own, key = jax.random.split(key)
+        own, size = _own(body.features, inputs[0], k_own)
+        rest = mlp((size, *inputs[1:]), output, body.hidden_sizes, key=key, activation=activation, head=head)
+        assert isinstance(rest, MLP)
+        return WithFeatures(own, rest)
+    hidden = body.hidden_sizes
     sizes = (sum(inputs), *hidden, output)
     schemes = [glorot] * len(hidden) + [head]
     shapes = list(pairwise(sizes))

@@ -18,7 +18,7 @@ from estep.core.keys import make_key
 from estep.core.types import Spec, Transition
 
 SPEC = Spec(3, 2)
-AFRESH = {"persist": False, "direct_start": False, "part": 1.0, "act_iterations": 0}
+AFRESH = {"persist": False, "direct_start": False, "inference_fraction": 1.0, "act_iterations": 0}
 """Iterative inference from a fixed place at each visit."""
 ROWS = {
     "sac": SAC(hidden_sizes=(16, 16)),

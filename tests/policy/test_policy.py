@@ -12,7 +12,7 @@ from estep.instruments import tables
 from estep.instruments.inspection import Options, inspect_run
 from estep.plots.inference import draw
 
-TINY = {"hidden": (16, 16), "batch_size": 32, "warmup": 100, "eval_episodes": 2, "preset": "none"}
+TINY = {"hidden_sizes": (16, 16), "batch_size": 32, "warmup_steps": 100, "eval_episodes": 2, "preset": "none"}
 
 
 @pytest.fixture(scope="module")

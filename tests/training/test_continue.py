@@ -16,7 +16,7 @@ from estep.runs.config_file import Recipe
 from estep.runs.folder import RunFolder
 from estep.settings.run import RunConfig
 
-IDLE = {"warmup": 10_000, "eval_every": 0, "eval_episodes": 1}
+IDLE = {"warmup_steps": 10_000, "eval_every": 0, "eval_episodes": 1}
 """No updates: what is tested here does not need any."""
 LARGER = {"checkpoint_every": 30, "eval_every": 50}
 

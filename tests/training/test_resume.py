@@ -19,7 +19,7 @@ MIXED = {
     "normalise": True,
     "num_envs": 2,
     "steps": 160,
-    "warmup": 50,
+    "warmup_steps": 50,
     "eval_every": 70,
     "checkpoint_every": 30,
     "log_every": 50,
@@ -211,7 +211,13 @@ def test_the_comparison_sees_the_loss_of_each_group(tmp_path, whole, cut, group,
 
 def test_an_open_episode_of_a_simulator_goes_on(tmp_path):
     """HalfCheetah, acting with the policy but never updating, killed in the middle of its first episode."""
-    changes = {"env": "HalfCheetah-v5", "steps": 60, "warmup": 20, "block": 1000, "checkpoint_every": 25}
+    changes = {
+        "env": "HalfCheetah-v5",
+        "steps": 60,
+        "warmup_steps": 20,
+        "updates_per_call": 1000,
+        "checkpoint_every": 25,
+    }
     changes |= {"eval_every": 0, "eval_episodes": 1}
     one = train(tmp_path / "a", **changes).run_dir
     with pytest.raises(Killed):

@@ -129,9 +129,9 @@ def test_a_seed_repeats_a_run_and_another_does_not(finished, tmp_path):
         ({"updates_per_step": 0.55, "steps": 121}, 121, 44),
         ({"updates_per_step": 2.0}, 120, 160),
         ({"steps": 121}, 121, 80),
-        ({"warmup": 200}, 120, 0),
-        ({"warmup": 0, "steps": 40}, 40, 40),
-        ({"steps": 1, "num_envs": 3, "warmup": 5}, 3, 0),
+        ({"warmup_steps": 200}, 120, 0),
+        ({"warmup_steps": 0, "steps": 40}, 40, 40),
+        ({"steps": 1, "num_envs": 3, "warmup_steps": 5}, 3, 0),
         ({"normalise": True}, 120, 80),
     ],
 )
@@ -177,9 +177,9 @@ def test_episodes_are_listed(tmp_path):
     [
         ("Pendulum-v11", {}, "Did you mean Pendulum-v1"),
         ("no_such_module_of_estep:Pendulum-v1", {}, "no_such_module_of_estep"),
-        ("Pendulum-v1", {"replay": 10**13, "steps": 10**13}, "Give --replay-size at most"),
-        ("Pendulum-v1", {"replay": 10**16, "steps": 10}, "--replay-size"),
-        ("Pendulum-v1", {"replay": 2, "num_envs": 3}, "at least 3"),
+        ("Pendulum-v1", {"replay_size": 10**13, "steps": 10**13}, "Give --replay-size at most"),
+        ("Pendulum-v1", {"replay_size": 10**16, "steps": 10}, "--replay-size"),
+        ("Pendulum-v1", {"replay_size": 2, "num_envs": 3}, "at least 3"),
     ],
 )
 def test_a_usage_error_creates_nothing(tmp_path, env, changes, says):

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import jax
 
 from estep.core.acting import act_from_posterior
-from estep.core.agent import Agent, no_memo
+from estep.core.agent import Agent
 from estep.core.bootstrap import posterior_value
 from estep.core.learned import fixed, learn
 from estep.core.optim import adam, bounded_adam
@@ -32,7 +32,7 @@ from estep.inference.iterative import Iterations, iterative, layer_norm, log_sig
 from estep.likelihoods.q_function import MeanMinusStd, q_function
 from estep.m_steps.projection import Keep
 from estep.m_steps.temperature import LOG_ALPHA_BOUNDS, least_entropy
-from estep.nets import mlp
+from estep.nets import Body, mlp
 from estep.priors.flat import Flat
 from estep.settings import fields
 from estep.settings.kinds import refused, validate
@@ -66,6 +66,7 @@ class IterativeSAC:
     act_average: fields.ActAverage = 1
     target_iterations: fields.TargetIterations = 0
     target_samples: fields.TargetSamplesOrSame = 0
+    features: fields.Features = ""
 
     def __post_init__(self) -> None:
         validate(self)
@@ -76,15 +77,16 @@ class IterativeSAC:
     def init(self, spec: Spec, key: Key) -> Agent:
         """A fresh agent for an environment."""
         k_pi, k_q, k_start = jax.random.split(key, 3)
+        body = Body(self.hidden_sizes, self.features)
         optimiser, dual = adam(self.learning_rate), bounded_adam(self.learning_rate, *LOG_ALPHA_BOUNDS)
         posterior = family(spec, antithetic if self.antithetic else independent)
         training, fraction = Iterations(self.iterations, self.samples), self.inference_fraction
         acting = Iterations(self.act_iterations or self.iterations, self.act_samples or self.samples, self.act_average)
         targeting = Iterations(self.target_iterations or self.iterations, self.target_samples or self.samples)
-        head = mlp((spec.obs_dim,), sum(posterior.block_sizes), self.hidden_sizes, key=k_start)
+        head = mlp((spec.obs_dim,), sum(posterior.block_sizes), body, key=k_start)
         start, encoding = Direct(head) if self.direct_start else None, ENCODINGS[self.grad_encoding]
-        net = iterative(spec.obs_dim, posterior, self.hidden_sizes, training, encoding, start, key=k_pi)
-        critic = q_function(self.num_critics, spec, self.hidden_sizes, MeanMinusStd(self.beta), self.gamma, key=k_q)
+        net = iterative(spec.obs_dim, posterior, body, training, encoding, start, key=k_pi)
+        critic = q_function(self.num_critics, spec, body, MeanMinusStd(self.beta), self.gamma, key=k_q)
         return Agent(
             prior=fixed(Flat(spec)),
             posterior=posterior,
@@ -96,7 +98,7 @@ class IterativeSAC:
             e_step=Chain(self.restart_probability, fraction) if self.persist else ClimbFraction(fraction),
             bootstrap=stored_bootstrap if self.persist else posterior_value,
             behave=act_from_posterior,
-            remember=empty_memo if self.persist else no_memo,
+            remember=empty_memo if self.persist else None,
             samples=training.samples,
             target_samples=targeting.samples,
             acting=acting,

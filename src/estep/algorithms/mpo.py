@@ -21,7 +21,7 @@ import jax.numpy as jnp
 
 from estep.algorithms.shared import TRUST_REGIONS, q_critic, weighted_region
 from estep.core.acting import act_from_prior, act_from_slow_posterior, log_prob_memo
-from estep.core.agent import Agent, no_memo
+from estep.core.agent import Agent
 from estep.core.bootstrap import prior_value
 from estep.core.learned import fixed, learn
 from estep.core.optim import adam, bounded_adam
@@ -32,6 +32,7 @@ from estep.families.choose import boltzmann
 from estep.inference.closed_form import closed_form
 from estep.m_steps import trust_region
 from estep.m_steps.temperature import LOG_ALPHA_BOUNDS, KLConstraint
+from estep.nets import Body
 from estep.priors.network import policy_network
 from estep.settings import fields
 from estep.settings.kinds import validate
@@ -65,6 +66,7 @@ class MPO:
     trust_region: fields.TrustRegion = "per-dimension"
     epsilon_box: fields.EpsilonBox = 1e-3
     act_with: fields.ActWith = "prior"
+    features: fields.Features = ""
 
     def __post_init__(self) -> None:
         validate(self)
@@ -77,9 +79,10 @@ class MPO:
     def init(self, spec: Spec, key: Key) -> Agent:
         """A fresh agent for an environment."""
         k_p, k_q = jax.random.split(key)
+        body = Body(self.hidden_sizes, self.features)
         spec = unsquashed(spec)
         optimiser, dual = adam(self.learning_rate), bounded_adam(self.dual_learning_rate, *LOG_ALPHA_BOUNDS)
-        prior = policy_network(spec, self.hidden_sizes, self.sigma, key=k_p)
+        prior = policy_network(spec, body, self.sigma, key=k_p)
         region = weighted_region(self, spec, prior, *TRUST_REGIONS[self.trust_region])
         return Agent(
             prior=learn(prior, optimiser, tau=self.tau, every=self.target_period),
@@ -92,8 +95,9 @@ class MPO:
             e_step=climb_each_state_slow,
             bootstrap=prior_value,
             behave=BEHAVE[self.act_with],
+            infers=self.act_with == "posterior",
             target_samples=self.samples,
             project=trust_region.project,
-            remember=log_prob_memo if self.target == "retrace" else no_memo,
+            remember=log_prob_memo if self.target == "retrace" else None,
             length=1 if self.target == "td0" else self.unroll,
         )

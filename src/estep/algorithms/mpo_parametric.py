@@ -31,6 +31,7 @@ from estep.inference.direct import Direct
 from estep.likelihoods.q_function import MeanMinusStd, q_function
 from estep.m_steps.projection import FOLLOW, Keep, copy_posterior
 from estep.m_steps.temperature import LOG_ALPHA_BOUNDS, KLConstraint
+from estep.nets import Body
 from estep.priors.network import LOG_SIGMA, policy_network
 from estep.settings import fields
 from estep.settings.kinds import validate
@@ -52,6 +53,7 @@ class ParametricMPO:
     target_samples: fields.TargetSamples = 4
     sigma: fields.Sigma = 0.7
     epsilon: fields.Epsilon = 0.1
+    features: fields.Features = ""
 
     def __post_init__(self) -> None:
         validate(self)
@@ -59,10 +61,11 @@ class ParametricMPO:
     def init(self, spec: Spec, key: Key) -> Agent:
         """A fresh agent for an environment."""
         k_pi, k_q = jax.random.split(key)
+        body = Body(self.hidden_sizes, self.features)
         optimiser = adam(self.learning_rate)
-        previous = policy_network(spec, self.hidden_sizes, self.sigma, key=k_pi)
+        previous = policy_network(spec, body, self.sigma, key=k_pi)
         network = Direct(jax.tree.map(jnp.copy, previous.net), *LOG_SIGMA)
-        critic = q_function(self.num_critics, spec, self.hidden_sizes, MeanMinusStd(self.beta), self.gamma, key=k_q)
+        critic = q_function(self.num_critics, spec, body, MeanMinusStd(self.beta), self.gamma, key=k_q)
         return Agent(
             prior=learn(previous, FOLLOW, tau=1.0, every=self.target_period),
             posterior=family(spec),
@@ -77,6 +80,7 @@ class ParametricMPO:
             e_step=climb_each_state,
             bootstrap=prior_value,
             behave=act_from_prior,
+            infers=False,
             samples=self.samples,
             target_samples=self.target_samples,
             project=copy_posterior,

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from estep.algorithms.checks import check_choices
 from estep.algorithms.shared import q_critic, weighted_region
 from estep.core.acting import act_from_prior, log_prob_memo
-from estep.core.agent import Agent, no_memo
+from estep.core.agent import Agent
 from estep.core.bootstrap import prior_value
 from estep.core.learned import fixed, learn
 from estep.core.optim import adam, bounded_adam
@@ -35,6 +35,7 @@ from estep.families.particles import Rank, exponential
 from estep.inference.closed_form import closed_form
 from estep.m_steps import trust_region
 from estep.m_steps.temperature import LOG_ALPHA_BOUNDS, Constant, KLConstraint
+from estep.nets import Body
 from estep.priors.network import full_gaussian_network, policy_network
 from estep.settings import fields
 from estep.settings.kinds import refused, validate
@@ -73,6 +74,7 @@ class RERPI:
     epsilon_mean: fields.EpsilonMean = 5e-4
     epsilon_scale: fields.EpsilonScale = 1e-5
     epsilon_box: fields.EpsilonBox = 1e-3
+    features: fields.Features = ""
 
     def __post_init__(self) -> None:
         validate(self)
@@ -83,10 +85,11 @@ class RERPI:
         """A fresh agent for an environment. Raises UsageError where it has no form for discrete actions."""
         check_choices(self, spec)
         k_p, k_q = jax.random.split(key)
+        body = Body(self.hidden_sizes, self.features)
         spec = unsquashed(spec)
         optimiser, dual = adam(self.learning_rate), bounded_adam(self.dual_learning_rate, *LOG_ALPHA_BOUNDS)
         family, measure = FAMILIES[self.covariance]
-        prior = family(spec, self.hidden_sizes, self.sigma, key=k_p)
+        prior = family(spec, body, self.sigma, key=k_p)
         region = weighted_region(self, spec, prior, trust_region.decoupled, measure)
         ranks = self.weights == "rank"
         eta = KLConstraint(jnp.asarray(math.log(10.0)), self.epsilon)
@@ -101,8 +104,9 @@ class RERPI:
             e_step=climb_each_state_slow,
             bootstrap=prior_value,
             behave=act_from_prior,
+            infers=False,
             target_samples=self.samples,
             project=trust_region.project,
-            remember=log_prob_memo if self.target == "retrace" else no_memo,
+            remember=log_prob_memo if self.target == "retrace" else None,
             length=1 if self.target == "td0" else self.unroll,
         )

@@ -29,7 +29,7 @@ from estep.inference.direct import Direct
 from estep.likelihoods.q_function import MeanMinusStd, q_function
 from estep.m_steps.projection import Keep
 from estep.m_steps.temperature import LOG_ALPHA_BOUNDS, least_entropy
-from estep.nets import mlp
+from estep.nets import Body, mlp
 from estep.priors.flat import Flat
 from estep.settings import fields
 from estep.settings.kinds import validate
@@ -47,6 +47,7 @@ class SAC:
     beta: fields.Pessimism = 1.0
     entropy: fields.Entropy = -1.0
     entropy_fraction: fields.EntropyFraction = 0.3
+    features: fields.Features = ""
 
     def __post_init__(self) -> None:
         validate(self)
@@ -54,15 +55,14 @@ class SAC:
     def init(self, spec: Spec, key: Key) -> Agent:
         """A fresh agent for an environment."""
         k_pi, k_q = jax.random.split(key)
+        body = Body(self.hidden_sizes, self.features)
         optimiser, dual = adam(self.learning_rate), bounded_adam(self.learning_rate, *LOG_ALPHA_BOUNDS)
         posterior = family(spec)
-        critic = q_function(self.num_critics, spec, self.hidden_sizes, MeanMinusStd(self.beta), self.gamma, key=k_q)
+        critic = q_function(self.num_critics, spec, body, MeanMinusStd(self.beta), self.gamma, key=k_q)
         return Agent(
             prior=fixed(Flat(spec)),
             posterior=posterior,
-            inference=learn(
-                Direct(mlp((spec.obs_dim,), sum(posterior.block_sizes), self.hidden_sizes, key=k_pi)), optimiser
-            ),
+            inference=learn(Direct(mlp((spec.obs_dim,), sum(posterior.block_sizes), body, key=k_pi)), optimiser),
             likelihood=learn(critic, optimiser, tau=self.tau),
             temperature=learn(least_entropy(spec, self.entropy, self.entropy_fraction), dual),
             projection=fixed(Keep()),

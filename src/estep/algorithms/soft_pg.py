@@ -29,6 +29,7 @@ from estep.inference.direct import Direct
 from estep.likelihoods.state_value import state_value
 from estep.m_steps.projection import Keep
 from estep.m_steps.temperature import Constant
+from estep.nets import Body
 from estep.priors.network import LOG_SIGMA, policy_network
 from estep.priors.uniform import Uniform
 from estep.settings import fields
@@ -55,6 +56,7 @@ class SoftPG:
     samples: fields.Samples = 4
     sigma: fields.Sigma = 0.7
     loss: fields.PolicyLoss = "policy-gradient"
+    features: fields.Features = ""
 
     def __post_init__(self) -> None:
         validate(self)
@@ -63,16 +65,15 @@ class SoftPG:
     def init(self, spec: Spec, key: Key) -> Agent:
         """A fresh agent for an environment."""
         k_pi, k_v = jax.random.split(key)
+        body = Body(self.hidden_sizes, self.features)
         optimiser, critic_optimiser = adam(self.learning_rate), adam(self.critic_learning_rate)
-        network = Direct(policy_network(spec, self.hidden_sizes, self.sigma, key=k_pi).net, *LOG_SIGMA)
+        network = Direct(policy_network(spec, body, self.sigma, key=k_pi).net, *LOG_SIGMA)
         pointwise, bootstrap = LOSSES[self.loss]
         return Agent(
             prior=fixed(Uniform(spec)),
             posterior=family(spec),
             inference=learn(network, optimiser),
-            likelihood=learn(
-                state_value(spec, self.hidden_sizes, self.gamma, self.gae_lambda, key=k_v), critic_optimiser
-            ),
+            likelihood=learn(state_value(spec, body, self.gamma, self.gae_lambda, key=k_v), critic_optimiser),
             temperature=fixed(Constant(jnp.asarray(self.alpha))),
             projection=fixed(Keep()),
             spec=spec,

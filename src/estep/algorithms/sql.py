@@ -31,7 +31,7 @@ from estep.inference.stein import near_sampler_value
 from estep.likelihoods.q_function import MeanMinusStd, q_function
 from estep.m_steps.projection import Keep
 from estep.m_steps.temperature import Constant
-from estep.nets import mlp
+from estep.nets import Body, mlp
 from estep.priors.network import small_init
 from estep.priors.uniform import Uniform
 from estep.settings import fields
@@ -56,6 +56,7 @@ class SQL:
     particles: fields.Particles = 16
     target_samples: fields.TargetSamples = 16
     proposal: fields.Proposal = "uniform"
+    features: fields.Features = ""
 
     def __post_init__(self) -> None:
         validate(self)
@@ -63,10 +64,11 @@ class SQL:
     def init(self, spec: Spec, key: Key) -> Agent:
         """A fresh agent for an environment. Raises UsageError where actions are discrete."""
         k_pi, k_q = jax.random.split(key)
+        body = Body(self.hidden_sizes, self.features)
         spec = continuous("sql", spec)
         optimiser = adam(self.learning_rate)
-        sampler = mlp((spec.obs_dim, spec.action_dim), spec.action_dim, self.hidden_sizes, key=k_pi, head=small_init)
-        critic = q_function(self.num_critics, spec, self.hidden_sizes, MeanMinusStd(self.beta), self.gamma, key=k_q)
+        sampler = mlp((spec.obs_dim, spec.action_dim), spec.action_dim, body, key=k_pi, head=small_init)
+        critic = q_function(self.num_critics, spec, body, MeanMinusStd(self.beta), self.gamma, key=k_q)
         return Agent(
             prior=fixed(Uniform(spec)),
             posterior=Implicit(spec.action_dim, self.particles),

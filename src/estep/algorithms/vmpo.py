@@ -31,6 +31,7 @@ from estep.inference.starts import AtPrior
 from estep.likelihoods.state_value import state_value
 from estep.m_steps import trust_region
 from estep.m_steps.temperature import LOG_ALPHA_BOUNDS, KLConstraint
+from estep.nets import Body
 from estep.priors.network import policy_network
 from estep.settings import fields
 from estep.settings.kinds import check_order, validate
@@ -55,6 +56,7 @@ class VMPO:
     epsilon_mean: fields.EpsilonMean = 5e-3
     epsilon_scale: fields.EpsilonScale = 5e-5
     trust_region: fields.TrustRegion = "joint"
+    features: fields.Features = ""
 
     def __post_init__(self) -> None:
         validate(self)
@@ -63,8 +65,9 @@ class VMPO:
     def init(self, spec: Spec, key: Key) -> Agent:
         """A fresh agent for an environment."""
         k_p, k_v = jax.random.split(key)
+        body = Body(self.hidden_sizes, self.features)
         optimiser, dual = adam(self.learning_rate), bounded_adam(self.dual_learning_rate, *LOG_ALPHA_BOUNDS)
-        prior = policy_network(spec, self.hidden_sizes, self.sigma, key=k_p)
+        prior = policy_network(spec, body, self.sigma, key=k_p)
         example = prior(jnp.zeros(spec.obs_dim))
         form = trust_region.form_for(example, *TRUST_REGIONS[self.trust_region])
         bounds = (self.epsilon_mean, 1.0), (self.epsilon_scale, 1.0)
@@ -72,13 +75,14 @@ class VMPO:
             prior=learn(prior, optimiser, tau=1.0, every=self.target_period),
             posterior=family(spec),
             inference=fixed(AtPrior()),
-            likelihood=learn(state_value(spec, self.hidden_sizes, self.gamma, self.gae_lambda, key=k_v), optimiser),
+            likelihood=learn(state_value(spec, body, self.gamma, self.gae_lambda, key=k_v), optimiser),
             temperature=learn(KLConstraint(jnp.asarray(math.log(1.0)), self.epsilon), dual),
             projection=learn(trust_region.trust_region(example, bounds, None, *form), dual),
             spec=spec,
             e_step=BatchWeights(self.top_fraction),
             bootstrap=prior_value,
             behave=act_from_prior,
+            infers=False,
             project=trust_region.project,
             length=self.unroll,
             rollout=self.rollout,

@@ -77,13 +77,14 @@ def diff(arguments: list[str], context: Context) -> int:
 
 def _configuration(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """A run's config.json, or what it would be for an algorithm. Raises UsageError, RejectedInput."""
-    rows = schema.rows()
-    if name in rows:
-        resolved = resolve(rows[name], values["env"], values["preset"], {})
+    found = schema.find(name)
+    if found is not None:
+        resolved = resolve(found, values["env"], values["preset"], {})
         algorithm = {"name": name, **resolved.algorithm}
         env = {"id": values["env"] or None}
         return {"algorithm": algorithm, "env": env, "run": resolved.run, "preset": resolved.preset}
     if not Path(name).exists():
+        rows = schema.rows()
         raise unknown("run or algorithm", name, rows, f"Give the folder of a run, or one of: {', '.join(rows)}.")
     from estep.runs.folder import RunFolder
 

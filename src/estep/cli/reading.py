@@ -36,12 +36,12 @@ class Evaluate:
     stochastic: bool = False
     """Draw actions from the policy, as training does, instead of taking its mode."""
     inference: str | None = None
-    """Infer by another optimiser over the trained critic: direct, iterative, gradient, semi-amortised, cem or
-    importance; without it, as the run does."""
+    """Infer by another optimiser over the trained critic: direct, iterative, gradient, semi-amortised, cem,
+    importance, or a function of yours as module:function; without it, as the run does."""
     iterations: int | None = None
     """Iterations of that optimiser; without it, its own."""
-    draws: int | None = None
-    """Draws in each of its iterations; without it, its own."""
+    samples: int | None = None
+    """Samples in each of its iterations; without it, its own."""
     restarts: int | None = None
     """Infer from so many starts, all but its own one random, and take the best end; without it, from its own."""
     rank_by: str | None = None
@@ -70,7 +70,7 @@ def evaluate(arguments: list[str], context: Context) -> int:
     cap = values["max_episode_steps"]
     check("max_episode_steps", cap is None or cap >= 1, cap, "at least 1")
     check_checkpoint(values["checkpoint"])
-    change = _inference(values["inference"], {name: values[name] for name in EFFORT})
+    change = _inference(values["inference"], {name: values[name] for name in SETTINGS})
     folder = run_folder(values["run"], context.results)
     if values["env"]:
         from estep.envs.build import register
@@ -112,28 +112,30 @@ def verify(arguments: list[str], context: Context) -> int:
     return context.results.finish(0, {})
 
 
-EFFORT = ("iterations", "draws", "restarts", "rank_by")
-"""What is said of a chosen optimiser."""
+SETTINGS = ("iterations", "samples", "restarts", "rank_by")
+"""Flags that apply to a chosen optimiser."""
 
 
-def _inference(name: str | None, effort: dict[str, Any]) -> Callable[[Agent], Agent] | None:
+def _inference(name: str | None, settings: dict[str, Any]) -> Callable[[Agent], Agent] | None:
     """The change to the agent that a choice of an optimiser asks for."""
-    for flag, least in (("iterations", 1), ("draws", 1), ("restarts", 2)):
-        check(flag, effort[flag] is None or effort[flag] >= least, effort[flag], f"at least {least}")
+    for flag, least in (("iterations", 1), ("samples", 1), ("restarts", 2)):
+        check(flag, settings[flag] is None or settings[flag] >= least, settings[flag], f"at least {least}")
     if name is None:
-        given = [f"--{flag.replace('_', '-')}" for flag, value in effort.items() if value is not None]
+        given = [f"--{flag.replace('_', '-')}" for flag, value in settings.items() if value is not None]
         if given:
-            what = f"{' and '.join(given)} can be said of an optimiser chosen for this evaluation, and none is."
-            raise UsageError(what, "Add --inference, for instance --inference iterative.")
+            verb = "needs" if len(given) == 1 else "need"
+            raise UsageError(f"{' and '.join(given)} {verb} --inference.", "Add --inference iterative, for instance.")
         return None
 
-    from estep.inference.named import OPTIMISERS, RANKINGS, InferenceSettings, chosen
+    from estep.inference.named import ON_A_CRITIC, RANKINGS, InferenceSettings, chosen
+    from estep.settings.references import is_reference
 
-    if name not in OPTIMISERS:
-        raise unknown("inference optimiser", name, tuple(OPTIMISERS), f"Give one of: {', '.join(OPTIMISERS)}.")
-    if effort["rank_by"] is not None and effort["rank_by"] not in RANKINGS:
-        raise unknown("ranking", effort["rank_by"], tuple(RANKINGS), f"Give one of: {', '.join(RANKINGS)}.")
-    return chosen(name, InferenceSettings(**effort))
+    if name not in ON_A_CRITIC and not is_reference(name):
+        known = f"Give one of: {', '.join(ON_A_CRITIC)}; or module:function for your own."
+        raise unknown("inference optimiser", name, ON_A_CRITIC, known)
+    if settings["rank_by"] is not None and settings["rank_by"] not in RANKINGS:
+        raise unknown("ranking", settings["rank_by"], tuple(RANKINGS), f"Give one of: {', '.join(RANKINGS)}.")
+    return chosen(name, InferenceSettings(**settings))
 
 
 def check_checkpoint(which: str) -> None:

@@ -45,7 +45,7 @@ def act_with_memo(
         k_infer, k_sample = jax.random.split(key)
         q = agent.behave(agent, obs, k_infer)
         u = q.sample(k_sample)
-        return u, agent.remember(agent, q, u)
+        return u, {} if agent.remember is None else agent.remember(agent, q, u)
 
     u, memo = jax.vmap(one)(obs, jax.random.split(key, obs.shape[0]))
     return u, jax.vmap(agent.spec.squash)(u), memo

@@ -31,11 +31,6 @@ def as_trained(inference: Inference) -> Inference:
     return inference
 
 
-def no_memo(agent: Agent, q: Distribution, action: Action) -> Memo:
-    """One-step methods remember nothing."""
-    return {}
-
-
 def fit_prior(agent: Agent, draws: Draws, obs: Float[Array, "b o"]) -> tuple[Agent, Info]:
     """Fit the prior alone."""
     prior, info = agent.projection.model(agent.prior, draws, obs)
@@ -67,8 +62,10 @@ class Agent(eqx.Module):
         static=True, default=fit_prior
     )
     """How the M-step moves the prior, and the multipliers of its constraints where it has any."""
-    remember: Callable[[Agent, Distribution, Action], Memo] = eqx.field(static=True, default=no_memo)
-    """What replay keeps with a step that was drawn from this distribution."""
+    infers: bool = eqx.field(static=True, default=True)
+    """Whether `behave` infers. An agent that acts from its prior has no inference to act by."""
+    remember: Callable[[Agent, Distribution, Action], Memo] | None = eqx.field(static=True, default=None)
+    """What replay stores with a step that was sampled from this distribution; None stores nothing."""
     length: int = eqx.field(static=True, default=1)
     """T, steps in a row of each sequence of a batch."""
     rollout: int = eqx.field(static=True, default=0)

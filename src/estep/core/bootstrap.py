@@ -45,7 +45,7 @@ def prior_value(agent: Agent) -> Bootstrap:
     def no_penalty(step: Transition, key: Key) -> Scalar:
         return jnp.zeros(())
 
-    return Bootstrap(value, no_penalty, slow_q(agent), log_prob)
+    return Bootstrap(value, no_penalty, slow_q(agent), log_prob, soft=False)
 
 
 def regularised(agent: Agent, evaluated: Evaluated) -> Bootstrap:

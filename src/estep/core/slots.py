@@ -90,6 +90,8 @@ class Bootstrap(NamedTuple):
     """Q̄(s, a) of the slow critic."""
     log_prob: Callable[[Transition, Key], Scalar]
     """log π(a|s) of the policy whose value this is."""
+    soft: bool = True
+    """Whether α KL(q‖p) of the next states is a cost in `value`; False where values are plain returns."""
 
 
 class Likelihood(eqx.Module):
@@ -131,6 +133,15 @@ class Inference(eqx.Module):
     @abc.abstractmethod
     def __call__(self, problem: Problem, posterior: Posterior, key: Key) -> Inferred:
         """Solve one problem."""
+
+    def evaluations(self, choices: int | None = None) -> tuple[int, int]:
+        """What one inference costs in one state: pairs (s, a) at which Q̂ is evaluated, its start included, and how
+        many of these with the gradient to the action, which costs about twice as much again.
+
+        Args:
+            choices: how many actions there are, where they are discrete: all of them are evaluated at once.
+        """
+        return 0, 0
 
 
 class Temperature(eqx.Module):

@@ -16,7 +16,7 @@ from estep.core.slots import Inference, Inferred, Lam, Posterior, Problem
 from estep.core.types import Key, Scalar
 from estep.errors import UsageError
 from estep.families.categorical import check_draws
-from estep.inference.starts import AtPrior, begin, clip
+from estep.inference.starts import AtPrior, added, begin, clip
 
 Ranking = Callable[[Float[Array, " n"], Float[Array, " n"], Scalar], Float[Array, " n"]]
 """(Q̂, log q/p, α) of n draws to what the best are chosen by."""
@@ -63,6 +63,9 @@ class CEM(Inference):
     def kept(self) -> int:
         """How many draws the elite are."""
         return round(self.elite * self.population)
+
+    def evaluations(self, choices: int | None = None) -> tuple[int, int]:
+        return added(self.start.evaluations(choices), self.iterations * self.population)
 
     def __call__(self, problem: Problem, posterior: Posterior, key: Key) -> Inferred:
         family, prior = fittable(posterior), problem.prior(problem.obs)

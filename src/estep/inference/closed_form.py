@@ -25,6 +25,9 @@ class ClosedForm(Inference):
     samples: int = eqx.field(static=True)
     weigh: Weigh = eqx.field(static=True, default=exponential)
 
+    def evaluations(self, choices: int | None = None) -> tuple[int, int]:
+        return self.samples, 0
+
     def __call__(self, problem: Problem, posterior: Posterior, key: Key) -> Inferred:
         k_draw, k_value = jax.random.split(key)
         prior = problem.prior(problem.obs)
@@ -40,6 +43,9 @@ class ClosedForm(Inference):
 class Exact(Inference):
     """λ = log p(a|s) + Q̂(s,a)/α over all choices of a discrete action, up to a constant: the optimum of V itself, as
     the λ of a `Softmax` posterior. Its KL(q‖p) is exact, and so is the gradient ε - KL of the dual."""
+
+    def evaluations(self, choices: int | None = None) -> tuple[int, int]:
+        return choices or 0, 0
 
     def __call__(self, problem: Problem, posterior: Posterior, key: Key) -> Inferred:
         action = jnp.eye(sum(posterior.block_sizes))

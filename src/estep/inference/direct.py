@@ -7,13 +7,13 @@ import jax.numpy as jnp
 
 from estep.core.slots import Inference, Inferred, Posterior, Problem
 from estep.core.types import Key
-from estep.nets import MLP
+from estep.nets import Network
 
 
 class Direct(Inference):
     """λ = f_φ(s), its log scales bounded smoothly (Haarnoja et al. 2018 clip them: a clip has no gradient outside)."""
 
-    net: MLP
+    net: Network
     low: float = eqx.field(static=True, default=-10.0)
     high: float = eqx.field(static=True, default=2.0)
 

@@ -16,7 +16,7 @@ from estep.core.objective import soft_value
 from estep.core.optim import Optimiser, adam
 from estep.core.slots import Inference, Inferred, Lam, Posterior, Problem
 from estep.core.types import Key, Scalar
-from estep.inference.starts import AtPrior, begin, clip
+from estep.inference.starts import AtPrior, added, begin, clip
 
 
 class GradientAscent(Inference):
@@ -34,6 +34,9 @@ class GradientAscent(Inference):
     low: float = eqx.field(static=True, default=-10.0)
     high: float = eqx.field(static=True, default=2.0)
     """Limits of the log scales."""
+
+    def evaluations(self, choices: int | None = None) -> tuple[int, int]:
+        return added(self.start.evaluations(choices), self.steps * (choices or self.samples), gradients=True)
 
     def __call__(self, problem: Problem, posterior: Posterior, key: Key) -> Inferred:
         def objective(lam: Lam, key: Key) -> Scalar:

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from estep.core.slots import Distribution, Inference, Inferred, Lam, Posterior, Problem
 from estep.core.types import Key, Scalar
 from estep.inference.cem import fittable, values_of
-from estep.inference.starts import AtPrior, begin, clip
+from estep.inference.starts import AtPrior, added, begin, clip
 
 Proposal = Callable[[Distribution, Distribution], Distribution]
 """(prior, current q) to the density that is drawn from."""
@@ -54,6 +54,9 @@ class Importance(Inference):
     low: float = eqx.field(static=True, default=-10.0)
     high: float = eqx.field(static=True, default=2.0)
     """Limits of the log scales."""
+
+    def evaluations(self, choices: int | None = None) -> tuple[int, int]:
+        return added(self.start.evaluations(choices), self.iterations * (choices or self.samples))
 
     def __call__(self, problem: Problem, posterior: Posterior, key: Key) -> Inferred:
         return self.with_diagnostics(problem, posterior, key)[0]

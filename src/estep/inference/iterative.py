@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,8 +15,8 @@ from jaxtyping import Array, Float
 from estep.core.objective import soft_value
 from estep.core.slots import Inference, Inferred, Lam, Posterior, Problem
 from estep.core.types import Key, Scalar
-from estep.inference.starts import AtPrior
-from estep.nets import MLP, mlp, zeros
+from estep.inference.starts import AtPrior, added
+from estep.nets import Body, Network, mlp, zeros
 
 Encoding = Callable[[Lam, Lam, tuple[int, ...]], tuple[Lam, Lam]]
 """(λ, gradient, sizes of the blocks of λ) to what the network reads of them."""
@@ -78,7 +78,7 @@ class Iterative(Inference):
     A start that has parameters is trained to climb V at λ_0, by the gradient that iteration 1 reads anyway.
     """
 
-    net: MLP
+    net: Network
     low: Float[Array, " k"]
     high: Float[Array, " k"]
     steps: int = eqx.field(static=True)
@@ -87,6 +87,9 @@ class Iterative(Inference):
     start: Inference = AtPrior()
     average: int = eqx.field(static=True, default=1)
     """How many of the last iterates the result is the mean of; training wants the last one alone."""
+
+    def evaluations(self, choices: int | None = None) -> tuple[int, int]:
+        return added(self.start.evaluations(choices), self.steps * (choices or self.samples), gradients=True)
 
     def __call__(self, problem: Problem, posterior: Posterior, key: Key) -> Inferred:
         def objective(lam: Lam, key: Key) -> Scalar:
@@ -138,7 +141,7 @@ def share(lam: Lam, steps: int) -> Lam:
 def iterative(
     observation: int,
     posterior: Posterior,
-    hidden: tuple[int, ...],
+    hidden: Sequence[int] | Body,
     iterations: Iterations,
     encoding: Encoding = log_sign,
     start: Inference | None = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -15,6 +15,13 @@ from estep.core.objective import soft_value
 from estep.core.slots import Inference, Inferred, Lam, Posterior, Problem
 from estep.core.types import Key, Scalar
 from estep.errors import UsageError, check
+
+
+@runtime_checkable
+class Starting(Protocol):
+    """An optimiser that starts where another one ends."""
+
+    start: Inference
 
 
 class AtPrior(Inference):
@@ -40,6 +47,9 @@ class Scattered(Inference):
     centre: Inference
     scale: float = eqx.field(static=True)
 
+    def evaluations(self, choices: int | None = None) -> tuple[int, int]:
+        return self.centre.evaluations(choices)
+
     def __call__(self, problem: Problem, posterior: Posterior, key: Key) -> Inferred:
         k_centre, k_noise = jax.random.split(key)
         inferred = self.centre(problem, posterior, k_centre)
@@ -61,6 +71,10 @@ class Restarts(Inference):
 
     def __check_init__(self) -> None:
         check("restarts", self.n >= 2, self.n, "at least 2, one of which is the optimiser's own start")
+
+    def evaluations(self, choices: int | None = None) -> tuple[int, int]:
+        once = self.inference.evaluations(choices)
+        return self.n * (once[0] + self.samples), self.n * once[1]
 
     def __call__(self, problem: Problem, posterior: Posterior, key: Key) -> Inferred:
         runs, values = self.runs(problem, posterior, key)
@@ -110,12 +124,11 @@ def start_of(inference: Any) -> Inference:
     Raises:
         UsageError: the optimiser has no start.
     """
-    if not hasattr(inference, "start"):
+    if not isinstance(inference, Starting):
         raise UsageError(
             f"{type(inference).__name__} does not start anywhere.", "Use an optimiser that takes a `start`."
         )
-    start: Inference = inference.start
-    return start
+    return inference.start
 
 
 def begin(start: Inference, problem: Problem, posterior: Posterior, key: Key, samples: int) -> Inferred:
@@ -132,6 +145,11 @@ def begin(start: Inference, problem: Problem, posterior: Posterior, key: Key, sa
         return first._replace(lam=lam)
     grad = sg(jax.grad(lambda lam: soft_value(posterior(lam), problem, k_value, samples)[0])(lam))
     return Inferred(lam, first.earlier + grad @ first.lam, first.values)
+
+
+def added(start: tuple[int, int], evaluations: int, gradients: bool = False) -> tuple[int, int]:
+    """The cost of an optimiser: that of its start, and its own evaluations of Q̂, with gradients or without."""
+    return start[0] + evaluations, start[1] + (evaluations if gradients else 0)
 
 
 def one_shot(lam: Lam) -> Inferred:

@@ -17,7 +17,7 @@ from estep.errors import UsageError
 from estep.families.mixture import NormalMixture
 from estep.families.noise import antithetic
 from estep.families.sampler import EqualMixture
-from estep.nets import MLP
+from estep.nets import Network
 
 LEAST_SIGMA = 0.05
 """Of the neighbourhood of a particle, in units of u."""
@@ -30,9 +30,12 @@ class Stein(Inference):
     prior (whose u has the spread 0.9). One that starts narrow leaves the modes that it is far from to themselves.
     """
 
-    net: MLP
+    net: Network
     action: int = eqx.field(static=True)
     samples: int = eqx.field(static=True)
+
+    def evaluations(self, choices: int | None = None) -> tuple[int, int]:
+        return self.samples, 0
 
     def __call__(self, problem: Problem, posterior: Posterior, key: Key) -> Inferred:
         k_point, k_value = jax.random.split(key)

@@ -144,7 +144,7 @@ def members(agent: Agent) -> int:
 
 def charged(agent: Agent) -> bool:
     """Whether the KL of later steps is a cost in this agent's values."""
-    return agent.bootstrap is not prior_value
+    return agent.bootstrap(agent).soft
 
 
 def rollouts(agent: Agent, env: HostEnv, scaling: Scaling, key: Key, episodes: int) -> list[Episode]:

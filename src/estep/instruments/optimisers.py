@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools as ft
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -17,15 +17,12 @@ from jaxtyping import Array, Float
 
 from estep.core.agent import Agent
 from estep.core.objective import soft_value
-from estep.core.optim import adam
 from estep.core.slots import Inference, Posterior
 from estep.core.types import Key, Obs, Scalar
-from estep.inference.cem import CEM, Fittable
-from estep.inference.closed_form import Exact
+from estep.inference.cem import Fittable
 from estep.inference.direct import Direct
-from estep.inference.gradient import GradientAscent, semi_amortised
-from estep.inference.importance import Importance
 from estep.inference.iterative import Iterative
+from estep.inference.named import InferenceSettings, Trained, make
 from estep.inference.starts import AtPrior
 from estep.instruments.gap import check_parametric
 from estep.instruments.interval import interval
@@ -83,38 +80,30 @@ START = Candidate("start", 0, AtPrior(), 0, 0)
 """λ_0 of the family."""
 
 
+EFFORTS: Mapping[str, tuple[int, ...]] = {
+    "gradient": (3, 10, 30, 100),
+    "semi-amortised": (10, 30),
+    "cem": (3, 10, 30, 100),
+    "importance": (1, 3, 10),
+}
+"""Optimisers that any critic can be optimised with, by name, and their numbers of iterations."""
+
+
 def candidates(agent: Agent) -> list[Candidate]:
-    """The agent's own optimiser, and those that any critic can be climbed with, each with growing effort."""
+    """The agent's own optimiser, and those of EFFORTS that fit its family, each with growing effort."""
     own = agent.acting(agent.inference.model)
-    climbers: list[tuple[str, int, Inference]]
-    climbers = [("adam", k, GradientAscent(k, 10, adam(5e-2))) for k in (3, 10, 30, 100)]
-    ascents = {k: GradientAscent(k, 10, adam(1e-2)) for k in (10, 30)}
-    climbers += [("semi-amortised", k, semi_amortised(own, ascent)) for k, ascent in ascents.items()]
-    fits = isinstance(agent.posterior, Fittable)
-    if fits and not agent.spec.discrete:  # an elite is of draws, and these are all choices
-        climbers += [("cem", k, CEM(k, 100)) for k in (3, 10, 30, 100)]
-    if fits:
-        climbers += [("importance", k, Importance(1000, k)) for k in (1, 3, 10)]
+    networks = Trained(agent.spec, agent.posterior, own)
+    unfit = set() if isinstance(agent.posterior, Fittable) else {"cem", "importance"}
+    if agent.spec.discrete:  # an elite is of samples, and these are all choices
+        unfit.add("cem")
+    named = [
+        (name, k, make(name, networks, InferenceSettings(iterations=k)))
+        for name, efforts in EFFORTS.items()
+        for k in efforts
+        if name not in unfit
+    ]
     choices = agent.spec.action_dim if agent.spec.discrete else None
-    return [START, *(Candidate(*each, *count_evaluations(each[-1], choices)) for each in [*_own(own), *climbers])]
-
-
-def count_evaluations(inference: Any, choices: int | None = None) -> tuple[int, int]:
-    """How often an optimiser, its start included, asks for Q̂ in one state, and how often with its gradient; with as
-    many choices as there are where actions are discrete, which all are asked about at once."""
-    before = count_evaluations(inference.start, choices) if hasattr(inference, "start") else (0, 0)
-    match inference:
-        case Iterative() | GradientAscent():
-            evaluations = gradients = inference.steps * (choices or inference.samples)
-        case CEM():
-            evaluations, gradients = inference.iterations * inference.population, 0
-        case Importance():
-            evaluations, gradients = inference.iterations * (choices or inference.samples), 0
-        case Exact():
-            evaluations, gradients = choices or 0, 0
-        case _:
-            evaluations = gradients = 0
-    return before[0] + evaluations, before[1] + gradients
+    return [START, *(Candidate(*each, *each[-1].evaluations(choices)) for each in [*_own(own), *named])]
 
 
 def climbs(agent: Agent, obs: Float[Array, "b o"], key: Key, rungs: list[Candidate]) -> list[Outcome]:

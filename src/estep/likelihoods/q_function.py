@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import equinox as eqx
@@ -15,7 +15,7 @@ from estep.core.batch import flatten
 from estep.core.slots import Bootstrap, Likelihood, Problem
 from estep.core.types import Action, Info, Key, Obs, Scalar, Spec, Squash, Transition
 from estep.likelihoods.targets import Target, td0
-from estep.nets import MLP, mlp
+from estep.nets import Body, Network, mlp
 
 Pessimism = Callable[[Float[Array, " k"]], Scalar]
 
@@ -51,7 +51,7 @@ class QFunction(Likelihood):
     arXiv:1812.05905, eq. 5); e is true termination only, so a time limit bootstraps.
     """
 
-    members: tuple[MLP, ...]
+    members: tuple[Network, ...]
     squash: Squash
     pessimism: Pessimism = eqx.field(static=True)
     gamma: float = eqx.field(static=True)
@@ -82,7 +82,7 @@ class QFunction(Likelihood):
 def q_function(
     members: int,
     spec: Spec,
-    hidden: tuple[int, ...],
+    hidden: Sequence[int] | Body,
     pessimism: Pessimism,
     gamma: float,
     target: Target = td0,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -12,7 +14,7 @@ from estep.core.slots import Bootstrap, Likelihood, Problem
 from estep.core.types import Action, Info, Key, Scalar, Spec, Transition
 from estep.likelihoods.returns import Segment, Steps, gae
 from estep.likelihoods.targets import segments, vmap_steps
-from estep.nets import MLP, mlp
+from estep.nets import Body, Network, mlp
 
 
 class StateValue(Likelihood):
@@ -21,7 +23,7 @@ class StateValue(Likelihood):
     As an action value it is V(s) whatever the action: only the steps of a batch have advantages.
     """
 
-    net: MLP
+    net: Network
     gamma: float = eqx.field(static=True)
     gae_lambda: float = eqx.field(static=True)
 
@@ -52,6 +54,6 @@ class StateValue(Likelihood):
         return loss, {"critic/loss": loss, "critic/value": value.mean(), "critic/explained": explained}
 
 
-def state_value(spec: Spec, hidden: tuple[int, ...], gamma: float, gae_lambda: float, *, key: Key) -> StateValue:
+def state_value(spec: Spec, hidden: Sequence[int] | Body, gamma: float, gae_lambda: float, *, key: Key) -> StateValue:
     """A fresh network for an environment."""
     return StateValue(mlp((spec.obs_dim,), 1, hidden, key=key), gamma, gae_lambda)

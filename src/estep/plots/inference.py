@@ -29,7 +29,7 @@ COLOURS = {
     "direct": "#6baed6",
     "own": BLUE,
     "semi-amortised": "#7570b3",
-    "adam": ORANGE,
+    "gradient": ORANGE,
     "cem": "#1b9e77",
     "importance": "#c2187c",
 }

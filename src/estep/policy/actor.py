@@ -14,7 +14,7 @@ from jaxtyping import Array
 
 from estep.core import acting
 from estep.core.acting import act_with_memo
-from estep.core.agent import Agent, no_memo
+from estep.core.agent import Agent
 from estep.core.keys import make_key
 from estep.core.types import Key, Memo
 from estep.data.normalise import normalise
@@ -69,7 +69,7 @@ def compile_acting(structure: Any) -> Acting:
 
 def remembered(agent: Agent) -> dict[str, int]:
     """What acting remembers of each step, by name, and how wide it is."""
-    if agent.remember is no_memo:
+    if agent.remember is None:
         return {}
     memo = jax.eval_shape(act_with_memo, agent, jnp.zeros((1, agent.spec.obs_dim)), jax.random.key(0))[2]
     return {name: int(leaf.shape[1]) for name, leaf in memo.items()}
@@ -78,8 +78,8 @@ def remembered(agent: Agent) -> dict[str, int]:
 @jax.jit
 def remember_exploring(agent: Agent, u: Array) -> Memo:
     """What is remembered of uniformly random actions, drawn as points u [E, a]."""
-    q = Uniform(agent.spec).density
-    return jax.vmap(lambda point: agent.remember(agent, q, point))(u)
+    q, remember = Uniform(agent.spec).density, agent.remember
+    return {} if remember is None else jax.vmap(lambda point: remember(agent, q, point))(u)
 
 
 class Actor:

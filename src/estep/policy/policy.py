@@ -15,7 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
-from estep.core.acting import act_from_prior
 from estep.core.agent import Agent
 from estep.core.types import Spec
 from estep.data.normalise import Moments
@@ -89,7 +88,7 @@ class Policy:
         Raises:
             UsageError: the policy is its learned prior and infers nothing.
         """
-        if self.agent.behave in (act_from_prior,):
+        if not self.agent.infers:
             raise UsageError("This policy acts from its learned prior and infers nothing.", "Evaluate it as it is.")
         if isinstance(self.agent.likelihood.model, StateValue):
             raise UsageError(

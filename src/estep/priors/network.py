@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from collections.abc import Sequence
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from estep.core.types import Key, Obs, Spec
 from estep.families.categorical import Categorical
 from estep.families.full_gaussian import FullNormal, strictly_lower
 from estep.families.gaussian import Normal
-from estep.nets import MLP, glorot, mlp, soft_bound
+from estep.nets import Body, Network, glorot, mlp, soft_bound, with_bias
 
 LOG_SIGMA = (-10.0, 2.0)
 """Where log σ of a network is kept."""
@@ -23,7 +23,7 @@ LOG_SIGMA = (-10.0, 2.0)
 class GaussianNetwork(Prior):
     """p_θ(u|s) = N(μ_θ(s), diag σ_θ(s)²), with log σ bounded smoothly."""
 
-    net: MLP
+    net: Network
     low: float = eqx.field(static=True, default=LOG_SIGMA[0])
     high: float = eqx.field(static=True, default=LOG_SIGMA[1])
 
@@ -35,7 +35,7 @@ class GaussianNetwork(Prior):
 class FullGaussianNetwork(Prior):
     """p_θ(u|s) = N(μ_θ(s), L_θ(s) L_θ(s)ᵀ), L = diag(σ) (I + N): correlations between dimensions of the action too."""
 
-    net: MLP
+    net: Network
     action: int = eqx.field(static=True)
     low: float = eqx.field(static=True, default=LOG_SIGMA[0])
     high: float = eqx.field(static=True, default=LOG_SIGMA[1])
@@ -48,7 +48,7 @@ class FullGaussianNetwork(Prior):
 class CategoricalNetwork(Prior):
     """p_θ(a|s) = softmax(f_θ(s))_a over the choices of a discrete action."""
 
-    net: MLP
+    net: Network
 
     def __call__(self, obs: Obs) -> Distribution:
         return Categorical(self.net(obs))
@@ -64,18 +64,18 @@ def small_init(fan_in: int, fan_out: int) -> float:
     return 0.01 * glorot(fan_in, fan_out)
 
 
-def gaussian_network(spec: Spec, hidden: tuple[int, ...], sigma: float, *, key: Key) -> GaussianNetwork:
+def gaussian_network(spec: Spec, hidden: Sequence[int] | Body, sigma: float, *, key: Key) -> GaussianNetwork:
     """A fresh prior near N(0, sigma²) in every state."""
     return GaussianNetwork(_network(spec, 2 * spec.action_dim, hidden, sigma, key))
 
 
-def categorical_network(spec: Spec, hidden: tuple[int, ...], *, key: Key) -> CategoricalNetwork:
+def categorical_network(spec: Spec, hidden: Sequence[int] | Body, *, key: Key) -> CategoricalNetwork:
     """A fresh prior that is nearly uniform in every state."""
     return CategoricalNetwork(mlp((spec.obs_dim,), spec.action_dim, hidden, key=key, head=small_init))
 
 
 def policy_network(
-    spec: Spec, hidden: tuple[int, ...], sigma: float, *, key: Key
+    spec: Spec, hidden: Sequence[int] | Body, sigma: float, *, key: Key
 ) -> GaussianNetwork | CategoricalNetwork:
     """A fresh prior of the kind that the actions ask for: nearly uniform over choices, or near N(0, sigma²)."""
     if spec.discrete:
@@ -83,17 +83,17 @@ def policy_network(
     return gaussian_network(spec, hidden, sigma, key=key)
 
 
-def full_gaussian_network(spec: Spec, hidden: tuple[int, ...], sigma: float, *, key: Key) -> FullGaussianNetwork:
+def full_gaussian_network(spec: Spec, hidden: Sequence[int] | Body, sigma: float, *, key: Key) -> FullGaussianNetwork:
     """A fresh prior near N(0, sigma² I) in every state."""
     size = 2 * spec.action_dim + spec.action_dim * (spec.action_dim - 1) // 2
     return FullGaussianNetwork(_network(spec, size, hidden, sigma, key), spec.action_dim)
 
 
-def _network(spec: Spec, size: int, hidden: tuple[int, ...], sigma: float, key: Key) -> MLP:
+def _network(spec: Spec, size: int, hidden: Sequence[int] | Body, sigma: float, key: Key) -> Network:
     """A network whose outputs start near μ = 0, σ = sigma, and 0 for the rest."""
     net = mlp((spec.obs_dim,), size, hidden, key=key, head=small_init)
     bias = jnp.zeros(size).at[spec.action_dim : 2 * spec.action_dim].set(inverse_soft_bound(math.log(sigma)))
-    return replace(net, biases=(*net.biases[:-1], bias))
+    return with_bias(net, bias)
 
 
 def inverse_soft_bound(log_sigma: float) -> float:

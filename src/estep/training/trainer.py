@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
-from estep.core.agent import Agent, Algorithm, no_memo
+from estep.core.agent import Agent, Algorithm
 from estep.core.types import Tanh
 from estep.data.layout import bytes_needed
 from estep.data.memory import check_memory
@@ -164,7 +164,7 @@ class Trainer:
         step = self.counts.env_steps
         if step < self.config.warmup_steps and not self.agent.rollout:
             u, action = self.explore(step)
-            memo = {} if self.agent.remember is no_memo else remember_exploring(self.agent, u)
+            memo = remember_exploring(self.agent, u)
             return u, action, {name: np.asarray(value) for name, value in memo.items()}
         start = time.perf_counter()
         with self.compiling("the policy"):

@@ -1,4 +1,4 @@
-"""The parts that `compose` puts together, by name."""
+"""The parts that `compose` puts together, by name. A `module:function` of yours may stand for each."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from estep.algorithms.shared import q_critic
+from estep.algorithms.shared import body, q_critic
 from estep.core.learned import Learned, fixed, learn
 from estep.core.optim import Optimiser
 from estep.core.slots import Inference, Likelihood, Posterior, Prior, Projection
 from estep.core.types import Key, Spec
+from estep.errors import UsageError
 from estep.families.autoregressive import Autoregressive
 from estep.families.categorical import Softmax
 from estep.families.full_gaussian import FullGaussian
@@ -22,30 +23,24 @@ from estep.families.gaussian import Gaussian
 from estep.families.mixture import Mixture
 from estep.families.noise import antithetic
 from estep.families.particles import Boltzmann
-from estep.inference.cem import CEM
-from estep.inference.closed_form import closed_form
-from estep.inference.direct import Direct
-from estep.inference.gradient import GradientAscent, semi_amortised
-from estep.inference.importance import Importance
-from estep.inference.iterative import Iterations, iterative
-from estep.inference.starts import AtPrior
+from estep.inference.named import Fresh, InferenceSettings, make
 from estep.likelihoods.state_value import state_value
 from estep.m_steps import trust_region
 from estep.m_steps.projection import Keep
 from estep.m_steps.temperature import KLConstraint, least_entropy
-from estep.nets import mlp
 from estep.priors.flat import Flat
 from estep.priors.gaussian import FixedGaussian
 from estep.priors.network import policy_network
 from estep.priors.uniform import Uniform
+from estep.settings import references
 
 PRIORS: Mapping[str, Callable[[Any, Spec, Key], Prior]] = {
     "flat": lambda row, spec, key: Flat(spec),
     "uniform": lambda row, spec, key: Uniform(spec),
     "gaussian": lambda row, spec, key: FixedGaussian(jnp.zeros(spec.action_dim), jnp.ones(spec.action_dim)),
-    "learned": lambda row, spec, key: policy_network(spec, row.hidden_sizes, row.sigma, key=key),
+    "learned": lambda row, spec, key: policy_network(spec, body(row), row.sigma, key=key),
 }
-"""(row, environment, key) to a prior."""
+"""(settings, environment, key) to a prior."""
 
 POSTERIORS: Mapping[str, Callable[[Any, Spec], Posterior]] = {
     "gaussian": lambda row, spec: Gaussian(spec.action_dim, antithetic),
@@ -55,53 +50,48 @@ POSTERIORS: Mapping[str, Callable[[Any, Spec], Posterior]] = {
     "boltzmann": lambda row, spec: Boltzmann(spec.action_dim, row.samples),
     "categorical": lambda row, spec: Softmax(spec.action_dim),
 }
-"""(row, environment) to a family."""
+"""(settings, environment) to a family."""
 
-
-def _direct(row: Any, spec: Spec, posterior: Posterior, key: Key) -> Inference:
-    return Direct(mlp((spec.obs_dim,), sum(posterior.block_sizes), row.hidden_sizes, key=key))
-
-
-def _iterative(row: Any, spec: Spec, posterior: Posterior, key: Key, start: Inference | None = None) -> Inference:
-    iterations = Iterations(row.iterations, row.samples)
-    return iterative(spec.obs_dim, posterior, row.hidden_sizes, iterations, start=start, key=key)
-
-
-STARTS: Mapping[str, Callable[[Any, Spec, Posterior, Key], Inference]] = {
-    "prior": lambda row, spec, posterior, key: AtPrior(),
-    "direct": _direct,
-    "iterative": _iterative,
+LIKELIHOODS: Mapping[str, Callable[[Any, Spec, Key], Likelihood]] = {
+    "q": q_critic,
+    "state-value": lambda row, spec, key: state_value(spec, body(row), row.gamma, row.gae_lambda, key=key),
 }
-"""(row, environment, family, key) to what ends where an optimiser starts."""
+"""(settings, environment, key) to a critic."""
 
 
-def start(row: Any, spec: Spec, posterior: Posterior, key: Key) -> Inference:
-    """Where the optimiser of a row starts, by a key of its own."""
-    return STARTS[row.start](row, spec, posterior, jax.random.fold_in(key, 1))
+def prior(row: Any, spec: Spec, key: Key) -> Prior:
+    """The prior of `compose`. Raises UsageError, as the two below, where a maker of one's own makes something else."""
+    made: Prior = _made(Prior, row.prior, PRIORS, row, spec, key)
+    return made
 
 
-INFERENCES: Mapping[str, Callable[[Any, Spec, Posterior, Key], Inference]] = {
-    "direct": _direct,
-    "iterative": lambda row, spec, posterior, key: _iterative(
-        row, spec, posterior, key, start(row, spec, posterior, key)
-    ),
-    "semi-amortised": lambda row, *given: semi_amortised(
-        _direct(row, *given), GradientAscent(row.iterations, row.samples)
-    ),
-    "gradient": lambda row, *given: GradientAscent(row.iterations, row.samples, start=start(row, *given)),
-    "cem": lambda row, *given: CEM(row.iterations, row.num_candidates, start=start(row, *given)),
-    "importance": lambda row, *given: Importance(row.num_candidates, row.iterations, start=start(row, *given)),
-    "closed-form": lambda row, spec, posterior, key: closed_form(spec, row.samples),
-    "advantages": lambda row, spec, posterior, key: AtPrior(),
-}
-"""(row, environment, family, key) to an optimiser."""
+def posterior(row: Any, spec: Spec) -> Posterior:
+    """The family of `compose`."""
+    made: Posterior = _made(Posterior, row.posterior, POSTERIORS, row, spec)
+    return made
 
 
-def critic(row: Any, spec: Spec, key: Key) -> Likelihood:
-    """The likelihood of `compose`."""
-    if row.likelihood == "state-value":
-        return state_value(spec, row.hidden_sizes, row.gamma, row.gae_lambda, key=key)
-    return q_critic(row, spec, key)
+def likelihood(row: Any, spec: Spec, key: Key) -> Likelihood:
+    """The critic of `compose`."""
+    made: Likelihood = _made(Likelihood, row.likelihood, LIKELIHOODS, row, spec, key)
+    return made
+
+
+def inference(row: Any, spec: Spec, family: Posterior, key: Key) -> Inference:
+    """The inference optimiser of `compose`."""
+    samples = row.num_candidates if row.inference in ("cem", "importance") else row.samples
+    networks = Fresh(spec, family, body(row), key, row.start, row.iterations, row.samples)
+    return make(row.inference, networks, InferenceSettings(row.iterations, samples, step_size=1e-2))
+
+
+def _made(slot: Any, name: str, table: Mapping[str, Callable[..., Any]], *arguments: Any) -> Any:
+    maker = table[name] if name in table else references.resolve(name)
+    found = maker(*arguments)
+    if not isinstance(found, slot):
+        raise UsageError(
+            f"{name} made {type(found).__name__}, not a {slot.__name__}.", f"Return an estep {slot.__name__} from it."
+        )
+    return found
 
 
 def temperature(row: Any, spec: Spec) -> KLConstraint:
@@ -114,7 +104,7 @@ def temperature(row: Any, spec: Spec) -> KLConstraint:
 
 def region(row: Any, prior: Prior, spec: Spec) -> Projection:
     """How the M-step moves the prior, if it learns."""
-    if row.prior != "learned":
+    if not has_parameters(prior, row.prior):
         return Keep()
     example = prior(jnp.zeros(spec.obs_dim))
     form = trust_region.form_for(example, trust_region.decoupled, trust_region.joint)
@@ -123,10 +113,10 @@ def region(row: Any, prior: Prior, spec: Spec) -> Projection:
 
 
 def learned_if(learns: bool, model: Any, tx: Optimiser, **slow: Any) -> Learned[Any]:
-    """Learned, with a slow copy where that is said, or fixed."""
+    """Learned, with a slow copy where one is wanted, or fixed."""
     return learn(model, tx, **slow) if learns else fixed(model)
 
 
-def has_parameters(inference: Inference) -> bool:
-    """Whether an optimiser, or what it starts from, is a network."""
-    return bool(jax.tree.leaves(inference))
+def has_parameters(part: Any, name: str = "") -> bool:
+    """Whether a part, or what it starts from, is a network; arrays of the library's own fixed priors are none."""
+    return name not in ("flat", "uniform", "gaussian") and bool(jax.tree.leaves(part))

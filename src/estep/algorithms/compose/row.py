@@ -20,7 +20,7 @@ import jax
 
 from estep.algorithms.compose import parts, rules
 from estep.core.acting import act_from_posterior, act_from_prior, log_prob_memo
-from estep.core.agent import Agent, fit_prior, no_memo
+from estep.core.agent import Agent, fit_prior
 from estep.core.bootstrap import posterior_value, prior_value
 from estep.core.learned import learn
 from estep.core.optim import adam, bounded_adam
@@ -64,6 +64,7 @@ class Compose:
     epsilon: fields.EpsilonOrDefault = 0.0
     epsilon_mean: fields.EpsilonMean = 5e-3
     epsilon_scale: fields.EpsilonScale = 5e-5
+    features: fields.Features = ""
 
     def __post_init__(self) -> None:
         validate(self)
@@ -75,27 +76,28 @@ class Compose:
         rules.check_environment(self, spec)
         k_p, k_q, k_pi = jax.random.split(key, 3)
         tx, dual = adam(self.learning_rate), bounded_adam(self.learning_rate, *LOG_ALPHA_BOUNDS)
-        fresh, learns = self.likelihood == "state-value", self.prior == "learned"
+        fresh = self.likelihood == "state-value"
         slow: dict[str, Any] = {"tau": self.tau, "every": self.target_period}
-        prior, family = parts.PRIORS[self.prior](self, spec, k_p), parts.POSTERIORS[self.posterior](self, spec)
-        inference = parts.INFERENCES[self.inference](self, spec, family, k_pi)
+        prior, family = parts.prior(self, spec, k_p), parts.posterior(self, spec)
+        inference, learns = parts.inference(self, spec, family, k_pi), parts.has_parameters(prior, self.prior)
         plain = fresh or not self.kl_in_value
         climb = climb_each_state_slow if plain else climb_each_state
         return Agent(
             prior=parts.learned_if(learns, prior, tx, **slow),
             posterior=family,
             inference=parts.learned_if(parts.has_parameters(inference), inference, tx),
-            likelihood=learn(parts.critic(self, spec, k_q), tx, **({} if fresh else slow)),
+            likelihood=learn(parts.likelihood(self, spec, k_q), tx, **({} if fresh else slow)),
             temperature=learn(parts.temperature(self, spec), dual),
             projection=parts.learned_if(learns, parts.region(self, prior, spec), dual),
             spec=spec,
             e_step=BatchWeights() if fresh else climb,
             bootstrap=prior_value if plain else posterior_value,
             behave=act_from_prior if self.act_with == "prior" else act_from_posterior,
+            infers=self.act_with == "posterior",
             samples=self.samples,
             target_samples=self.samples,
             project=trust_region.project if learns else fit_prior,
-            remember=log_prob_memo if self.target == "retrace" else no_memo,
+            remember=log_prob_memo if self.target == "retrace" else None,
             length=self.unroll if fresh or self.target != "td0" else 1,
             rollout=self.rollout if fresh else 0,
             epochs=self.epochs,

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from estep.core.types import Spec
 from estep.errors import UsageError
+from estep.settings.references import is_reference
 
 FITTED = ("gaussian", "full-gaussian")
 """Families of numbers whose best fit to weighted draws has a closed form."""
@@ -24,6 +25,11 @@ class Rule(NamedTuple):
     fix: str
 
 
+def _may_learn(row: Any) -> bool:
+    """Whether the prior has parameters; one of somebody's own may."""
+    return row.prior == "learned" or is_reference(row.prior)
+
+
 RULES = (
     Rule(
         lambda row: row.posterior != "boltzmann" or row.inference in ("closed-form", "advantages"),
@@ -36,17 +42,19 @@ RULES = (
         "Give --posterior boltzmann, or categorical where actions are discrete.",
     ),
     Rule(
-        lambda row: row.inference != "cem" or row.posterior in FITTED,
+        lambda row: row.inference != "cem" or row.posterior in FITTED or is_reference(row.posterior),
         "The cross-entropy method fits the family to an elite of draws, which a {posterior} has no form for.",
         "Give --posterior gaussian or full-gaussian, or --inference gradient.",
     ),
     Rule(
-        lambda row: row.inference != "importance" or row.posterior in (*FITTED, "categorical"),
+        lambda row: (
+            row.inference != "importance" or row.posterior in (*FITTED, "categorical") or is_reference(row.posterior)
+        ),
         "Importance sampling fits the family to weighted draws, which a {posterior} has no form for.",
         "Give --posterior gaussian or full-gaussian, or --inference gradient.",
     ),
     Rule(
-        lambda row: row.start == "prior" or row.inference in STARTED,
+        lambda row: row.start == "prior" or row.inference in STARTED or is_reference(row.inference),
         "{inference} inference does not start where another optimiser ends.",
         "Give --start prior, or --inference iterative, gradient, cem or importance.",
     ),
@@ -72,12 +80,12 @@ RULES = (
         "Give both --likelihood state-value and --inference advantages, or neither.",
     ),
     Rule(
-        lambda row: row.inference != "advantages" or (row.prior == "learned" and row.act_with == "prior"),
+        lambda row: row.inference != "advantages" or (_may_learn(row) and row.act_with == "prior"),
         "Advantages weigh the actions that the prior took, so it must be learned and must act.",
         "Give --prior learned --act-with prior.",
     ),
     Rule(
-        lambda row: row.prior == "learned" or (row.act_with == "posterior" and row.kl_in_value),
+        lambda row: _may_learn(row) or (row.act_with == "posterior" and row.kl_in_value),
         "A {prior} prior learns nothing, so it can neither act nor be the policy whose value is wanted.",
         "Give --prior learned, or --act-with posterior --kl-in-value.",
     ),
@@ -117,7 +125,7 @@ def check_environment(row: Any, spec: Spec) -> None:
     Raises:
         UsageError: a family of another kind of action than the environment's.
     """
-    if spec.discrete != (row.posterior == "categorical"):
+    if not is_reference(row.posterior) and spec.discrete != (row.posterior == "categorical"):
         kind = "one of several choices" if spec.discrete else "numbers"
         fix = "Give --posterior categorical." if spec.discrete else "Give a --posterior other than categorical."
         raise UsageError(f"A {row.posterior} posterior does not fit this environment, whose actions are {kind}.", fix)

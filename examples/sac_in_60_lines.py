@@ -1,4 +1,10 @@
-"""Soft actor-critic in plain JAX, sharing no code with the library: one update, every loss at the old parameters."""
+"""Soft actor-critic in plain JAX: one update, without any code of the library.
+
+Read it beside src/estep/algorithms/sac.py. The test suite holds the library's update to these formulas, by number.
+All losses are taken at the old parameters; then everything steps at once (Haarnoja et al. 2018, arXiv:1812.05905).
+"""
+
+from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
@@ -54,3 +60,29 @@ def update(state, moments, t, batch, noise, next_noise):
     critics, m_critic = adam(critics, jax.grad(critic_loss)(critics), moments[1], t)
     targets = jax.tree.map(lambda new, old: (1 - TAU) * old + TAU * new, critics, targets)
     return (new_policy, critics, targets, new_log_alpha), (m_policy, m_critic, m_alpha)
+
+
+def fresh(key, sizes):
+    """Weights and zero biases of a network."""
+    keys = jax.random.split(key, len(sizes) - 1)
+    pairs = list(pairwise(sizes))
+    return [(jax.random.normal(k, (i, o)) / i**0.5, jnp.zeros(o)) for k, (i, o) in zip(keys, pairs, strict=True)]
+
+
+def main():
+    """Update networks of 3 observations and 1 action on one batch, again and again: the critic's loss falls."""
+    k_pi, k_1, k_2, k_data = jax.random.split(jax.random.key(0), 4)
+    policy, critics = fresh(k_pi, (3, 32, 2)), (fresh(k_1, (4, 32, 1)), fresh(k_2, (4, 32, 1)))
+    state = policy, critics, critics, jnp.zeros(())
+    moments = tuple((jax.tree.map(jnp.zeros_like, x),) * 2 for x in (policy, critics, state[3]))
+    s, u, r, s_next, *noise = (
+        jax.random.normal(k, (64, n)) for k, n in zip(jax.random.split(k_data, 6), (3, 1, 1, 3, 1, 1), strict=True)
+    )
+    batch, step = (s, u, r[:, 0], jnp.ones(64), s_next), jax.jit(update)
+    for t in range(1, 201):
+        state, moments = step(state, moments, t, batch, *noise)
+    print(f"temperature after 200 updates: {float(jnp.exp(state[3])):.3f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""Parts of your own: an inference optimiser, a prior, and a network, each by its `module:function`.
+
+python own_part.py
+estep compose --env Pendulum-v1 --inference own_part:slow_ascent --steps 5000
+estep train sac --env Pendulum-v1 --features own_part:fourier
+estep eval RUN --inference own_part:slow_ascent --allow-import
+"""
+
+import sys
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+import estep
+from estep.core.optim import adam
+from estep.inference.gradient import GradientAscent
+from estep.priors.gaussian import FixedGaussian
+
+
+def slow_ascent(networks, settings):
+    """An inference optimiser: gradient ascent on V by many small steps, from where the networks start."""
+    return GradientAscent(settings.iterations or 50, settings.samples or 4, adam(1e-3), start=networks.start())
+
+
+def narrow(settings, spec, key):
+    """A prior p(a|s): N(0, 0.3²) before squashing, in every state."""
+    return FixedGaussian(jnp.zeros(spec.action_dim), jnp.full(spec.action_dim, 0.3))
+
+
+class Fourier(eqx.Module):
+    """Features of an observation: sines of learned projections, beside the observation itself."""
+
+    projection: jax.Array
+
+    def __call__(self, obs):
+        return jnp.concatenate([obs, jnp.sin(obs @ self.projection)])
+
+
+def fourier(obs_dim, key):
+    """A network for every algorithm: fresh features for observations of this size."""
+    return Fourier(jax.random.normal(key, (obs_dim, 32)))
+
+
+if __name__ == "__main__":
+    steps = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
+    small = {"steps": steps, "warmup_steps": min(1_000, steps // 2), "batch_size": 64, "eval_episodes": 5}
+    policy = estep.train(estep.SAC(hidden_sizes=(64, 64), features=fourier), "Pendulum-v1", **small)
+    print(f"sac on Fourier features: {policy.evaluate(5).mean:.1f}, in {policy.run_dir}")
+    composed = estep.Compose(hidden_sizes=(64, 64), prior=narrow, inference=slow_ascent, start="direct", iterations=2)
+    policy = estep.train(composed, "Pendulum-v1", **small)
+    print(f"a prior and an optimiser of our own: {policy.evaluate(5).mean:.1f}, in {policy.run_dir}")
