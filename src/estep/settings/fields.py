@@ -33,7 +33,7 @@ Features: TypeAlias = Annotated[
         "A network of your own in front of every network, as module:function: (obs_dim, key) to a callable from one "
         "observation to a vector of features (empty: none)."
     ),
-    Choices(("",), own="features"),
+    Choices(("",), own="network"),
 ]
 LearningRate: TypeAlias = Annotated[
     float, Help("Step size of Adam, for every component that has none of its own."), Interval(gt=0, lt=1)
