@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 DEMO_ENV := InvertedPendulum-v5
 DEMO_RUNS := runs/demo
-DEMO_SIZE := --hidden 64 64 --batch-size 128 --learning-rate 1e-3 --eval-every 2000
+DEMO_SIZE := --hidden-sizes 64 64 --batch-size 128 --learning-rate 1e-3 --eval-every 2000
 DEMO_LATEST := $(DEMO_RUNS)/iterative-sac/$(DEMO_ENV)/latest
 
 .PHONY: demo test long lint types ci freeze clean
@@ -33,10 +33,13 @@ ci: lint types test
 
 # The stamp is written last, so an installation that was interrupted is done again.
 $(INSTALLED): pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --group test ruff mypy
-	touch $(INSTALLED)
+	@echo "Making a virtual environment in .venv ..."
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --upgrade pip
+	@echo "Installing estep and the libraries it needs, in the tested versions: a minute or two, about 1 GB ..."
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --group test ruff mypy
+	@touch $(INSTALLED)
+	@echo "Installed."
 
 # Everything that is installed now, as the tested versions; pip itself is named because old ones lack --group.
 freeze: $(INSTALLED)

@@ -2,6 +2,7 @@
 
 import ast
 import io
+import itertools
 import tokenize
 from pathlib import Path
 
@@ -25,18 +26,18 @@ MOST_IMPORTED = 35
 
 CORE = {"core", "errors"}
 PARTS = CORE | {"families", "nets"}
-SLOTS = PARTS | {"priors", "likelihoods", "inference", "m_steps"}
+SLOTS = PARTS | {"settings", "priors", "likelihoods", "inference", "m_steps"}
 ROWS_AND_SETTINGS = SLOTS | {"e_steps", "settings", "algorithms"}
 DEPLOYED = ROWS_AND_SETTINGS | {"data", "envs", "runs", "policy"}
 MAY_IMPORT = {
     "errors": set(),
     "settings": {"errors", "settings"},
     "core": CORE,
-    "nets": CORE | {"nets"},
+    "nets": CORE | {"settings", "nets"},
     "families": PARTS,
     "priors": PARTS | {"priors"},
     "likelihoods": PARTS | {"likelihoods"},
-    "inference": PARTS | {"inference"},
+    "inference": PARTS | {"settings", "inference"},
     "m_steps": PARTS | {"m_steps"},
     "e_steps": SLOTS | {"e_steps"},
     "algorithms": ROWS_AND_SETTINGS,
@@ -142,6 +143,18 @@ def test_the_docstring_is_the_row(path):
     heads = [line.split()[0] for line in (ast.get_docstring(tree_of(path)) or "").splitlines() if line.split()]
     columns = ["prior", "posterior", "inference", "likelihood", "temperature", "m-step"]
     assert [head for head in heads if head in columns] == columns
+
+
+def settings_of(path):
+    """The settings that a row writes down itself, as lines."""
+    classes = [node for node in tree_of(path).body if isinstance(node, ast.ClassDef)]
+    return {ast.unparse(node) for found in classes for node in found.body if isinstance(node, ast.AnnAssign)}
+
+
+def test_no_two_rows_share_six_settings_of_their_own():
+    for one, other in itertools.combinations(ROWS, 2):
+        shared = settings_of(one) & settings_of(other)
+        assert len(shared) < 6, f"{one.stem} and {other.stem} share {sorted(shared)}: make them a group"
 
 
 def test_there_are_rows():

@@ -20,10 +20,11 @@ from estep.families.full_gaussian import FullGaussian, FullNormal, full_kl
 from estep.families.gaussian import Gaussian
 from estep.families.mixture import Mixture
 from estep.families.noise import antithetic
+from estep.families.particles import ess
 from estep.inference.cem import CEM, by_value
 from estep.inference.direct import Direct
 from estep.inference.gradient import GradientAscent, semi_amortised, sgd
-from estep.inference.importance import Importance, ess, from_prior
+from estep.inference.importance import Importance, from_prior
 from estep.inference.iterative import Iterations, iterative
 from estep.inference.starts import At, Restarts, Scattered, clip, distinct_modes, starting
 from estep.m_steps.temperature import Constant

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from estep.policy.policy import load as load
     from estep.settings.run import RunConfig as RunConfig
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "SAC": "estep.algorithms",

@@ -34,25 +34,19 @@ from estep.m_steps.projection import Keep
 from estep.m_steps.temperature import LOG_ALPHA_BOUNDS, least_entropy
 from estep.nets import Body, mlp
 from estep.priors.flat import Flat
-from estep.settings import fields
+from estep.settings import fields, groups
 from estep.settings.kinds import refused, validate
 
 ENCODINGS = {"log_sign": log_sign, "layer_norm": layer_norm, "none": raw}
 
 
 @dataclass(frozen=True)
-class IterativeSAC:
+class IterativeSAC(groups.EntropyBound, groups.QEnsemble, groups.Learner):
     """Soft actor-critic whose policy is refined, state by state, by a network fed the gradient of its own objective."""
 
-    hidden_sizes: fields.HiddenSizes = (256, 256)
-    learning_rate: fields.LearningRate = 3e-4
-    gamma: fields.Gamma = 0.99
     tau: fields.Tau = 0.005
-    num_critics: fields.NumCritics = 2
     beta: fields.Pessimism = 3.54
     """The default is the authors': 2.5 in their units, the unbiased standard deviation of two."""
-    entropy: fields.Entropy = -1.0
-    entropy_fraction: fields.EntropyFraction = 0.3
     iterations: fields.Iterations = 2
     samples: fields.Samples = 2
     antithetic: fields.Antithetic = True
@@ -66,7 +60,6 @@ class IterativeSAC:
     act_average: fields.ActAverage = 1
     target_iterations: fields.TargetIterations = 0
     target_samples: fields.TargetSamplesOrSame = 0
-    features: fields.Features = ""
 
     def __post_init__(self) -> None:
         validate(self)

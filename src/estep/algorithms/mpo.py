@@ -34,39 +34,27 @@ from estep.m_steps import trust_region
 from estep.m_steps.temperature import LOG_ALPHA_BOUNDS, KLConstraint
 from estep.nets import Body
 from estep.priors.network import policy_network
-from estep.settings import fields
+from estep.settings import fields, groups
 from estep.settings.kinds import validate
 
 BEHAVE = {"prior": act_from_prior, "posterior": act_from_slow_posterior}
 
 
 @dataclass(frozen=True)
-class MPO:
+class MPO(groups.WeightedSamples, groups.LearnedPolicy, groups.SlowCopies, groups.QEnsemble, groups.Learner):
     """MPO: weigh samples of the policy by their values, then fit the policy to them inside a trust region.
 
     Discrete actions need no samples and have neither scale nor box: `samples`, `sigma`, `epsilon_scale`, `epsilon_box`
     are not used, and `trust_region` is always coupled.
     """
 
-    hidden_sizes: fields.HiddenSizes = (256, 256)
-    learning_rate: fields.LearningRate = 3e-4
-    dual_learning_rate: fields.DualLearningRate = 1e-2
-    gamma: fields.Gamma = 0.99
-    target_period: fields.TargetPeriod = 100
-    tau: fields.Tau = 1.0
     num_critics: fields.NumCritics = 1
     beta: fields.Pessimism = 0.0
     target: fields.CriticTarget = "retrace"
-    unroll: fields.Unroll = 5
-    samples: fields.WeightedSamples = 20
-    sigma: fields.Sigma = 0.7
-    epsilon: fields.Epsilon = 0.1
     epsilon_mean: fields.EpsilonMean = 2.5e-3
     epsilon_scale: fields.EpsilonScale = 1e-6
     trust_region: fields.TrustRegion = "per-dimension"
-    epsilon_box: fields.EpsilonBox = 1e-3
     act_with: fields.ActWith = "prior"
-    features: fields.Features = ""
 
     def __post_init__(self) -> None:
         validate(self)

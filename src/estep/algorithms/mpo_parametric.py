@@ -33,30 +33,18 @@ from estep.m_steps.projection import FOLLOW, Keep, copy_posterior
 from estep.m_steps.temperature import LOG_ALPHA_BOUNDS, KLConstraint
 from estep.nets import Body
 from estep.priors.network import LOG_SIGMA, policy_network
-from estep.settings import fields
-from estep.settings.kinds import validate
+from estep.settings import fields, groups
 
 
 @dataclass(frozen=True)
-class ParametricMPO:
+class ParametricMPO(groups.LearnedPolicy, groups.QEnsemble, groups.Learner):
     """MPO whose E-step climbs the value with a network, under a bound on the KL to the policy of a while ago."""
 
-    hidden_sizes: fields.HiddenSizes = (256, 256)
-    learning_rate: fields.LearningRate = 3e-4
     dual_learning_rate: fields.DualLearningRate = 3e-3
     """At 1e-2 a KL that is too large for a while can raise η until nothing is learned."""
-    gamma: fields.Gamma = 0.99
     target_period: fields.TargetPeriod = 100
-    num_critics: fields.NumCritics = 2
-    beta: fields.Pessimism = 1.0
     samples: fields.Samples = 4
     target_samples: fields.TargetSamples = 4
-    sigma: fields.Sigma = 0.7
-    epsilon: fields.Epsilon = 0.1
-    features: fields.Features = ""
-
-    def __post_init__(self) -> None:
-        validate(self)
 
     def init(self, spec: Spec, key: Key) -> Agent:
         """A fresh agent for an environment."""

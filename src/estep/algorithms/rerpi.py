@@ -37,7 +37,7 @@ from estep.m_steps import trust_region
 from estep.m_steps.temperature import LOG_ALPHA_BOUNDS, Constant, KLConstraint
 from estep.nets import Body
 from estep.priors.network import full_gaussian_network, policy_network
-from estep.settings import fields
+from estep.settings import fields, groups
 from estep.settings.kinds import refused, validate
 
 FAMILIES: dict[str, tuple[Callable[..., Prior], trust_region.Measure]] = {
@@ -47,34 +47,21 @@ FAMILIES: dict[str, tuple[Callable[..., Prior], trust_region.Measure]] = {
 
 
 @dataclass(frozen=True)
-class RERPI:
+class RERPI(groups.WeightedSamples, groups.LearnedPolicy, groups.SlowCopies, groups.QEnsemble, groups.Learner):
     """MPO in three steps: evaluate, weigh by value or by rank, fit mean and covariance each in its trust region.
 
     Discrete actions need no samples and have neither scale nor box: `samples`, `sigma`, `epsilon_scale` and
     `epsilon_box` are not used.
     """
 
-    hidden_sizes: fields.HiddenSizes = (256, 256)
-    learning_rate: fields.LearningRate = 3e-4
-    dual_learning_rate: fields.DualLearningRate = 1e-2
-    gamma: fields.Gamma = 0.99
-    target_period: fields.TargetPeriod = 100
-    tau: fields.Tau = 1.0
     num_critics: fields.NumCritics = 1
     beta: fields.Pessimism = 0.0
     target: fields.CriticTarget = "td0"
-    unroll: fields.Unroll = 5
-    samples: fields.WeightedSamples = 20
-    sigma: fields.Sigma = 0.7
     covariance: fields.Covariance = "diagonal"
     weights: fields.Weights = "exponential"
     rank_shift: fields.RankShift = 1.0
-    epsilon: fields.Epsilon = 0.1
-    """Weights by rank need none."""
     epsilon_mean: fields.EpsilonMean = 5e-4
     epsilon_scale: fields.EpsilonScale = 1e-5
-    epsilon_box: fields.EpsilonBox = 1e-3
-    features: fields.Features = ""
 
     def __post_init__(self) -> None:
         validate(self)

@@ -31,26 +31,14 @@ from estep.m_steps.projection import Keep
 from estep.m_steps.temperature import LOG_ALPHA_BOUNDS, least_entropy
 from estep.nets import Body, mlp
 from estep.priors.flat import Flat
-from estep.settings import fields
-from estep.settings.kinds import validate
+from estep.settings import fields, groups
 
 
 @dataclass(frozen=True)
-class SAC:
+class SAC(groups.EntropyBound, groups.QEnsemble, groups.Learner):
     """Soft actor-critic: direct amortised inference under a flat prior (maximum entropy)."""
 
-    hidden_sizes: fields.HiddenSizes = (256, 256)
-    learning_rate: fields.LearningRate = 3e-4
-    gamma: fields.Gamma = 0.99
     tau: fields.Tau = 0.005
-    num_critics: fields.NumCritics = 2
-    beta: fields.Pessimism = 1.0
-    entropy: fields.Entropy = -1.0
-    entropy_fraction: fields.EntropyFraction = 0.3
-    features: fields.Features = ""
-
-    def __post_init__(self) -> None:
-        validate(self)
 
     def init(self, spec: Spec, key: Key) -> Agent:
         """A fresh agent for an environment."""

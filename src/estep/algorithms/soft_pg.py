@@ -32,7 +32,7 @@ from estep.m_steps.temperature import Constant
 from estep.nets import Body
 from estep.priors.network import LOG_SIGMA, policy_network
 from estep.priors.uniform import Uniform
-from estep.settings import fields
+from estep.settings import fields, groups
 from estep.settings.kinds import check_order, validate
 
 LOSSES = {
@@ -42,21 +42,16 @@ LOSSES = {
 
 
 @dataclass(frozen=True)
-class SoftPG:
+class SoftPG(groups.FreshData, groups.Learner):
     """KL-regularised advantage actor-critic, or soft Q-learning on the same returns."""
 
-    hidden_sizes: fields.HiddenSizes = (256, 256)
-    learning_rate: fields.LearningRate = 3e-4
     critic_learning_rate: fields.CriticLearningRate = 1e-3
-    gamma: fields.Gamma = 0.99
     alpha: fields.Alpha = 0.01
-    gae_lambda: fields.GAELambda = 0.95
     unroll: fields.Unroll = 16
     rollout: fields.Rollout = 256
     samples: fields.Samples = 4
     sigma: fields.Sigma = 0.7
     loss: fields.PolicyLoss = "policy-gradient"
-    features: fields.Features = ""
 
     def __post_init__(self) -> None:
         validate(self)

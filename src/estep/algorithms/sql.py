@@ -34,32 +34,24 @@ from estep.m_steps.temperature import Constant
 from estep.nets import Body, mlp
 from estep.priors.network import small_init
 from estep.priors.uniform import Uniform
-from estep.settings import fields
-from estep.settings.kinds import validate
+from estep.settings import fields, groups
 
 PROPOSALS = {"uniform": log_mean_exp_value, "sampler": near_sampler_value}
 
 
 @dataclass(frozen=True)
-class SQL:
+class SQL(groups.SlowCopies, groups.QEnsemble, groups.Learner):
     """Soft Q-learning: the posterior of the critic itself, with all its modes, by a sampler trained with SVGD."""
 
     hidden_sizes: fields.HiddenSizes = (128, 128)
-    learning_rate: fields.LearningRate = 3e-4
-    gamma: fields.Gamma = 0.99
-    target_period: fields.TargetPeriod = 1000
-    tau: fields.Tau = 1.0
     num_critics: fields.NumCritics = 1
     beta: fields.Pessimism = 0.0
+    target_period: fields.TargetPeriod = 1000
     alpha: fields.Alpha = 0.03
     """It is one over the reward scale of the paper, there mostly 30."""
     particles: fields.Particles = 16
     target_samples: fields.TargetSamples = 16
     proposal: fields.Proposal = "uniform"
-    features: fields.Features = ""
-
-    def __post_init__(self) -> None:
-        validate(self)
 
     def init(self, spec: Spec, key: Key) -> Agent:
         """A fresh agent for an environment. Raises UsageError where actions are discrete."""

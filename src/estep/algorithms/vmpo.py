@@ -33,30 +33,21 @@ from estep.m_steps import trust_region
 from estep.m_steps.temperature import LOG_ALPHA_BOUNDS, KLConstraint
 from estep.nets import Body
 from estep.priors.network import policy_network
-from estep.settings import fields
+from estep.settings import fields, groups
 from estep.settings.kinds import check_order, validate
 
 
 @dataclass(frozen=True)
-class VMPO:
+class VMPO(groups.FreshData, groups.LearnedPolicy, groups.Learner):
     """V-MPO: weigh the actions that were taken by their advantages, then fit the policy inside a trust region."""
 
-    hidden_sizes: fields.HiddenSizes = (256, 256)
-    learning_rate: fields.LearningRate = 3e-4
-    dual_learning_rate: fields.DualLearningRate = 1e-2
-    gamma: fields.Gamma = 0.99
-    gae_lambda: fields.GAELambda = 0.95
     unroll: fields.Unroll = 32
-    rollout: fields.Rollout = 2048
     epochs: fields.Epochs = 8
     target_period: fields.TargetPeriod = 20
     top_fraction: fields.TopFraction = 0.5
-    sigma: fields.Sigma = 0.7
-    epsilon: fields.Epsilon = 0.1
     epsilon_mean: fields.EpsilonMean = 5e-3
     epsilon_scale: fields.EpsilonScale = 5e-5
     trust_region: fields.TrustRegion = "joint"
-    features: fields.Features = ""
 
     def __post_init__(self) -> None:
         validate(self)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools as ft
 import math
 from collections.abc import Callable
 from typing import TypeAlias
@@ -12,7 +11,7 @@ import jax.numpy as jnp
 
 from estep.core.acting import act_from_prior
 from estep.core.agent import Agent
-from estep.core.objective import soft_value
+from estep.core.objective import soft_value, values_of
 from estep.core.slots import Bootstrap, Distribution
 from estep.core.types import Key, Obs, Scalar, Transition
 
@@ -99,8 +98,7 @@ def log_mean_exp_value(agent: Agent, proposal: Callable[[Agent, Obs, Key], Distr
         problem = agent.problem(agent.likelihood.slow, obs)
         p, r = problem.prior(obs), proposal(agent, obs, k_proposal)
         action = jax.vmap(r.sample)(jax.random.split(k_draw, agent.target_samples))
-        keys = jax.random.split(k_value, agent.target_samples)
-        values = jax.vmap(ft.partial(problem.likelihood, problem))(action, keys)
+        values = values_of(problem, action, k_value)
         log_weight = jax.vmap(lambda u: p.log_prob(u) - r.log_prob(u))(action)
         return problem.alpha * (jax.nn.logsumexp(values / problem.alpha + log_weight) - math.log(agent.target_samples))
 

@@ -16,8 +16,7 @@ from estep.core.batch import flatten
 from estep.core.slots import Draws, Inference
 from estep.core.types import Info, Key, Scalar, Transition
 from estep.e_steps.climb import EStep
-from estep.families.particles import exponential
-from estep.inference.importance import ess
+from estep.families.particles import ess, exponential
 
 
 def advantages(agent: Agent, batch: Transition, key: Key) -> Float[Array, " n"]:

@@ -94,3 +94,10 @@ class Boltzmann(Posterior):
     def __call__(self, lam: Lam) -> Distribution:
         action, log_weight = jnp.split(lam, [self.samples * self.action])
         return Particles(action.reshape(self.samples, self.action), jax.nn.log_softmax(log_weight))
+
+
+def ess(log_weights: Float[Array, " n"]) -> Scalar:
+    """Effective sample size 1/Σ w² of weights w ∝ exp(log_weights) that sum to one (Kong 1992): n if all are equal,
+    1 if one has everything."""
+    weights = jax.nn.softmax(log_weights)
+    return jnp.clip(1.0 / jnp.square(weights).sum(), 1.0, log_weights.shape[0])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools as ft
 import math
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
@@ -12,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from estep.core.objective import values_of
 from estep.core.slots import Inference, Inferred, Lam, Posterior, Problem
 from estep.core.types import Key, Scalar
 from estep.errors import UsageError
@@ -89,11 +89,6 @@ class CEM(Inference):
         first = begin(self.start, problem, posterior, k_start, self.population)
         lam, values = jax.lax.scan(iteration, first.lam, jax.random.split(k_iterations, self.iterations))
         return Inferred(lam, first.earlier, jnp.concatenate([first.values, values]))
-
-
-def values_of(problem: Problem, action: Float[Array, "n a"], key: Key) -> Float[Array, " n"]:
-    """Q̂ of each draw."""
-    return jax.vmap(ft.partial(problem.likelihood, problem))(action, jax.random.split(key, action.shape[0]))
 
 
 @runtime_checkable

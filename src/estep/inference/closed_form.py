@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import functools as ft
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from estep.core.objective import values_of
 from estep.core.slots import Inference, Inferred, Posterior, Problem
 from estep.core.types import Key, Spec
 from estep.families.categorical import check_draws
-from estep.families.particles import Weigh, exponential
-from estep.inference.importance import ess
+from estep.families.particles import Weigh, ess, exponential
 
 
 class ClosedForm(Inference):
@@ -33,8 +31,7 @@ class ClosedForm(Inference):
         prior = problem.prior(problem.obs)
         check_draws(prior, "Use Exact, which weighs every choice.")
         action = prior.draw(k_draw, self.samples, prior).action
-        keys = jax.random.split(k_value, self.samples)
-        values = jax.vmap(ft.partial(problem.likelihood, problem))(action, keys)
+        values = values_of(problem, action, k_value)
         log_weight = self.weigh(values, problem.alpha)
         lam = jnp.concatenate([action.ravel(), log_weight])
         return Inferred(lam, jnp.zeros(()), jnp.zeros(0), {"ess": ess(log_weight)})
@@ -49,8 +46,7 @@ class Exact(Inference):
 
     def __call__(self, problem: Problem, posterior: Posterior, key: Key) -> Inferred:
         action = jnp.eye(sum(posterior.block_sizes))
-        keys = jax.random.split(key, action.shape[0])
-        values = jax.vmap(ft.partial(problem.likelihood, problem))(action, keys)
+        values = values_of(problem, action, key)
         log_p = jax.vmap(problem.prior(problem.obs).log_prob)(action)
         return Inferred(log_p + exponential(values, problem.alpha), jnp.zeros(()), jnp.zeros(0))
 

@@ -11,9 +11,11 @@ import jax.numpy as jnp
 from jax.lax import stop_gradient as sg
 from jaxtyping import Array, Float
 
+from estep.core.objective import values_of
 from estep.core.slots import Distribution, Inference, Inferred, Lam, Posterior, Problem
 from estep.core.types import Key, Scalar
-from estep.inference.cem import fittable, values_of
+from estep.families.particles import ess
+from estep.inference.cem import fittable
 from estep.inference.starts import AtPrior, added, begin, clip
 
 Proposal = Callable[[Distribution, Distribution], Distribution]
@@ -84,10 +86,3 @@ class Importance(Inference):
         lam, (values, size, evidence) = jax.lax.scan(iteration, first.lam, keys)
         inferred = Inferred(sg(lam), first.earlier, jnp.concatenate([first.values, values]), {"ess": sg(size[-1])})
         return inferred, Weighing(size, evidence)
-
-
-def ess(log_weights: Float[Array, " n"]) -> Scalar:
-    """Effective sample size 1/Σ w² of weights w ∝ exp(log_weights) that sum to one (Kong 1992): n if all are equal,
-    1 if one has everything."""
-    weights = jax.nn.softmax(log_weights)
-    return jnp.clip(1.0 / jnp.square(weights).sum(), 1.0, log_weights.shape[0])

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from estep.core.agent import Agent
 from estep.core.bootstrap import log_mean_exp_value
+from estep.core.objective import values_of
 from estep.core.slots import Bootstrap, Distribution, Inference, Inferred, Posterior, Problem
 from estep.core.types import Key, Obs
 from estep.errors import UsageError
@@ -40,8 +41,7 @@ class Stein(Inference):
     def __call__(self, problem: Problem, posterior: Posterior, key: Key) -> Inferred:
         k_point, k_value = jax.random.split(key)
         action = self.points(problem.obs, k_point, self.samples)
-        keys = jax.random.split(k_value, self.samples)
-        values = jax.vmap(ft.partial(problem.likelihood, problem))(action, keys)
+        values = values_of(problem, action, k_value)
         return Inferred(jnp.concatenate([action.ravel(), values]), jnp.zeros(()), jnp.zeros(0))
 
     def points(self, obs: Obs, key: Key, n: int) -> Float[Array, "n a"]:

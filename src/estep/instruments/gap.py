@@ -19,15 +19,13 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from estep.core.agent import Agent
-from estep.core.objective import soft_value
+from estep.core.objective import soft_value, values_of
 from estep.core.optim import adam
 from estep.core.slots import Distribution, Lam, Problem
 from estep.core.types import Key, Obs, Scalar
 from estep.errors import UsageError
-from estep.families.particles import Boltzmann
-from estep.inference.cem import values_of
+from estep.families.particles import Boltzmann, ess
 from estep.inference.gradient import GradientAscent
-from estep.inference.importance import ess
 from estep.inference.starts import At, log_scales
 from estep.instruments import quadrature
 from estep.likelihoods.state_value import StateValue

@@ -91,9 +91,7 @@ def _settings(topic: str, uses: Iterable[Use]) -> Iterator[Entry]:
     for (name, (meaning, allowed)), group in itertools.groupby(sorted(uses, key=order), order):
         same = list(group)
         facts = [("flag", same[0].field.flag), ("value", allowed), ("default", _defaults(same))]
-        facts += [
-            (use.owner, use.field.help.removeprefix(meaning).strip()) for use in same if use.field.help != meaning
-        ]
+        facts += [(use.owner, use.field.note) for use in same if use.field.note]
         facts += [("old name", "--" + old.replace("_", "-")) for old, new in renamed.SETTINGS.items() if new == name]
         yield Entry(topic, name, meaning, tuple(facts))
 

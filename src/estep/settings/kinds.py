@@ -153,7 +153,8 @@ def _as(name: str, base: Any, value: Any) -> Any:
 
 def _sizes(name: str, each: Any, value: Any) -> tuple[Any, ...]:
     if isinstance(value, str) or not hasattr(value, "__iter__"):
-        raise refused(name, value, f"a list of {CONVERSIONS.get(kind_of(each).base, (None, 'value'))[1]}s")
+        words = CONVERSIONS[kind_of(each).base][1] if kind_of(each).base in CONVERSIONS else "value"
+        raise refused(name, value, f"a list of {words.removeprefix('a ')}s")
     return tuple(plain(name, each, item) for item in value)
 
 

@@ -33,12 +33,15 @@ def reference_of(thing: Any) -> str:
         UsageError: it has none: a lambda, a local function, a bound method, or an instance.
     """
     module, name = getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)
-    if not isinstance(module, str) or not isinstance(name, str) or not is_reference(f"m:{name}"):
+    found = sys.modules.get(module) if isinstance(module, str) and isinstance(name, str) else None
+    for part in str(name).split("."):
+        found = getattr(found, part, None)
+    if found is not thing:
         raise UsageError(
             f"{thing!r} has no name by which a run folder could record it.",
             "Define a class or a function at the top level of a module, and pass that.",
         )
-    return f"{_home(module)}:{name}"
+    return f"{_home(str(module))}:{name}"
 
 
 @ft.cache
@@ -70,7 +73,12 @@ def resolve(reference: str) -> Any:
             "Run the command in the folder of that file, or install the package that has it.",
         ) from error
     except AttributeError as error:
-        raise UsageError(f"The module {home} has no {name}.", "Look at how it is spelt.") from error
+        if home == "__main__":
+            what = f"{name} was defined in a session without a file, which is over."
+            raise UsageError(
+                what, "Define it again in this session, or put it into a module and train again."
+            ) from error
+        raise UsageError(f"The module {home} has no {name}.", "Check the spelling.") from error
     return found
 
 

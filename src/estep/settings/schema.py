@@ -21,7 +21,7 @@ import annotated_types
 
 from estep.errors import UsageError
 from estep.settings import fields as field_types
-from estep.settings import kinds, references
+from estep.settings import groups, kinds, references
 from estep.settings.kinds import Choices, kind_of
 
 PACKAGE = Path(__file__).parents[1]
@@ -45,6 +45,8 @@ class Field(NamedTuple):
     required: bool
     default: Any
     help: str
+    note: str = ""
+    """What the algorithm itself says of it, which is part of the help."""
 
     @property
     def flag(self) -> str:
@@ -170,14 +172,25 @@ def _class(tree: ast.Module, name: str) -> ast.ClassDef:
 
 def _fields(found: ast.ClassDef) -> tuple[Field, ...]:
     texts = _docstrings(found)
-    made = []
+    made = {name: field for base in reversed(found.bases) for name, field in _group(ast.unparse(base)).items()}
     for node in found.body:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             hint = _hint(node.annotation)
             default = None if node.value is None else ast.literal_eval(node.value)
             name = node.target.id
-            made.append(Field(name, hint, node.value is None, default, _help(hint, texts, name)))
-    return tuple(made)
+            note = texts.get(name, "")
+            made[name] = Field(name, hint, node.value is None, default, _help(hint, texts, name), note)
+    return tuple(made.values())
+
+
+def _group(base: str) -> dict[str, Field]:
+    """The settings of a group, by name."""
+    group = getattr(groups, base.removeprefix("groups."))
+    hints = typing.get_type_hints(group, include_extras=True)
+    return {
+        field.name: Field(field.name, hints[field.name], False, field.default, _help(hints[field.name], {}, field.name))
+        for field in dataclasses.fields(group)
+    }
 
 
 def _hint(node: ast.expr) -> Hint:
@@ -217,5 +230,8 @@ def _docstrings(found: ast.ClassDef) -> dict[str, str]:
 
 
 def _help(hint: Hint, texts: Mapping[str, str], name: str) -> str:
-    """What the type says of a setting, and what the class adds."""
-    return " ".join(text for text in (kind_of(hint).help, texts.get(name, "")) if text)
+    """What the type says of a setting, what the class adds, and the names that it may have."""
+    kind = kind_of(hint)
+    names = [one for one in kind.choices.names if one] if kind.choices else []
+    listed = f"One of {', '.join(names)}; or module:name for your own." if names else ""
+    return " ".join(text for text in (kind.help, texts.get(name, ""), listed) if text)

@@ -29,12 +29,12 @@ from estep.e_steps.actions_taken import BatchWeights
 from estep.e_steps.climb import climb_each_state, climb_each_state_slow
 from estep.m_steps import trust_region
 from estep.m_steps.temperature import LOG_ALPHA_BOUNDS
-from estep.settings import fields
+from estep.settings import fields, groups
 from estep.settings.kinds import check_order, validate
 
 
 @dataclass(frozen=True)
-class Compose:
+class Compose(groups.FreshData, groups.SlowCopies, groups.QEnsemble, groups.Learner):
     """Your own row: a prior, a posterior, a likelihood and an inference optimiser, by name."""
 
     prior: fields.Prior = "flat"
@@ -45,16 +45,9 @@ class Compose:
     target: fields.CriticTarget = "td0"
     kl_in_value: fields.KLInValue = True
     act_with: fields.ActWith = "posterior"
-    hidden_sizes: fields.HiddenSizes = (256, 256)
-    learning_rate: fields.LearningRate = 3e-4
-    gamma: fields.Gamma = 0.99
     tau: fields.Tau = 0.005
     target_period: fields.TargetPeriod = 1
-    num_critics: fields.NumCritics = 2
-    beta: fields.Pessimism = 1.0
     unroll: fields.Unroll = 5
-    gae_lambda: fields.GAELambda = 0.95
-    rollout: fields.Rollout = 2048
     epochs: fields.Epochs = 8
     iterations: fields.Iterations = 5
     samples: fields.Samples = 4
@@ -64,7 +57,6 @@ class Compose:
     epsilon: fields.EpsilonOrDefault = 0.0
     epsilon_mean: fields.EpsilonMean = 5e-3
     epsilon_scale: fields.EpsilonScale = 5e-5
-    features: fields.Features = ""
 
     def __post_init__(self) -> None:
         validate(self)

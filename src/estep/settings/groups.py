@@ -1,0 +1,81 @@
+"""Settings that several algorithms have together, each with the default that most of them share.
+
+An algorithm inherits the groups it needs and writes down its own settings, and those whose default differs:
+
+    @dataclass(frozen=True)
+    class SAC(groups.EntropyBound, groups.QEnsemble, groups.Learner):
+        tau: fields.Tau = 0.005
+
+The last group comes first on the command line. A group holds settings and nothing else, so what an algorithm does
+stands in its own file alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from estep.settings import fields
+from estep.settings.kinds import validate
+
+
+@dataclass(frozen=True)
+class Learner:
+    """What every algorithm has: its networks, their step size, and the discount factor."""
+
+    hidden_sizes: fields.HiddenSizes = (256, 256)
+    features: fields.Features = ""
+    learning_rate: fields.LearningRate = 3e-4
+    gamma: fields.Gamma = 0.99
+
+    def __post_init__(self) -> None:
+        validate(self)
+
+
+@dataclass(frozen=True)
+class QEnsemble:
+    """An ensemble of action values and how pessimistic it is."""
+
+    num_critics: fields.NumCritics = 2
+    beta: fields.Pessimism = 1.0
+
+
+@dataclass(frozen=True)
+class EntropyBound:
+    """A lower bound of the posterior's entropy."""
+
+    entropy: fields.Entropy = -1.0
+    entropy_fraction: fields.EntropyFraction = 0.3
+
+
+@dataclass(frozen=True)
+class SlowCopies:
+    """Slow copies that move once in a while."""
+
+    target_period: fields.TargetPeriod = 100
+    tau: fields.Tau = 1.0
+
+
+@dataclass(frozen=True)
+class LearnedPolicy:
+    """A policy that is its own prior, and the bound of the KL of an E-step."""
+
+    dual_learning_rate: fields.DualLearningRate = 1e-2
+    sigma: fields.Sigma = 0.7
+    epsilon: fields.Epsilon = 0.1
+
+
+@dataclass(frozen=True)
+class WeightedSamples:
+    """Weighted samples of a policy, their critic, and the box to which actions are clipped."""
+
+    unroll: fields.Unroll = 5
+    samples: fields.WeightedSamples = 20
+    epsilon_box: fields.EpsilonBox = 1e-3
+
+
+@dataclass(frozen=True)
+class FreshData:
+    """Data that are learned from and then dropped, and λ-returns over them."""
+
+    rollout: fields.Rollout = 2048
+    gae_lambda: fields.GAELambda = 0.95

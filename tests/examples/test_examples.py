@@ -1,0 +1,182 @@
+"""The examples run as they stand, and what they make goes on like everything that the library makes."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commandline import command
+from own_algorithm import MixtureSAC
+
+import estep
+from estep.algorithms.named import name_of
+from estep.errors import UsageError
+from estep.runs.folder import RunFolder
+from estep.settings import references
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+PROGRAMS = {
+    "own_algorithm": ["150"],
+    "own_part": ["120"],
+    "own_environment": ["150"],
+    "deploy": [],
+    "sac_in_60_lines": [],
+}
+TINY = ("--steps", "120", "--warmup-steps", "60", "--batch-size", "16", "--replay-size", "500", "--preset", "none")
+TINY += ("--hidden-sizes", "8", "--eval-every", "0", "--eval-episodes", "1", "--updates-per-step", "0.25")
+
+
+def test_every_example_is_run():
+    assert set(PROGRAMS) == {path.stem for path in EXAMPLES.glob("*.py")}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_program_runs_from_any_folder(name, tmp_path):
+    call = [sys.executable, str(EXAMPLES / f"{name}.py"), *PROGRAMS[name]]
+    done = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+    for run in re.findall(r"in (\S*/runs/\S+)", done.stdout):
+        assert RunFolder.open(run).read_run()["status"] == "done"
+
+
+@pytest.fixture(scope="module")
+def own_run(tmp_path_factory):
+    """A run of somebody's algorithm by the command line, stopped after its first steps."""
+    folder = tmp_path_factory.mktemp("own")
+    flags = (*TINY, "--components", "2", "--entropy", "-0.5")
+    call = ("train", "own_algorithm:MixtureSAC", "--env", "Pendulum-v1", *flags, "--out", str(folder), "--json")
+    ended = command(*call)
+    assert ended.code == 0, ended.err
+    return Path(ended.record["run_dir"])
+
+
+def test_somebodys_algorithm_trains_by_its_own_flags(own_run):
+    config = RunFolder.open(own_run).read_config()["algorithm"]
+    assert config["name"] == "own_algorithm:MixtureSAC"
+    assert (config["components"], config["entropy"], config["hidden_sizes"]) == (2, -0.5, [8])
+    assert own_run.parents[1].name == "own_algorithm-MixtureSAC"
+
+
+@pytest.mark.parametrize("words", [("resume",), ("eval",), ("inspect", "--only", "improvement")])
+def test_its_module_is_imported_by_consent_alone(own_run, words):
+    ended = command(words[0], str(own_run), *words[1:])
+    assert ended.code == UsageError.exit_code
+    assert "would import the module own_algorithm" in ended.err
+    assert "--allow-import" in ended.err
+    with pytest.raises(UsageError, match="own_algorithm"):
+        estep.load(own_run)
+
+
+def test_it_evaluates_is_inspected_and_acts(own_run):
+    assert command("eval", str(own_run), "--episodes", "1", "--allow-import").code == 0
+    ended = command("inspect", str(own_run), "--only", "gap", "--states", "2", "--allow-import", "--json")
+    assert ended.code == 0, ended.err
+    policy = estep.load(own_run, allow_import=True)
+    assert isinstance(policy.recipe.algorithm, MixtureSAC)
+    assert policy.act(np.zeros(3, np.float32)).shape == (1,)
+
+
+def test_it_goes_on_and_is_composed_with(own_run):
+    ended = command("resume", str(own_run), "--steps", "160", "--allow-import", "--json")
+    assert ended.code == 0, ended.err
+    assert ended.record["env_steps"] == 160
+    found = estep.load(own_run, allow_import=True)
+    changed = command("eval", str(own_run), "--episodes", "1", "--inference", "own_part:slow_ascent", "--allow-import")
+    assert changed.code == 0, changed.err
+    assert found.env_steps <= 160
+
+
+def test_it_is_listed_and_shown(own_run):
+    shown = command("algos", "own_algorithm:MixtureSAC").out
+    assert "--components" in shown
+    assert "Lower bound of the policy's entropy" in shown
+    assert (
+        command("config", "show", "own_algorithm:MixtureSAC", "--json").record["config"]["algorithm"]["gamma"] == 0.99
+    )
+    wrong = command("train", "own_algorithm:MixtureSAC", "--env", "Pendulum-v1", "--gamma", "2")
+    assert wrong.code == UsageError.exit_code
+    assert "--gamma is 2" in wrong.err
+
+
+def test_an_installed_package_adds_a_short_name(monkeypatch):
+    monkeypatch.setattr(references, "installed", lambda: {"mixture-sac": "own_algorithm:MixtureSAC"})
+    assert name_of(MixtureSAC()) == "mixture-sac"
+    assert "--components" in command("algos", "mixture-sac").out
+    assert "mixture-sac" in command("train", "mixture-sca", "--env", "Pendulum-v1").err
+
+
+@pytest.mark.parametrize(
+    ("name", "match"),
+    [
+        ("own_algorithm:Nobody", "has no Nobody"),
+        ("no_module_of_this_name:Row", "cannot be imported"),
+        ("own_algorithm:main", "has no main"),
+        ("own_part:narrow", "is not an algorithm"),
+        ("os:system", "is not an algorithm"),
+    ],
+)
+def test_what_is_no_algorithm_is_refused(name, match, tmp_path):
+    with pytest.raises(UsageError, match=match):
+        estep.train(name, "Pendulum-v1", out=tmp_path)
+    ended = command("train", name, "--env", "Pendulum-v1")
+    assert ended.code == UsageError.exit_code
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_class_that_no_process_could_find_is_refused_before_training(tmp_path):
+    import dataclasses
+
+    @dataclasses.dataclass(frozen=True)
+    class Local(MixtureSAC.__mro__[1]):
+        gamma: float = 0.9
+
+        def init(self, spec, key):
+            return None
+
+    with pytest.raises(UsageError, match="top level of a module"):
+        estep.train(Local(), "Pendulum-v1", out=tmp_path)
+    assert not any(tmp_path.iterdir())
+
+
+OWN_PARTS = {
+    "network": ("sac", "--features", "own_part:fourier"),
+    "network of iterative inference": ("iterative-sac", "--features", "own_part:fourier"),
+    "prior": ("compose", "--prior", "own_part:narrow"),
+    "optimiser": ("compose", "--inference", "own_part:slow_ascent", "--start", "direct", "--iterations", "1"),
+}
+
+
+@pytest.mark.parametrize("flags", OWN_PARTS.values(), ids=list(OWN_PARTS))
+def test_a_part_of_somebodys_trains_and_goes_on_by_consent(flags, tmp_path):
+    ended = command("train", flags[0], "--env", "Pendulum-v1", *flags[1:], *TINY, "--out", str(tmp_path), "--json")
+    assert ended.code == 0, ended.err
+    run = ended.record["run_dir"]
+    assert command("resume", run, "--steps", "130").code == UsageError.exit_code
+    ended = command("resume", run, "--steps", "130", "--allow-import", "--json")
+    assert ended.code == 0, ended.err
+    assert ended.record["env_steps"] == 130
+
+
+@pytest.mark.parametrize("flags", [("--features", "own_part:narrow"), ("--features", "own_part:nothing")])
+def test_a_network_that_is_none_is_refused(flags, tmp_path):
+    ended = command("train", "sac", "--env", "Pendulum-v1", *flags, *TINY, "--out", str(tmp_path))
+    assert ended.code == UsageError.exit_code, ended.err
+    assert not any(tmp_path.iterdir())
+
+
+def test_loading_and_acting_need_no_drawing_logging_or_training(own_run):
+    program = f"""
+import sys
+for name in ("matplotlib", "tensorboardX", "mujoco", "imageio", "rich", "tyro", "estep.training", "estep.plots"):
+    sys.modules[name] = None
+sys.path[:0] = {sys.path!r}
+import estep
+print(estep.load({str(own_run)!r}, allow_import=True).act([1.0, 0.0, 0.0]))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env={**os.environ})
+    assert done.returncode == 0, done.stderr
