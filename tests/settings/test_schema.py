@@ -17,8 +17,17 @@ from estep.settings.run import RunConfig
 
 COMMANDS = [
     *(training.Train, training.Resume, reading.Evaluate, inspecting.Inspect, reading.Verify),
-    comparing.Compare,
-    *(listing.Algos, listing.Envs, listing.Presets, configs.Show, configs.Diff, health.Doctor, health.CheckEnv),
+    *(
+        comparing.Compare,
+        listing.Algos,
+        listing.Envs,
+        listing.Presets,
+        listing.Explain,
+        configs.Show,
+        configs.Diff,
+        health.Doctor,
+        health.CheckEnv,
+    ),
 ]
 CLASSES = {**ALGORITHMS, "run": RunConfig, **{kind.__name__: kind for kind in COMMANDS}}
 

@@ -39,6 +39,7 @@ COMMANDS = {
     "algos": Command("listing", "algos", "[ALGO]", "the algorithms: their row of the table and their flags"),
     "envs": Command("listing", "envs", "[FILTER]", "the environments that Gymnasium knows here"),
     "presets": Command("listing", "presets", "[ALGO]", "the presets, and where each comes from"),
+    "explain": Command("listing", "explain", "[NAME]", "what a setting, a metric or a term means"),
     "config": Command("configs", "config", "show|diff", "the resolved configuration of a run or an algorithm"),
     "check-env": Command("health", "check_env", "ID", "check that an environment is fit to train on"),
     "doctor": Command("health", "doctor", "", "check this machine and this installation"),
