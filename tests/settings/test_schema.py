@@ -8,7 +8,7 @@ import typing
 import pytest
 
 from estep.algorithms import ALGORITHMS, IterativeSAC
-from estep.cli import configs, health, inspecting, listing, reading, training
+from estep.cli import comparing, configs, health, inspecting, listing, reading, training
 from estep.cli.parse import COMMON
 from estep.errors import UsageError
 from estep.settings import schema
@@ -18,6 +18,7 @@ from estep.settings.run import RunConfig
 COMMANDS = [
     *(training.Train, training.Resume, reading.Evaluate, inspecting.Inspect, reading.Verify),
     *(
+        comparing.Compare,
         listing.Algos,
         listing.Envs,
         listing.Presets,

@@ -34,6 +34,7 @@ COMMANDS = {
     "resume": Command("training", "resume", "RUN", "go on with a run that was stopped", GRACE),
     "eval": Command("reading", "evaluate", "RUN", "returns of a run's policy over whole episodes"),
     "inspect": Command("inspecting", "inspect", "RUN", "what inference finds, what it misses, and what it costs"),
+    "compare": Command("comparing", "compare", "OUT RUN ...", "tables and learning curves of several runs"),
     "verify": Command("reading", "verify", "RUN", "check every checkpoint of a run"),
     "algos": Command("listing", "algos", "[ALGO]", "the algorithms: their row of the table and their flags"),
     "envs": Command("listing", "envs", "[FILTER]", "the environments that Gymnasium knows here"),

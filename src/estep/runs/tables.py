@@ -162,8 +162,15 @@ def write(path: Path, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> Pat
     return path
 
 
-def read(path: Path, row: type[R]) -> list[R]:
+def read(
+    path: Path, row: type[R], convert: Callable[[dict[str, str]], Mapping[str, str]] = lambda line: line
+) -> list[R]:
     """The rows of a file that `write` made of such named tuples, of texts and numbers.
+
+    Args:
+        path: the file.
+        row: the named tuple, by whose field types the cells are read.
+        convert: makes the cells of a row, by column, from those of a line; it may raise ValueError or KeyError.
 
     Raises:
         RejectedInput: it cannot be read as such rows.
@@ -171,8 +178,9 @@ def read(path: Path, row: type[R]) -> list[R]:
     kinds = get_type_hints(row)
     try:
         with path.open(newline="") as file:
-            return [row(*(kind(line[name]) for name, kind in kinds.items())) for line in csv.DictReader(file)]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+            lines = map(convert, csv.DictReader(file))
+            return [row(*(kind(line[name]) for name, kind in kinds.items())) for line in lines]
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise RejectedInput(
             f"{path} does not hold {', '.join(kinds)} in every line: {error}.", "Give a file that estep wrote."
         ) from error
