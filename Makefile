@@ -6,6 +6,8 @@ DEMO_ENV := InvertedPendulum-v5
 DEMO_RUNS := runs/demo
 DEMO_SIZE := --hidden-sizes 64 64 --batch-size 128 --learning-rate 1e-3 --eval-every 2000
 DEMO_LATEST := $(DEMO_RUNS)/iterative-sac/$(DEMO_ENV)/latest
+# What `make long` checks the annotations of.
+ANNOTATED := estep.core,estep.families,estep.priors,estep.likelihoods,estep.inference,estep.e_steps,estep.m_steps,estep.nets
 
 .PHONY: demo test long lint types ci freeze clean
 
@@ -18,9 +20,11 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-# What the suite leaves out for its time: learning to known optima, and many programs to compile.
+# What the suite leaves out for its time: learning to known optima, and many programs to compile. Then all contracts of
+# tests/test_contracts.py once more (about five minutes), with every annotation checked, shapes included.
 long: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m long
+	$(BIN)/python -m pytest -n 2 --dist worksteal --jaxtyping-packages=$(ANNOTATED),beartype.beartype tests/test_contracts.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
