@@ -218,7 +218,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(RejectedInput):
         points(tmp_path)
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(RejectedInput, match="does not hold env, algorithm"):
+    with pytest.raises(RejectedInput, match="does not have the columns env, algorithm"):
         points(tmp_path / "other.csv")
     with pytest.raises(RejectedInput):
         across_runs.write([tmp_path], tmp_path)
@@ -278,7 +278,7 @@ def test_critics_are_averaged_over_the_last_lines_of_metrics(runs):
     (found,) = across_runs.critics(runs[0])
     assert found[-3:] == (12, 80.0, 8.0)  # of lines 4 to 13, the last of which has no value
     (runs[1] / "metrics.jsonl").write_text('{"env_steps": 1}\n[2]\n')
-    with pytest.raises(RejectedInput, match="no JSON object"):
+    with pytest.raises(RejectedInput, match="not a JSON object"):
         across_runs.critics(runs[1])
     assert across_runs.critics(runs[2]) == []
 
@@ -302,7 +302,7 @@ def test_runs_are_added_to_those_that_were_merged_before(runs, tmp_path):
     for name in ("gap", "transfer", "improvement"):
         assert (some / f"{name}.csv").read_bytes() == (at_once / f"{name}.csv").read_bytes()
     (some / "gap.csv").write_text("env,total\nSome-v0,1.0\n")
-    with pytest.raises(RejectedInput, match=r"gap\.csv does not hold"):
+    with pytest.raises(RejectedInput, match=r"gap\.csv does not have the columns"):
         across_runs.write([some], then)
 
 

@@ -33,8 +33,8 @@ def test_a_run_leaves_a_complete_folder(finished):
     wanted = {"run.json", "config.json", "config.diff.json", "metrics.jsonl", "eval.csv", "episodes.csv", "tb"}
     assert wanted | {"checkpoints", "best", "latest"} <= {path.name for path in folder.iterdir()}
     assert list((folder / "tb").glob("events.*"))
-    assert checkpoint.at(folder, "latest").name == "step_120"
-    assert checkpoint.at(folder, "best").name in {"step_60", "step_120"}
+    assert checkpoint.locate(folder, "latest").name == "step_120"
+    assert checkpoint.locate(folder, "best").name in {"step_60", "step_120"}
     assert all(reason is None for _, reason in checkpoint.verify(folder))
 
 
