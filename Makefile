@@ -12,7 +12,7 @@ ANNOTATED := core families priors likelihoods $(OPTIMISERS) e_steps m_steps nets
 
 .PHONY: demo test long lint types ci freeze clean
 
-# Trains until solved, evaluates, draws the curves, and says where they are.
+# Trains until the environment is solved, evaluates the policy, draws the curves and prints where they are.
 demo: $(INSTALLED)
 	$(BIN)/estep train iterative-sac --env $(DEMO_ENV) --steps 30000 --stop-at 950 --out $(DEMO_RUNS) $(DEMO_SIZE)
 	$(BIN)/estep eval $(DEMO_LATEST)
@@ -21,7 +21,7 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-# What the suite leaves out for its time: learning to known optima, and many programs to compile. Then all contracts of
+# The slow tests: learning to known optima, and many programs to compile. Then all contracts of
 # tests/test_contracts.py once more (about five minutes), with every annotation checked, shapes included.
 long: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m long
@@ -37,7 +37,7 @@ types: $(INSTALLED)
 
 ci: lint types test
 
-# The stamp is written last, so an installation that was interrupted is done again.
+# The stamp is written last, so an interrupted installation starts again.
 $(INSTALLED): pyproject.toml constraints.txt
 	@echo "Making a virtual environment in .venv ..."
 	@$(PYTHON) -m venv .venv
@@ -47,7 +47,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $(INSTALLED)
 	@echo "Installed."
 
-# Everything that is installed now, as the tested versions; pip itself is named because old ones lack --group.
+# Writes the installed versions as the tested versions. pip is in the list because old versions of pip lack --group.
 freeze: $(INSTALLED)
 	echo "# The versions this project is tested with. Regenerate with 'make freeze' after changing a dependency." > constraints.new
 	$(BIN)/python -m pip freeze --all --exclude-editable --exclude setuptools >> constraints.new

@@ -1,4 +1,4 @@
-"""Errors a user can act on. Each says what is wrong and how to fix it, and knows the exit code of the command line."""
+"""Errors for users. Each error says what is wrong and how to fix it, and has an exit code for the command line."""
 
 from __future__ import annotations
 
@@ -6,11 +6,17 @@ from typing import Any, ClassVar
 
 
 class EstepError(Exception):
-    """What is wrong, in one sentence, and how to fix it, in another."""
+    """The base of all errors of estep: one sentence on what is wrong and one on how to fix it."""
 
     exit_code: ClassVar[int] = 1
 
     def __init__(self, what: str, fix: str = "") -> None:
+        """Make an error.
+
+        Args:
+            what: one sentence that says what is wrong.
+            fix: one sentence that says how to fix it, with the flag or the command to type.
+        """
         super().__init__(f"{what}\n{fix}" if fix else what)
         self.what = what
         self.fix = fix
@@ -35,19 +41,29 @@ class NumericHalt(EstepError):
 
 
 class EnvironmentFailure(EstepError):
-    """The environment was found but is unfit, raised, hung, or gave too many bad transitions."""
+    """The environment exists but cannot be used, raised an exception, hung, or gave too many bad transitions."""
 
     exit_code = 5
 
 
 class StorageFailure(EstepError):
-    """The disk is full, read-only or failing."""
+    """The disk is full, is read-only or reports errors."""
 
     exit_code = 6
 
 
 def check(name: str, sound: bool, value: Any, wanted: str) -> None:
-    """Refuse a bad value by the flag's name; NaN fails every comparison and so is refused too."""
+    """Refuse a bad value of a setting. NaN is refused too, because every comparison with NaN is false.
+
+    Args:
+        name: the setting's name, as in Python.
+        sound: whether the value is allowed.
+        value: the value.
+        wanted: which values are allowed, as text that fits after "is not".
+
+    Raises:
+        UsageError: the value is not allowed. The message names the flag.
+    """
     if not sound:
         flag = "--" + name.replace("_", "-")
         raise UsageError(f"{flag} is {value}, which is not {wanted}.", f"Give {flag} a value that is {wanted}.")

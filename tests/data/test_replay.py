@@ -50,12 +50,12 @@ class Counters:
 
 def everything(replay):
     """All stored steps per environment, oldest first, from a gather of each list."""
-    share = replay._size.share
+    share = replay._size.steps_per_env
     rows = [
         [replay._steps[env, k % share] for k in range(replay._first[env], replay._end[env])]
         for env in range(replay.num_envs)
     ]
-    return [replay._gather(np.array(one, np.int64), (len(one),)) for one in rows]
+    return [replay._copy_steps(np.array(one, np.int64), (len(one),)) for one in rows]
 
 
 def look(batch):
@@ -88,7 +88,7 @@ def test_counter(num_envs, capacity, longest):
             assert mine == told[len(told) - len(mine) :]  # the newest, without a gap
             rows = len(mine) + sum(one[3] for one in mine)
             full = len(told) > len(mine)
-            assert not full or len(mine) == share or rows >= replay._size.laps - 3  # as many as the rows hold
+            assert not full or len(mine) == share or rows >= replay._size.rows_per_env - 3  # as many as the rows hold
 
 
 def test_long_episodes_fill_the_capacity():

@@ -230,8 +230,8 @@ def test_instances():
         quiet(Counter(), stream=EVAL)
     made = gymnasium.make("Pendulum-v1")
     mine, other = quiet(made, stream=TRAIN), quiet(made, stream=EVAL)
-    assert mine._slots[0].env is made
-    assert other._slots[0].env is not made
+    assert mine._instances[0].env is made
+    assert other._instances[0].env is not made
     assert other.describe()["time limit"] == "200 steps"
     mine.close()
     mine.close()

@@ -53,7 +53,7 @@ def test_restore_at_an_episode_start():
     roll(one, [act()] * 5)  # the episode has just ended and the next begun
     (progress,) = one.progress()
     assert (progress.episode, progress.length) == (1, 0)
-    inner = two._slots[0].env
+    inner = two._instances[0].env
     inner.episode = 0  # the counter tells the episode; let it tell the same
     assert two.restore([progress])[1] == [True]
 
@@ -66,7 +66,7 @@ def test_silent_mujoco_reset_is_seen():
         for _ in range(int(random.integers(0, 12))):
             assert env.step(random.uniform(-1, 1, (1, 6)).astype(np.float32)).valid.all()
         before, good = env.bad, env.progress()[0]
-        data = env._slots[0].env.unwrapped.data
+        data = env._instances[0].env.unwrapped.data
         data.qvel[int(random.integers(9))] = 1e11
         step = env.step(act(1, 6))
         assert not step.valid[0]
@@ -82,7 +82,7 @@ def test_silent_mujoco_reset_is_seen():
 def test_silent_mujoco_reset_at_the_first_step_is_seen():
     env = quiet("HalfCheetah-v5", seed=1)
     env.reset()
-    env._slots[0].env.unwrapped.data.qvel[0] = 1e11  # time goes from 0 to 0.05 all the same: only the warning tells
+    env._instances[0].env.unwrapped.data.qvel[0] = 1e11  # time goes from 0 to 0.05 all the same: only the warning tells
     step = env.step(act(1, 6))
     assert not step.valid[0]
     assert env.step(act(1, 6)).valid[0]

@@ -185,14 +185,14 @@ def test_retention_keeps_the_newest_and_the_best_by_sequence_not_by_step_or_time
         path = save(tmp_path, step)
         os.utime(path, (step, step))
         assert checkpoint.newest(tmp_path) == (path, [])
-        assert checkpoint.at(tmp_path, "latest") == path
+        assert checkpoint.locate(tmp_path, "latest") == path
     assert names(tmp_path) == ["step_10", "step_20", "step_20-2", "step_500"]
-    assert checkpoint.at(tmp_path, "best").name == "step_500"
-    assert checkpoint.at(tmp_path, 20).name == checkpoint.at(tmp_path, "20").name == "step_20-2"
+    assert checkpoint.locate(tmp_path, "best").name == "step_500"
+    assert checkpoint.locate(tmp_path, 20).name == checkpoint.locate(tmp_path, "20").name == "step_20-2"
     assert [path.name for path, _ in checkpoint.verify(tmp_path)] == ["step_500", "step_20", "step_20-2", "step_10"]
     for which in ("900", 3, "worst", "../x", "step_10", ""):
         with pytest.raises(RejectedInput, match="no checkpoint"):
-            checkpoint.at(tmp_path, which)
+            checkpoint.locate(tmp_path, which)
 
 
 def test_what_does_not_verify_does_not_count_as_kept(tmp_path):
@@ -211,7 +211,7 @@ def test_a_pointer_that_lies_is_refused_and_never_falls_back(tmp_path, text):
     save(tmp_path, 1)
     (tmp_path / "best").write_bytes(text)
     with pytest.raises(RejectedInput):
-        checkpoint.at(tmp_path, "best")
+        checkpoint.locate(tmp_path, "best")
     save(tmp_path, 2)
 
 
@@ -225,7 +225,7 @@ def test_parameters_that_are_not_finite_go_to_quarantine(tmp_path):
         path = checkpoint.save(tmp_path, 2 + count % 3, tensors, {}, replay)
         assert path.name.startswith("quarantine_step_")
     assert checkpoint.newest(tmp_path) == (good, [])
-    assert checkpoint.at(tmp_path, "latest") == good
+    assert checkpoint.locate(tmp_path, "latest") == good
     assert replay.dirty == {0}
     assert np.isnan(
         checkpoint.load(tmp_path / "checkpoints" / "quarantine_step_2", None, None).tensors["params"]["alpha"]
@@ -366,7 +366,7 @@ def reseal(path: Path, change) -> None:
 
 def test_a_newer_format_says_what_it_needs(copy):
     reseal(copy, lambda table: table.update(format=2, novelty=1))
-    refused(copy, "format 2; this one reads 1")
+    refused(copy, "format 2, but this version of estep reads only 1")
     reseal(copy, lambda table: (table.update(format=1), table.pop("novelty")))
     checkpoint.load(copy, None, None)
 
@@ -384,14 +384,14 @@ def test_each_leaf_that_does_not_fit_is_named(sound):
     more = {**layout("params"), "beta": ((), np.float32)}
     refused(sound, "params/beta is missing", {"params": more})
     fewer = {name: layout("params")[name] for name in ["alpha"]}
-    refused(sound, f"params/{leaf} is not one of", {"params": fewer})
+    refused(sound, f"params/{leaf} is not part of", {"params": fewer})
     refused(sound, f"params/{leaf} is float32", {"params": {**layout("params"), leaf: ((2, 3), np.float32)}})
     refused(sound, f"params/{leaf} is float32", {"params": {**layout("params"), leaf: ((3, 2), np.float64)}})
     refused(sound, r"critic\.safetensors is missing", {"critic": {}})
 
 
 def test_a_replay_that_does_not_fit_is_refused(tmp_path, sound):
-    refused(save(tmp_path, 1), "holds no replay", replay=Replay())
+    refused(save(tmp_path, 1), "has no replay", replay=Replay())
 
     class Other(Replay):
         def load_chunk(self, number, arrays):
@@ -444,7 +444,7 @@ def test_death_at_every_operation_of_a_save_leaves_old_or_new(tmp_path, monkeypa
         loaded = checkpoint.load(found, None, fresh)
         assert loaded.step in {2, 3}
         assert fresh.data[0][0, 0] == (1.0 if loaded.step == 2 else 2.0)
-        assert checkpoint.at(run, "latest").name in {"step_2", f"step_{loaded.step}"}
+        assert checkpoint.locate(run, "latest").name in {"step_2", f"step_{loaded.step}"}
         assert len([name for name in names(run) if name.startswith(".tmp")]) <= 1
         seen.add(loaded.step)
         save(run, 4, replay, keep=2)
@@ -472,11 +472,11 @@ def test_a_failure_at_every_operation_of_a_save_is_told_and_loses_nothing(tmp_pa
         monkeypatch.setattr(storage, "hook", None)
         left = [name for name in [*names(run), *os.listdir(run)] if name.startswith(".tmp")]
         assert left == [] or number == total  # the last operation is the unlink itself
-        assert checkpoint.reason_against(checkpoint.at(run, "latest")) is None
+        assert checkpoint.reason_against(checkpoint.locate(run, "latest")) is None
         assert checkpoint.newest(run)[0].name in {"step_2", "step_3"}
         save(run, 4, replay, keep=2)
         fresh = Replay()
-        assert checkpoint.load(checkpoint.at(run, "latest"), None, fresh).step == 4
+        assert checkpoint.load(checkpoint.locate(run, "latest"), None, fresh).step == 4
         assert np.array_equal(np.stack(fresh.data), np.stack(replay.data))
 
 
@@ -519,5 +519,5 @@ def test_sigkill_at_any_time_never_loses_an_acknowledged_checkpoint(tmp_path):
             assert loaded.step >= acknowledged
             assert replay.data[loaded.step % replay.chunks][0, 0] == loaded.step
             assert len([name for name in names(tmp_path) if name.startswith(".tmp")]) <= 1
-            assert checkpoint.load(checkpoint.at(tmp_path, "latest"), None, None).step >= acknowledged
+            assert checkpoint.load(checkpoint.locate(tmp_path, "latest"), None, None).step >= acknowledged
     assert acknowledged > 30

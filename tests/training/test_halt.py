@@ -125,7 +125,7 @@ def test_after_a_halt_the_last_good_checkpoint_is_untouched(tmp_path, monkeypatc
     assert {path.parent.name for path in before} == {"step_50", "step_100"}
     assert all(path.read_bytes() == data for path, data in before.items())
     assert checkpoint.newest(folder)[0].name == "step_100"
-    assert checkpoint.at(folder, "latest").name == "step_100"
+    assert checkpoint.locate(folder, "latest").name == "step_100"
 
 
 def test_skipped_updates_do_not_enter_the_metrics(tmp_path, monkeypatch):

@@ -33,8 +33,8 @@ def test_a_run_leaves_a_complete_folder(finished):
     wanted = {"run.json", "config.json", "config.diff.json", "metrics.jsonl", "eval.csv", "episodes.csv", "tb"}
     assert wanted | {"checkpoints", "best", "latest"} <= {path.name for path in folder.iterdir()}
     assert list((folder / "tb").glob("events.*"))
-    assert checkpoint.at(folder, "latest").name == "step_120"
-    assert checkpoint.at(folder, "best").name in {"step_60", "step_120"}
+    assert checkpoint.locate(folder, "latest").name == "step_120"
+    assert checkpoint.locate(folder, "best").name in {"step_60", "step_120"}
     assert all(reason is None for _, reason in checkpoint.verify(folder))
 
 
@@ -59,7 +59,7 @@ def test_config_json_names_every_field_and_the_differences(finished):
     folder = RunFolder.open(result.run_dir)
     found, diff = folder.read_config(), folder.read_diff()
     assert found["algorithm"]["name"] == algorithm
-    assert found["algorithm"]["hidden"] == diff["hidden"] == [16, 16]
+    assert found["algorithm"]["hidden_sizes"] == diff["hidden_sizes"] == [16, 16]
     assert found["env"] == {"id": "Pendulum-v1", "by_id": True}
     assert found["run"] == vars(config())
     assert "seed" not in diff

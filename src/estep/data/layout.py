@@ -1,4 +1,4 @@
-"""How large the arrays of a replay are."""
+"""The sizes of the arrays of a replay."""
 
 from __future__ import annotations
 
@@ -9,33 +9,45 @@ from estep.errors import UsageError
 
 
 class Sizes(NamedTuple):
-    """How large the arrays of a replay are."""
+    """The sizes of the arrays of a replay."""
 
-    share: int
-    """Steps kept for each environment."""
-    laps: int
-    """Rows for each environment: the share, and room for the final observations of episodes."""
+    steps_per_env: int
+    """Largest number of steps stored for each environment."""
+    rows_per_env: int
+    """Rows for each environment: one for each step, and some for the final observations of episodes."""
     observation: int
+    """Numbers in an observation."""
     columns: int
-    """Action, reward, discount, last, and memo."""
+    """Numbers in a row beside the observation: action, reward, discount, last, and memo."""
 
 
 def sizes(capacity: int, num_envs: int, observation: int, action: int, memo: Mapping[str, int] | None) -> Sizes:
-    """Sizes for `capacity` steps over all environments. Each episode takes one row more than it has steps.
+    """The sizes of a replay. An episode takes one row more than it has steps.
 
-    1/64 more rows than steps are allotted: room for episodes of 64 steps on average; with shorter ones fewer steps
-    are kept. Raises UsageError when an environment would have no step.
+    There are 1/64 more rows than steps, enough for episodes of 64 steps on average. If episodes are shorter, fewer
+    steps are stored.
+
+    Args:
+        capacity: steps over all environments.
+        num_envs: how many environments.
+        observation, action: numbers in an observation and in an action.
+        memo: width of each further column, by name.
+
+    Raises:
+        UsageError: the capacity is smaller than the number of environments.
     """
-    share = capacity // num_envs
-    if share < 1:
-        what = f"--replay-size {capacity} leaves no room for a step of each of {num_envs} environments."
+    steps_per_env = capacity // num_envs
+    if steps_per_env < 1:
+        what = f"--replay-size {capacity} is too small for one step of each of {num_envs} environments."
         raise UsageError(what, f"Give --replay-size at least {num_envs}.")
-    return Sizes(share, share + share // 64 + 3, observation, action + 3 + sum((memo or {}).values()))
+    return Sizes(
+        steps_per_env, steps_per_env + steps_per_env // 64 + 3, observation, action + 3 + sum((memo or {}).values())
+    )
 
 
 def bytes_needed(
     capacity: int, num_envs: int, observation: int, action: int, memo: Mapping[str, int] | None = None
 ) -> int:
-    """Bytes that Replay with the same arguments allocates for its arrays."""
+    """Bytes of the arrays of a Replay with the same arguments (see `sizes`)."""
     size = sizes(capacity, num_envs, observation, action, memo)
-    return 4 * num_envs * size.laps * (size.observation + size.columns) + 8 * num_envs * size.share
+    return 4 * num_envs * size.rows_per_env * (size.observation + size.columns) + 8 * num_envs * size.steps_per_env

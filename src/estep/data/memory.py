@@ -1,4 +1,4 @@
-"""Refusing a replay that does not fit in memory before the first step, rather than hours later."""
+"""Checks before the first step that replay fits in memory. Otherwise a run would fail after hours."""
 
 from __future__ import annotations
 
@@ -9,34 +9,40 @@ from pathlib import Path
 from estep.errors import UsageError
 
 SHARE = 0.8
-"""Part of the limit that replay may take; the rest is for the program, the networks and the simulator."""
+"""Fraction of the memory limit that replay may use; the rest is for the program, the networks and the simulator."""
 
 
 def check_memory(need: int, capacity: int, per_row: float, limit: int | None = None) -> None:
-    """Raise UsageError unless `need` bytes, for `capacity` transitions, fit in 80 % of the memory limit.
+    """Refuse a replay that needs more than 80 % of the memory limit.
 
-    per_row is bytes per transition, from which the largest capacity that fits is named. limit is in bytes; None
-    reads it from the system, and no limit passes.
+    Args:
+        need: bytes that replay needs.
+        capacity: transitions that it stores.
+        per_row: bytes per transition; the message computes from it the largest replay that fits.
+        limit: memory limit in bytes; None reads it from the system. Without a limit nothing is refused.
+
+    Raises:
+        UsageError: the replay does not fit.
     """
     limit = memory_limit() if limit is None else limit
     if limit is None or need <= SHARE * limit:
         return
     fits = round_down(int(SHARE * limit / per_row))
     what = (
-        f"Replay of {capacity:,} transitions needs {format_bytes(need)}, and {format_bytes(SHARE * limit)} may be used."
+        f"Replay of {capacity:,} transitions needs {format_bytes(need)} of memory, "
+        f"but it may use at most {format_bytes(SHARE * limit)}."
     )
-    raise UsageError(
-        what, f"Give --replay-size at most {fits}." if fits else "Free some memory, or use a larger machine."
-    )
+    fix = "Close other programs to free memory, or use a larger machine."
+    raise UsageError(what, f"Give --replay-size at most {fits}." if fits else fix)
 
 
 def memory_limit(root: Path = Path("/")) -> int | None:
-    """Bytes: the least of the cgroup limits, MemAvailable and RLIMIT_DATA, or None where no limit can be read."""
+    """The smallest of the cgroup limits, MemAvailable and RLIMIT_DATA, in bytes; None if no limit can be read."""
     return min([*cgroup_limits(root), *available(root), *data_limit()], default=None)
 
 
 def cgroup_limits(root: Path) -> Iterator[int]:
-    """The limits of this process's memory cgroup and of those above it, in cgroup v2 and v1."""
+    """The limits of this process's memory cgroup and of its parents, in cgroup v2 and v1."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -50,7 +56,13 @@ def cgroup_limits(root: Path) -> Iterator[int]:
 
 
 def limits_upwards(mount: Path, path: str, name: str) -> Iterator[int]:
-    """The limits in the files `name` from a cgroup up to its mount. In a container the path may not exist there."""
+    """The limits of a cgroup and of its parents. In a container the path may not exist.
+
+    Args:
+        mount: where the cgroup file system is mounted.
+        path: the cgroup's path below the mount.
+        name: the name of the file that has the limit.
+    """
     folder = mount / path.strip("/")
     for place in [folder, *folder.parents]:
         if mount in (place, *place.parents):
@@ -61,7 +73,7 @@ def limits_upwards(mount: Path, path: str, name: str) -> Iterator[int]:
 
 
 def available(root: Path) -> Iterator[int]:
-    """MemAvailable of /proc/meminfo."""
+    """MemAvailable of /proc/meminfo, in bytes, if there is one."""
     try:
         lines = (root / "proc/meminfo").read_text().splitlines()
     except OSError:
@@ -70,14 +82,14 @@ def available(root: Path) -> Iterator[int]:
 
 
 def data_limit() -> Iterator[int]:
-    """RLIMIT_DATA, where there is one."""
+    """RLIMIT_DATA in bytes, if there is one."""
     soft, _ = resource.getrlimit(resource.RLIMIT_DATA)
     if soft != resource.RLIM_INFINITY:
         yield soft
 
 
 def round_down(n: int) -> int:
-    """n to two significant digits, never above it: a number that is easy to type and leaves a margin."""
+    """n rounded down to two significant digits, so that it is easy to type."""
     unit: int = 10 ** max(0, len(str(n)) - 2)
     return n // unit * unit
 

@@ -1,4 +1,4 @@
-"""What a host environment offers the training loop: NumPy arrays over E environments, stepped side by side."""
+"""The interface between environments on the host and the training loop: NumPy arrays over E environments."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from estep.envs.spaces import Floats
 Flags: TypeAlias = npt.NDArray[np.bool_]
 
 Counters: TypeAlias = dict[str, list[int]]
-"""Plain numbers for a checkpoint."""
+"""Numbers that a checkpoint stores as JSON."""
 
 
 class Step(NamedTuple):
-    """One step of E environments. The arrays are fresh: nothing writes to them later."""
+    """One step of E environments. The arrays are new: nothing writes to them later."""
 
     next_obs: Floats
-    """[E, o]: the true successor, which at the end of an episode is its final observation."""
+    """[E, o]: the next observation. At the end of an episode it is the episode's final observation."""
     reward: Floats
     """[E]."""
     terminated: Flags
     """[E]: the task ended; the value of next_obs is 0."""
     truncated: Flags
-    """[E]: ended by a limit, or cut by us; the value of next_obs still counts."""
+    """[E]: a time limit or estep ended the episode; the value of next_obs is not 0."""
     valid: Flags
-    """[E]: False marks a bad transition, never to be stored; its episode ended as truncated at the last good step."""
+    """[E]: False marks a bad transition, which must not be stored. Its episode is truncated at the last good step."""
     obs: Floats
-    """[E, o]: where to act next, either next_obs or the first observation of the next episode."""
+    """[E, o]: the observation to act on next: next_obs, or the first observation of the next episode."""
 
 
 class Episode(NamedTuple):
@@ -43,53 +43,61 @@ class Episode(NamedTuple):
 
     env: int
     number: int
-    """Which episode of this environment, from 0."""
+    """Index of the episode in this environment, from 0."""
     total: float
     """Undiscounted sum of rewards."""
     length: int
-    """Good steps."""
+    """Number of good steps."""
 
 
 class Progress(NamedTuple):
-    """The open episode of one environment: enough to come back to its state by replaying it."""
+    """The unfinished episode of one environment. Replaying its actions restores the environment's state."""
 
     episode: int
     length: int
-    """Steps taken so far, t."""
+    """Number of steps so far, t."""
     actions: Floats
-    """[t, a] as given to `step`, or [0, a] where t is above the cap and the episode is not recorded."""
+    """[t, a] as given to `step`, or [0, a] if the episode is too long to be recorded."""
     obs: Floats
-    """[o]: the last observation, against which a replayed episode is compared bit for bit."""
+    """[o]: the last observation. A replayed episode must end in it, bit for bit."""
     total: float
     """Sum of rewards so far."""
 
 
 class HostEnv(abc.ABC):
-    """E environments on the host with one Spec. Episodes begin by themselves; the seed of each is a pure function."""
+    """E environments on the host with one Spec. A new episode begins when one ends; its seed is a pure function."""
 
     spec: Spec
     num_envs: int
     action_space: ActionSpace
-    """The map from actions to the environment's own."""
+    """Converts actions in [-1, 1] or one-hot vectors to the environment's actions."""
 
     @property
     @abc.abstractmethod
     def bad(self) -> int:
-        """Bad transitions (and bad first observations) met so far."""
+        """Number of bad transitions (and bad first observations) so far."""
 
     @abc.abstractmethod
     def reset(self) -> Floats:
-        """Begin a new episode in each environment: observations [E, o].
+        """Begin a new episode in each environment.
 
-        Raises EnvironmentFailure when an environment raises or its first observations are bad 10 times in a row.
+        Returns:
+            The first observations [E, o].
+
+        Raises:
+            EnvironmentFailure: an environment raised, or its first observations were bad 10 times in a row.
         """
 
     @abc.abstractmethod
     def step(self, action: Floats) -> Step:
-        """Take actions [E, a], in [-1, 1] or one-hot. Environments whose episode ends are reset before this returns.
+        """Take one step in each environment. An environment whose episode ends is reset before this returns.
 
-        Raises EnvironmentFailure when an environment raises or gives too many bad transitions, and NumericHalt for
-        an action that is not finite.
+        Args:
+            action: [E, a], in [-1, 1] or one-hot.
+
+        Raises:
+            EnvironmentFailure: an environment raised or gave too many bad transitions.
+            NumericHalt: an action is not finite.
         """
 
     @abc.abstractmethod
@@ -98,27 +106,29 @@ class HostEnv(abc.ABC):
 
     @abc.abstractmethod
     def progress(self) -> list[Progress]:
-        """The open episode of each environment, for a checkpoint."""
+        """The unfinished episode of each environment, for a checkpoint."""
 
     @abc.abstractmethod
     def restore(self, progress: Sequence[Progress]) -> tuple[Floats, list[bool]]:
-        """Replay the open episodes. Returns observations [E, o] and, per environment, whether the state is exact.
+        """Replay the unfinished episodes.
 
-        Where it is not, a new episode was begun, and the caller must cut the one it has in replay.
+        Returns:
+            Observations [E, o], and for each environment whether its state was restored exactly. If it was not, a new
+            episode began, and the caller must end the unfinished episode in replay.
         """
 
     @abc.abstractmethod
     def describe(self) -> dict[str, str]:
-        """Short strings for the start-up line."""
+        """Short texts for the first lines of a run."""
 
     @abc.abstractmethod
     def counters(self) -> Counters:
-        """The window of bad transitions, for a checkpoint."""
+        """The counts of recent bad transitions, for a checkpoint."""
 
     @abc.abstractmethod
     def load_counters(self, counters: Mapping[str, Any]) -> None:
-        """Take up a saved window. Raises RejectedInput when it is malformed."""
+        """Load saved counts. Raises RejectedInput if they are malformed."""
 
     @abc.abstractmethod
     def close(self) -> None:
-        """Free the environments. A second call does nothing."""
+        """Close the environments. A second call does nothing."""

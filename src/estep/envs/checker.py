@@ -1,4 +1,4 @@
-"""Named checks of an environment, for `estep check-env`."""
+"""The checks of an environment that `estep check-env` makes, each with a name."""
 
 from __future__ import annotations
 
@@ -17,37 +17,40 @@ from estep.envs.validation import SimulationClock, read_observation, read_reward
 from estep.errors import EnvironmentFailure, EstepError
 
 CAP = 1_000
-"""Steps of one episode that are looked at."""
+"""Largest number of steps of an episode that is checked."""
 REPLAYED = 100
-"""Steps after which the restore is tried and for which two runs are compared."""
+"""Number of steps that are compared between two runs, and after which the restore is checked."""
 
 
 class Finding(NamedTuple):
-    """What one check found."""
+    """The result of one check."""
 
     name: str
     ok: bool
     detail: str
 
 
-class Visit(NamedTuple):
-    """What the bare environment gave in one episode: observations [t + 1], rewards and flags [t], as they came."""
+class EpisodeRecord(NamedTuple):
+    """One episode of the environment without estep: observations [t + 1], rewards and flags [t], not converted."""
 
     observations: list[Any]
     rewards: list[Any]
     flags: list[Any]
     was_reset: str
-    """What shows that MuJoCo reset itself, or an empty string."""
+    """How one can see that MuJoCo reset itself, or an empty string."""
     simulated: bool
+    """Whether the environment is a MuJoCo simulation."""
     seconds: float
     """Time spent in env.step."""
 
 
 def check_env(env: Source) -> list[Finding]:
-    """Check an environment by two episodes of at most 1,000 steps and a few shorter ones.
+    """Check an environment with two episodes of at most 1,000 steps and a few shorter episodes.
 
-    Copies of an instance are made from its spec. A check that cannot go on ends the list. Raises UsageError where
-    there is no environment to check, or an instance without a spec.
+    Copies of an instance are made from its spec. If a check raises an exception, the later checks are skipped.
+
+    Raises:
+        UsageError: there is no such environment, or an instance has no spec.
     """
     findings: list[Finding] = []
     try:
@@ -61,9 +64,9 @@ def check_env(env: Source) -> list[Finding]:
         name = ("construct", "observation space", "action space")[len(findings)]
         return [*findings, Finding(name, False, error.what)]
     try:
-        findings += visited(one, observation)
+        findings += check_episodes(one, observation)
         if all(finding.ok for finding in findings):
-            findings += [*repeated(one, build(env, 1, EVAL)[0]), restored(env)]
+            findings += [*check_determinism(one, build(env, 1, EVAL)[0]), check_restore(env)]
     except EstepError as error:
         findings.append(Finding("runs", False, error.what))
     except Exception as error:
@@ -74,12 +77,12 @@ def check_env(env: Source) -> list[Finding]:
     return findings
 
 
-def visited(env: gymnasium.Env[Any, Any], space: ObservationSpace) -> list[Finding]:
-    """Two episodes, screened value by value."""
-    visits = [visit(env, seed, CAP) for seed in (1, 2)]
-    observations = [value for one in visits for value in one.observations]
-    rewards = [value for one in visits for value in one.rewards]
-    flags = [value for one in visits for value in one.flags]
+def check_episodes(env: gymnasium.Env[Any, Any], space: ObservationSpace) -> list[Finding]:
+    """Check every observation, reward and flag of two episodes."""
+    episodes = [run_episode(env, seed, CAP) for seed in (1, 2)]
+    observations = [value for episode in episodes for value in episode.observations]
+    rewards = [value for episode in episodes for value in episode.rewards]
+    flags = [value for episode in episodes for value in episode.flags]
     out = np.empty(space.size, np.float32)
     wrong = next((text for value in observations if (text := read_observation(value, space, out))), "")
     bad_reward = next((repr(value) for value in rewards if np.isnan(read_reward(value))), "")
@@ -90,76 +93,89 @@ def visited(env: gymnasium.Env[Any, Any], space: ObservationSpace) -> list[Findi
         Finding("flags", not bad_flag, f"{bad_flag:.60} is not a bool" if bad_flag else "bools"),
     ]
     if not wrong:
-        findings.append(Finding("observation bounds", *inside(observations, space)))
-    if visits[0].simulated:
-        was_reset = visits[0].was_reset or visits[1].was_reset
+        findings.append(Finding("observation bounds", *check_bounds(observations, space)))
+    if episodes[0].simulated:
+        was_reset = episodes[0].was_reset or episodes[1].was_reset
         findings.append(Finding("simulation time", not was_reset, was_reset or "increases at every step"))
-    steps, seconds = len(rewards), sum(one.seconds for one in visits)
+    steps, seconds = len(rewards), sum(episode.seconds for episode in episodes)
     findings.append(Finding("speed", True, f"{steps / max(seconds, 1e-9):,.0f} steps/s"))
     return findings
 
 
-def inside(observations: list[Any], space: ObservationSpace) -> tuple[bool, str]:
-    """Whether the observations keep to their declared bounds."""
+def check_bounds(observations: list[Any], space: ObservationSpace) -> tuple[bool, str]:
+    """Whether all observations lie within the declared bounds, and a text that says so."""
     rows = np.stack([np.asarray(value, np.float32).reshape(-1) for value in observations])
     outside = ((rows < space.low) | (rows > space.high)).any(0)
-    return not outside.any(), f"left by {outside.sum()} of {space.size} dimensions" if outside.any() else "kept to"
+    if not outside.any():
+        return True, "all observations lie within them"
+    return False, f"{outside.sum()} of {space.size} dimensions leave them"
 
 
-def repeated(first: gymnasium.Env[Any, Any], other: gymnasium.Env[Any, Any]) -> list[Finding]:
-    """Whether a seed decides an episode, in the same environment again and in a new one."""
-    mine, again, new = (visit(env, 3, REPLAYED) for env in (first, first, other))
-    different = visit(first, 4, REPLAYED)
-    varied = not same(mine.observations[:1], different.observations[:1])
-    starts = same(mine.observations[:1], again.observations[:1]) and same(mine.observations[:1], new.observations[:1])
-    steps = all(same(mine.observations, x.observations) and same(mine.rewards, x.rewards) for x in (again, new))
+def check_determinism(first: gymnasium.Env[Any, Any], other: gymnasium.Env[Any, Any]) -> list[Finding]:
+    """Whether equal seeds give equal episodes, in the same environment and in a new one."""
+    mine, again, new = (run_episode(env, 3, REPLAYED) for env in (first, first, other))
+    different = run_episode(first, 4, REPLAYED)
+    varied = not equal_bits(mine.observations[:1], different.observations[:1])
+    starts = equal_bits(mine.observations[:1], again.observations[:1]) and equal_bits(
+        mine.observations[:1], new.observations[:1]
+    )
+    steps = all(
+        equal_bits(mine.observations, x.observations) and equal_bits(mine.rewards, x.rewards) for x in (again, new)
+    )
     other.close()
-    detail = "two seeds differ" if varied else "two seeds give one start"
+    detail = "different seeds give different starts" if varied else "different seeds give the same start"
+    differ = "equal seeds give different starts"
     return [
-        Finding("reset determinism", starts, f"equal seeds give equal starts; {detail}" if starts else "starts differ"),
-        Finding("step determinism", steps, "equal actions give equal steps" if steps else "equal actions differ"),
+        Finding("reset determinism", starts, f"equal seeds give equal starts; {detail}" if starts else differ),
+        Finding("step determinism", steps, f"equal actions give {'equal' if steps else 'different'} steps"),
     ]
 
 
-def same(a: list[Any], b: list[Any]) -> bool:
+def equal_bits(a: list[Any], b: list[Any]) -> bool:
     """Whether two lists of arrays are equal bit for bit."""
     pairs = zip(a, b, strict=False)
     return len(a) == len(b) and all(np.asarray(x).tobytes() == np.asarray(y).tobytes() for x, y in pairs)
 
 
-def restored(source: Source) -> Finding:
-    """Whether replaying an open episode in a new environment ends in the same state, as a resumed run needs."""
+def check_restore(source: Source) -> Finding:
+    """Whether replaying an unfinished episode in a new environment restores its state. A resumed run needs this."""
     before, after = make(source, stream=EVAL, timeout=0.0), make(source, stream=EVAL, timeout=0.0)
     actions = random_actions(before.action_space, 2 * REPLAYED)
     before.reset()
     for action in actions[:REPLAYED]:
         before.step(action)
     _, (exact,) = after.restore(before.progress())
-    exact = exact and goes_on_alike(before, after, actions[REPLAYED:])
+    exact = exact and continue_equally(before, after, actions[REPLAYED:])
     before.close()
     after.close()
-    return Finding("restore", exact, "exact" if exact else "a resumed run starts a new episode")
+    return Finding("restore", exact, "exact" if exact else "not exact: a resumed run starts a new episode")
 
 
-def goes_on_alike(a: GymnasiumEnv, b: GymnasiumEnv, actions: npt.NDArray[np.float32]) -> bool:
+def continue_equally(a: GymnasiumEnv, b: GymnasiumEnv, actions: npt.NDArray[np.float32]) -> bool:
     """Whether two environments give the same observations and rewards for the same actions."""
     pairs = ((a.step(action), b.step(action)) for action in actions)
-    return all(same(list(one[:2]), list(two[:2])) for one, two in pairs)
+    return all(equal_bits(list(one[:2]), list(two[:2])) for one, two in pairs)
 
 
 def random_actions(space: ActionSpace, n: int) -> npt.NDArray[np.float32]:
-    """Uniform actions [n, 1, a], the same every time."""
+    """Uniform random actions [n, 1, a], the same in every call."""
     return space.uniform(np.random.default_rng(0), n)[1][:, None]
 
 
-def visit(env: gymnasium.Env[Any, Any], seed: int, cap: int) -> Visit:
-    """One episode of the bare environment with random actions, at most `cap` steps."""
+def run_episode(env: gymnasium.Env[Any, Any], seed: int, cap: int) -> EpisodeRecord:
+    """Run one episode with random actions, without estep's own checks.
+
+    Args:
+        env: the environment.
+        seed: seed of its reset.
+        cap: largest number of steps.
+    """
     space = action_space(env.action_space, "it")
     actions = space.native(random_actions(space, cap)[:, 0])
     clock = SimulationClock(env)
-    first, _ = copy.deepcopy(env.reset(seed=seed))  # some environments write to what they returned
+    first, _ = copy.deepcopy(env.reset(seed=seed))  # some environments later write to the array that they returned
     clock.start()
-    record = Visit([first], [], [], "", clock.watching, 0.0)
+    record = EpisodeRecord([first], [], [], "", clock.watching, 0.0)
     was_reset, seconds = "", 0.0
     for action in actions:
         begin = time.perf_counter()

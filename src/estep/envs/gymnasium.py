@@ -1,4 +1,4 @@
-"""Gymnasium environments for the training loop: plain environments stepped in turn, with resets and seeds of ours."""
+"""Gymnasium environments for the training loop. They are stepped one after the other; estep resets and seeds them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from estep.envs.watch import Watch, leave
 from estep.errors import EnvironmentFailure, NumericHalt
 
 RECORDED = 100_000
-"""Steps of an open episode that are kept for an exact restore."""
+"""Largest number of steps of an unfinished episode that are recorded for an exact restore."""
 
 
 def make(
@@ -39,56 +39,64 @@ def make(
     timeout: float = 60.0,
     on_hang: Callable[[str], None] = leave,
 ) -> GymnasiumEnv:
-    """Environments from a Gymnasium id (`module:Id` too), one instance, or a function without arguments.
+    """Make environments for the training loop.
 
-    seed and stream decide every episode's seed; max_episode_steps caps the episodes of an environment without a
-    TimeLimit; timeout is the seconds one call may take (0: no limit), after which on_hang is called with a message
-    from another thread. Raises UsageError for an unknown id or a missing module (exit 2), EnvironmentFailure for an
-    environment that is unfit or raises (exit 5).
+    Args:
+        env: a Gymnasium id (`module:Id` too), one instance, or a function without arguments that makes one.
+        num_envs: how many environments.
+        seed, stream: they determine the seed of every episode.
+        max_episode_steps: largest length of an episode, for environments without a TimeLimit.
+        timeout: seconds that one call of the environment may take; 0 means no limit.
+        on_hang: called with a message, from another thread, when a call takes longer.
+
+    Raises:
+        UsageError: the id or its module is unknown (exit code 2).
+        EnvironmentFailure: the environment raised, or estep cannot train on it (exit code 5).
     """
     envs, name = build(env, num_envs, stream), source_name(env)
     observation, action = observation_space(envs[0].observation_space, name), action_space(envs[0].action_space, name)
     for other in envs[1:]:
         if (other.observation_space, other.action_space) != (envs[0].observation_space, envs[0].action_space):
-            raise EnvironmentFailure(f"{name} gave environments of different spaces.", "Make them all alike.")
+            what = f"The environments of {name} have different spaces."
+            raise EnvironmentFailure(what, "Give all of them the same observation space and the same action space.")
     limit = time_limit(envs[0])
     cut = max_episode_steps if limit is None else None
     watch = Watch(timeout, name, on_hang)
     bad, bounds = BadTransitions(num_envs, name), Bounds(observation, name)
-    slots = [
+    instances = [
         EnvInstance(
             one, SeedStream(name, index, (seed, stream), cut or math.inf), (observation, action), (watch, bad, bounds)
         )
         for index, one in enumerate(envs)
     ]
     ending = f"{limit} steps" if limit else f"none; cut at {cut} steps" if cut else "none"
-    return GymnasiumEnv(slots, ending)
+    return GymnasiumEnv(instances, ending)
 
 
 class SeedStream:
-    """Which environment this is, and where its seeds come from."""
+    """The name and the index of an environment, and the seeds of its episodes."""
 
     def __init__(self, name: str, index: int, seeds: tuple[int, int], cut: float) -> None:
         self.name, self.index, self.seeds, self.cut = name, index, seeds, cut
 
     def episode_seed(self, episode: int) -> int:
-        """A 31-bit seed (some environments take no more), a function of seed, stream, environment and episode."""
+        """The seed of an episode: 31 bits (some environments accept no more), from seed, stream, index and episode."""
         seed, stream = self.seeds
         sequence = np.random.SeedSequence(seed, spawn_key=(stream, self.index, episode))
         return int(sequence.generate_state(1)[0] >> 1)
 
 
 class EnvInstance:
-    """One environment and its open episode."""
+    """One environment and its unfinished episode."""
 
     def __init__(
         self,
         env: gymnasium.Env[Any, Any],
-        place: SeedStream,
+        stream: SeedStream,
         spaces: tuple[ObservationSpace, ActionSpace],
         watches: tuple[Watch, BadTransitions, Bounds],
     ) -> None:
-        self.env, self.place = env, place
+        self.env, self.stream = env, stream
         self.observation, self.action = spaces
         self._watch, self._bad, self._bounds = watches
         self._clock = SimulationClock(env)
@@ -100,27 +108,33 @@ class EnvInstance:
         self._actions = np.zeros((64, self.action.size), np.float32)
 
     def begin(self, episode: int) -> Floats:
-        """Reset into an episode, or the next whose first observation is good: [o]."""
+        """Begin an episode, or the next episode whose first observation is good. Returns that observation [o]."""
         while True:
             self.episode, self.length, self.total = episode, 0, 0.0
-            seed = self.place.episode_seed(episode)
+            seed = self.stream.episode_seed(episode)
             result = self._call(lambda: self.env.reset(seed=seed))
             if not isinstance(result, tuple) or len(result) != 2:
                 raise self._malformed("reset", "(observation, info)")
             obs = np.empty(self.observation.size, np.float32)
             wrong = read_observation(result[0], self.observation, obs)
             if not wrong:
-                self._bounds.look(obs)
+                self._bounds.check(obs)
                 self._clock.start()
                 self.obs = obs
                 return obs
-            self._bad.bad(self.place.index, wrong)
+            self._bad.bad(self.stream.index, wrong)
             episode += 1
 
     def advance(self, action: Floats, raw: Any, out: Floats) -> tuple[float, bool, bool, bool]:
-        """Take an action [a], given to the environment as raw; write the successor into out [o].
+        """Take one step.
 
-        Returns reward, terminated, truncated and valid. After a bad transition out is the last good observation.
+        Args:
+            action: [a], in [-1, 1] or one-hot.
+            raw: the same action as the environment takes it.
+            out: [o], where the next observation is written; after a bad transition, the last good observation.
+
+        Returns:
+            Reward, terminated, truncated and valid.
         """
         self._calls += 1
         watch = self._watch
@@ -142,21 +156,21 @@ class EnvInstance:
             wrong = wrong or "terminated or truncated is not a bool"
         if wrong:
             out[:] = self.obs
-            self._bad.bad(self.place.index, wrong)
+            self._bad.bad(self.stream.index, wrong)
             return 0.0, False, True, False
-        self._bounds.look(out)
-        self._bad.good(self.place.index)
+        self._bounds.check(out)
+        self._bad.good(self.stream.index)
         self._record(action, number)
         self.obs = out
-        return number, bool(terminated), bool(truncated) or self.length >= self.place.cut, True
+        return number, bool(terminated), bool(truncated) or self.length >= self.stream.cut, True
 
     def progress(self) -> Progress:
-        """Enough to rebuild the open episode."""
-        kept = self.length if self.length <= RECORDED else 0
-        return Progress(self.episode, self.length, self._actions[:kept].copy(), self.obs.copy(), self.total)
+        """The record from which `restore` replays the unfinished episode."""
+        count = self.length if self.length <= RECORDED else 0
+        return Progress(self.episode, self.length, self._actions[:count].copy(), self.obs.copy(), self.total)
 
     def restore(self, progress: Progress) -> bool:
-        """Replay an open episode; where that does not end in the same observation, begin the next one."""
+        """Replay an unfinished episode. If it does not end in the same observation, begin the next episode."""
         obs = self.begin(progress.episode)
         exact = self.episode == progress.episode and len(progress.actions) == progress.length
         for action in progress.actions if exact else ():
@@ -172,11 +186,11 @@ class EnvInstance:
         return False
 
     def raw(self, action: Floats) -> Any:
-        """The environment's own action for [a]."""
+        """The environment's action for an action [a]."""
         return self.action.native(action)
 
     def _record(self, action: Floats, reward: float) -> None:
-        """Add a good step to the open episode."""
+        """Add a good step to the unfinished episode."""
         length = self.length
         if length < RECORDED:
             if length == len(self._actions):
@@ -186,7 +200,7 @@ class EnvInstance:
         self.total += reward
 
     def _call(self, function: Callable[[], Any]) -> Any:
-        """Call the environment under the watch."""
+        """Call the environment while the watch measures the time."""
         self._calls += 1
         self._watch.call = self._calls
         try:
@@ -197,24 +211,24 @@ class EnvInstance:
             self._watch.call = 0
 
     def _raised(self, error: Exception) -> EnvironmentFailure:
-        where = f"{self.place.name} (environment {self.place.index}, episode {self.episode}, step {self.length})"
-        seed = self.place.episode_seed(self.episode)
+        where = f"{self.stream.name} (environment {self.stream.index}, episode {self.episode}, step {self.length})"
+        seed = self.stream.episode_seed(self.episode)
         what = f"{where} raised {type(error).__name__}: {error}."
-        return EnvironmentFailure(what, f"Fix the environment; reset(seed={seed}) begins that episode.")
+        return EnvironmentFailure(what, f"Fix the environment. Its reset(seed={seed}) begins that episode.")
 
     def _malformed(self, method: str, wanted: str) -> EnvironmentFailure:
-        what = f"{self.place.name} returned something else than {wanted} from {method}."
-        return EnvironmentFailure(what, "Follow the gymnasium.Env interface; old Gym returned fewer values.")
+        what = f"{self.stream.name} did not return {wanted} from {method}."
+        return EnvironmentFailure(what, "Follow the gymnasium.Env interface. The old Gym interface has fewer values.")
 
 
 class GymnasiumEnv(HostEnv):
-    """E Gymnasium environments, stepped in turn. Build it with make."""
+    """E Gymnasium environments, stepped one after the other. `make` builds it."""
 
-    def __init__(self, slots: Sequence[EnvInstance], ending: str) -> None:
-        self._slots = list(slots)
+    def __init__(self, instances: Sequence[EnvInstance], ending: str) -> None:
+        self._instances = list(instances)
         self._ending = ending
-        first = self._slots[0]
-        self.num_envs = len(self._slots)
+        first = self._instances[0]
+        self.num_envs = len(self._instances)
         self.spec = Spec(first.observation.size, first.action.size, first.action.squash)
         self.action_space = first.action
         self._watch, self._bad = first._watch, first._bad
@@ -225,24 +239,24 @@ class GymnasiumEnv(HostEnv):
         return self._bad.total
 
     def reset(self) -> Floats:
-        return np.stack([slot.begin(slot.episode + 1) for slot in self._slots])
+        return np.stack([instance.begin(instance.episode + 1) for instance in self._instances])
 
     def step(self, action: Floats) -> Step:
         if not finite(action):
-            raise NumericHalt("The policy gave an action that is not finite.", "Lower the learning rate.")
+            raise NumericHalt("The policy gave an action that is not finite.", "Give a smaller --learning-rate.")
         count = self.num_envs
         raw = self.action_space.native(action)
         next_obs, obs = np.empty((2, count, self.spec.obs_dim), np.float32)
         reward = np.empty(count, np.float32)
         terminated, truncated, valid = np.empty((3, count), np.bool_)
-        for i, slot in enumerate(self._slots):
+        for i, instance in enumerate(self._instances):
             out = next_obs[i]
-            reward[i], end, cut, valid[i] = slot.advance(action[i], raw[i], out)
+            reward[i], end, cut, valid[i] = instance.advance(action[i], raw[i], out)
             terminated[i], truncated[i] = end, cut
             if end or cut:
-                if slot.length:
-                    self._finished.append(Episode(i, slot.episode, slot.total, slot.length))
-                out = slot.begin(slot.episode + 1)
+                if instance.length:
+                    self._finished.append(Episode(i, instance.episode, instance.total, instance.length))
+                out = instance.begin(instance.episode + 1)
             obs[i] = out
         return Step(next_obs, reward, terminated, truncated, valid, obs)
 
@@ -251,15 +265,15 @@ class GymnasiumEnv(HostEnv):
         return done
 
     def progress(self) -> list[Progress]:
-        return [slot.progress() for slot in self._slots]
+        return [instance.progress() for instance in self._instances]
 
     def restore(self, progress: Sequence[Progress]) -> tuple[Floats, list[bool]]:
-        exact = [slot.restore(one) for slot, one in zip(self._slots, progress, strict=True)]
-        return np.stack([slot.obs for slot in self._slots]), exact
+        exact = [instance.restore(one) for instance, one in zip(self._instances, progress, strict=True)]
+        return np.stack([instance.obs for instance in self._instances]), exact
 
     def describe(self) -> dict[str, str]:
         return {
-            "environment": self._slots[0].place.name,
+            "environment": self._instances[0].stream.name,
             "observation": str(self.spec.obs_dim),
             "action": self.action_space.describe(),
             "time limit": self._ending,
@@ -273,5 +287,5 @@ class GymnasiumEnv(HostEnv):
 
     def close(self) -> None:
         self._watch.close()
-        for slot in self._slots:
-            slot.env.close()
+        for instance in self._instances:
+            instance.env.close()

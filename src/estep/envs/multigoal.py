@@ -1,6 +1,7 @@
-"""Four goals around a point, all equally far: what has one mode misses three (Haarnoja et al. 2017, arXiv:1702.08165).
+"""A point and four goals at equal distances. A policy with one mode reaches only one goal (Haarnoja et al. 2017,
+arXiv:1702.08165).
 
-`estep train sql --env estep/MultiGoal-v0`, or without estep's own functions
+`estep train sql --env estep/MultiGoal-v0`, or with Gymnasium alone
 `gymnasium.make("estep.envs.multigoal:estep/MultiGoal-v0")`.
 """
 
@@ -18,39 +19,42 @@ GOALS = np.array([[5.0, 0.0], [-5.0, 0.0], [0.0, 5.0], [0.0, -5.0]])
 REACHED = 1.0
 """Distance at which a goal is reached."""
 HALF_WIDTH = 7.0
-"""Of the square that holds the point."""
+"""Half the width of the square in which the point moves."""
 
 
 class MultiGoal(gymnasium.Env[npt.NDArray[np.float32], npt.NDArray[np.float32]]):
-    """s' = clip(s + a), a in [-1, 1]²; reward -30 |a|² - min_g |s' - g|², and 10 more on reaching a goal, which ends
-    the episode. Episodes last 30 steps at most and start near the origin, or at `options["place"]`."""
+    """s' = clip(s + a) with a in [-1, 1]². The reward is -30 |a|² - min_g |s' - g|², plus 10 when a goal is reached.
+
+    Reaching a goal ends the episode. An episode has at most 30 steps. It starts near the origin, or at
+    `options["place"]`.
+    """
 
     def __init__(self) -> None:
         self.observation_space = Box(-HALF_WIDTH, HALF_WIDTH, (2,), np.float32)
         self.action_space = Box(-1.0, 1.0, (2,), np.float32)
-        self._place = np.zeros(2)
+        self._position = np.zeros(2)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[npt.NDArray[np.float32], dict[str, Any]]:
         gymnasium.Env.reset(self, seed=seed)
         start = 0.1 * self.np_random.standard_normal(2)
-        self._place = np.asarray((options or {}).get("place", start), np.float64)
-        return self._place.astype(np.float32), {}
+        self._position = np.asarray((options or {}).get("place", start), np.float64)
+        return self._position.astype(np.float32), {}
 
     def step(
         self, action: npt.NDArray[np.float32]
     ) -> tuple[npt.NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         push = np.clip(np.asarray(action, np.float64), -1.0, 1.0)
-        self._place = np.clip(self._place + push, -HALF_WIDTH, HALF_WIDTH)
-        square = np.square(self._place - GOALS).sum(1).min()
+        self._position = np.clip(self._position + push, -HALF_WIDTH, HALF_WIDTH)
+        square = np.square(self._position - GOALS).sum(1).min()
         reached = bool(square < REACHED**2)
         reward = -30.0 * np.square(push).sum() - square + 10.0 * reached
-        return self._place.astype(np.float32), float(reward), reached, False, {}
+        return self._position.astype(np.float32), float(reward), reached, False, {}
 
 
 def goal_of(place: npt.ArrayLike) -> int:
-    """Which goal a place has reached, by its index, or -1."""
+    """The index of the goal that a position [2] has reached, or -1."""
     square = np.square(np.asarray(place, np.float64) - GOALS).sum(1)
     return int(square.argmin()) if square.min() < REACHED**2 else -1
 

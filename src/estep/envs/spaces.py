@@ -1,4 +1,4 @@
-"""The spaces of a Gymnasium environment: which are fit, and how an action becomes the environment's own."""
+"""The spaces of a Gymnasium environment: which ones estep accepts, and how actions are converted."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 
 TOLERANCE = 1e-5
-"""By how much of its size (at least 1) an observation bound is widened for rounding."""
+"""Observation bounds are widened by this fraction of their size (at least 1), because of rounding."""
 
 REALS: Mapping[str, Any] = {"float16": np.float16, "float32": np.float32, "float64": np.float64}
 
 INTEGERS = {"int8": np.int8, "int16": np.int16, "int32": np.int32, "int64": np.int64}
-"""Types of actions, by the name that a record has for them."""
+"""Types of actions by their names in a record."""
 
 
 class ObservationSpace(NamedTuple):
@@ -35,44 +35,44 @@ class ObservationSpace(NamedTuple):
     shape: tuple[int, ...]
     size: int
     kinds: str
-    """NumPy dtype kinds an observation may have: a bool only where the space says bool."""
+    """NumPy dtype kinds that an observation may have. A bool is allowed only if the space has dtype bool."""
     bounded: bool
     """Whether any bound is finite."""
     low: Floats
     high: Floats
-    """[o], widened by the tolerance."""
+    """Bounds [o], widened by the tolerance."""
 
 
 class ActionSpace(abc.ABC):
-    """What the library's actions, float vectors of `size` numbers, are to an environment."""
+    """Converts the library's actions, float vectors of `size` numbers, to an environment's actions."""
 
     shape: tuple[int, ...]
-    """Of the environment's own action."""
+    """Shape of the environment's action."""
     size: int
     dtype: np.dtype[Any]
     squash: Squash
-    """What an algorithm makes of its points u."""
+    """The function from points u to actions."""
 
     @abc.abstractmethod
     def native(self, action: Floats) -> npt.NDArray[Any]:
-        """The environment's own actions [..., *shape] for [..., a]."""
+        """The environment's actions [..., *shape] for actions [..., a]."""
 
     @abc.abstractmethod
     def uniform(self, generator: np.random.Generator, count: int) -> tuple[Floats, Floats]:
-        """Actions that know nothing: the points u and the actions squash(u), [count, a]."""
+        """Uniform random actions: the points u and the actions squash(u), both [count, a]."""
 
     @abc.abstractmethod
     def describe(self) -> str:
-        """For people."""
+        """A short text for the first lines of a run."""
 
     @abc.abstractmethod
     def record(self) -> dict[str, Any]:
-        """Plain numbers from which `recorded` makes this space again."""
+        """The space as JSON values, which `recorded` reads."""
 
 
 @dataclass(frozen=True, eq=False)
 class BoxActions(ActionSpace):
-    """A bounded Box, flattened to a numbers, and the affine map from [-1, 1] onto it."""
+    """A bounded Box, flattened to `size` numbers, and the affine map from [-1, 1] to it."""
 
     shape: tuple[int, ...]
     size: int
@@ -82,25 +82,31 @@ class BoxActions(ActionSpace):
     squash: Squash = field(default_factory=Tanh)
 
     def native(self, action: Floats) -> npt.NDArray[Any]:
-        """Never outside the bounds, end points reached. Clipping before the cast is enough, because rounding is
-        monotone and the bounds are values of the dtype."""
-        point = action.clip(-1.0, 1.0) if self.plain else (action * self.half + self.middle).clip(self.low, self.high)
+        """The environment's actions, never outside the bounds; -1 and 1 give the bounds exactly.
+
+        Clipping before the cast is enough, because rounding is monotone and the bounds are values of the dtype.
+        """
+        point = (
+            action.clip(-1.0, 1.0)
+            if self.has_unit_bounds
+            else (action * self.half + self.middle).clip(self.low, self.high)
+        )
         flat = point.astype(self.dtype, copy=False)
         return flat if len(self.shape) == 1 else flat.reshape(*action.shape[:-1], *self.shape)
 
     def uniform(self, generator: np.random.Generator, count: int) -> tuple[Floats, Floats]:
-        """artanh a is a logistic of scale ½, drawn first so that nothing is inverted."""
+        """u is sampled from a logistic distribution of scale ½, then a = tanh u is uniform. No inverse is needed."""
         u = (0.5 * generator.logistic(size=(count, self.size))).astype(np.float32)
         return u, np.asarray(np.tanh(u), np.float32)
 
     @ft.cached_property
-    def plain(self) -> bool:
-        """Whether the bounds are [-1, 1] throughout."""
+    def has_unit_bounds(self) -> bool:
+        """Whether the bounds are [-1, 1] in every dimension."""
         return bool((self.low == -1).all() and (self.high == 1).all())
 
     @ft.cached_property
     def half(self) -> npt.NDArray[np.float64]:
-        """[a]: half the width."""
+        """[a]: half the width of the bounds."""
         return self.high / 2 - self.low / 2
 
     @ft.cached_property
@@ -110,8 +116,8 @@ class BoxActions(ActionSpace):
 
     def describe(self) -> str:
         alike = (self.low == self.low[0]).all() and (self.high == self.high[0]).all()
-        bounds = f"[{self.low[0]:g}, {self.high[0]:g}]" if alike else "bounds of their own"
-        return f"{self.size} in {bounds}{'' if self.plain else ', rescaled from [-1, 1]'}"
+        bounds = f"[{self.low[0]:g}, {self.high[0]:g}]" if alike else "different bounds"
+        return f"{self.size} in {bounds}{'' if self.has_unit_bounds else ', rescaled from [-1, 1]'}"
 
     def record(self) -> dict[str, Any]:
         bounds = {"low": self.low.tolist(), "high": self.high.tolist()}
@@ -123,7 +129,7 @@ class Choices(ActionSpace):
     """The integers start .. start + n - 1, as one-hot vectors of n numbers."""
 
     size: int
-    """n."""
+    """Number of choices, n."""
     start: int
     dtype: np.dtype[Any]
     shape: tuple[int, ...] = ()
@@ -144,8 +150,8 @@ class Choices(ActionSpace):
 
 
 def recorded(record: Mapping[str, Any]) -> ActionSpace:
-    """An action space from its record. Raises KeyError, TypeError, ValueError or EnvironmentFailure where it is not
-    one."""
+    """The action space of a record. Raises KeyError, TypeError, ValueError or EnvironmentFailure if the record is
+    malformed."""
     name = "the recorded action space"
     if "n" in record:
         n, start = operator.index(record["n"]), operator.index(record["start"])
@@ -159,12 +165,14 @@ def observation_space(space: Any, name: str) -> ObservationSpace:
     """Read an observation space. Raises EnvironmentFailure unless it is a Box of at least one number."""
     if not isinstance(space, gymnasium.spaces.Box):
         raise EnvironmentFailure(
-            f"{name} has the observation space {_kind(space)}; estep reads Box spaces only.",
-            "Wrap it in gymnasium.wrappers.FlattenObservation.",
+            f"{name} has the observation space {_kind(space)}, but estep needs a Box.",
+            "Wrap the environment in gymnasium.wrappers.FlattenObservation.",
         )
     size = int(np.prod(space.shape))
     if size == 0:
-        raise EnvironmentFailure(f"{name} has an empty observation.", "Give it at least one number.")
+        raise EnvironmentFailure(
+            f"{name} has an empty observation.", "Give the observation space at least one dimension."
+        )
     with np.errstate(over="ignore"):
         lowest, highest = (np.asarray(bound, np.float64).reshape(-1) for bound in (space.low, space.high))
         low = (lowest - TOLERANCE * np.maximum(1.0, np.abs(lowest))).astype(np.float32)
@@ -174,34 +182,44 @@ def observation_space(space: Any, name: str) -> ObservationSpace:
 
 
 def action_space(space: Any, name: str) -> ActionSpace:
-    """Read an action space. Raises EnvironmentFailure unless it is a Discrete of at least two choices or a
-    floating-point Box with sound finite bounds."""
+    """Read an action space. Raises EnvironmentFailure unless it is a Discrete space of at least two choices or a
+    floating-point Box with finite bounds, low below high."""
     if isinstance(space, gymnasium.spaces.Discrete):
         return choices(int(space.n), int(space.start), np.dtype(space.dtype), name)
     if isinstance(space, gymnasium.spaces.Box) and space.dtype is not None and space.dtype.kind == "f":
         return box_actions(space, name)
     raise EnvironmentFailure(
-        f"{name} has the action space {_kind(space)}; estep needs a Discrete or a floating-point Box.",
-        "Wrap the environment so that it has one of them: several discrete actions as one of all their combinations.",
+        f"{name} has the action space {_kind(space)}, but estep needs a Discrete space or a floating-point Box.",
+        "Wrap the environment. Several discrete actions become one Discrete space of all their combinations.",
     )
 
 
 def choices(n: int, start: int, dtype: np.dtype[Any], name: str) -> Choices:
-    """A discrete action space. Raises EnvironmentFailure where there is nothing to choose, or no such numbers."""
+    """A discrete action space.
+
+    Args:
+        n: number of choices.
+        start: the smallest of the environment's integers.
+        dtype: their type.
+        name: the environment's name, for messages.
+
+    Raises:
+        EnvironmentFailure: there are fewer than two choices, or the dtype cannot represent the integers.
+    """
     if n < 2:
-        raise EnvironmentFailure(f"{name} has {n} discrete action.", "Give it at least two to choose from.")
+        raise EnvironmentFailure(f"{name} has {n} discrete action.", "Give the action space at least two choices.")
     limits = np.iinfo(dtype)
     if start < limits.min or start + n - 1 > limits.max:
         what = f"{name} has discrete actions from {start} to {start + n - 1}, which {dtype.name} cannot hold."
-        raise EnvironmentFailure(what, "Begin them at 0.")
+        raise EnvironmentFailure(what, "Let the discrete actions start at 0.")
     return Choices(n, start, dtype)
 
 
 def box_actions(space: Any, name: str) -> BoxActions:
-    """A bounded Box. Raises EnvironmentFailure where its bounds are not sound."""
+    """A bounded Box. Raises EnvironmentFailure unless its bounds are finite, with low below high."""
     size = int(np.prod(space.shape))
     if size == 0:
-        raise EnvironmentFailure(f"{name} has an empty action.", "Give it at least one number.")
+        raise EnvironmentFailure(f"{name} has an empty action.", "Give the action space at least one dimension.")
     low, high = space.low.reshape(-1), space.high.reshape(-1)
     with np.errstate(over="ignore", invalid="ignore"):
         width = high - low
@@ -223,7 +241,7 @@ def box_actions(space: Any, name: str) -> BoxActions:
 
 
 def _kind(space: Any) -> str:
-    """How a message names a space: a Box by its dtype, another by its class."""
+    """The name of a space in messages: a Box with its dtype, any other space by its class."""
     return f"Box of {space.dtype}" if isinstance(space, gymnasium.spaces.Box) else type(space).__name__
 
 

@@ -1,4 +1,4 @@
-"""Telling good transitions from bad ones, and when bad ones are too many."""
+"""Which transitions are bad, and how many bad transitions end a run."""
 
 from __future__ import annotations
 
@@ -16,25 +16,34 @@ from estep.envs.spaces import Floats, ObservationSpace
 from estep.errors import EnvironmentFailure, RejectedInput
 
 WINDOW = 100_000
-"""Transitions over which bad ones are counted."""
+"""Bad transitions are counted over this many recent transitions."""
 IN_A_ROW = 10
 LARGEST = float(np.finfo(np.float32).max)
 PLAIN = (float, np.float64)
 REAL = (numbers.Real, np.bool_)
 FLAG = (np.bool_, numbers.Integral)
-"""Types of numbers. The common ones are looked for first: asking an abstract class costs a microsecond."""
+"""Types of numbers. The common types are checked first, because a check of an abstract class takes a microsecond."""
 RESETTING = (3, 4, 5, 6)
-"""mjWARN_BADQPOS, BADQVEL, BADQACC and BADCTRL: after these MuJoCo has reset the state or zeroed the control."""
+"""mjWARN_BADQPOS, BADQVEL, BADQACC and BADCTRL: with these warnings MuJoCo resets the state or the control."""
 
 
 def finite(array: Floats) -> bool:
-    """Whether every number is finite: np.isfinite(array).all(), at a third of its cost for small arrays."""
+    """Whether every number is finite. For small arrays this takes a third of the time of np.isfinite(array).all()."""
     return b"\0" not in np.isfinite(array).tobytes()
 
 
-@np.errstate(over="ignore", invalid="ignore")  # a cast that overflows gives inf, which is then seen
+@np.errstate(over="ignore", invalid="ignore")  # a cast that overflows gives inf, which the test below finds
 def read_observation(value: Any, space: ObservationSpace, out: Floats) -> str:
-    """Cast an observation into out [o] float32. Returns what is wrong with it, or an empty string."""
+    """Write an observation into an array as float32.
+
+    Args:
+        value: the observation that the environment gave.
+        space: its declared space.
+        out: [o], where it is written.
+
+    Returns:
+        What is wrong with the observation, or an empty string.
+    """
     if type(value) is not np.ndarray:
         if isinstance(value, np.ma.MaskedArray) or not hasattr(value, "__array__"):
             return f"the observation is a {type(value).__name__}, not an array"
@@ -50,7 +59,7 @@ def read_observation(value: Any, space: ObservationSpace, out: Floats) -> str:
 
 
 def read_reward(value: Any) -> float:
-    """The reward as a float; NaN when it is not one real number or not finite in float32. A bool counts as 0 or 1."""
+    """The reward as a float. It is NaN unless the value is one real number, finite in float32. A bool is 0 or 1."""
     if type(value) not in PLAIN and not isinstance(value, REAL):
         if type(value) is not np.ndarray or value.shape != () or value.dtype.kind not in "fiub":
             return math.nan
@@ -63,38 +72,39 @@ def read_reward(value: Any) -> float:
 
 
 def is_flag(value: Any) -> bool:
-    """Whether a value can stand for terminated or truncated: a bool, or an integer used as one."""
+    """Whether a value is allowed for terminated or truncated: a bool or an integer."""
     return type(value) is bool or isinstance(value, FLAG)
 
 
 class Bounds:
-    """Warns once when an observation leaves its declared bounds. The observation is kept: bounds are often careless."""
+    """Warns once when an observation is outside its declared bounds, which are often wrong. It is used all the same."""
 
     def __init__(self, space: ObservationSpace, name: str) -> None:
         self._low, self._high, self._name = space.low, space.high, name
         self._watching = space.bounded
 
-    def look(self, obs: Floats) -> None:
-        """Compare obs [o] with the bounds, widened by 1e-5 of their size for rounding; infinite bounds never warn."""
+    def check(self, obs: Floats) -> None:
+        """Compare obs [o] with the bounds, widened by 1e-5 of their size because of rounding."""
         if self._watching and not ((obs >= self._low) & (obs <= self._high)).all():
             self._watching = False
             outside = int(np.argmin((obs >= self._low) & (obs <= self._high)))
             warnings.warn(
-                f"{self._name}: observation {outside} is {obs[outside]:g}, outside its declared bounds; it is kept.",
+                f"{self._name}: observation {outside} is {obs[outside]:g}, outside its declared bounds. "
+                "estep uses the value as it is.",
                 RuntimeWarning,
                 stacklevel=2,
             )
 
 
 class SimulationClock:
-    """Notices that MuJoCo reset its state in the middle of an episode, which nothing else tells."""
+    """Detects that MuJoCo reset its state in the middle of an episode. The environment itself does not report it."""
 
     def __init__(self, env: Any) -> None:
         self._env = env
         self._data: Any = None
 
     def start(self) -> None:
-        """Begin an episode. The data object is looked up anew: some environments build one at each reset."""
+        """Begin an episode. The data object is read again, because some environments make a new one at each reset."""
         data: Any = getattr(self._env.unwrapped, "data", None)
         if not (hasattr(data, "time") and hasattr(data, "warning")):
             self._data = None
@@ -105,11 +115,11 @@ class SimulationClock:
 
     @property
     def watching(self) -> bool:
-        """Whether this is a MuJoCo environment, from the first episode on."""
+        """Whether this is a MuJoCo environment; known after the first `start`."""
         return self._data is not None
 
     def was_reset(self) -> str:
-        """After a step: what shows that the simulator was reset, or an empty string."""
+        """After a step: how one can see that the simulator was reset, or an empty string."""
         data = self._data
         if data is None:
             return ""
@@ -118,37 +128,45 @@ class SimulationClock:
             return f"the simulation time went from {before:g} to {self._time:g}"
         a, b, c, d = self._items
         if a.number + b.number + c.number + d.number > self._warnings:
-            return "MuJoCo found its state unstable"
+            return "MuJoCo reported an unstable state"
         return ""
 
 
 class BadTransitions:
-    """Counts bad transitions of E environments: in all, in a row for each, and over the last 100,000."""
+    """Counts bad transitions of E environments: in total, in a row per environment, and in the last 100,000."""
 
     def __init__(self, num_envs: int, name: str) -> None:
         self.total = 0
         self.seen = 0
-        """Transitions so far, good and bad."""
-        self._row = [0] * num_envs
+        """Number of transitions so far, good and bad."""
+        self._in_a_row = [0] * num_envs
         self._recent: collections.deque[int] = collections.deque()
         self._name = name
 
     def good(self, env: int) -> None:
         """Count a good transition."""
         self.seen += 1
-        self._row[env] = 0
+        self._in_a_row[env] = 0
 
     def bad(self, env: int, why: str) -> None:
-        """Count a bad one. Raises EnvironmentFailure at 10 in a row or above max(10, 0.1 %) of the last 100,000."""
+        """Count a bad transition.
+
+        Args:
+            env: index of the environment.
+            why: what is wrong with the transition.
+
+        Raises:
+            EnvironmentFailure: 10 bad transitions in a row, or more than max(10, 0.1 %) of the last 100,000.
+        """
         self.seen += 1
         self.total += 1
-        self._row[env] += 1
+        self._in_a_row[env] += 1
         recent = self._recent
         recent.append(self.seen)
         while recent[0] <= self.seen - WINDOW:
             recent.popleft()
-        fix = "Run estep check-env on it, and make its step and reset return finite values of the declared shape."
-        if self._row[env] >= IN_A_ROW:
+        fix = "Run estep check-env. The environment must return finite values of the declared shape."
+        if self._in_a_row[env] >= IN_A_ROW:
             raise EnvironmentFailure(f"{self._name} gave {IN_A_ROW} bad transitions in a row; in the last, {why}.", fix)
         span = min(self.seen, WINDOW)
         if len(recent) > max(10, span // 1000):
@@ -156,22 +174,22 @@ class BadTransitions:
             raise EnvironmentFailure(what, fix)
 
     def counters(self) -> Counters:
-        """Plain lists of numbers."""
-        return {"total": [self.total], "seen": [self.seen], "row": list(self._row), "recent": list(self._recent)}
+        """The counts as lists of numbers."""
+        return {"total": [self.total], "seen": [self.seen], "row": list(self._in_a_row), "recent": list(self._recent)}
 
     def load(self, counters: Mapping[str, Any]) -> None:
-        """Take up saved counters. Raises RejectedInput when they are malformed."""
+        """Load saved counts. Raises RejectedInput if they are malformed."""
         try:
             read = {key: [int(n) for n in counters[key]] for key in ("total", "seen", "row", "recent")}
         except (KeyError, TypeError, ValueError) as error:
             raise _malformed() from error
         (self.total,), (self.seen,) = read["total"], read["seen"]
-        if len(read["row"]) != len(self._row) or read["recent"] != sorted(read["recent"]):
+        if len(read["row"]) != len(self._in_a_row) or read["recent"] != sorted(read["recent"]):
             raise _malformed()
-        self._row, self._recent = read["row"], collections.deque(read["recent"])
+        self._in_a_row, self._recent = read["row"], collections.deque(read["recent"])
 
 
 def _malformed() -> RejectedInput:
     return RejectedInput(
-        "The saved counters of bad transitions are malformed.", "Resume from an earlier checkpoint of this run."
+        "The saved counts of bad transitions are malformed.", "Move this checkpoint out of the run folder, then resume."
     )

@@ -1,4 +1,4 @@
-"""Ending a run whose environment hangs."""
+"""Ends a run whose environment hangs."""
 
 from __future__ import annotations
 
@@ -10,25 +10,31 @@ from collections.abc import Callable
 
 
 def leave(message: str) -> None:
-    """Say why and end the process with exit code 5: the hung call cannot be interrupted from another thread."""
+    """Print a message and end the process with exit code 5. A hung call cannot be interrupted from another thread."""
     print(message, file=sys.stderr, flush=True)
     os._exit(5)
 
 
 class Watch:
-    """Notices a call that takes too long. Set `call` to a new number above 0 before each call and to 0 after it.
+    """Detects a call that takes too long. The caller sets `call` to a new number above 0 before a call and to 0 after.
 
-    A daemon thread counts polls during which the number stays the same, so that the caller never reads a clock and
-    that a process stopped by SIGSTOP is not taken for a hung one. A call that never releases the interpreter lock
-    hides from it.
+    A daemon thread polls the number and counts how often it is unchanged. So the caller never reads a clock, and a
+    process that SIGSTOP has paused does not count as hung. A call that holds the interpreter lock is not detected.
     """
 
     def __init__(self, timeout: float, name: str, on_hang: Callable[[str], None] = leave, poll: float = 0.5) -> None:
-        """timeout and poll in seconds; a timeout of 0 means no limit and no thread."""
+        """Start the thread.
+
+        Args:
+            timeout: seconds that a call may take; 0 means no limit and no thread.
+            name: the environment's name, for the message.
+            on_hang: called with the message.
+            poll: seconds between two polls.
+        """
         self.call = 0
         self._message = (
             f"The environment {name} has not answered for {timeout:g} s.\n"
-            "Look for a deadlock in it, or raise --env-timeout (0: no limit)."
+            "Look for a deadlock in the environment, or give a larger --env-timeout (0: no limit)."
         )
         self._timeout = timeout
         self._on_hang = on_hang
@@ -46,12 +52,12 @@ class Watch:
         self._on_hang(self._message)
 
     def allowed_polls(self, wait: float) -> int:
-        """Polls of `wait` seconds after which one call has taken too long."""
+        """Number of polls, `wait` seconds apart, after which a call has taken too long."""
         return int(self._timeout / wait) + 1
 
 
 def _poll(reference: weakref.ref[Watch], stop: threading.Event, wait: float) -> None:
-    """Count polls of one call. It holds no strong reference, so a forgotten environment is freed and this ends."""
+    """Count the polls of each call. There is no strong reference, so an unused Watch is freed and the thread ends."""
     seen, polls = 0, 0
     while not stop.wait(wait):
         watch = reference()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -13,7 +11,7 @@ from estep.core.slots import Distribution, Draws, Lam, Posterior
 from estep.core.types import Action, Key, Scalar
 from estep.families.full_gaussian import below_diagonal, strictly_lower
 from estep.families.gaussian import nearby
-from estep.families.noise import Noise, independent
+from estep.families.noise import Noise, independent, log_density
 from estep.nets import soft_bound
 
 
@@ -48,7 +46,7 @@ class AutoregressiveNormal(Distribution):
 
     def log_prob(self, action: Action) -> Scalar:
         mean, log_sigma = self.conditional(action)
-        return _log_prob_of_noise((action - mean) * jnp.exp(-log_sigma), log_sigma)
+        return log_density((action - mean) * jnp.exp(-log_sigma), log_sigma)
 
     def mode(self) -> Action:
         """Each dimension at its mean given those before it."""
@@ -58,7 +56,7 @@ class AutoregressiveNormal(Distribution):
         noise = self.noise(key, n, self.mu.shape[0])
         action = jax.vmap(self._point)(noise)
         # as in `Normal`: the noise recomputed from u loses its digits
-        log_prob = jax.vmap(lambda u, noise: _log_prob_of_noise(noise, self.conditional(u)[1]))(action, noise)
+        log_prob = jax.vmap(lambda u, noise: log_density(noise, self.conditional(u)[1]))(action, noise)
         return Draws(action, jnp.full(n, 1.0 / n), log_prob - jax.vmap(prior.log_prob)(action))
 
     def conditional(self, action: Action) -> tuple[Float[Array, " a"], Float[Array, " a"]]:
@@ -75,10 +73,6 @@ class AutoregressiveNormal(Distribution):
         # each sweep makes one more dimension final: the first needs no other, and the rest only those before them
         action: Array = jax.lax.fori_loop(0, self.mu.shape[0], sweep, jnp.zeros_like(self.mu))
         return action
-
-
-def _log_prob_of_noise(noise: Float[Array, " a"], log_sigma: Float[Array, " a"]) -> Scalar:
-    return (-0.5 * jnp.square(noise) - log_sigma - 0.5 * math.log(2 * math.pi)).sum()
 
 
 class Autoregressive(Posterior):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -14,7 +12,7 @@ from jaxtyping import Array, Float
 from estep.core.slots import Distribution, Draws, Lam, Posterior
 from estep.core.types import Action, Key, Scalar
 from estep.families.gaussian import LEAST_VARIANCE, Normal, gaussian_kl, nearby
-from estep.families.noise import Noise, independent
+from estep.families.noise import Noise, independent, log_density
 from estep.nets import soft_bound
 
 
@@ -62,7 +60,7 @@ class FullNormal(Distribution):
         return self.mu + jnp.exp(self.log_sigma) * (noise + self.lower @ noise)
 
     def _log_prob_of_noise(self, noise: Float[Array, " a"]) -> Scalar:
-        return (-0.5 * jnp.square(noise) - self.log_sigma - 0.5 * math.log(2 * math.pi)).sum()
+        return log_density(noise, self.log_sigma)
 
 
 def full_kl(q: FullNormal, p: FullNormal) -> Scalar:

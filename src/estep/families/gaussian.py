@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from estep.core.slots import Distribution, Draws, Lam, Posterior
 from estep.core.types import Action, Key, Scalar
-from estep.families.noise import Noise, independent
+from estep.families.noise import Noise, independent, log_density
 from estep.nets import soft_bound
 
 
@@ -57,7 +57,7 @@ class Normal(Distribution):
         return self.mu + jnp.exp(self.log_sigma) * noise
 
     def _log_prob_of_noise(self, noise: Float[Array, " a"]) -> Scalar:
-        return (-0.5 * jnp.square(noise) - self.log_sigma - 0.5 * math.log(2 * math.pi)).sum()
+        return log_density(noise, self.log_sigma)
 
 
 def gaussian_kl(q: Normal, p: Normal) -> Scalar:

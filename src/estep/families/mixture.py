@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -15,7 +13,7 @@ from estep.core.slots import Distribution, Draws, Lam, Posterior
 from estep.core.types import Action, Key, Scalar
 from estep.errors import UsageError
 from estep.families.gaussian import nearby
-from estep.families.noise import Noise, independent
+from estep.families.noise import Noise, independent, log_density
 from estep.nets import soft_bound
 
 
@@ -80,7 +78,7 @@ class NormalMixture(Distribution):
         return (action[None] - self.mu) * jnp.exp(-self.log_sigma)
 
     def _log_prob_of_noise(self, noise: Float[Array, "k a"]) -> Scalar:
-        each = (-0.5 * jnp.square(noise) - self.log_sigma - 0.5 * math.log(2 * math.pi)).sum(1)
+        each = log_density(noise, self.log_sigma)
         return jax.nn.logsumexp(jax.nn.log_softmax(self.logits) + each)
 
 

@@ -58,3 +58,20 @@ def antithetic(key: Key, n: int, a: int) -> Float[Array, "n a"]:
     """
     half = normal(key, (n + 1) // 2, a)
     return jnp.concatenate([half, -half])[:n]
+
+
+def log_density(noise: Float[Array, "*n a"], log_sigma: Float[Array, "*n a"]) -> Float[Array, "*n"]:
+    """log N(u; μ, diag σ²) of u = μ + σ noise, in nats, summed over the last axis.
+
+    Args:
+        noise: (u - μ)/σ.
+        log_sigma: log σ, of the same shape.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep.families.noise import log_density
+        >>> round(float(log_density(jnp.zeros(2), jnp.zeros(2))), 3)
+        -1.838
+    """
+    density: Array = (-0.5 * jnp.square(noise) - log_sigma - 0.5 * math.log(2 * math.pi)).sum(-1)
+    return density

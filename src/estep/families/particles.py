@@ -109,16 +109,8 @@ class Particles(Distribution):
         return Draws(self.action, jnp.exp(self.log_weight), log_ratio(self.log_weight))
 
 
-class Boltzmann(Posterior):
-    """n particles and their weights: λ = (u_1 .. u_n, log w_1 .. log w_n), the weights up to a factor.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> from estep.families.particles import Boltzmann
-        >>> q = Boltzmann(action=1, samples=2)(jnp.asarray([-1.0, 1.0, 0.0, 0.0]))
-        >>> print(jnp.exp(q.log_weight).round(2))
-        [0.5 0.5]
-    """
+class Points(eqx.Module):
+    """What families of n points with a number each share: λ = (u_1 .. u_n, x_1 .. x_n), and no scale in it."""
 
     action: int = eqx.field(static=True)
     samples: int = eqx.field(static=True)
@@ -132,15 +124,32 @@ class Boltzmann(Posterior):
         return 0
 
     def start(self, prior: Distribution) -> Lam:
-        """Every particle at the prior's mode."""
+        """Every point at the prior's mode."""
         return jnp.concatenate([jnp.tile(prior.mode(), self.samples), jnp.zeros(self.samples)])
 
     def bound(self, lam: Lam, low: Float[Array, " k"], high: Float[Array, " k"]) -> Lam:
         return lam
 
+    def split(self, lam: Lam) -> tuple[Float[Array, "n a"], Float[Array, " n"]]:
+        """The points and their numbers."""
+        action, numbers = jnp.split(lam, [self.samples * self.action])
+        return action.reshape(self.samples, self.action), numbers
+
+
+class Boltzmann(Points, Posterior):
+    """n particles and their weights: λ = (u_1 .. u_n, log w_1 .. log w_n), the weights up to a factor.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep.families.particles import Boltzmann
+        >>> q = Boltzmann(action=1, samples=2)(jnp.asarray([-1.0, 1.0, 0.0, 0.0]))
+        >>> print(jnp.exp(q.log_weight).round(2))
+        [0.5 0.5]
+    """
+
     def __call__(self, lam: Lam) -> Distribution:
-        action, log_weight = jnp.split(lam, [self.samples * self.action])
-        return Particles(action.reshape(self.samples, self.action), jax.nn.log_softmax(log_weight))
+        action, log_weight = self.split(lam)
+        return Particles(action, jax.nn.log_softmax(log_weight))
 
 
 def ess(log_weights: Float[Array, " n"]) -> Scalar:

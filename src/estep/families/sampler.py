@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -12,6 +11,7 @@ from jaxtyping import Array, Float
 from estep.core.slots import Distribution, Draws, Lam, Posterior
 from estep.core.types import Action, Key, Scalar
 from estep.errors import UsageError
+from estep.families.particles import Points
 
 
 class Sampled(Distribution):
@@ -74,31 +74,12 @@ class EqualMixture(Distribution):
         return Draws(action, jnp.full(n, 1.0 / n), log_ratio)
 
 
-class Implicit(Posterior):
+class Implicit(Points, Posterior):
     """n samples and their values: λ = (u_1 .. u_n, Q̂_1 .. Q̂_n).
 
     Without a density there is no KL and no V(s; q). Use it with an E-step that needs neither (`stein_e_step`), a
     constant temperature, a prior that does not learn, and `log_mean_exp_value` for the critic.
     """
 
-    action: int = eqx.field(static=True)
-    samples: int = eqx.field(static=True)
-
-    @property
-    def block_sizes(self) -> tuple[int, ...]:
-        return self.samples * self.action, self.samples
-
-    @property
-    def num_scales(self) -> int:
-        return 0
-
-    def start(self, prior: Distribution) -> Lam:
-        """Every sample at the prior's mode."""
-        return jnp.concatenate([jnp.tile(prior.mode(), self.samples), jnp.zeros(self.samples)])
-
-    def bound(self, lam: Lam, low: Float[Array, " k"], high: Float[Array, " k"]) -> Lam:
-        return lam
-
     def __call__(self, lam: Lam) -> Distribution:
-        action, value = jnp.split(lam, [self.samples * self.action])
-        return Sampled(action.reshape(self.samples, self.action), value)
+        return Sampled(*self.split(lam))

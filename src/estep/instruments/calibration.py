@@ -96,7 +96,7 @@ class Calibration(NamedTuple):
 class Ensemble(Protocol):
     """A critic of several networks whose values are discounted returns."""
 
-    discount: Any
+    gamma: Any
     pessimism: Any
 
     def values(self, obs: Obs, action: Action) -> Float[Array, " k"]:
@@ -109,19 +109,19 @@ def calibration(
     """Run episodes of the stochastic policy and hold Q̂ against what they earn.
 
     Raises:
-        UsageError: the critic is no ensemble of Q functions, or a time limit is too short for the discount.
+        UsageError: the critic is no ensemble of Q functions, or a time limit is too short for the discount factor.
         EnvironmentFailure: the environment raised or gave too many bad transitions.
     """
-    discount = float(critic(agent).discount)
+    gamma = float(critic(agent).gamma)
     k_act, k_tail = jax.random.split(key)
     found = rollouts(agent, env, scaling, k_act, episodes)
     tails = np.asarray(_tails(agent, jnp.asarray(np.stack([e.last for e in found])), k_tail), np.float64)
     pairs: list[Pair] = []
     for number, (episode, tail) in enumerate(zip(found, tails, strict=True)):
-        pairs += _pairs(agent, number, episode, 0.0 if episode.terminated else float(tail), discount)
+        pairs += _pairs(agent, number, episode, 0.0 if episode.terminated else float(tail), gamma)
     if not pairs:
         longest = max(len(episode.reward) for episode in found)
-        what = f"At a discount of {discount:g} an episode of {longest} steps says too little of what comes after it."
+        what = f"With gamma {gamma:g}, an episode of {longest} steps says too little of what comes after it."
         raise UsageError(what, "Use an environment whose episodes are longer.")
     return Calibration(pairs, biases(pairs, agent, betas), charged(agent))
 
@@ -169,12 +169,12 @@ def rollouts(agent: Agent, env: HostEnv, scaling: Scaling, key: Key, episodes: i
     return [each[number] for number in range(rounds) for each in done][:episodes]
 
 
-def returns(reward: npt.NDArray[np.float64], cost: npt.NDArray[np.float64], tail: float, discount: float) -> Any:
+def returns(reward: npt.NDArray[np.float64], cost: npt.NDArray[np.float64], tail: float, gamma: float) -> Any:
     """G_t for every step of an episode [t]; `tail` is the value of the state after it. The cost of a step is not in its
     own return."""
     earned, after = np.empty_like(reward), tail
     for t in reversed(range(len(reward))):
-        earned[t] = reward[t] + discount * after
+        earned[t] = reward[t] + gamma * after
         after = earned[t] - cost[t]
     return earned
 
@@ -198,10 +198,10 @@ def biases(pairs: list[Pair], agent: Agent, betas: tuple[float, ...]) -> list[Bi
     ]
 
 
-def _pairs(agent: Agent, number: int, episode: Episode, tail: float, discount: float) -> list[Pair]:
+def _pairs(agent: Agent, number: int, episode: Episode, tail: float, gamma: float) -> list[Pair]:
     """The pairs of an episode whose return hangs little on the bootstrap, thinned out."""
     length = len(episode.reward)
-    weight = 0.0 * np.arange(length) if episode.terminated else discount ** (length - np.arange(length))
+    weight = 0.0 * np.arange(length) if episode.terminated else gamma ** (length - np.arange(length))
     fit = np.flatnonzero(weight <= TAIL)
     kept = fit[np.linspace(0, len(fit) - 1, min(PAIRS, len(fit))).astype(int)] if len(fit) else fit
     if not len(kept):
@@ -210,7 +210,7 @@ def _pairs(agent: Agent, number: int, episode: Episode, tail: float, discount: f
     predicted, mean, std = (
         np.asarray(part, np.float64) for part in _predict(agent, episode.obs[at], episode.action[at])
     )
-    earned = returns(episode.reward, episode.cost, tail, discount)
+    earned = returns(episode.reward, episode.cost, tail, gamma)
     return [
         Pair(number, int(t), float(predicted[i]), float(mean[i]), float(std[i]), float(earned[t]), float(weight[t]))
         for i, t in enumerate(kept)

@@ -62,7 +62,7 @@ def replay_of(found: Policy, which: str) -> Replay:
         RejectedInput: it holds none, as those of `Policy.save`.
     """
     replay = allocate(found.agent, found.recipe.run)
-    path = checkpoint.at(RunFolder.open(found.run_dir).path, int(which) if which.isdecimal() else which)
+    path = checkpoint.locate(RunFolder.open(found.run_dir).path, int(which) if which.isdecimal() else which)
     checkpoint.load(path, None, replay)
     return replay
 

@@ -181,7 +181,7 @@ def load(path: Path | str, checkpoint_name: str = "best", *, allow_import: bool 
     folder = RunFolder.open(Path(path))
     recipe = config_file.decode(folder.read_config(), allow_import=allow_import)
     which = int(checkpoint_name) if checkpoint_name.isdecimal() else checkpoint_name
-    found = checkpoint.at(folder.path, which)
+    found = checkpoint.locate(folder.path, which)
     loaded = checkpoint.load(found, None, None)
     try:
         space = recorded(loaded.meta["action"])

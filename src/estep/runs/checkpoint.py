@@ -1,7 +1,8 @@
-"""Checkpoints: published whole or not at all, verified before use, ordered by a sequence number.
+"""Checkpoints. A checkpoint is written completely or not at all, verified before use, and has a sequence number.
 
-A run's `checkpoints/` holds `step_<step>` folders (`step_<step>-2` where a step was saved again) and, for parameters
-that were not finite, `quarantine_step_<step>`. Beside it, the text files `latest` and `best` name one of them.
+The folder `checkpoints/` of a run has folders `step_<step>`, and `step_<step>-2` if a step was saved twice. A folder
+`quarantine_step_<step>` has parameters that are not finite. The text files `latest` and `best` in the run folder name
+one checkpoint each.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ _BAD_INPUT = (
     MemoryError,
     OSError,
 )
-"""What a file that lies can provoke in code that reads it; none of them may leave this module."""
-_FIX = "Use another checkpoint (estep verify RUN lists the sound ones), or train again."
+"""Exceptions that a corrupt or hostile file can cause in code that reads it. None of them may leave this module."""
+_FIX = "Use another checkpoint (estep verify RUN lists the good ones), or train again."
 
 Array = np.ndarray[Any, Any]
 T = TypeVar("T")
@@ -44,11 +45,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Loaded:
-    """What a verified checkpoint held: arrays by file and name, the meta that was saved, environment steps."""
+    """The content of a verified checkpoint."""
 
     tensors: Mapping[str, strict.Arrays]
+    """Arrays by file and name."""
     meta: Mapping[str, Any]
+    """The JSON values that were saved with it."""
     step: int
+    """Environment steps."""
 
 
 def save(
@@ -59,12 +63,21 @@ def save(
     replay: ReplayStore | None,
     keep: int = 3,
 ) -> Path:
-    """Publish a checkpoint of this step, point `latest` at it, then keep the newest few (0: all); returns its folder.
+    """Write a checkpoint, let `latest` name it, delete old checkpoints, and return the new folder.
 
-    Numbers in `meta` that are not finite become null. Where a leaf of `params` is not finite, the checkpoint goes to
-    quarantine without the replay, and `latest` and every other checkpoint stay as they are. Chunks that the replay
-    calls clean are linked from the newest checkpoint, so one replay belongs to one run folder.
-    Raises StorageFailure where the disk fails (earlier checkpoints are intact), TypeError for what cannot be stored.
+    If a leaf of `params` is not finite, the checkpoint goes to quarantine without the replay, and nothing else changes.
+    Chunks that did not change are linked from the newest checkpoint, so a replay always needs the same run folder.
+
+    Args:
+        run_dir, step: the run folder and the number of environment steps.
+        tensors: arrays by file and name.
+        meta: JSON values; numbers that are not finite become null.
+        replay: the replay to save, or None.
+        keep: how many of the newest checkpoints stay; 0 keeps all.
+
+    Raises:
+        StorageFailure: the disk fails; earlier checkpoints are intact.
+        TypeError: a value cannot be stored.
     """
     folder = Path(run_dir) / FOLDER
     storage.make_dir(folder)
@@ -79,7 +92,7 @@ def save(
             files.update(write_replay(temporary, replay, known[0] if known else None))
             counted = {"chunks": replay.chunks, "counters": replay.counters()}
         record = manifests.encode(Manifest(sequence, int(step), meta, counted, files))
-        manifests.decode(record)  # what could not be read back must not be published
+        manifests.decode(record)  # a checkpoint that cannot be read back must not be published
         storage.write_new(temporary / manifests.NAME, record)
         final = _free_name(folder, f"step_{int(step)}" if finite else f"quarantine_step_{int(step)}")
         storage.publish_dir(temporary, final)
@@ -99,7 +112,7 @@ def _write(directory: Path, name: str, arrays: Mapping[str, Array]) -> Entry:
 
 
 def _free_name(folder: Path, name: str) -> Path:
-    """The name, with a number where a checkpoint of this step is there already: replacing it would leave a gap."""
+    """The path of a new checkpoint. A number is added if the name is taken: replacing a checkpoint is not atomic."""
     path, count = folder / name, 1
     while path.exists():
         count += 1
@@ -108,9 +121,9 @@ def _free_name(folder: Path, name: str) -> Path:
 
 
 def _prune(run_dir: Path, keep: int) -> None:
-    """Retire what is older than the newest `keep` that verify, save the best; the newer ones are on the disk by now.
+    """Delete the checkpoints that are older than the newest `keep` good ones, except the best checkpoint.
 
-    Chunks are checked by size only: a chunk is one file linked into all of them, so keeping more would not help.
+    Only the size of a chunk is checked: it is one file that all checkpoints link, so older ones would not be better.
     """
     best, sound = _pointer(run_dir, "best"), 0
     for _, path in _manifests(run_dir / FOLDER)[0]:
@@ -127,7 +140,7 @@ def reap(run_dir: Path) -> None:
 
 
 def _manifests(folder: Path) -> tuple[list[tuple[Manifest, Path]], list[tuple[Path, str]]]:
-    """The checkpoints whose manifest is sound, newest first, and the others with the reason."""
+    """The checkpoints with a valid manifest, newest first, and the others with what is wrong."""
     sound, broken = [], []
     names = sorted(path for path in folder.iterdir() if _PUBLISHED.fullmatch(path.name)) if folder.is_dir() else []
     for path in names:
@@ -153,65 +166,70 @@ def load(
     expected: Mapping[str, Mapping[str, tuple[tuple[int, ...], Any]]] | None,
     replay: ReplayStore | None,
 ) -> Loaded:
-    """Verify a whole checkpoint, then read it. Raises RejectedInput, and only that, with the reason.
+    """Verify a whole checkpoint, then read it.
 
-    `expected` gives the shape and dtype of each leaf by file: the files it names must hold exactly those leaves. A
-    replay is filled once everything is verified, and counts as dirty from then on: the next save writes it whole,
-    since the run folder may hold newer checkpoints of other data.
+    Args:
+        path: the checkpoint's folder.
+        expected: shape and dtype of each leaf, by file; these files must hold exactly these leaves.
+        replay: filled after everything is verified. All its chunks then count as changed, so the next save writes
+            them again: the run folder may have newer checkpoints of other data.
+
+    Raises:
+        RejectedInput: the checkpoint is corrupt, hostile or does not fit; no other exception leaves this function.
     """
     path = Path(path)
     try:
-        with manifests.opened(path) as found:
+        with manifests.opened(path) as opened:
             if expected is not None:
-                _compare(found.manifest, expected)
-            found.check(deep=True)
-            names = [name for name in found.manifest.files if not name.startswith(manifests.REPLAY + "/")]
-            tensors = {name.removesuffix(SUFFIX): _named_as_today(found.arrays(name)) for name in names}
+                _check_leaves(opened.manifest, expected)
+            opened.check(deep=True)
+            names = [name for name in opened.manifest.files if not name.startswith(manifests.REPLAY + "/")]
+            tensors = {name.removesuffix(SUFFIX): _rename_leaves(opened.arrays(name)) for name in names}
             if replay is not None:
-                fill(replay, found)
-    except RejectedInput as error:  # the replay's own refusal, which does not know the path
+                fill(replay, opened)
+    except RejectedInput as error:  # raised by the replay, which does not know the path
         raise RejectedInput(f"The checkpoint {path} was rejected: {error.what}", error.fix or _FIX) from error
     except _BAD_INPUT as error:
         raise _rejected(path, error) from error
-    return Loaded(tensors, found.manifest.meta, found.manifest.step)
+    return Loaded(tensors, opened.manifest.meta, opened.manifest.step)
 
 
-def _compare(manifest: Manifest, expected: Mapping[str, Mapping[str, tuple[tuple[int, ...], Any]]]) -> None:
-    """Refuse the first leaf that is missing, extra, reshaped or retyped, by its name."""
+def _check_leaves(manifest: Manifest, expected: Mapping[str, Mapping[str, tuple[tuple[int, ...], Any]]]) -> None:
+    """Raise ValueError for the first leaf that is missing, unknown, or of the wrong shape or dtype."""
     for file, leaves in expected.items():
         if file + SUFFIX not in manifest.files:
             raise ValueError(f"the file {file}{SUFFIX} is missing")
-        held = _named_as_today(manifest.files[file + SUFFIX].leaves)
+        held = _rename_leaves(manifest.files[file + SUFFIX].leaves)
         for name in sorted(set(leaves) ^ set(held)):
             raise ValueError(
-                f"the leaf {file}/{name} is {'missing' if name in leaves else 'not one of this algorithm'}"
+                f"the leaf {file}/{name} is {'missing' if name in leaves else 'not part of this algorithm'}"
             )
         for name, (shape, dtype) in leaves.items():
             if held[name] != (tuple(shape), np.dtype(dtype)):
                 raise ValueError(
-                    f"the leaf {file}/{name} is {held[name][1]}{list(held[name][0])} where this algorithm has "
+                    f"the leaf {file}/{name} is {held[name][1]}{list(held[name][0])}, but this algorithm needs "
                     f"{np.dtype(dtype)}{list(shape)}"
                 )
 
 
-def _named_as_today(leaves: Mapping[str, T]) -> dict[str, T]:
+def _rename_leaves(leaves: Mapping[str, T]) -> dict[str, T]:
     return {renamed.leaf(name): leaf for name, leaf in leaves.items()}
 
 
 def reason_against(path: Path, deep: bool = True) -> str | None:
-    """Why a checkpoint cannot be used, or None; without `deep`, replay chunks are checked by size only."""
+    """Why a checkpoint cannot be used, or None. Without `deep`, only the size of replay chunks is checked."""
     try:
-        with manifests.opened(path) as found:
-            found.check(deep)
+        with manifests.opened(path) as opened:
+            opened.check(deep)
     except _BAD_INPUT as error:
         return _reason(error)
     return None
 
 
 def newest(run_dir: Path) -> tuple[Path | None, list[tuple[Path, str]]]:
-    """The newest checkpoint that verifies, and each one passed over with the reason; None where none was ever made.
+    """The newest good checkpoint, or None if there are no checkpoints, and the skipped ones with what is wrong.
 
-    Raises RejectedInput where there are checkpoints and none verifies.
+    Raises RejectedInput if there are checkpoints and none of them is good.
     """
     sound, skipped = _manifests(Path(run_dir) / FOLDER)
     for _, path in sound:
@@ -222,15 +240,15 @@ def newest(run_dir: Path) -> tuple[Path | None, list[tuple[Path, str]]]:
     if skipped:
         reasons = "; ".join(f"{path.name}: {reason}" for path, reason in skipped)
         raise RejectedInput(
-            f"No checkpoint of {run_dir} verifies ({reasons}).", "Restore one from a copy, or train again."
+            f"No checkpoint of {run_dir} can be used ({reasons}).", "Restore one from a backup, or train again."
         )
     return None, skipped
 
 
-def at(run_dir: Path, which: str | int) -> Path:
-    """The checkpoint that "best", "latest" or a number of steps names, not yet verified; never another one.
+def locate(run_dir: Path, which: str | int) -> Path:
+    """The folder of the checkpoint "best", "latest" or of a number of steps, not verified.
 
-    Raises RejectedInput where there is none.
+    Raises RejectedInput if there is no such checkpoint.
     """
     folder = Path(run_dir) / FOLDER
     if str(which).isdecimal():
@@ -240,12 +258,12 @@ def at(run_dir: Path, which: str | int) -> Path:
         name = _pointer(Path(run_dir), str(which)) or ""
     if not _PUBLISHED.fullmatch(name) or not (folder / name).is_dir():
         held = ", ".join(path.name for _, path in reversed(_manifests(folder)[0])) or "none yet"
-        raise RejectedInput(f"{run_dir} has no checkpoint {which!a}.", f"It has: {held}.")
+        raise RejectedInput(f"{run_dir} has no checkpoint {which!a}.", f"Choose one of its checkpoints: {held}.")
     return folder / name
 
 
 def _pointer(run_dir: Path, which: str) -> str | None:
-    """The folder that `latest` or `best` names, as data: at most one line of a known shape."""
+    """The name in the file `latest` or `best`, if the file is a small regular file."""
     if which not in {"latest", "best"}:
         return None
     path = run_dir / which
@@ -258,15 +276,15 @@ def _pointer(run_dir: Path, which: str) -> str | None:
 
 
 def set_best(run_dir: Path, step: int) -> Path:
-    """Make `best` name the checkpoint of this step; no prune removes it. Raises RejectedInput, StorageFailure."""
-    path = at(run_dir, step)
+    """Let `best` name the checkpoint of this step, and never delete it. Raises RejectedInput, StorageFailure."""
+    path = locate(run_dir, step)
     storage.write_atomic(Path(run_dir) / "best", path.name.encode() + b"\n")
     return path
 
 
 def verify(run_dir: Path) -> list[tuple[Path, str | None]]:
-    """Every checkpoint of a run, oldest first, with the reason against it or None. Raises RejectedInput without any."""
+    """Every checkpoint of a run, oldest first, with what is wrong or None. Raises RejectedInput if there are none."""
     sound, broken = _manifests(Path(run_dir) / FOLDER)
     if not sound and not broken:
-        raise RejectedInput(f"{run_dir} has no checkpoints.", "Give the folder of a run that has saved one.")
+        raise RejectedInput(f"{run_dir} has no checkpoints.", "Give the folder of a run that has saved a checkpoint.")
     return [*((path, reason_against(path)) for _, path in reversed(sound)), *broken]

@@ -1,8 +1,8 @@
-"""A run's configuration as JSON and back: a closed schema, from which alone the agent is rebuilt.
+"""Writes and reads config.json, from which a run's agent is built again.
 
-Every setting is written, also those that have their defaults. A setting that a file lacks is newer than the file and
-takes its default, so the default of a new setting is always the behaviour of before; tests over the runs of every
-release hold that rule.
+The file has every setting, also those with their defaults. If a setting is missing, it is newer than the file and gets
+its default. So the default of a new setting must be the behaviour before it existed; tests with the runs of every
+release check this.
 """
 
 from __future__ import annotations
@@ -21,35 +21,35 @@ from estep.settings.run import RunConfig
 
 FORMAT = 2
 READ = (1, 2)
-"""Formats that can be read. The first had other names for some settings."""
+"""Formats that can be read. In format 1 some settings have other names."""
 
 
 class Recipe(NamedTuple):
-    """What config.json says."""
+    """The content of config.json."""
 
     name: str
     """The algorithm's name on the command line."""
     algorithm: Algorithm
     env: str
-    """What the environment is called: a Gymnasium id, or the name of a function."""
+    """The environment's name: a Gymnasium id, or the name of a function."""
     by_id: bool
-    """Whether the name alone makes the environment."""
+    """Whether the name is a Gymnasium id."""
     run: RunConfig
     preset: str | None
 
 
 def encode(recipe: Recipe) -> dict[str, Any]:
-    """The fully resolved configuration.
+    """The configuration with every setting, as JSON values.
 
     Raises:
-        UsageError: a setting of the algorithm is nothing that JSON has.
+        UsageError: a setting of the algorithm has no JSON value.
     """
     algorithm: Any = recipe.algorithm
     for field in dataclasses.fields(algorithm):
         if not _is_plain(getattr(algorithm, field.name)):
             raise UsageError(
                 f"The setting {field.name} of {recipe.name} cannot be recorded: {getattr(algorithm, field.name)!r}.",
-                "Use numbers, texts, true, false, None or tuples of them; name a function of yours as module:function.",
+                "Use numbers, strings, True, False, None or tuples of them. Write a function as 'module:function'.",
             )
     return {
         "format": FORMAT,
@@ -61,7 +61,7 @@ def encode(recipe: Recipe) -> dict[str, Any]:
 
 
 def differences(recipe: Recipe) -> dict[str, Any]:
-    """What differs from the defaults of the algorithm and of a run, by field."""
+    """The settings that differ from the defaults of the algorithm and of a run, by name."""
     algorithm: Any = recipe.algorithm
     pairs: tuple[tuple[Any, Any], ...] = ((algorithm, type(algorithm)()), (recipe.run, RunConfig()))
     return {
@@ -76,12 +76,12 @@ def decode(record: Mapping[str, Any], *, allow_import: bool = False) -> Recipe:
     """The configuration of a run folder.
 
     Args:
-        record: what config.json says.
-        allow_import: whether modules that it names may be imported.
+        record: the content of config.json.
+        allow_import: whether the modules that it names may be imported.
 
     Raises:
-        RejectedInput: an unknown or ill-typed field, or a newer format.
-        UsageError: it names a module, and that may not be imported.
+        RejectedInput: a field is unknown or has the wrong type, or the format is newer.
+        UsageError: the configuration names a module, and allow_import is False.
     """
     try:
         _check_envelope(record)
@@ -95,22 +95,22 @@ def decode(record: Mapping[str, Any], *, allow_import: bool = False) -> Recipe:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _rejected(error) from error
     if not known:
-        _ask("algorithm", name, allow_import)
+        _require_consent("algorithm", name, allow_import)
     kind = class_of(name)
     try:
         row, run = _build(kind, algorithm), _build(RunConfig, record["run"])
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, EstepError) as error:
         raise _rejected(error) from error
     for part, reference in _references(row):
-        _ask(part, reference, allow_import)
+        _require_consent(part, reference, allow_import)
     return Recipe(name, row, record["env"]["id"], record["env"]["by_id"], run, record["preset"])
 
 
 def _check_envelope(record: Mapping[str, Any]) -> None:
-    """What stands around the settings."""
-    found = record["format"]
-    if type(found) is not int or found not in READ:
-        raise ValueError(f"format {found} is not one of {', '.join(map(str, READ))}")
+    """Check the fields that are not settings."""
+    version = record["format"]
+    if type(version) is not int or version not in READ:
+        raise ValueError(f"format {version} is not one of {', '.join(map(str, READ))}")
     _same_keys(record, ("format", "algorithm", "env", "run", "preset"))
     env, preset = record["env"], record["preset"]
     _same_keys(env, ("id", "by_id"))
@@ -123,44 +123,44 @@ def _check_envelope(record: Mapping[str, Any]) -> None:
 def _rejected(error: Exception) -> RejectedInput:
     reason = str(error).partition("\n")[0]
     return RejectedInput(
-        f"config.json is not a configuration of this version: {type(error).__name__}: {reason}.",
-        "Use the version of estep that made the run, named in its run.json.",
+        f"This version of estep cannot read config.json: {type(error).__name__}: {reason}.",
+        "Use the version of estep that made the run. Its run.json says which.",
     )
 
 
-def _ask(part: str, reference: str, allow_import: bool) -> None:
+def _require_consent(part: str, reference: str, allow_import: bool) -> None:
     if not allow_import:
         raise UsageError(
-            f"This run's {part} would import the module {reference.partition(':')[0]}.",
-            f"If you trust {reference}, give --allow-import, or allow_import=True in Python.",
+            f"This run's {part} needs the module {reference.partition(':')[0]}, which estep does not import by itself.",
+            f"If you trust {reference}, give --allow-import (in Python allow_import=True).",
         )
 
 
 def _references(row: Any) -> list[tuple[str, str]]:
-    """The settings that name a part of somebody's own, with what they name."""
+    """The settings whose value is a reference `module:name` to code outside estep, and their values."""
     hints = get_type_hints(type(row), include_extras=True)
     named = [(field.name, getattr(row, field.name)) for field in dataclasses.fields(row)]
     return [(name, value) for name, value in named if kind_of(hints[name]).choices and references.is_reference(value)]
 
 
 def _same_keys(table: Mapping[str, Any], wanted: tuple[str, ...]) -> None:
-    odd = set(table) ^ set(wanted)
-    if odd:
-        raise ValueError(f"the field {min(odd)} is unknown or missing")
+    wrong = set(table) ^ set(wanted)
+    if wrong:
+        raise ValueError(f"the field {min(wrong)} is unknown or missing")
 
 
 def _build(kind: Any, values: Mapping[str, Any]) -> Any:
-    """A configuration dataclass from its fields, by their names of today, each of the type of its default (an int may
-    stand for a float). What is missing takes its default."""
+    """Build a dataclass from its fields, with old names replaced by new ones. A value must have the type of the
+    field's default (an int is allowed for a float). A missing field gets its default."""
     defaults = {field.name: field.default for field in dataclasses.fields(kind)}
     given = renamed.settings(values, defaults)
-    odd = set(given) - set(defaults)
-    if odd:
-        raise ValueError(f"the field {min(odd)} is unknown")
-    return kind(**{name: _like(name, defaults[name], value) for name, value in given.items()})
+    unknown = set(given) - set(defaults)
+    if unknown:
+        raise ValueError(f"the field {min(unknown)} is unknown")
+    return kind(**{name: _convert(name, defaults[name], value) for name, value in given.items()})
 
 
-def _like(name: str, default: Any, value: Any) -> Any:
+def _convert(name: str, default: Any, value: Any) -> Any:
     if isinstance(default, tuple):
         if not isinstance(value, list | tuple):
             raise ValueError(f"{name} is not a list")
@@ -175,7 +175,7 @@ def _like(name: str, default: Any, value: Any) -> Any:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether JSON has a value, tuples as lists."""
+    """Whether a value can be written as JSON, with tuples as lists."""
     if isinstance(value, tuple):
         return all(_is_plain(item) for item in value)
     return value is None or type(value) in (bool, int, float, str)

@@ -1,4 +1,4 @@
-"""A run's folder: `<out>/<algo>/<env>/<YYYYMMDD-HHMMSS>-s<seed>`, one writer at a time, any number of readers."""
+"""A run's folder, `<out>/<algo>/<env>/<YYYYMMDD-HHMMSS>-s<seed>`. One process may write it, any number may read it."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ DIFF = "config.diff.json"
 METRICS = "metrics.jsonl"
 LOCK = ".lock"
 _PATIENCE = 0.5
-"""Seconds to wait for the holder of the lock to have written its name, which takes it a millisecond."""
+"""Seconds to wait until the process that holds the lock has written its name. It usually takes a millisecond."""
 
 
 def safe_name(text: str) -> str:
-    """The text as one name of a path: only letters, digits, dot, underscore and dash, not beginning with a dot."""
+    """The text as a folder name: only letters, digits, dot, underscore and dash, and no dot at the start."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).lstrip(".-")[:100] or "env"
 
 
 class RunFolder:
-    """A run's folder on the disk. `create` takes the lock; `open` only reads until `lock` is called.
+    """A run's folder on the disk. `create` takes the lock. After `open` the folder is read-only until `lock`.
 
-    Every method raises StorageFailure where the disk fails, RejectedInput where a file cannot be what it should be.
+    Every method raises StorageFailure if the disk fails, and RejectedInput if a file is malformed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -44,7 +44,12 @@ class RunFolder:
 
     @classmethod
     def create(cls, out: Path | str, algo: str, env_id: str, seed: int, now: datetime) -> Self:
-        """Make a fresh folder, locked, and let `<out>/<algo>/<env>/latest` name it. No other run can get the same."""
+        """Make a new folder, lock it, and write its name into `<out>/<algo>/<env>/latest`.
+
+        Args:
+            out: folder of all runs.
+            algo, env_id, seed, now: they give the folder its name; a number is added if the name is taken.
+        """
         parent = Path(out).absolute() / safe_name(algo) / safe_name(env_id)
         name = f"{now:%Y%m%d-%H%M%S}-s{seed}"
         path, count = parent / name, 1
@@ -58,7 +63,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path | str) -> Self:
-        """A folder that is there, by its path or by a `latest` file. Raises RejectedInput if it is not a run's."""
+        """Open an existing run folder by its path or by a file `latest`. Raises RejectedInput for other folders."""
         path = Path(path).absolute()
         try:
             if path.name == LATEST and path.is_file():
@@ -68,14 +73,15 @@ class RunFolder:
         except (OSError, ValueError):
             sound = False
         if not sound:
-            raise RejectedInput(f"{path} is not a run folder: it has no {RUN}.", "Give the folder that a run printed.")
+            fix = "Give the folder that estep train printed."
+            raise RejectedInput(f"{path} is not a run folder: it has no {RUN}.", fix)
         return cls(path)
 
     def lock(self) -> None:
-        """Become the one writer, at once or not at all, and remove what dead writers left half-written.
+        """Take the lock without waiting, and remove unfinished files of processes that died.
 
-        Raises RejectedInput naming the process, host and start of the writer that holds the folder. The lock goes
-        with the process, however it dies.
+        Raises RejectedInput if another process holds the lock. The message has its number, host and start. The system
+        frees the lock when the process ends for any reason.
         """
         if self._lock is not None:
             return
@@ -87,12 +93,12 @@ class RunFolder:
             raise RejectedInput(
                 f"{self.path} is being written by process {held.get('pid', '?')} on host {held.get('host', '?')}, "
                 f"started {held.get('start', '?')}.",
-                "Wait for it, or stop it with SIGTERM, then try again.",
+                "Wait until that process ends, or stop it with `kill PID`. Then try again.",
             )
         reap(self.path)
 
     def _holder(self) -> Mapping[str, Any]:
-        """Who holds the lock. It takes the lock before it writes its name, so an empty or dead one is read again."""
+        """The process that holds the lock. It writes its name after it has the lock, so the file may be read twice."""
         patience = time.monotonic() + _PATIENCE
         while True:
             try:
@@ -107,7 +113,7 @@ class RunFolder:
             time.sleep(0.02)
 
     def close(self) -> None:
-        """Free the lock; twice is no error."""
+        """Free the lock. A second call does nothing."""
         if self._lock is not None:
             storage.close(self._lock)
         self._lock = None
@@ -123,36 +129,36 @@ class RunFolder:
         self._write(RUN, record)
 
     def read_run(self) -> dict[str, Any]:
-        """What run.json says. Raises RejectedInput."""
+        """The content of run.json. Raises RejectedInput."""
         return self._read(RUN)
 
     def write_config(self, config: Mapping[str, Any], diff: Mapping[str, Any]) -> None:
-        """Write the resolved configuration, and what of it differs from the defaults."""
+        """Write the configuration, and the settings that differ from the defaults."""
         self._write(CONFIG, config)
         self._write(DIFF, diff)
 
     def read_config(self) -> dict[str, Any]:
-        """The resolved configuration. Raises RejectedInput."""
+        """The content of config.json. Raises RejectedInput."""
         return self._read(CONFIG)
 
     def read_diff(self) -> dict[str, Any]:
-        """What of the configuration differs from the defaults. Raises RejectedInput."""
+        """The settings that differ from the defaults. Raises RejectedInput."""
         return self._read(DIFF)
 
     def metrics(self) -> JsonLines:
-        """metrics.jsonl, open to append."""
+        """metrics.jsonl, opened for appending."""
         return JsonLines(self.path / METRICS)
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """The whole lines of metrics.jsonl, none where it is missing. Raises RejectedInput."""
+        """The complete lines of metrics.jsonl; an empty list if there is no such file. Raises RejectedInput."""
         return records(self.path / METRICS)
 
     def evaluations(self, columns: Sequence[str]) -> CsvLines:
-        """eval.csv with these columns (env_steps among them), open to append."""
+        """eval.csv with these columns (one of them is env_steps), opened for appending."""
         return CsvLines(self.path / "eval.csv", columns)
 
     def episodes(self, columns: Sequence[str]) -> CsvLines:
-        """episodes.csv with these columns (env_steps among them), open to append."""
+        """episodes.csv with these columns (one of them is env_steps), opened for appending."""
         return CsvLines(self.path / "episodes.csv", columns)
 
     def _write(self, name: str, record: Mapping[str, Any]) -> None:
@@ -166,7 +172,7 @@ class RunFolder:
                 raise ValueError("it is not a table")
         except (OSError, ValueError, RecursionError) as error:
             raise RejectedInput(
-                f"{path} cannot be read: {error}.", "Restore it from a copy, or train again."
+                f"{path} cannot be read: {error}.", "Restore the file from a backup, or train again."
             ) from error
         return value
 

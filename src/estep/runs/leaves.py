@@ -1,4 +1,4 @@
-"""An agent as named arrays, and back."""
+"""Converts an agent to named arrays and back."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from estep.errors import RejectedInput
 
 
 def leaf_name(path: Sequence[Any]) -> str:
-    """A leaf's place in the agent, such as inference.model.net.biases.0."""
+    """A leaf's path in the agent, such as inference.model.net.biases.0."""
     return ".".join(str(jax.tree_util.keystr((part,), simple=True)) for part in path)
 
 
 def named_leaves(agent: Any) -> dict[str, dict[str, Any]]:
-    """The agent's leaves by file and name: optimisers' states in `optim`, everything else in `params`."""
+    """The agent's leaves by file and name. States of optimisers are in `optim`, all other leaves in `params`."""
     files: dict[str, dict[str, Any]] = {"params": {}, "optim": {}}
     for path, leaf in jax.tree_util.tree_flatten_with_path(agent)[0]:
         name = leaf_name(path)
@@ -29,13 +29,13 @@ def named_leaves(agent: Any) -> dict[str, dict[str, Any]]:
 
 
 def skeleton(algorithm: Algorithm, spec: Spec) -> Agent:
-    """The agent's structure, with shapes for leaves."""
+    """The agent with shapes and dtypes in place of arrays."""
     shaped: Agent = jax.eval_shape(lambda key: algorithm.init(spec, key), jax.random.key(0))
     return shaped
 
 
 def expected(shaped: Agent) -> dict[str, dict[str, tuple[tuple[int, ...], Any]]]:
-    """What a checkpoint of this agent must hold."""
+    """Shape and dtype of each leaf that a checkpoint of this agent must have, by file and name."""
     return {
         file: {name: (leaf.shape, leaf.dtype) for name, leaf in leaves.items()}
         for file, leaves in named_leaves(shaped).items()
@@ -43,10 +43,10 @@ def expected(shaped: Agent) -> dict[str, dict[str, tuple[tuple[int, ...], Any]]]
 
 
 def rebuild(shaped: Agent, tensors: Mapping[str, Mapping[str, np.ndarray[Any, Any]]]) -> Agent:
-    """The agent whose leaves a checkpoint holds.
+    """The agent with the arrays of a checkpoint.
 
     Raises:
-        RejectedInput: a leaf is missing, left over, or of another shape or dtype, by its name.
+        RejectedInput: a leaf is missing, unknown, or of the wrong shape or dtype. The message names the leaf.
     """
     held = {**tensors.get("params", {}), **tensors.get("optim", {})}
     paths, structure = jax.tree_util.tree_flatten_with_path(shaped)
@@ -54,11 +54,11 @@ def rebuild(shaped: Agent, tensors: Mapping[str, Mapping[str, np.ndarray[Any, An
     for path, leaf in paths:
         array = held.pop(leaf_name(path), None)
         if array is None or (array.shape, array.dtype) != (leaf.shape, leaf.dtype):
-            what = f"The leaf {leaf_name(path)} is missing or not {leaf.dtype}{list(leaf.shape)}."
+            what = f"The leaf {leaf_name(path)} is missing or is not {leaf.dtype}{list(leaf.shape)}."
             raise RejectedInput(what, "Use a checkpoint of this algorithm and environment.")
         leaves.append(jnp.array(array))
     if held:
-        what = f"The leaf {min(held)} is not one of this algorithm."
+        what = f"The leaf {min(held)} is not part of this algorithm."
         raise RejectedInput(what, "Use a checkpoint of this algorithm and environment.")
     agent: Agent = jax.tree.unflatten(structure, leaves)
     return agent

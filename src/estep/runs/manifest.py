@@ -1,6 +1,7 @@
-"""The manifest of a checkpoint: what is in it, with a hash of everything and of itself. Reading trusts nothing.
+"""The manifest of a checkpoint: a list of its files, with a hash of each file and of the manifest.
 
-Each function that reads raises ValueError (or OSError) with the reason; the caller adds the path.
+The reader does not trust the files. Each function that reads raises ValueError (or OSError) with what is wrong, and
+the caller adds the path.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 from estep.runs import storage, strict
 
 FORMAT = 1
-"""Version of the layout. A larger one was written by a newer estep, and is refused."""
+"""Version of the format. A larger number is from a newer estep and is refused."""
 NAME = "manifest.json"
 SUFFIX = ".safetensors"
 REPLAY = "replay"
@@ -31,37 +32,39 @@ _KEYS = {"self", "format", "sequence", "step", "meta", "replay", "files"}
 
 @dataclass(frozen=True)
 class Entry:
-    """One file of a checkpoint: its hash, its size in bytes, and the tensors it holds."""
+    """One file of a checkpoint: its hash, its size in bytes, and the shapes and dtypes of its tensors."""
 
     sha256: str
     size: int
     leaves: Mapping[str, strict.Leaf]
 
     def row(self) -> dict[str, Any]:
-        """The entry in JSON's types."""
+        """The entry as JSON values."""
         leaves = {name: strict.tag(name, *leaf) for name, leaf in self.leaves.items()}
         return {"sha256": self.sha256, "size": self.size, "tensors": leaves}
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a checkpoint says it is. `sequence` orders the checkpoints of a run; time never does."""
+    """The content of a manifest."""
 
     sequence: int
+    """Number of the checkpoint in its run. The order of checkpoints depends on it and never on times."""
     step: int
+    """Environment steps."""
     meta: Mapping[str, Any]
     replay: Mapping[str, Any] | None
-    """Number of chunks and the counters, or None where no replay was saved."""
+    """Number of chunks and the counters, or None if no replay was saved."""
     files: Mapping[str, Entry]
 
 
 def chunk_name(number: int) -> str:
-    """The file of one replay chunk."""
+    """The file name of a replay chunk."""
     return f"replay/chunk_{number:04d}{SUFFIX}"
 
 
 def encode(manifest: Manifest) -> bytes:
-    """The manifest's bytes, which begin with the hash of the rest of them. Raises TypeError for an impossible meta."""
+    """The bytes of a manifest. They begin with the hash of the other bytes. Raises TypeError if meta is not JSON."""
     table = {
         **{"format": FORMAT, "sequence": manifest.sequence, "step": manifest.step},
         **{"meta": manifest.meta, "replay": manifest.replay},
@@ -72,15 +75,15 @@ def encode(manifest: Manifest) -> bytes:
 
 
 def decode(data: bytes) -> Manifest:
-    """The manifest in these bytes, with every field checked."""
-    found = _SELF.match(data)
-    if not found or hashlib.sha256(data[found.end() :]).hexdigest().encode() != found[1]:
-        raise ValueError("its manifest does not have the hash that it records for itself")
+    """Read a manifest and check every field."""
+    match = _SELF.match(data)
+    if not match or hashlib.sha256(data[match.end() :]).hexdigest().encode() != match[1]:
+        raise ValueError("its manifest does not have the recorded hash")
     table = strict.parse(data)
     version = table.get("format")
-    counts = strict.is_count(version)  # True equals 1 and is no version
+    counts = strict.is_count(version)  # True equals 1 but is not a version
     if counts and version > FORMAT:
-        raise ValueError(f"it needs a version of estep that reads checkpoint format {version}; this one reads {FORMAT}")
+        raise ValueError(f"it has the checkpoint format {version}, but this version of estep reads only {FORMAT}")
     sound = set(table) == _KEYS and counts and version == FORMAT and isinstance(table["meta"], dict)
     if not (
         sound and isinstance(table["files"], dict) and all(map(strict.is_count, (table["sequence"], table["step"])))
@@ -91,7 +94,7 @@ def decode(data: bytes) -> Manifest:
         raise ValueError("two of its file names differ only in case")
     manifest = Manifest(table["sequence"], table["step"], table["meta"], table["replay"], files)
     if {name for name in files if name.startswith(REPLAY + "/")} != _replay_names(manifest.replay):
-        raise ValueError("its replay files are not those that its manifest counts")
+        raise ValueError("its replay files are not the files in its manifest")
     return manifest
 
 
@@ -128,14 +131,14 @@ def _entry(name: str, row: Any) -> Entry:
 
 @dataclass(frozen=True)
 class Opened:
-    """A checkpoint whose manifest is sound, held by descriptors so that no name can be swapped under it."""
+    """An open checkpoint with a valid manifest. File descriptors keep others from replacing its folders."""
 
     manifest: Manifest
     directory: int
     replay: int | None
 
-    def place(self, name: str) -> tuple[str, int]:
-        """The name of a file and the directory descriptor it lies in."""
+    def locate(self, name: str) -> tuple[str, int]:
+        """The name of a file and the descriptor of its directory."""
         folder, _, base = name.rpartition("/")
         if not folder:
             return base, self.directory
@@ -144,22 +147,21 @@ class Opened:
         return base, self.replay
 
     def check(self, deep: bool) -> None:
-        """Every file is there, none besides, each as the manifest says; chunks by their hash only if `deep`."""
+        """Check that the files are exactly those of the manifest. The hashes of chunks are checked only if `deep`."""
         present = _listing(self.directory, "") | (set() if self.replay is None else _listing(self.replay, REPLAY + "/"))
         for name in sorted(present ^ set(self.manifest.files)):
             raise ValueError(f"{name!a} is {'not in its manifest' if name in present else 'missing'}")
         for name, entry in self.manifest.files.items():
-            place = self.place(name)
-            if strict.read_layout(*place, entry.size) != entry.leaves:
-                raise ValueError(f"the tensors of {name} are not those of its manifest")
+            if strict.read_layout(*self.locate(name), entry.size) != entry.leaves:
+                raise ValueError(f"the tensors of {name} are not those in its manifest")
         for name, entry in self.manifest.files.items():
             if deep or not _CHUNK.fullmatch(name):
-                strict.check_hash(*self.place(name), entry.size, entry.sha256)
+                strict.check_hash(*self.locate(name), entry.size, entry.sha256)
 
     def arrays(self, name: str) -> strict.Arrays:
-        """The arrays of one file, read from the bytes whose hash was just checked."""
+        """The arrays of one file, from the same bytes whose hash is checked."""
         entry = self.manifest.files[name]
-        base, directory = self.place(name)
+        base, directory = self.locate(name)
         arrays = strict.tensors(base, strict.read_hashed(base, directory, entry.size, entry.sha256))
         return {tensor: arrays[tensor] for tensor in entry.leaves}
 
@@ -170,7 +172,7 @@ def _listing(directory: int, prefix: str) -> set[str]:
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[Opened]:
-    """Open a checkpoint and its manifest, following no link."""
+    """Open a checkpoint and read its manifest. No link is followed."""
     with contextlib.ExitStack() as stack:
         directory = strict.open_dir(path)
         stack.callback(os.close, directory)
@@ -185,13 +187,13 @@ def opened(path: Path) -> Iterator[Opened]:
 
 
 def read(path: Path) -> Manifest:
-    """The manifest of a checkpoint, nothing else of it checked."""
-    with opened(path) as found:
-        return found.manifest
+    """The manifest of a checkpoint. Its other files are not checked."""
+    with opened(path) as checkpoint:
+        return checkpoint.manifest
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray[Any, Any]]) -> Entry:
-    """Write one new safetensors file. Raises StorageFailure, or TypeError for an array that is not allowed."""
+    """Write a new safetensors file. Raises StorageFailure, or TypeError if an array cannot be stored."""
     ordered = {name: _little_endian(array) for name, array in arrays.items()}
     for name, array in ordered.items():
         strict.tag(name, array.shape, array.dtype)
@@ -202,5 +204,5 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray[Any, Any]]) -> Entr
 
 
 def _little_endian(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    # ascontiguousarray gives a scalar one axis, which the reshape takes away again.
+    # ascontiguousarray gives a scalar an axis, which the reshape removes.
     return np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(array.shape)

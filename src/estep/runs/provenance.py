@@ -1,4 +1,4 @@
-"""What run.json records of where a run came from: versions, commit, hardware. No secrets, no environment dump."""
+"""What run.json records about a run: versions, commit and hardware, but no environment variables or secrets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GIT_SECONDS = 2.0
 
 
 def describe(command: Sequence[str], seeds: Mapping[str, int]) -> dict[str, Any]:
-    """The record of a run that starts now, for RunFolder.write_run. Times are UTC, memory is in bytes."""
+    """The record of a run that starts now, for RunFolder.write_run. Times are in UTC, memory is in bytes."""
     return {
         **{"schema": SCHEMA, "status": "running", "exit_code": None, "command": list(command), "seeds": dict(seeds)},
         **{"started": now(), "ended": None, "versions": versions(), "git": git(Path.cwd()), "hardware": hardware()},
@@ -25,23 +25,23 @@ def describe(command: Sequence[str], seeds: Mapping[str, int]) -> dict[str, Any]
 
 
 def now() -> str:
-    """The time, for display only: no decision depends on it."""
+    """The time in UTC, for display. No decision depends on it."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def versions() -> dict[str, str | None]:
-    """Versions of Python and of the packages that decide numbers, read without importing them."""
-    found: dict[str, str | None] = {"python": platform.python_version()}
+    """Versions of Python and of the packages that influence results. The packages are not imported."""
+    numbers: dict[str, str | None] = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = metadata.version(package)
+            numbers[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
-            found[package] = None
-    return found
+            numbers[package] = None
+    return numbers
 
 
 def git(directory: Path) -> dict[str, Any] | None:
-    """Commit of a git checkout and whether it has changes; None where there is none, or git is slow or missing."""
+    """Commit of a git checkout, and whether it has changes. None if there is no checkout or git is slow or missing."""
     try:
         sha = _git(directory, "rev-parse", "HEAD")
         return {"sha": sha.strip(), "dirty": bool(_git(directory, "status", "--porcelain", "--untracked-files=no"))}
@@ -50,7 +50,7 @@ def git(directory: Path) -> dict[str, Any] | None:
 
 
 def _git(directory: Path, *arguments: str) -> str:
-    # A checkout's own configuration may name a program to run: fsmonitor is switched off.
+    # fsmonitor is off, because the configuration of a checkout could name a program that it runs.
     command = ["git", "--no-optional-locks", "-c", "core.fsmonitor=false", *arguments]
     done = subprocess.run(
         command, cwd=directory, capture_output=True, text=True, errors="replace", timeout=GIT_SECONDS, check=True
@@ -59,7 +59,7 @@ def _git(directory: Path, *arguments: str) -> str:
 
 
 def hardware() -> dict[str, Any]:
-    """Processor, cores this process may use, and memory in bytes."""
+    """Processor, number of cores that this process may use, and memory in bytes."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {"cpu": _processor(), "cores": len(os.sched_getaffinity(0)), "memory": memory}
 

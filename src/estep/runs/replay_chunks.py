@@ -1,4 +1,4 @@
-"""The replay's part of a checkpoint: chunks that did not change are linked, so that a save costs what is new."""
+"""The replay in a checkpoint. Chunks that did not change are linked, so a save writes only the chunks that changed."""
 
 from __future__ import annotations
 
@@ -16,33 +16,42 @@ Array = np.ndarray[Any, Any]
 
 
 class ReplayStore(Protocol):
-    """A replay memory that can be saved by chunks, so that a save costs what is new."""
+    """A replay that is saved in chunks."""
 
     dirty: set[int]
     """Chunks that changed since they were last saved."""
 
     @property
     def chunks(self) -> int:
-        """Number of chunks that hold data, numbered from 0."""
+        """Number of chunks that hold data. They are numbered from 0."""
 
     def chunk(self, number: int, /) -> Mapping[str, Array]:
         """The arrays of one chunk."""
 
     def load_chunk(self, number: int, arrays: dict[str, Array], /) -> None:
-        """Take over the arrays of one chunk. Raises ValueError where their shapes or dtypes do not fit."""
+        """Load the arrays of one chunk. Raises ValueError if a shape or dtype is wrong."""
 
     def counters(self) -> Mapping[str, Any]:
-        """Numbers of the memory, in JSON's types; integers of up to 128 bits are kept."""
+        """The replay's numbers as JSON values. Integers may have up to 128 bits."""
 
     def load_counters(self, counters: dict[str, Any], /) -> None:
-        """Take over the numbers, after every chunk."""
+        """Load the numbers, after all chunks."""
 
     def clean(self, numbers: set[int], /) -> None:
-        """Note that these chunks are saved: they are dirty no longer."""
+        """Mark these chunks as saved, so that they are not dirty."""
 
 
 def write_replay(temporary: Path, replay: ReplayStore, newest: tuple[Manifest, Path] | None) -> dict[str, Entry]:
-    """Write the dirty chunks; link the clean ones from the newest checkpoint, with the hash its manifest knows."""
+    """Write the chunks that changed, and link the others from the newest checkpoint.
+
+    Args:
+        temporary: folder of the checkpoint that is being written.
+        replay: the replay.
+        newest: manifest and folder of the newest checkpoint, or None.
+
+    Returns:
+        The manifest's entry of each chunk; a linked chunk keeps the hash that is in the old manifest.
+    """
     storage.make_dir(temporary / manifests.REPLAY)
     files: dict[str, Entry] = {}
     old, source = newest or (Manifest(0, 0, {}, None, {}), temporary)
@@ -61,12 +70,12 @@ def _has_size(path: Path, size: int) -> bool:
     return path.is_file() and not path.is_symlink() and path.stat().st_size == size
 
 
-def fill(replay: ReplayStore, found: manifests.Opened) -> None:
-    """Give a replay what a verified checkpoint holds. Raises ValueError, or what the replay raises."""
-    counted = found.manifest.replay
+def fill(replay: ReplayStore, checkpoint: manifests.Opened) -> None:
+    """Load a replay from a verified checkpoint. Raises ValueError, or what the replay raises."""
+    counted = checkpoint.manifest.replay
     if counted is None:
-        raise ValueError("it holds no replay")
+        raise ValueError("it has no replay")
     for number in range(counted["chunks"]):
-        replay.load_chunk(number, found.arrays(manifests.chunk_name(number)))
+        replay.load_chunk(number, checkpoint.arrays(manifests.chunk_name(number)))
     replay.load_counters(counted["counters"])
     replay.dirty.update(range(counted["chunks"]))

@@ -1,7 +1,8 @@
-"""The only module that opens files for writing. Every failure of the disk leaves it as StorageFailure, naming the path.
+"""The only module that opens files for writing. A failure of the disk becomes a StorageFailure that names the path.
 
-The order is always: write, sync the file, sync its directory, rename, sync the parent; only then is a name trusted.
-Temporary names start with `.tmp-` and hold an flock while their writer lives, so the dead ones can be told and reaped.
+The order is always: write, sync the file, sync its directory, rename, sync the parent. A file counts only after that.
+Temporary names start with `.tmp-`. A process holds an flock on the temporary file that it writes, so that the files
+of dead processes can be recognised and removed.
 """
 
 from __future__ import annotations
@@ -19,19 +20,19 @@ from estep.errors import StorageFailure
 
 TEMPORARY = ".tmp-"
 PIECE = 1 << 20
-"""Bytes handed to one write call, so that a kill can fall between two of them."""
+"""Largest number of bytes in one write call, so that a kill can happen between two calls."""
 
 hook: Callable[[str, Path], None] | None = None
-"""Called before each operation with its name (write, fsync, rename, mkdir, link, unlink): a test can make it fail."""
+"""Called before each operation with its name (write, fsync, rename, mkdir, link, unlink). A test can make it fail."""
 
-# A file system that cannot link says one of these; then the bytes are copied. Any other error is a real failure.
+# A file system without hard links reports one of these errors; then the bytes are copied. Other errors are failures.
 _CANNOT_LINK = {errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 _locks: set[int] = set()
 
 
 def _drop_inherited_locks() -> None:
-    # A forked worker shares the lock's open file: were it kept, the lock would outlive the process that took it.
+    # A forked process shares the open lock file. If it stayed open, the lock would outlive the process that took it.
     for descriptor in _locks:
         os.close(descriptor)
     _locks.clear()
@@ -42,7 +43,7 @@ os.register_at_fork(after_in_child=_drop_inherited_locks)
 
 @contextlib.contextmanager
 def _operation(name: str, path: Path) -> Iterator[None]:
-    """Run one operation on the disk, turning its OSError into a StorageFailure that names the path."""
+    """Run one operation on the disk. An OSError becomes a StorageFailure that names the path."""
     try:
         if hook is not None:
             hook(name, path)
@@ -50,20 +51,20 @@ def _operation(name: str, path: Path) -> Iterator[None]:
     except OSError as error:
         raise StorageFailure(
             f"Could not {name} {path}: {error.strerror or error}.",
-            "Check the free space, the permissions and the health of that disk, then resume the run.",
+            "Check the free space, the permissions and the health of that disk. Then resume the run: estep resume RUN.",
         ) from error
 
 
 def make_dir(path: Path) -> None:
-    """Make a directory and its parents, mode 0700, unless it is there. Raises StorageFailure."""
+    """Make a directory and its parents, mode 0700, unless it exists. Raises StorageFailure."""
     if not path.is_dir() and not claim_dir(path) and not path.is_dir():
-        raise StorageFailure(f"Could not mkdir {path}: a file has that name.", "Move that file away.")
+        raise StorageFailure(f"Could not mkdir {path}: a file has that name.", "Move or rename that file.")
 
 
 def claim_dir(path: Path) -> bool:
-    """Make a new directory, mode 0700, and sync its parent; False where the name was taken. Raises StorageFailure.
+    """Make a new directory, mode 0700, and sync its parent; False if the name is taken. Raises StorageFailure.
 
-    It is how a fresh name is claimed without a race.
+    If several processes want the same name, only one gets it.
     """
     make_dir(path.parent)
     with _operation("mkdir", path):
@@ -100,7 +101,7 @@ def _write_all(descriptor: int, path: Path, data: bytes) -> None:
 
 @contextlib.contextmanager
 def _created(path: Path) -> Iterator[int]:
-    """A new file, mode 0600, flocked until it is closed."""
+    """A new file, mode 0600, with an flock until it is closed."""
     with _operation("write", path):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
@@ -119,15 +120,21 @@ def _flock(descriptor: int) -> bool:
 
 
 def write_new(path: Path, data: bytes) -> None:
-    """Write a file that must not exist yet, mode 0600, not synced (publish_dir does that). Raises StorageFailure."""
+    """Write a new file, mode 0600, without a sync (publish_dir syncs it). Raises StorageFailure."""
     with _created(path) as descriptor:
         _write_all(descriptor, path, data)
 
 
 def write_atomic(path: Path, data: bytes, beside: Path | None = None) -> None:
-    """Replace a file's content so that a reader, or a crash at any instant, sees all of the old or all of the new.
+    """Replace a file's content. A reader, also after a crash, sees the whole old or the whole new content.
 
-    The temporary file lies in the same directory, or in `beside` (on the same disk). Raises StorageFailure.
+    Args:
+        path: the file.
+        data: its new content.
+        beside: directory of the temporary file, on the same disk; None takes the file's directory.
+
+    Raises:
+        StorageFailure: the disk fails.
     """
     temporary = temporary_name(path.parent if beside is None else beside)
     try:
@@ -144,13 +151,13 @@ def write_atomic(path: Path, data: bytes, beside: Path | None = None) -> None:
 
 
 def temporary_name(directory: Path) -> Path:
-    """A fresh temporary name in a directory; nothing is created."""
+    """A new temporary name in a directory. Nothing is created."""
     return directory / f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(6)}"
 
 
 @contextlib.contextmanager
 def temporary_dir(directory: Path) -> Iterator[Path]:
-    """A temporary directory to fill and publish; removed when the block fails, reaped later when the process dies."""
+    """A temporary directory to fill and publish. It is removed if the block fails; `reap` removes it after a crash."""
     path = temporary_name(directory)
     try:
         make_dir(path)
@@ -180,13 +187,13 @@ def publish_dir(temporary: Path, final: Path) -> None:
 
 
 def rename(old: Path, new: Path) -> None:
-    """Rename, not yet synced. Raises StorageFailure."""
+    """Rename without a sync. Raises StorageFailure."""
     with _operation("rename", new):
         os.rename(old, new)
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Make `target` hold the bytes of `source`, as a hard link where the disk can. Raises StorageFailure."""
+    """Make `target` a hard link to `source`, or a copy if the disk has no hard links. Raises StorageFailure."""
     with _operation("link", target):
         try:
             os.link(source, target, follow_symlinks=False)
@@ -199,7 +206,7 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a directory or a file, following no link; nothing there is no error. Raises StorageFailure."""
+    """Remove a directory or a file, if it exists. No link is followed. Raises StorageFailure."""
     with _operation("unlink", path):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -208,20 +215,20 @@ def remove_tree(path: Path) -> None:
 
 
 def discard(path: Path) -> None:
-    """Remove what a failed write left. A disk that refuses that too must not hide the first failure."""
+    """Remove the rest of a failed write. A second failure must not hide the first one."""
     with contextlib.suppress(StorageFailure):
         remove_tree(path)
 
 
 def retire(path: Path) -> None:
-    """Remove a published directory so that a crash half-way leaves a temporary name, never half of it."""
+    """Remove a published directory. It is renamed first, so that a crash never leaves half of it under its name."""
     doomed = temporary_name(path.parent)
     rename(path, doomed)
     remove_tree(doomed)
 
 
 def reap(directory: Path) -> None:
-    """Remove the temporary names in a directory whose writers are dead. Raises StorageFailure."""
+    """Remove the temporary files in a directory whose processes have died. Raises StorageFailure."""
     if not directory.is_dir():
         return
     for path in sorted(directory.glob(TEMPORARY + "*")):
@@ -235,7 +242,7 @@ def _abandoned(path: Path) -> bool:
     except FileNotFoundError:
         return False
     except OSError:
-        return True  # a link or a device: no writer of ours makes those
+        return True  # a link or a device, which estep never makes
     try:
         return _flock(descriptor)
     finally:
@@ -243,7 +250,7 @@ def _abandoned(path: Path) -> bool:
 
 
 def append_line(descriptor: int, path: Path, line: bytes) -> None:
-    """Append one whole line; a write that fails half-way is taken back. Raises StorageFailure."""
+    """Append one whole line. If the write fails, the file gets its old length. Raises StorageFailure."""
     end = os.lseek(descriptor, 0, os.SEEK_END)
     try:
         _write_all(descriptor, path, line + b"\n")
@@ -254,7 +261,7 @@ def append_line(descriptor: int, path: Path, line: bytes) -> None:
 
 
 def open_append(path: Path) -> int:
-    """A descriptor that appends to a file, made with mode 0600 if need be; a torn last line is dropped first."""
+    """A descriptor that appends to a file. A new file has mode 0600; an incomplete last line is removed."""
     with _operation("write", path):
         descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         end = path.read_bytes().rfind(b"\n") + 1
@@ -264,15 +271,15 @@ def open_append(path: Path) -> int:
 
 
 def sync_file(descriptor: int, path: Path) -> None:
-    """Make what was appended durable. Raises StorageFailure."""
+    """Sync what was appended to the disk. Raises StorageFailure."""
     with _operation("fsync", path):
         os.fsync(descriptor)
 
 
 def try_lock(path: Path, content: bytes) -> int | None:
-    """Take the lock file at once and write its holder into it; None if another holds it. Raises StorageFailure.
+    """Take a lock file without waiting and write `content` into it. Raises StorageFailure.
 
-    The kernel frees it when the process dies, however it dies; `close` frees it sooner.
+    Returns None if another process has the lock. The lock ends with `close` or with the process.
     """
     with _operation("write", path):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -288,6 +295,6 @@ def try_lock(path: Path, content: bytes) -> int | None:
 
 
 def close(descriptor: int) -> None:
-    """Close a descriptor; one that try_lock gave is thereby freed."""
+    """Close a descriptor. This frees a lock of try_lock."""
     _locks.discard(descriptor)
     os.close(descriptor)

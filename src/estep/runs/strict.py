@@ -1,7 +1,7 @@
-"""Reading files that may be hostile: strict JSON and safetensors, with every limit checked before memory is taken.
+"""Reads files that may be hostile: strict JSON and safetensors. Limits are checked before memory is allocated.
 
-Each function raises ValueError (or OSError) with the reason; the caller adds the path. Nothing here executes a file's
-content, follows a link, or lets a file choose a name to open.
+Each function raises ValueError (or OSError) with what is wrong, and the caller adds the path. Nothing here executes the
+content of a file or follows a link, and a file cannot choose which other files are opened.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MAX_HEADER = 1 << 20
 MAX_DIGITS = 40
 """Enough for the 128-bit integers of NumPy's generators."""
 
-# A quoted text, or one that never ends: then the rest, so that the search stays linear on any input.
+# A quoted string, or the rest of the input if the quote never ends, so that the search takes linear time.
 _TEXT = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 TENSOR_NAME = re.compile(r"[\x21-\x7e]{1,500}")
@@ -46,7 +46,7 @@ Leaf = tuple[tuple[int, ...], np.dtype[Any]]
 
 
 def plain(value: Any) -> Any:
-    """The value in JSON's own types: NumPy numbers become Python's, and a float that is not finite becomes null."""
+    """The value in types of JSON. NumPy numbers become Python numbers, and a float that is not finite becomes None."""
     if isinstance(value, np.generic | np.ndarray):
         value = value.tolist()
     if isinstance(value, float):
@@ -59,13 +59,13 @@ def plain(value: Any) -> Any:
 
 
 def dump(value: Any, indent: int | None = None) -> bytes:
-    """Strict JSON in ASCII. Raises TypeError for a value that JSON cannot hold."""
+    """Strict JSON in ASCII. Raises TypeError for a value that JSON does not have."""
     separators = (",", ":") if indent is None else (",", ": ")
     return json.dumps(plain(value), allow_nan=False, indent=indent, separators=separators).encode()
 
 
 def parse(data: bytes, limit: int = MAX_JSON) -> Any:
-    """The value of a strict JSON text: no NaN, no duplicate key, bounded size, depth, item count and integers."""
+    """The value of a JSON text without NaN and duplicate keys, with limits on size, depth, items and integers."""
     if len(data) > limit:
         raise ValueError(f"its JSON has {len(data)} bytes, more than the limit of {limit}")
     bare = _TEXT.sub(b"", data)
@@ -88,10 +88,10 @@ def parse(data: bytes, limit: int = MAX_JSON) -> Any:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    table = dict(pairs)
+    if len(table) != len(pairs):
         raise ValueError("its JSON has a duplicate key")
-    return found
+    return table
 
 
 def _integer(text: str) -> int:
@@ -112,16 +112,16 @@ def _constant(text: str) -> NoReturn:
 
 
 def open_dir(path: str | os.PathLike[str], at: int | None = None) -> int:
-    """A descriptor of a directory that is no link and that only its owner may write to."""
+    """A descriptor of a directory. It must not be a link, and only its owner may write to it."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
     return _owned(descriptor, str(path))
 
 
 def open_file(name: str, at: int) -> int:
-    """A descriptor of a regular file, opened by name inside a directory; no link, FIFO or device passes."""
+    """A descriptor of a regular file in a directory. Links, FIFOs and devices are refused."""
     if not FILE_NAME.fullmatch(name):
         raise ValueError(f"the file name {name!a} is not allowed")
-    # Without O_NONBLOCK a FIFO would wait for a writer for ever.
+    # Without O_NONBLOCK, opening a FIFO would wait for a writer without end.
     descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=at)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -132,7 +132,7 @@ def open_file(name: str, at: int) -> int:
 def _owned(descriptor: int, name: str) -> int:
     if os.fstat(descriptor).st_mode & 0o022:
         os.close(descriptor)
-        raise ValueError(f"{name!a} is writable by other users (chmod -R go-w makes it private)")
+        raise ValueError(f"{name!a} is writable by other users (make it private with chmod -R go-w)")
     return descriptor
 
 
@@ -147,7 +147,16 @@ def read_small(name: str, at: int, limit: int = MAX_JSON) -> bytes:
 
 
 def read_hashed(name: str, at: int, size: int, sha256: str) -> bytearray:
-    """All bytes of a file whose size and hash are known; they are the very bytes that were hashed."""
+    """All bytes of a file whose size and hash are known. The hash is of exactly these bytes.
+
+    Args:
+        name: the file's name.
+        at: descriptor of its directory.
+        size, sha256: its recorded size in bytes and hash.
+
+    Raises:
+        ValueError: the size or the hash is another.
+    """
     with os.fdopen(open_file(name, at), "rb") as file:
         _check_size(name, file.fileno(), size)
         data = bytearray(size)
@@ -157,7 +166,7 @@ def read_hashed(name: str, at: int, size: int, sha256: str) -> bytearray:
 
 
 def check_hash(name: str, at: int, size: int, sha256: str) -> None:
-    """Like read_hashed, in little memory."""
+    """Check a file as `read_hashed` does, but in little memory."""
     with os.fdopen(open_file(name, at), "rb") as file:
         _check_size(name, file.fileno(), size)
         if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
@@ -167,40 +176,40 @@ def check_hash(name: str, at: int, size: int, sha256: str) -> None:
 def _check_size(name: str, descriptor: int, size: int) -> None:
     actual = os.fstat(descriptor).st_size
     if actual != size:
-        raise ValueError(f"{name} has {actual} bytes where {size} are recorded")
+        raise ValueError(f"{name} has {actual} bytes, but its recorded size is {size}")
 
 
 def read_layout(name: str, at: int, size: int) -> dict[str, Leaf]:
-    """What a safetensors file of `size` bytes declares, from its header alone, checked against that size."""
+    """Shapes and dtypes in the header of a safetensors file of `size` bytes."""
     with os.fdopen(open_file(name, at), "rb") as file:
         _check_size(name, file.fileno(), size)
         return {tensor: leaf for tensor, leaf, _ in _entries(name, file.read(MAX_HEADER + 8), size)}
 
 
 def tensors(name: str, data: bytearray) -> Arrays:
-    """The arrays of a safetensors file: views of `data`, so nothing is copied."""
-    found = {}
+    """The arrays of a safetensors file, as views of `data` without a copy."""
+    arrays = {}
     for tensor, (shape, dtype), start in _entries(name, memoryview(data)[: MAX_HEADER + 8].tobytes(), len(data)):
-        found[tensor] = np.frombuffer(data, dtype, math.prod(shape), start).reshape(shape)
-    return found
+        arrays[tensor] = np.frombuffer(data, dtype, math.prod(shape), start).reshape(shape)
+    return arrays
 
 
 def _entries(name: str, head: bytes, size: int) -> Iterator[tuple[str, Leaf, int]]:
-    """Name, leaf and byte offset of each tensor; they must fill the file exactly, without overlap or hole."""
+    """Name, leaf and byte offset of each tensor. Together they must fill the file without overlaps and gaps."""
     length = int.from_bytes(head[:8], "little")
     if len(head) < 8 or length > MAX_HEADER or 8 + length > size:
-        raise ValueError(f"{name} has a header of {length} bytes, which does not fit")
+        raise ValueError(f"{name} has a header of {length} bytes, which is too long")
     header = parse(head[8 : 8 + length], MAX_HEADER)
     if not isinstance(header, dict):
         raise ValueError(f"the header of {name} is not a table")
     end = 0
     for tensor, (start, stop), leaf in sorted((_entry(*item) for item in header.items()), key=lambda item: item[1]):
         if start != end or stop - start != math.prod(leaf[0]) * leaf[1].itemsize:
-            raise ValueError(f"{name} declares bytes {start} to {stop} for {tensor}, which do not fit")
+            raise ValueError(f"{name} declares the bytes {start} to {stop} for {tensor}, which are not possible")
         yield tensor, leaf, 8 + length + start
         end = stop
     if 8 + length + end != size:
-        raise ValueError(f"{name} declares {end} bytes of data and holds {size - 8 - length}")
+        raise ValueError(f"{name} declares {end} bytes of data, but it has {size - 8 - length}")
 
 
 def _entry(tensor: str, entry: Any) -> tuple[str, tuple[int, int], Leaf]:
@@ -215,7 +224,7 @@ def _entry(tensor: str, entry: Any) -> tuple[str, tuple[int, int], Leaf]:
 
 
 def leaf_of(tensor: str, entry: Mapping[str, Any]) -> Leaf:
-    """The shape and dtype that an entry declares, both from an allow-list."""
+    """The shape and dtype in an entry. Only allowed dtypes and sizes pass."""
     shape, tag = entry["shape"], entry["dtype"]
     if not (isinstance(shape, list) and len(shape) <= 16 and all(map(is_count, shape))):
         raise ValueError(f"the shape of {tensor} is malformed")
@@ -227,7 +236,7 @@ def leaf_of(tensor: str, entry: Mapping[str, Any]) -> Leaf:
 
 
 def tag(tensor: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> dict[str, Any]:
-    """The entry that leaf_of reads. Raises TypeError for a name or dtype that a checkpoint cannot hold."""
+    """The entry that leaf_of reads. Raises TypeError for a name or dtype that a checkpoint cannot store."""
     if dtype not in _TAGS or not TENSOR_NAME.fullmatch(tensor):
         raise TypeError(f"{tensor!a} of dtype {dtype} cannot be stored in a checkpoint")
     return {"dtype": _TAGS[dtype], "shape": list(shape)}
@@ -239,5 +248,5 @@ def encode(arrays: Mapping[str, np.ndarray[Any, Any]]) -> bytes:
 
 
 def is_count(value: Any) -> bool:
-    """A whole number at or above 0; True and False are not numbers here."""
+    """Whether a value is an integer of at least 0. True and False are not integers here."""
     return type(value) is int and 0 <= value <= 1 << 62

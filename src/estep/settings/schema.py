@@ -45,6 +45,8 @@ class Field(NamedTuple):
     required: bool
     default: Any
     help: str
+    note: str = ""
+    """What the algorithm itself says of it, which is part of the help."""
 
     @property
     def flag(self) -> str:
@@ -176,7 +178,8 @@ def _fields(found: ast.ClassDef) -> tuple[Field, ...]:
             hint = _hint(node.annotation)
             default = None if node.value is None else ast.literal_eval(node.value)
             name = node.target.id
-            made[name] = Field(name, hint, node.value is None, default, _help(hint, texts, name))
+            note = texts.get(name, "")
+            made[name] = Field(name, hint, node.value is None, default, _help(hint, texts, name), note)
     return tuple(made.values())
 
 
