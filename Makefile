@@ -6,6 +6,9 @@ DEMO_ENV := InvertedPendulum-v5
 DEMO_RUNS := runs/demo
 DEMO_SIZE := --hidden-sizes 64 64 --batch-size 128 --learning-rate 1e-3 --eval-every 2000
 DEMO_LATEST := $(DEMO_RUNS)/iterative-sac/$(DEMO_ENV)/latest
+# The modules of estep whose annotations `make long` checks. The Protocol in inference/named.py cannot be checked.
+OPTIMISERS := $(addprefix inference.,cem closed_form direct gradient importance iterative starts stein)
+ANNOTATED := core families priors likelihoods $(OPTIMISERS) e_steps m_steps nets
 
 .PHONY: demo test long lint types ci freeze clean
 
@@ -18,9 +21,12 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-# The slow tests: learning to known optima, and many programs to compile.
+# The slow tests: learning to known optima, and many programs to compile. Then all contracts of
+# tests/test_contracts.py once more (about five minutes), with every annotation checked, shapes included.
 long: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m long
+	$(BIN)/python -m pytest -n 2 --dist worksteal tests/test_contracts.py \
+		--jaxtyping-packages="$$(printf 'estep.%s,' $(ANNOTATED))beartype.beartype"
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -1,22 +1,31 @@
 """Curves of several runs, and what was inspected in them, come out of their folders, seed by seed."""
 
 import csv
+import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 
-from estep.algorithms import IterativeSAC
+from estep.algorithms import SAC, IterativeSAC
 from estep.errors import RejectedInput
 from estep.plots import across_runs
-from estep.plots.learning_curves import Point, curves, newest, own_changes, points, write
+from estep.plots.labels import IGNORED_FIELDS, labels, newest, recorded, run_label
+from estep.plots.learning_curves import Point, curves, points, write
+from estep.settings.run import RunConfig
+
+ROOT = Path(__file__).parents[1]
 
 
-def a_run(path, algorithm, env, seed, rows, changes):
+def a_run(path, algorithm, env, seed, rows, changes, **run):
     path.mkdir()
     (path / "run.json").write_text("{}")
-    config = {"algorithm": {"name": algorithm, **changes}, "env": {"id": env, "by_id": True}, "run": {"seed": seed}}
+    config = {
+        "algorithm": {"name": algorithm, **changes},
+        "env": {"id": env, "by_id": True},
+        "run": {"seed": seed, **run},
+    }
     (path / "config.json").write_text(json.dumps(config))
-    (path / "config.diff.json").write_text(json.dumps({**changes, "seed": seed, "steps": 20}))
     head = "env_steps,updates,mean,std,episodes,min,max,wall_s\n"
     (path / "eval.csv").write_text(head + "".join(f"{s},{s - 5},{m},1.5,10,0,9,3\n" for s, m in rows))
     return path
@@ -25,8 +34,8 @@ def a_run(path, algorithm, env, seed, rows, changes):
 @pytest.fixture
 def runs(tmp_path):
     return [
-        a_run(tmp_path / "a", "sac", "Some-v0", 0, [(10, 1.0), (20, 5.0)], {"beta": 1.0}),
-        a_run(tmp_path / "b", "sac", "Some-v0", 1, [(10, 3.0), (20, 7.0)], {"beta": 1.0}),
+        a_run(tmp_path / "a", "sac", "Some-v0", 0, [(10, 1.0), (20, 5.0)], {"beta": 1.5}),
+        a_run(tmp_path / "b", "sac", "Some-v0", 1, [(10, 3.0), (20, 7.0)], {"beta": 1.5}),
         a_run(tmp_path / "c", "sac", "Other-v0", 0, [(10, 2.0)], {}),
     ]
 
@@ -40,7 +49,11 @@ def test_every_evaluation_is_one_row_and_every_environment_one_figure(runs, tmp_
         ("Some-v0", 1, 20, 7.0),
         ("Other-v0", 0, 10, 2.0),
     ]
-    assert {point.changes for point in found} == {"beta=1.0", ""}
+    whole = [json.loads(point.settings) for point in found]
+    defaults = json.loads(json.dumps(dataclasses.asdict(SAC()) | dataclasses.asdict(RunConfig())))
+    assert whole[0] == defaults | {"beta": 1.5}
+    assert whole[2] == defaults | {"beta": 1.5, "seed": 1}
+    assert whole[4] == defaults
     out = tmp_path / "out"
     out.mkdir()
     files = write(found, out)
@@ -58,13 +71,13 @@ def test_every_evaluation_is_one_row_and_every_environment_one_figure(runs, tmp_
 
 
 def test_of_a_run_that_is_given_twice_the_last_counts():
-    old, new = (Point("Some-v0", "sac", "", 0, 10, 5, mean, 1.0, 10) for mean in (1.0, 2.0))
-    other = Point("Some-v0", "sac", "", 1, 10, 5, 3.0, 1.0, 10)
+    old, new = (Point("Some-v0", "sac", "{}", 0, 10, 5, mean, 1.0, 10) for mean in (1.0, 2.0))
+    other = Point("Some-v0", "sac", "{}", 1, 10, 5, 3.0, 1.0, 10)
     assert newest([[old, other], [new]]) == [new, other]
 
 
 def test_the_middle_of_seeds_is_their_interquartile_mean_and_its_interval_covers_it():
-    point = lambda seed, mean: Point("Some-v0", "sac", "", seed, 10, 5, mean, 1.0, 10)
+    point = lambda seed, mean: Point("Some-v0", "sac", "{}", seed, 10, 5, mean, 1.0, 10)
     (row,) = curves([point(seed, mean) for seed, mean in enumerate((0.0, 1.0, 2.0, 99.0))])
     assert (row.seeds, row.iqm) == (4, 1.5)
     assert 0.0 <= row.low < row.iqm < row.high <= 99.0
@@ -74,18 +87,131 @@ def test_the_middle_of_seeds_is_their_interquartile_mean_and_its_interval_covers
     assert equal[-3:] == (7.0, 7.0, 7.0)
 
 
-def test_a_label_says_what_sets_a_configuration_apart():
-    every = ["hidden=[8,8] warmup=5", "hidden=[8,8] beta=1.5 warmup=5"]
-    assert [own_changes("sac", changes, every) for changes in every] == [[], ["beta=1.5"]]
-    assert own_changes("sac", "a=1", ["a=1"]) == []
+def texts(*curves):
+    return list(labels((algorithm, json.dumps(settings)) for algorithm, settings in curves).values())
 
 
-def test_a_label_says_the_default_of_a_setting_that_several_values_are_tried_of():
-    every = ["warmup=5", "beta=2.0 warmup=5", "beta=1.5 warmup=5"]
-    assert [own_changes("sac", changes, every) for changes in every] == [["beta=1.0"], ["beta=2.0"], ["beta=1.5"]]
-    assert own_changes("iterative-sac", every[0], every) == [f"beta={IterativeSAC().beta}"]
-    assert own_changes("vmpo", every[0], every) == []  # which has no such setting
-    assert own_changes("of another version", every[0], every) == []
+def test_a_label_names_the_settings_in_which_the_curves_differ_with_the_value_of_each():
+    every = [("sac", {"hidden_sizes": [8, 8], "beta": beta, "warmup_steps": 5}) for beta in (1.0, 1.5)]
+    assert texts(*every) == ["sac (beta 1)", "sac (beta 1.5)"]
+    assert texts(every[0]) == ["sac"]
+    assert texts(*every, ("iterative-sac", {"beta": 3.54}), ("vmpo", {"rollout": 8})) == [
+        *("sac (beta 1)", "sac (beta 1.5)", "iterative-sac (beta 3.54)"),
+        "vmpo",  # which has no such setting
+    ]
+    assert texts(("sac", {"tau": 0.1}), ("mpo", {"tau": 1.0})) == ["sac (tau 0.1)", "mpo (tau 1)"]
+    assert set(IGNORED_FIELDS) < {field.name for field in dataclasses.fields(RunConfig)}
+    ignored = [dict.fromkeys(IGNORED_FIELDS, value) for value in (1, 2)]
+    assert texts(*(("sac", settings) for settings in ignored)) == ["sac", "sac"]
+
+
+def test_a_label_is_written_for_people():
+    some = {"act_iterations": 5, "direct_start": False, "hidden_sizes": [8, 16], "learning_rate": 0.0003}
+    other = {"act_iterations": 0, "direct_start": True, "hidden_sizes": [8], "learning_rate": 0.1}
+    assert texts(("iterative-sac", some), ("iterative-sac", other | {"stop_at": None})) == [
+        "iterative-sac (act_iterations 5, no direct_start, hidden_sizes 8×16, learning_rate 0.0003)",
+        "iterative-sac (act_iterations 0, direct_start, hidden_sizes 8, learning_rate 0.1)",
+    ]
+    first = texts(("mpo", {"a": 1, "z": 1}), ("mpo", {"a": 1, "z": 2}), ("sac", {"a": 2}))
+    assert first == ["mpo (z 1, a 1)", "mpo (z 2, a 1)", "sac (a 2)"]  # what tells curves of one algorithm apart
+
+
+def test_the_seed_is_no_setting_of_a_curve_and_a_default_that_is_written_out_is_the_same_setting(tmp_path):
+    runs = [
+        a_run(tmp_path / "a", "iterative-sac", "Some-v0", 0, [(10, 1.0)], {}, eval_every=5),
+        a_run(tmp_path / "b", "iterative-sac", "Some-v0", 1, [(10, 3.0)], {"beta": IterativeSAC().beta}, steps=20),
+        a_run(tmp_path / "c", "iterative-sac", "Some-v0", 1, [(10, 9.0)], {"beta": 1}),
+    ]
+    both, alone = curves([point for run in runs for point in points(run)])
+    assert (both.seeds, both.iqm, alone.seeds, alone.iqm) == (2, 2.0, 1, 9.0)
+    assert not set(IGNORED_FIELDS) & set(json.loads(both.settings))
+    assert json.loads(both.settings)["beta"] == IterativeSAC().beta
+
+
+def test_a_run_of_an_earlier_release_has_the_names_and_settings_of_today():
+    env, algorithm, settings, seed = run_label(ROOT / "tests/releases/0.1.0/sac-Pendulum-v1")
+    assert (env, algorithm) == ("Pendulum-v1", "sac")
+    found = json.loads(settings)
+    assert set(found) == {field.name for kind in (SAC, RunConfig) for field in dataclasses.fields(kind)}
+    assert found["seed"] == seed
+    old = json.loads((ROOT / "tests/releases/0.1.0/sac-Pendulum-v1/config.json").read_text())
+    assert found["hidden_sizes"] == old["algorithm"]["hidden"]
+    assert found["warmup_steps"] == old["run"]["warmup"]
+
+
+def test_runs_of_an_algorithm_that_cannot_be_imported_are_compared(tmp_path):
+    gone = [
+        a_run(tmp_path / name, "gone_module:Gone", "Some-v0", 0, [(10, 1.0)], {"every": value, "tau": 1, "steps": 9})
+        for name, value in (("a", 1), ("b", 2))
+    ]
+    found = [point for run in gone for point in points(run)]
+    assert list(labels((point.algorithm, point.settings) for point in found).values()) == [
+        "gone_module:Gone (every 1)",
+        "gone_module:Gone (every 2)",
+    ]
+    settings = json.loads(found[0].settings)
+    assert settings["algorithm.steps"] == 9  # its own, beside that of the run
+    assert settings["steps"] == RunConfig().steps
+
+
+def test_a_table_of_before_is_read_and_its_labels_are_the_recorded_changes(tmp_path):
+    committed = (ROOT / "results/curves/evaluations.csv").read_text().splitlines()
+    lines = [line for line in committed[1:] if line.startswith("HalfCheetah-v5,") and ",100000," in line]
+    table = tmp_path / "evaluations.csv"
+    table.write_text("\n".join([committed[0], *lines]) + "\n")
+    found = points(table)
+    assert len(found) == len(lines) > 10
+    assert [point.mean for point in found] == [float(line.split(",")[-3]) for line in lines]
+    texts = set(labels((point.algorithm, point.settings) for point in found).values())
+    assert {
+        "sac",
+        "sac (updates_per_call 1)",
+        "iterative-sac (beta 1)",
+        "iterative-sac (act_iterations 5, no direct_start, restart_probability 0.25)",
+        "iterative-sac (act_iterations 5, beta 1, no direct_start, restart_probability 0.25)",
+    } <= {text.replace(", warmup_steps 10000", "").replace(" (warmup_steps 10000)", "") for text in texts}
+    assert not recorded(found[0].settings).whole
+    out = tmp_path / "out"
+    out.mkdir()
+    files = write(found, out)
+    assert points(files[0]) == points(out) == found
+    assert "settings" in files[0].read_text().partition("\n")[0].split(",")
+
+
+def test_runs_are_added_to_a_table_of_before(runs, tmp_path):
+    table = tmp_path / "evaluations.csv"
+    head = "env,algorithm,changes,seed,env_steps,updates,mean,std,episodes\n"
+    table.write_text(head + "Some-v0,sac,beta=3.0,0,10,5,1.0,1.0,10\nSome-v0,sac,,0,10,5,2.0,1.0,10\n")
+    found = newest(map(points, [table, *runs[:2]]))
+    assert [point.mean for point in found] == [1.0, 2.0, 1.0, 5.0, 3.0, 7.0]
+    texts = list(labels((point.algorithm, point.settings) for point in found).values())
+    assert texts == ["sac (beta 3)", "sac", "sac (beta 1.5)", "sac (beta 1.5)"]
+    assert len({row.settings for row in curves(found)}) == 3
+    assert recorded('{"changes":{"beta":1.5}}').key != recorded('{"beta":1.5}').key  # of which all others are known
+
+
+@pytest.mark.parametrize("settings", ["", "beta=1.0", "[1]", '{"beta": NaN}', "x" * 200_000], ids=lambda text: text[:9])
+def test_a_table_with_broken_settings_is_refused(tmp_path, settings):
+    table = tmp_path / "evaluations.csv"
+    with table.open("w", newline="") as file:
+        csv.writer(file).writerows([Point._fields, ("Some-v0", "sac", settings, 0, 10, 5, 1.0, 1.0, 10)])
+    with pytest.raises(RejectedInput, match="does not hold env, algorithm, settings"):
+        points(table)
+
+
+def test_an_evaluation_that_was_not_finite_is_no_number(tmp_path):
+    run = a_run(tmp_path / "a", "sac", "Some-v0", 0, [(10, ""), (20, 2.0)], {})
+    first, second = points(run)
+    assert first.mean != first.mean
+    assert second.mean == 2.0
+
+
+@pytest.mark.parametrize("config", ["{}", '{"algorithm": {"name": "sac"}, "env": null, "run": {"seed": 0}}'])
+def test_a_run_without_a_sound_configuration_is_refused(tmp_path, config):
+    run = a_run(tmp_path / "a", "sac", "Some-v0", 0, [(10, 1.0)], {})
+    (run / "config.json").write_text(config)
+    with pytest.raises(RejectedInput, match="not the configuration of a run"):
+        points(run)
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
@@ -110,7 +236,7 @@ def inspect(run, means, bias):
     (run / "plots" / "transfer.csv").write_text(f"objective,iterations,missing\nown,5,{bias}\n")
 
 
-def test_what_was_inspected_in_several_runs_is_gathered(runs, tmp_path):
+def test_what_was_inspected_in_several_runs_is_merged(runs, tmp_path):
     rising = [0.0, 3.0, 5.0, 6.0, 6.4, 6.6, 6.7, 6.75, 6.8, 6.85, 6.9, 7.0]
     inspect(runs[0], rising, -4.0)
     inspect(runs[1], [0.0, 1.0, -1.0], 2.0)
@@ -157,7 +283,7 @@ def test_critics_are_averaged_over_the_last_lines_of_metrics(runs):
     assert across_runs.critics(runs[2]) == []
 
 
-def test_runs_are_added_to_those_that_were_gathered_before(runs, tmp_path):
+def test_runs_are_added_to_those_that_were_merged_before(runs, tmp_path):
     for run, bias in zip(runs, (-4.0, 2.0, 1.0), strict=True):
         inspect(run, [0.0, 1.0, 1.5], bias)
     line = json.dumps({"env_steps": 9, "critic/value": 3.0, "critic/disagreement": 0.1})
@@ -178,3 +304,20 @@ def test_runs_are_added_to_those_that_were_gathered_before(runs, tmp_path):
     (some / "gap.csv").write_text("env,total\nSome-v0,1.0\n")
     with pytest.raises(RejectedInput, match=r"gap\.csv does not have the columns"):
         across_runs.write([some], then)
+
+
+def test_tables_of_inspections_of_before_are_read(runs, tmp_path):
+    inspect(runs[0], [0.0, 1.0], -4.0)
+    before = ROOT / "results/halfcheetah_chain"
+    across_runs.write([before, runs[0]], tmp_path)
+    for name in ("calibration", "gap", "improvement", "improvement_tests", "staleness", "transfer"):
+        with (tmp_path / f"{name}.csv").open(newline="") as file:
+            head, *found = csv.reader(file)
+        with (before / f"{name}.csv").open(newline="") as file:
+            old_head, *old = csv.reader(file)
+        assert head == ["settings" if column == "changes" else column for column in old_head]
+        assert [row[:2] + row[3:] for row in found[: len(old)]] == [row[:2] + row[3:] for row in old]
+        assert json.loads(found[0][2])["changes"] == {
+            **{"act_iterations": 5, "direct_start": False},
+            **{"restart_probability": 0.25, "warmup_steps": 10000},
+        }

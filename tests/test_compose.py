@@ -2,7 +2,6 @@
 
 import itertools
 from dataclasses import fields
-from typing import get_args, get_type_hints
 
 import jax
 import jax.numpy as jnp
@@ -17,10 +16,10 @@ from estep.errors import UsageError
 from estep.inference.direct import Direct
 from estep.inference.iterative import Iterative
 from estep.inference.starts import AtPrior
+from estep.settings.fields import INFERENCES, POSTERIORS, PRIORS
 from oracles import rows
 
-HINTS = get_type_hints(Compose)
-CHOICES = {name: get_args(HINTS[name]) for name in ("prior", "posterior", "inference")}
+CHOICES = {"prior": PRIORS, "posterior": POSTERIORS, "inference": INFERENCES}
 SMALL = {"hidden_sizes": (8,), "iterations": 2, "samples": 4, "num_candidates": 20, "components": 2, "unroll": 1}
 CONTINUOUS, DISCRETE = Spec(3, 2), Spec(3, 3, OneHot())
 

@@ -1,6 +1,5 @@
 """Pages lead where they say, each result has its page and its commands, and these commands are of this version."""
 
-import importlib.util
 import os
 import re
 import subprocess
@@ -98,9 +97,6 @@ def help_of(*words):
 
 def options_unknown(words):
     """The options of a command that its program does not have."""
-    if words[:2] == ["python", "-m"]:
-        assert importlib.util.find_spec(words[2])
-        return [word for word in words if word.startswith("--")]
     told = help_of(*words[: 3 if words[:2] == ["estep", "train"] else 2])
     return [word for word in words if word.startswith("--") and not re.search(rf'(^|[\s"|]){word}[\s",]', told)]
 

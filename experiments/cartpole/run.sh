@@ -13,4 +13,4 @@ for algorithm in sac mpo vmpo soft-pg rerpi; do
     done
 done
 
-python -m estep.plots.learning_curves "$OUT" "${runs[@]}"
+estep compare "$OUT" "${runs[@]}"

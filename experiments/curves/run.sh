@@ -62,4 +62,4 @@ for seed in 0 1 2; do
     done
 done
 
-python -m estep.plots.learning_curves "$OUT" "${runs[@]}"
+estep compare "$OUT" "${runs[@]}"

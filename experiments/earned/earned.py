@@ -23,7 +23,7 @@ from estep.errors import UsageError
 from estep.inference.named import InferenceSettings, chosen
 from estep.instruments import states
 from estep.instruments.optimisers import Candidate, climbs, count_evaluations
-from estep.plots.learning_curves import newest, own_changes, run_label
+from estep.plots import labels
 from estep.policy.actor import INSPECT, key_of, scale
 from estep.policy.policy import Policy, load
 from estep.runs import tables
@@ -49,7 +49,8 @@ class Earned(NamedTuple):
 
     env: str
     algorithm: str
-    changes: str
+    settings: str
+    """All settings of the run as JSON."""
     seed: int
     env_steps: int
     way: str
@@ -84,7 +85,7 @@ def earned(run: Path, episodes: int, seed: int) -> list[Earned]:
     inferences |= {name: policy.agent.inference.model for name, policy in found.items()}
     rungs = [Candidate(name, 0, inference, *count_evaluations(inference)) for name, inference in inferences.items()]
     own, *values = (climb.value.mean() for climb in climbs(agent, obs, key_of(seed, INSPECT), rungs))
-    about, rows = run_label(here.run_dir), []
+    about, rows = labels.run_label(here.run_dir), []
     for (name, policy), value in zip(found.items(), values, strict=True):
         mode, drawn = (policy.evaluate(episodes, seed=seed, deterministic=each) for each in (True, False))
         scores = mode.mean, mode.std, drawn.mean, drawn.std
@@ -130,11 +131,11 @@ def draw(rows: Sequence[Earned], path: Path) -> None:
     for axes, env in zip(figure.subplots(1, len(envs), squeeze=False)[0], envs, strict=True):
         here = [row for row in rows if row.env == env]
         order = [name for name in WAYS if any(row.way == name for row in here)]
+        names = labels.labels((row.algorithm, row.settings) for row in here)
         for run in dict.fromkeys(row[:4] for row in here):
             mine = [row for row in here if row[:4] == run]
-            own = own_changes(run[1], run[2], (row.changes for row in here))
             error = [row.std / np.sqrt(row.episodes) for row in mine]
-            label = " ".join([run[1], *own, f"seed {run[3]}"])
+            label = f"{names[run[1], run[2]]}, seed {run[3]}"
             axes.errorbar(
                 [order.index(row.way) for row in mine], [row.mean for row in mine], error, marker="o", label=label
             )
@@ -153,8 +154,8 @@ def main() -> None:
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     before = args.out / "earned.csv"
-    known = tables.read(before, Earned) if before.is_file() else []
-    found = newest([known, *(earned(run, args.episodes, args.seed) for run in args.runs)])
+    known = labels.read(before, Earned) if before.is_file() else []
+    found = labels.newest([known, *(earned(run, args.episodes, args.seed) for run in args.runs)])
     tables.write(before, Earned._fields, found)
     tables.write(args.out / "summary.csv", Summary._fields, summary(found))
     draw(found, args.out / "earned.png")

@@ -80,10 +80,9 @@ inspect_all calibration gap improvement --iterations 10
 before+=("${runs[@]}")
 
 # Of two runs with the same settings the last counts, so that those of 300,000 steps replace those of 150,000.
-python -m estep.plots.learning_curves "$OUT" "${before[@]}" "${all[@]}"
-python -m estep.plots.across_runs "$OUT" "${before[@]}" "${all[@]}"
-mkdir -p "$RUNS/figure_2_150000"
-python -m estep.plots.learning_curves "$RUNS/figure_2_150000" "${before[@]}"
-python -m estep.plots.across_runs "$RUNS/figure_2_150000" "${before[@]}"
+estep compare "$OUT" "${before[@]}" "${all[@]}"
+estep compare "$OUT" "${before[@]}" "${all[@]}" --inspected
+estep compare "$RUNS/figure_2_150000" "${before[@]}"
+estep compare "$RUNS/figure_2_150000" "${before[@]}" --inspected
 cp "$RUNS/figure_2_150000/evaluations.csv" "$OUT/evaluations_150000.csv"
 cp "$RUNS/figure_2_150000/calibration.csv" "$OUT/calibration_150000.csv"

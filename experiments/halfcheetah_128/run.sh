@@ -43,9 +43,9 @@ for run in "${runs[@]}"; do
     estep inspect "$run" --only calibration gap improvement --iterations 10
 done
 all+=("${runs[@]}")
-python -m estep.plots.across_runs "$OUT" "${all[@]}"
+estep compare "$OUT" "${all[@]}" --inspected
 
 # For their curves only.
 train halfcheetah_128/mpo 0 mpo "${common[@]}"
 train halfcheetah_128/rerpi 0 rerpi "${common[@]}"
-python -m estep.plots.learning_curves "$OUT" "${all[@]}" "$(run_of halfcheetah_128/mpo 0)" "$(run_of halfcheetah_128/rerpi 0)"
+estep compare "$OUT" "${all[@]}" "$(run_of halfcheetah_128/mpo 0)" "$(run_of halfcheetah_128/rerpi 0)"

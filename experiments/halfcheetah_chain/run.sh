@@ -19,4 +19,4 @@ done
 for run in "${runs[@]}"; do
     estep inspect "$run" --only improvement gap staleness transfer calibration --iterations 10
 done
-python -m estep.plots.across_runs "$OUT" "${runs[@]}"
+estep compare "$OUT" "${runs[@]}" --inspected

@@ -1,4 +1,14 @@
-"""The short way in from Python: train and resume."""
+"""Train and resume runs from Python.
+
+Example:
+    >>> import estep
+    >>> policy = estep.train("sac", "Pendulum-v1", steps=20_000)  # doctest: +SKIP
+    >>> policy = estep.resume(policy.run_dir, steps=40_000)  # doctest: +SKIP
+    >>> estep.train("sac", "Pendulum-v1", stepz=20_000)
+    Traceback (most recent call last):
+    estep.errors.UsageError: There is no option stepz.
+    Did you mean steps?
+"""
 
 from __future__ import annotations
 
@@ -36,13 +46,13 @@ def train(
         algorithm: a name ("sac", "iterative-sac", "my_module:Mine"), to which a preset applies; or an algorithm such as
             `estep.SAC()` or one of your own, which is taken as it is.
         env: a Gymnasium id, a `gymnasium.Env`, or a function without arguments that makes one.
-        preset: "auto" for the environment's own, "none", or a preset's name.
-        out: where run folders go; this run's is `policy.run_dir`.
-        report: who is told how it goes; None for nobody.
-        **options: settings of the algorithm and of `estep.RunConfig`, such as steps and seed.
+        preset: "auto" for the preset of the environment, "none", or the name of a preset.
+        out: the folder for run folders; that of this run is `policy.run_dir`.
+        report: gets the progress of the run; None for no reports.
+        **options: settings of the algorithm and of `estep.RunConfig`, such as steps (of the environment) and seed.
 
     Returns:
-        The policy of the best checkpoint, which acts, evaluates, is saved and loaded.
+        The policy of the best checkpoint. It acts, and can be evaluated, saved and loaded.
 
     Raises:
         UsageError: an unknown name or a bad value.
@@ -73,12 +83,12 @@ def train(
 def resume(
     run_dir: Path | str, *, steps: int | None = None, env: Source | None = None, allow_import: bool = False
 ) -> Policy:
-    """Continue a run where its newest sound checkpoint stands, and return its best policy.
+    """Continue a run from its newest sound checkpoint and return its best policy.
 
     Args:
-        run_dir: the run's folder.
-        steps: a new total of environment steps.
-        env: the environment, where the run folder's id alone does not make it.
+        run_dir: the folder of the run.
+        steps: a new total of environment steps; None for that of before.
+        env: the environment; None to make it from the id in the folder.
         allow_import: whether modules that the folder names may be imported.
 
     Returns:
@@ -96,7 +106,7 @@ def resume(
 
 
 def _today(options: dict[str, Any], algorithm: Any) -> dict[str, Any]:
-    """Options by today's names: programs of before go on."""
+    """Options by the names of this version, so that programs for earlier versions still run."""
     known = {field.name for part in (algorithm, RunConfig()) for field in dataclasses.fields(part)}
     return renamed.settings(options, known)
 

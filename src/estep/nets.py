@@ -17,34 +17,43 @@ from estep.errors import UsageError
 from estep.settings import references
 
 Initialiser = Callable[[int, int], float]
-"""(fan in, fan out) to the bound of a layer's uniform weights."""
+"""(fan in, fan out) to the bound of the uniform weights of a layer."""
 FeatureMaker: TypeAlias = Callable[[int, Key], Callable[[Array], Array]]
 """(obs_dim, key) to a fresh network from one observation [obs_dim] to features [f]."""
 
 
 def glorot(fan_in: int, fan_out: int) -> float:
-    """The bound of variance 2 / (fan_in + fan_out) (Glorot & Bengio 2010)."""
+    """An `Initialiser`: √(6 / (fan_in + fan_out)), so that the variance is 2 / (fan_in + fan_out).
+
+    Example:
+        >>> from estep.nets import glorot
+        >>> glorot(3, 3)
+        1.0
+
+    Source:
+        Glorot & Bengio 2010.
+    """
     return float((6.0 / (fan_in + fan_out)) ** 0.5)
 
 
 def zeros(fan_in: int, fan_out: int) -> float:
-    """All weights zero: a head that starts out saying nothing."""
+    """An `Initialiser`: all weights 0, so that a fresh network gives 0."""
     return 0.0
 
 
 class MLP(eqx.Module):
     """A multilayer perceptron of one or several inputs.
 
-    Each input has its own block of the first layer's weights. So what depends on the state alone is computed once
-    however many actions are asked about: `vmap` over actions leaves the state's product unbatched.
+    Each input has its own block of the weights of the first layer. So the product with the state is computed once for
+    any number of actions: under `vmap` over actions it has no batch axis.
     """
 
-    first: tuple[Float[Array, "i h"], ...]
-    rest: tuple[Float[Array, "h k"], ...]
-    biases: tuple[Float[Array, " k"], ...]
+    first: tuple[Float[Array, "_ _"], ...]
+    rest: tuple[Float[Array, "_ _"], ...]
+    biases: tuple[Float[Array, " _"], ...]
     activation: Callable[[Array], Array] = eqx.field(static=True)
 
-    def __call__(self, *inputs: Float[Array, " i"]) -> Float[Array, " o"]:
+    def __call__(self, *inputs: Float[Array, " _"]) -> Float[Array, " o"]:
         hidden = self.biases[0]
         for x, weight in zip(inputs, self.first, strict=True):
             hidden = hidden + x @ weight
@@ -54,15 +63,15 @@ class MLP(eqx.Module):
 
 
 class Body(NamedTuple):
-    """What the networks of an agent are built like."""
+    """How the networks of an agent are built."""
 
     hidden_sizes: tuple[int, ...]
     features: str | FeatureMaker = ""
-    """A network in front, (obs_dim, key) to a callable from one observation to features, or its `module:function`."""
+    """A `FeatureMaker` or its `module:function`: it makes a network in front of each network; "" for none."""
 
 
 class Own(eqx.Module):
-    """Somebody's callable from an observation to features. What is no array of floats in it stands still."""
+    """Your callable from an observation to features. Its arrays of floats are trained, and nothing else in it."""
 
     parameters: Any
     rest: Any = eqx.field(static=True)
@@ -73,12 +82,12 @@ class Own(eqx.Module):
 
 
 class WithFeatures(eqx.Module):
-    """A network whose first input passes through a network of somebody's own."""
+    """A network whose first input passes through a network of yours."""
 
     features: Own
     head: MLP
 
-    def __call__(self, obs: Float[Array, " o"], *inputs: Float[Array, " i"]) -> Float[Array, " k"]:
+    def __call__(self, obs: Float[Array, " o"], *inputs: Float[Array, " _"]) -> Float[Array, " k"]:
         return self.head(self.features(obs), *inputs)
 
 
@@ -111,14 +120,24 @@ def mlp(
     activation: Callable[[Array], Array] = jax.nn.relu,
     head: Initialiser = glorot,
 ) -> Network:
-    """A fresh network: Glorot weights and zero biases, the output layer by `head`.
+    """A fresh network with Glorot's weights and zero biases.
 
     Args:
         inputs: size of each input.
         output: size of the output.
-        hidden: sizes of the hidden layers, at least one; or a `Body`, which may put somebody's own network in front of
-            the first input.
+        hidden: sizes of the hidden layers, at least one; or a `Body`, which may put your own network in front of the
+            first input.
+        key: a random key.
+        activation: the function after each hidden layer.
         head: initialiser of the output layer.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep import make_key
+        >>> from estep.nets import mlp
+        >>> net = mlp(inputs=(3, 2), output=4, hidden=(8, 8), key=make_key(0))
+        >>> net(jnp.zeros(3), jnp.zeros(2)).shape
+        (4,)
     """
     body = hidden if isinstance(hidden, Body) else Body(tuple(hidden))
     if body.features:
@@ -131,7 +150,7 @@ def mlp(
     sizes = (sum(inputs), *hidden, output)
     schemes = [glorot] * len(hidden) + [head]
     shapes = list(pairwise(sizes))
-    # one draw for all layers: every call of the generator is a kernel to compile
+    # one call for all layers: every call of the generator is a kernel to compile
     ends = [sum(i * o for i, o in shapes[:k]) for k in range(1, len(shapes))]
     drawn = jnp.split(jax.random.uniform(key, (sum(i * o for i, o in shapes),), minval=-1.0, maxval=1.0), ends)
     layers = [scheme(i, o) * d.reshape(i, o) for (i, o), d, scheme in zip(shapes, drawn, schemes, strict=True)]
@@ -141,7 +160,24 @@ def mlp(
 
 
 def soft_bound(x: Array, low: Array, high: Array) -> Array:
-    """x moved smoothly into [low, high + log(1 + exp(low - high))], with a positive slope everywhere (Chua et al.
-    2018, appendix A.1). Not the identity inside the limits: near a limit it bends."""
+    """x moved smoothly into [low, high + log(1 + exp(low - high))], with a positive slope everywhere.
+
+    Near a limit it bends: inside the limits it is not the identity.
+
+    Args:
+        x: numbers.
+        low: lower limits, of the same shape.
+        high: upper limits, of the same shape.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep.nets import soft_bound
+        >>> x, one = jnp.asarray([-99.0, 0.0, 99.0]), jnp.ones(3)
+        >>> print(soft_bound(x, -10 * one, 10 * one).round(2))
+        [-10.   0.  10.]
+
+    Source:
+        Chua et al. 2018, appendix A.1.
+    """
     x = high - jax.nn.softplus(high - x)
     return low + jax.nn.softplus(x - low)

@@ -117,6 +117,7 @@ WORDS = st.sampled_from(
             "algos",
             "envs",
             "presets",
+            "explain",
             "config",
             "show",
             "diff",

@@ -66,7 +66,7 @@ def test_defaults_give_way_to_the_preset_and_the_preset_to_flags(run, pretend):
     assert seen.options["preset"] == "Hopper-v5"
     assert seen.options["out"] == Path("runs")
     assert (algorithm.beta, algorithm.gamma, algorithm.antithetic, algorithm.hidden_sizes) == (2.12, 0.5, False, (8, 4))
-    assert (config.steps, config.warmup, config.seed) == (1_000_000, 7, 0)
+    assert (config.steps, config.warmup_steps, config.seed) == (1_000_000, 7, 0)
     run(*TRAIN, "--preset", "none")
     assert seen.arguments[0].beta == 3.54
     assert seen.options["preset"] is None

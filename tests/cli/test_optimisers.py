@@ -15,7 +15,7 @@ from estep.errors import UsageError
 from estep.inference.cem import by_soft_value, by_value
 from estep.inference.direct import Direct
 from estep.inference.iterative import Iterative
-from estep.inference.named import OPTIMISERS, InferenceSettings, chosen
+from estep.inference.named import ON_A_CRITIC, InferenceSettings, chosen
 from estep.inference.starts import Restarts
 from estep.policy import recorded
 from estep.policy.actor import Actor
@@ -36,7 +36,7 @@ def agent(row):
 
 
 @pytest.mark.parametrize("row", SMALL)
-@pytest.mark.parametrize("name", OPTIMISERS)
+@pytest.mark.parametrize("name", ON_A_CRITIC)
 def test_every_optimiser_acts_over_every_critic_that_it_fits(row, name):
     change = chosen(name, InferenceSettings() if name == "direct" else InferenceSettings(2, 20))
     if (row, name) in REFUSED:
@@ -56,7 +56,7 @@ def test_the_effort_is_that_which_was_asked_for():
     trained = chosen("iterative", InferenceSettings())(agent("iterative-sac")).inference.model
     assert (trained.steps, trained.samples) == (2, 10)
     assert isinstance(chosen("direct", InferenceSettings())(agent("with a direct start")).inference.model, Direct)
-    with pytest.raises(UsageError, match="draws nothing"):
+    with pytest.raises(UsageError, match="no samples"):
         chosen("direct", InferenceSettings(3))(agent("sac"))
 
 
@@ -87,7 +87,7 @@ def test_restarts_need_a_start():
 def test_the_elite_of_cem_may_be_those_of_highest_value():
     by = lambda rank_by: chosen("cem", InferenceSettings(rank_by=rank_by))(agent("sac")).inference.model.ranking
     assert (by("value"), by("soft-value"), by(None)) == (by_value, by_soft_value, by_soft_value)
-    with pytest.raises(UsageError, match="ranks no draws"):
+    with pytest.raises(UsageError, match="ranks no samples"):
         chosen("gradient", InferenceSettings(rank_by="value"))
 
 

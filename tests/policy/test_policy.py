@@ -118,7 +118,7 @@ def test_a_configuration_of_other_sizes_is_refused_by_the_leaf(policy, tmp_path)
     saved = policy.save(tmp_path / "saved")
     config = saved / "config.json"
     record = json.loads(config.read_text())
-    record["algorithm"]["hidden"] = [16, 8]
+    record["algorithm"]["hidden_sizes"] = [16, 8]
     config.write_text(json.dumps(record))
     with pytest.raises(RejectedInput, match=r"leaf inference\.model\.net"):
         estep.load(saved)

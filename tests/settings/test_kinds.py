@@ -42,7 +42,7 @@ REFUSED = [
     (RunConfig, "steps", float("nan"), "a whole number"),
     (RunConfig, "steps", 10**400, "a whole number"),
     (RunConfig, "steps", 0, "at least 1"),
-    (RunConfig, "seed", 2**32, "below 4.29497e"),
+    (RunConfig, "seed", 2**32, "below 4294967296"),
     (RunConfig, "seed", None, "a whole number"),
     (RunConfig, "normalise", "yes", "true or false"),
     (RunConfig, "normalise", 1, "true or false"),

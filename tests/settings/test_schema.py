@@ -8,7 +8,7 @@ import typing
 import pytest
 
 from estep.algorithms import ALGORITHMS, IterativeSAC
-from estep.cli import configs, health, inspecting, listing, reading, training
+from estep.cli import comparing, configs, health, inspecting, listing, reading, training
 from estep.cli.parse import COMMON
 from estep.errors import UsageError
 from estep.settings import schema
@@ -17,7 +17,17 @@ from estep.settings.run import RunConfig
 
 COMMANDS = [
     *(training.Train, training.Resume, reading.Evaluate, inspecting.Inspect, reading.Verify),
-    *(listing.Algos, listing.Envs, listing.Presets, configs.Show, configs.Diff, health.Doctor, health.CheckEnv),
+    *(
+        comparing.Compare,
+        listing.Algos,
+        listing.Envs,
+        listing.Presets,
+        listing.Explain,
+        configs.Show,
+        configs.Diff,
+        health.Doctor,
+        health.CheckEnv,
+    ),
 ]
 CLASSES = {**ALGORITHMS, "run": RunConfig, **{kind.__name__: kind for kind in COMMANDS}}
 

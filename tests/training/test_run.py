@@ -59,7 +59,7 @@ def test_config_json_names_every_field_and_the_differences(finished):
     folder = RunFolder.open(result.run_dir)
     found, diff = folder.read_config(), folder.read_diff()
     assert found["algorithm"]["name"] == algorithm
-    assert found["algorithm"]["hidden"] == diff["hidden"] == [16, 16]
+    assert found["algorithm"]["hidden_sizes"] == diff["hidden_sizes"] == [16, 16]
     assert found["env"] == {"id": "Pendulum-v1", "by_id": True}
     assert found["run"] == vars(config())
     assert "seed" not in diff

@@ -41,7 +41,7 @@ ENCODINGS = {"log_sign": log_sign, "layer_norm": layer_norm, "none": raw}
 
 
 @dataclass(frozen=True)
-class IterativeSAC(groups.Learner, groups.QEnsemble, groups.EntropyBound):
+class IterativeSAC(groups.EntropyBound, groups.QEnsemble, groups.Learner):
     """Soft actor-critic whose policy is refined, state by state, by a network fed the gradient of its own objective."""
 
     tau: fields.Tau = 0.005

@@ -41,7 +41,7 @@ BEHAVE = {"prior": act_from_prior, "posterior": act_from_slow_posterior}
 
 
 @dataclass(frozen=True)
-class MPO(groups.Learner, groups.QEnsemble, groups.SlowCopies, groups.LearnedPolicy, groups.WeightedSamples):
+class MPO(groups.WeightedSamples, groups.LearnedPolicy, groups.SlowCopies, groups.QEnsemble, groups.Learner):
     """MPO: weigh samples of the policy by their values, then fit the policy to them inside a trust region.
 
     Discrete actions need no samples and have neither scale nor box: `samples`, `sigma`, `epsilon_scale`, `epsilon_box`

@@ -37,7 +37,7 @@ from estep.settings import fields, groups
 
 
 @dataclass(frozen=True)
-class ParametricMPO(groups.Learner, groups.QEnsemble, groups.LearnedPolicy):
+class ParametricMPO(groups.LearnedPolicy, groups.QEnsemble, groups.Learner):
     """MPO whose E-step climbs the value with a network, under a bound on the KL to the policy of a while ago."""
 
     dual_learning_rate: fields.DualLearningRate = 3e-3

@@ -47,7 +47,7 @@ FAMILIES: dict[str, tuple[Callable[..., Prior], trust_region.Measure]] = {
 
 
 @dataclass(frozen=True)
-class RERPI(groups.Learner, groups.QEnsemble, groups.SlowCopies, groups.LearnedPolicy, groups.WeightedSamples):
+class RERPI(groups.WeightedSamples, groups.LearnedPolicy, groups.SlowCopies, groups.QEnsemble, groups.Learner):
     """MPO in three steps: evaluate, weigh by value or by rank, fit mean and covariance each in its trust region.
 
     Discrete actions need no samples and have neither scale nor box: `samples`, `sigma`, `epsilon_scale` and

@@ -35,7 +35,7 @@ from estep.settings import fields, groups
 
 
 @dataclass(frozen=True)
-class SAC(groups.Learner, groups.QEnsemble, groups.EntropyBound):
+class SAC(groups.EntropyBound, groups.QEnsemble, groups.Learner):
     """Soft actor-critic: direct amortised inference under a flat prior (maximum entropy)."""
 
     tau: fields.Tau = 0.005

@@ -42,7 +42,7 @@ LOSSES = {
 
 
 @dataclass(frozen=True)
-class SoftPG(groups.Learner, groups.FreshData):
+class SoftPG(groups.FreshData, groups.Learner):
     """KL-regularised advantage actor-critic, or soft Q-learning on the same returns."""
 
     critic_learning_rate: fields.CriticLearningRate = 1e-3

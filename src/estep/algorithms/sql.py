@@ -40,7 +40,7 @@ PROPOSALS = {"uniform": log_mean_exp_value, "sampler": near_sampler_value}
 
 
 @dataclass(frozen=True)
-class SQL(groups.Learner, groups.QEnsemble, groups.SlowCopies):
+class SQL(groups.SlowCopies, groups.QEnsemble, groups.Learner):
     """Soft Q-learning: the posterior of the critic itself, with all its modes, by a sampler trained with SVGD."""
 
     hidden_sizes: fields.HiddenSizes = (128, 128)

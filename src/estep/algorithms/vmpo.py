@@ -38,7 +38,7 @@ from estep.settings.kinds import check_order, validate
 
 
 @dataclass(frozen=True)
-class VMPO(groups.Learner, groups.LearnedPolicy, groups.FreshData):
+class VMPO(groups.FreshData, groups.LearnedPolicy, groups.Learner):
     """V-MPO: weigh the actions that were taken by their advantages, then fit the policy inside a trust region."""
 
     unroll: fields.Unroll = 32

@@ -1,15 +1,17 @@
-"""`estep algos`, `estep envs` and `estep presets`: what there is to choose from."""
+"""`estep algos`, `envs`, `presets` and `explain`: what there is to choose from, and what it means."""
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 from typing import Any
 
 from estep.cli.main import Context
-from estep.cli.parse import parse, unknown
+from estep.cli.parse import COMMON, parse, unknown
 from estep.cli.resolve import row
+from estep.settings import glossary, schema
 from estep.settings import presets as known_presets
-from estep.settings import schema
+from estep.settings.glossary import Entry
 from estep.settings.schema import Row
 
 
@@ -36,6 +38,14 @@ class Presets:
 
     algo: str = ""
     """Show those of this algorithm only."""
+
+
+@dataclass(frozen=True)
+class Explain:
+    """What a setting, a metric or a term means. Without a name, every name by topic."""
+
+    name: str = ""
+    """A setting or its flag, a metric such as e/value, or a term such as posterior."""
 
 
 def algos(arguments: list[str], context: Context) -> int:
@@ -89,3 +99,38 @@ def presets(arguments: list[str], context: Context) -> int:
         pages.append(f"{preset.algorithm} {preset.name}\n  {changes}\n  {preset.source}")
     context.results.say("\n".join(pages))
     return context.results.finish(0, {"presets": [preset._asdict() for preset in shown]})
+
+
+def explain(arguments: list[str], context: Context) -> int:
+    """Tell what a name means."""
+    options = {"-h", "--help", *(field.flag for field in COMMON)}
+    words = " ".join(word.removeprefix("--") for word in arguments if word not in options)
+    argv = [*([words] if words else []), *(word for word in arguments if word in options)]
+    values, _ = parse("estep explain", str(Explain.__doc__), schema.of(Explain), ("name",), argv)
+    name = values["name"]
+    if not name:
+        topics = {topic: list(dict.fromkeys(_names(topic))) for topic in glossary.TOPICS}
+        text = "\n\n".join(f"{topic}\n{_columns(names)}" for topic, names in topics.items())
+        context.results.say(f"{text}\n\nestep explain NAME tells what a name means.")
+        return context.results.finish(0, {"topics": topics})
+    found = glossary.find(name)
+    if not found:
+        raise unknown("setting, metric or term", name, glossary.known_names(), "estep explain lists all of them.")
+    context.results.say("\n\n".join(map(_explained, found)))
+    return context.results.finish(0, {"explained": [entry._asdict() | {"facts": dict(entry.facts)} for entry in found]})
+
+
+def _names(topic: str) -> list[str]:
+    return [entry.name for entry in glossary.entries() if entry.topic == topic]
+
+
+def _columns(names: list[str]) -> str:
+    whole = ", ".join(name.replace(" ", "\N{NO-BREAK SPACE}") for name in names)
+    text = textwrap.fill(whole, 100, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
+    return text.replace("\N{NO-BREAK SPACE}", " ")
+
+
+def _explained(entry: Entry) -> str:
+    lines = [(label, textwrap.wrap(text, 84, break_on_hyphens=False)) for label, text in entry.facts]
+    facts = [f"  {label if i == 0 else '':14s}{line}" for label, wrapped in lines for i, line in enumerate(wrapped)]
+    return "\n".join([f"{entry.name}  ·  {entry.topic}", "", *textwrap.wrap(entry.meaning, 100), "", *facts]).rstrip()

@@ -1,4 +1,7 @@
-"""How the agent behaves."""
+"""How an agent acts.
+
+A behaviour is a function of an agent, an observation [o] and a key to the distribution of the action in that state.
+"""
 
 from __future__ import annotations
 
@@ -11,27 +14,53 @@ from estep.core.types import Action, Key, Memo, Obs
 
 
 def act_from_posterior(agent: Agent, obs: Obs, key: Key) -> Distribution:
-    """Act from the approximate posterior, inferred on the critic."""
+    """A behaviour: act from the approximate posterior, inferred on the critic."""
     return agent.infer(agent.acting(agent.inference.model), agent.likelihood.model, obs, key)[0]
 
 
 def act_from_slow_posterior(agent: Agent, obs: Obs, key: Key) -> Distribution:
-    """Act from the approximate posterior, inferred on the slow critic."""
+    """A behaviour: act from the approximate posterior, inferred on the slow critic."""
     return agent.infer(agent.acting(agent.inference.model), agent.likelihood.slow, obs, key)[0]
 
 
 def act_from_prior(agent: Agent, obs: Obs, key: Key) -> Distribution:
-    """Act from the slow prior: where the M-step moves the prior to the posterior, it is the policy."""
+    """A behaviour: act from the slow prior. It is the policy where the M-step fits the prior to the posterior."""
     return agent.prior.slow(obs)
 
 
 def log_prob_memo(agent: Agent, q: Distribution, action: Action) -> Memo:
-    """Remember log μ(u|s) of the distribution that drew u, for importance ratios."""
+    """What replay stores for importance ratios: log μ(u|s).
+
+    Args:
+        agent: not used.
+        q: μ, the distribution that u was sampled from.
+        action: u.
+
+    Returns:
+        "log_prob" [1], in nats.
+    """
     return {"log_prob": q.log_prob(action)[None]}
 
 
 def act(agent: Agent, obs: Float[Array, "e o"], key: Key) -> tuple[Float[Array, "e a"], Float[Array, "e a"]]:
-    """Draw one action in each of e states: the points u, and the actions squash(u), to be taken."""
+    """Sample one action in each of e states.
+
+    Args:
+        agent: any agent.
+        obs: one observation [o] of each environment.
+        key: a random key.
+
+    Returns:
+        The points u, for replay, and the actions squash(u), for the environments.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from estep import SAC, Spec, act, make_key
+        >>> agent = SAC(hidden_sizes=(8,)).init(Spec(obs_dim=3, action_dim=2), make_key(0))
+        >>> u, action = jax.jit(act)(agent, jnp.zeros((4, 3)), make_key(1))
+        >>> bool(jnp.allclose(jnp.tanh(u), action)), action.shape
+        (True, (4, 2))
+    """
     u, action, _ = act_with_memo(agent, obs, key)
     return u, action
 
@@ -39,7 +68,16 @@ def act(agent: Agent, obs: Float[Array, "e o"], key: Key) -> tuple[Float[Array, 
 def act_with_memo(
     agent: Agent, obs: Float[Array, "e o"], key: Key
 ) -> tuple[Float[Array, "e a"], Float[Array, "e a"], Memo]:
-    """As `act`; and what is to be remembered of it."""
+    """As `act`, with what replay stores with the steps.
+
+    Args:
+        agent: any agent.
+        obs: one observation [o] of each environment.
+        key: a random key.
+
+    Returns:
+        u, squash(u), and the memo of each step, vectors by name with the leading axis e.
+    """
 
     def one(obs: Obs, key: Key) -> tuple[Float[Array, " a"], Memo]:
         k_infer, k_sample = jax.random.split(key)
@@ -52,7 +90,16 @@ def act_with_memo(
 
 
 def act_greedily(agent: Agent, obs: Float[Array, "e o"], key: Key) -> Float[Array, "e a"]:
-    """The deterministic action, squash(mode of q), in each of e states; the key feeds inference alone."""
+    """The deterministic action, squash(mode of q), in each of e states.
+
+    Args:
+        agent: any agent.
+        obs: one observation [o] of each environment.
+        key: a random key, for inference alone.
+
+    Returns:
+        The actions, for the environments.
+    """
 
     def one(obs: Obs, key: Key) -> Float[Array, " a"]:
         return agent.spec.squash(agent.behave(agent, obs, key).mode())

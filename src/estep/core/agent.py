@@ -1,4 +1,4 @@
-"""One row of the table."""
+"""An agent, and the algorithm that makes it."""
 
 from __future__ import annotations
 
@@ -32,13 +32,31 @@ def as_trained(inference: Inference) -> Inference:
 
 
 def fit_prior(agent: Agent, draws: Draws, obs: Float[Array, "b o"]) -> tuple[Agent, Info]:
-    """Fit the prior alone."""
+    """Fit the prior alone: the M-step where the projection learns nothing itself.
+
+    Args:
+        agent: the agent after the E-step.
+        draws: samples of the posterior [b, n].
+        obs: the states of the samples.
+
+    Returns:
+        The agent with the prior's step pending, and scalars to log.
+    """
     prior, info = agent.projection.model(agent.prior, draws, obs)
     return replace(agent, prior=prior), info
 
 
 class Agent(eqx.Module):
-    """One row of the table: six modules, which may hold arrays, and the choices between functions."""
+    """An agent: six modules, which may have arrays, and the choices between functions.
+
+    It is a pytree of arrays and static fields, so `jax.jit`, `jax.vmap` and `jax.lax.scan` apply to functions of it.
+
+    Example:
+        >>> from estep import SAC, Spec, make_key
+        >>> agent = SAC(hidden_sizes=(8,)).init(Spec(obs_dim=3, action_dim=2), make_key(0))
+        >>> type(agent.posterior).__name__, type(agent.prior.model).__name__, type(agent.inference.model).__name__
+        ('Gaussian', 'Flat', 'Direct')
+    """
 
     prior: Learned[Prior]
     posterior: Posterior
@@ -51,36 +69,46 @@ class Agent(eqx.Module):
     bootstrap: Callable[[Agent], Bootstrap] = eqx.field(static=True)
     behave: Callable[[Agent, Obs, Key], Distribution] = eqx.field(static=True)
     samples: int = eqx.field(static=True, default=1)
-    """Draws of q in the E-step's objective."""
+    """Samples of q in the objective of the E-step."""
     target_samples: int = eqx.field(static=True, default=1)
-    """Draws of q in the critic's target."""
+    """Samples of q in the target of the critic."""
     acting: Callable[[Inference], Inference] = eqx.field(static=True, default=as_trained)
     """The inference optimiser as used to act."""
     targeting: Callable[[Inference], Inference] = eqx.field(static=True, default=as_trained)
-    """The inference optimiser as used at s' in the critic's target."""
+    """The inference optimiser as used at s' in the target of the critic."""
     project: Callable[[Agent, Draws, Float[Array, "b o"]], tuple[Agent, Info]] = eqx.field(
         static=True, default=fit_prior
     )
     """How the M-step moves the prior, and the multipliers of its constraints where it has any."""
     infers: bool = eqx.field(static=True, default=True)
-    """Whether `behave` infers. An agent that acts from its prior has no inference to act by."""
+    """Whether `behave` uses the inference optimiser. An agent that acts from its prior does not."""
     remember: Callable[[Agent, Distribution, Action], Memo] | None = eqx.field(static=True, default=None)
     """What replay stores with a step that was sampled from this distribution; None stores nothing."""
     length: int = eqx.field(static=True, default=1)
-    """T, steps in a row of each sequence of a batch."""
+    """T, the number of steps of each sequence of a batch."""
     rollout: int = eqx.field(static=True, default=0)
-    """Steps after which the newest data are learned from and then dropped; 0 replays all that are kept."""
+    """Steps of on-policy data that are learned from and then dropped; 0 learns from replay."""
     epochs: int = eqx.field(static=True, default=1)
     """How often each step of a rollout is learned from."""
 
     def problem(self, likelihood: Likelihood, obs: Obs) -> Problem:
-        """The inference problem in one state, under the given estimate of Q̂."""
+        """The inference problem in one state, for the given estimate of Q̂."""
         return Problem(obs, self.prior.slow, likelihood, self.temperature.model())
 
     def infer(
         self, inference: Inference, likelihood: Likelihood, obs: Obs, key: Key
     ) -> tuple[Distribution, Problem, Inferred]:
-        """The approximate posterior in one state."""
+        """The approximate posterior in one state.
+
+        Args:
+            inference: the optimiser, usually `inference.model` of this agent.
+            likelihood: Q̂, usually `likelihood.model` or its slow copy.
+            obs: the state.
+            key: a random key.
+
+        Returns:
+            q, the problem that was solved, and all that the optimiser returned.
+        """
         problem = self.problem(likelihood, obs)
         inferred = inference(problem, self.posterior, key)
         return self.posterior(inferred.lam), problem, inferred
@@ -93,10 +121,19 @@ class Algorithm(Protocol):
         """A fresh agent for an environment.
 
         Raises:
-            UsageError: the environment has a kind of action that the algorithm has no form for.
+            UsageError: the algorithm does not support this kind of action.
         """
 
 
 def with_inference(agent: Agent, inference: Inference) -> Agent:
-    """The agent with another inference optimiser, over the same critic, prior and temperature; it learns no more."""
+    """The agent with another inference optimiser, which is not trained; critic, prior and temperature are the same.
+
+    Example:
+        >>> from estep import SAC, Spec, make_key
+        >>> from estep.core.agent import with_inference
+        >>> from estep.inference.gradient import GradientAscent
+        >>> agent = SAC(hidden_sizes=(8,)).init(Spec(obs_dim=3, action_dim=2), make_key(0))
+        >>> type(with_inference(agent, GradientAscent(steps=50)).inference.model).__name__
+        'GradientAscent'
+    """
     return replace(agent, inference=fixed(inference), acting=as_trained, targeting=as_trained)

@@ -1,4 +1,4 @@
-"""The axes of a batch: sequences as rows, the first part of them, and what they remember."""
+"""The axes of a batch: sequences as rows, a fraction of the rows, and what is stored with the steps."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from estep.errors import UsageError
 
 
 def memo_of(batch: Transition, name: str) -> Array:
-    """What the steps of a batch remember by this name.
+    """What is stored with the steps of a batch under a name.
 
     Raises:
-        UsageError: they do not.
+        UsageError: nothing is stored under this name.
     """
     if name not in (batch.memo or {}):
         raise UsageError(
@@ -24,13 +24,35 @@ def memo_of(batch: Transition, name: str) -> Array:
 
 
 def first_rows(rows: Transition, part: float) -> Transition:
-    """The first part of rows [B], one at least."""
+    """The first rows of a batch, at least one.
+
+    Args:
+        rows: steps [B].
+        part: the fraction that is taken, in (0, 1].
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep import Transition
+        >>> from estep.core.batch import first_rows
+        >>> rows = Transition(jnp.zeros((8, 3)), jnp.zeros((8, 2)), *jnp.zeros((2, 8)), jnp.zeros((8, 3)), jnp.zeros(8))
+        >>> first_rows(rows, 0.25).obs.shape
+        (2, 3)
+    """
     size = max(1, round(part * rows.reward.shape[0]))
     chosen: Transition = jax.tree.map(lambda leaf: leaf[:size], rows)
     return chosen
 
 
 def flatten(batch: Transition) -> Transition:
-    """A batch [B, T] as one of [B·T]."""
+    """A batch [B, T] as rows [B·T], sequence by sequence.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep import Transition
+        >>> from estep.core.batch import flatten
+        >>> n = jnp.zeros((4, 5))
+        >>> flatten(Transition(jnp.zeros((4, 5, 3)), jnp.zeros((4, 5, 2)), n, n, jnp.zeros((4, 5, 3)), n)).obs.shape
+        (20, 3)
+    """
     flattened: Transition = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), batch)
     return flattened

@@ -1,4 +1,4 @@
-"""What the critic bootstraps from."""
+"""The values that the critic bootstraps from, and the policy that they belong to."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ from estep.core.slots import Bootstrap, Distribution
 from estep.core.types import Key, Obs, Scalar, Transition
 
 Evaluated: TypeAlias = Callable[[Obs, Key], Distribution]
-"""The policy whose value is wanted, in one state."""
+"""The policy that is evaluated, in one state."""
 
 
 def posterior_value(agent: Agent) -> Bootstrap:
-    """V̄(s') of the posterior: inferred on the critic, evaluated on its slow copy (algorithms in the regularised
-    regime: the KL of s' is in the value, that of s never in Q)."""
+    """V̄(s') of the posterior: inferred on the critic, evaluated on its slow copy.
+
+    It is for the regularised regime: the KL at s' is part of V(s'), and the KL at s is never part of Q(s, a).
+    """
 
     def inferred(obs: Obs, key: Key) -> Distribution:
         inference = agent.targeting(agent.inference.model)
@@ -31,8 +33,10 @@ def posterior_value(agent: Agent) -> Bootstrap:
 
 
 def prior_value(agent: Agent) -> Bootstrap:
-    """V̄(s') = E_p[Q̄(s', a)] of the slow prior: the plain return of the policy that acts (trust-region regime: the
-    prior is the policy of a moment ago, and the KL of an E-step is not a cost)."""
+    """V̄(s') = E_p[Q̄(s', a)] of the slow prior: the plain return of the policy that acts.
+
+    It is for the trust-region regime: the prior is the policy of some updates ago, and the KL of an E-step is no cost.
+    """
 
     def value(step: Transition, key: Key) -> Scalar:
         problem = agent.problem(agent.likelihood.slow, step.next_obs)
@@ -48,7 +52,7 @@ def prior_value(agent: Agent) -> Bootstrap:
 
 
 def regularised(agent: Agent, evaluated: Evaluated) -> Bootstrap:
-    """V̄(s') of a policy, with α times its KL to the prior as a cost of every state."""
+    """V̄(s') of any policy, with α times its KL to the prior as a cost of every state."""
 
     def value(step: Transition, key: Key) -> Scalar:
         k_infer, k_value = jax.random.split(key)
@@ -67,7 +71,10 @@ def regularised(agent: Agent, evaluated: Evaluated) -> Bootstrap:
 
 
 def sampled_posterior_value(agent: Agent) -> Bootstrap:
-    """As `posterior_value`, with α log q(a)/p(a) of the action taken for the KL: where q took it, a sample of that."""
+    """As `posterior_value`, with α log q(a)/p(a) of the action taken in place of α KL(q‖p).
+
+    It is an unbiased estimate where the action was sampled from q.
+    """
     exact = posterior_value(agent)
 
     def penalty(step: Transition, key: Key) -> Scalar:
@@ -78,7 +85,7 @@ def sampled_posterior_value(agent: Agent) -> Bootstrap:
 
 
 def slow_q(agent: Agent) -> Callable[[Transition, Key], Scalar]:
-    """Q̄(s, a) of one step."""
+    """Q̄(s, a) of one step, by the slow critic."""
 
     def q(step: Transition, key: Key) -> Scalar:
         slow = agent.likelihood.slow
@@ -88,9 +95,19 @@ def slow_q(agent: Agent) -> Callable[[Transition, Key], Scalar]:
 
 
 def log_mean_exp_value(agent: Agent, proposal: Callable[[Agent, Obs, Key], Distribution] = act_from_prior) -> Bootstrap:
-    """V̄(s') = α log mean_k [p(a_k)/r(a_k) exp(Q̄(s', a_k)/α)], a_k ~ r: the value of the exact posterior,
-    α log E_p exp(Q̄/α), which bounds that of all others. With r = p it is the soft value of the Boltzmann posterior over
-    the same draws. exp(V̄/α) has no bias, so V̄ is too low on average, the more the fewer draws hit."""
+    """V̄(s') = α log mean_k [p(a_k)/r(a_k) exp(Q̄(s', a_k)/α)], a_k ~ r, k = 1..`target_samples`.
+
+    It estimates the value of the exact posterior, α log E_p exp(Q̄/α), the largest that any posterior has. With r = p
+    it is the soft value of the Boltzmann posterior over the same samples. exp(V̄/α) is unbiased, so V̄ is too low on
+    average, and more so where few samples have a high Q̄.
+
+    Args:
+        agent: its slow critic, slow prior and temperature are used.
+        proposal: r, as a behaviour of `core.acting`.
+
+    Source:
+        Haarnoja et al. 2017, soft Q-learning.
+    """
 
     def value(step: Transition, key: Key) -> Scalar:
         obs = step.next_obs

@@ -1,4 +1,7 @@
-"""The whole algorithm: update = E-step, M-step, critic. The only file that knows the batch axis."""
+"""The whole algorithm: an update is an E-step, an M-step and a critic step on a batch.
+
+The formulas elsewhere are for one state.
+"""
 
 from __future__ import annotations
 
@@ -16,17 +19,44 @@ from estep.core.types import Info, Key, Transition
 
 
 def update(agent: Agent, batch: Transition, key: Key) -> tuple[Agent, Info]:
-    """One step of variational EM on a batch of shape [B, T] (T = 1 for one-step methods).
+    """One step of variational EM.
 
-    All losses are taken at the agent as it is; then all its components step together. An update in which any loss or
-    gradient is not finite leaves the agent as it was; `info["skipped"]` counts it.
+    All losses are evaluated at the agent as it is, and then all its components step together. An update in which any
+    loss or gradient is not finite leaves the agent as it was, and `info["skipped"]` is 1.
+
+    Args:
+        agent: any agent, or a stack of agents under `jax.vmap`.
+        batch: steps [B, T]; T = 1 for one-step methods.
+        key: a random key.
+
+    Returns:
+        The agent after the update, and scalars to log by name.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from estep import SAC, Spec, Transition, make_key, update
+        >>> agent = SAC(hidden_sizes=(8,)).init(Spec(obs_dim=3, action_dim=2), make_key(0))
+        >>> one = jnp.ones((4, 1))
+        >>> batch = Transition(jnp.ones((4, 1, 3)), jnp.ones((4, 1, 2)), one, one, jnp.ones((4, 1, 3)), 0 * one)
+        >>> agent, info = jax.jit(update)(agent, batch, make_key(1))
+        >>> float(info["skipped"]), int(agent.likelihood.count)
+        (0.0, 1)
     """
     new, _, info = step(agent, batch, key)
     return new, info
 
 
 def step(agent: Agent, batch: Transition, key: Key) -> tuple[Agent, Any, Info]:
-    """As `update`; and what the rows of the batch are to remember from now on, where inference has a memory."""
+    """As `update`, with what replay is to store with the steps of the batch from now on.
+
+    Args:
+        agent: any agent.
+        batch: steps [B, T].
+        key: a random key.
+
+    Returns:
+        The agent, the memo of the steps [B, T] (as it came where inference has no memory), and scalars to log.
+    """
     k_e, k_c = jax.random.split(key)
     new, draws, memo, e = agent.e_step(agent, batch, k_e)  # a better q,    given p and Q̂
     batch = batch._replace(memo=memo)
@@ -40,15 +70,28 @@ LEARNED = ("prior", "inference", "likelihood", "temperature", "projection")
 
 
 def apply_pending(agent: Agent) -> tuple[Agent, Bool[Array, ""]]:
-    """Take every step that is pending, or none if one of them is not sound; and say which."""
+    """Apply every pending step, or none if one of them is not sound.
+
+    Returns:
+        The agent, and whether the steps were applied.
+    """
     parts = {name: getattr(agent, name) for name in LEARNED}
-    # the least of a sort, not all(): XLA would compute all() anew in the loop of every leaf
+    # the least of a sort, not all(): XLA would compute all() again in the loop of every leaf
     sound = jnp.sort(jnp.stack([part.pending.sound for part in parts.values() if part.pending is not None]))[0]
     return replace(agent, **{name: part.step(sound) for name, part in parts.items()}), sound
 
 
 def m_step(agent: Agent, draws: Draws, rows: Transition) -> tuple[Agent, Info]:
-    """Fit the multiplier to its constraint, then the prior to the posterior, in the rows that have draws."""
+    """Fit the temperature to its constraint, and the prior to the posterior.
+
+    Args:
+        agent: the agent after the E-step.
+        draws: samples of the posterior [b, n] in the first b rows.
+        rows: steps [B·T], b of them at least.
+
+    Returns:
+        The agent with these steps pending, and scalars to log.
+    """
     kl = (draws.weight * draws.log_ratio).sum(-1)
     temperature, t = agent.temperature.descend(lambda alpha: alpha.loss(kl))
     new, p = agent.project(agent, draws, rows.obs[: kl.shape[0]])
@@ -56,7 +99,16 @@ def m_step(agent: Agent, draws: Draws, rows: Transition) -> tuple[Agent, Info]:
 
 
 def critic_step(agent: Agent, batch: Transition, key: Key) -> tuple[Agent, Info]:
-    """Fit Q̂ to the reward and to the value of the next state."""
+    """Fit Q̂ to the reward and to the value of the next state.
+
+    Args:
+        agent: the agent after the M-step.
+        batch: steps [B, T], with the memo that the E-step wrote.
+        key: a random key.
+
+    Returns:
+        The agent with this step pending, and scalars to log.
+    """
     bootstrap = agent.bootstrap(agent)
     likelihood, info = agent.likelihood.descend(lambda critic: critic.loss(batch, bootstrap, key))
     return replace(agent, likelihood=likelihood), info

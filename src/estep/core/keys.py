@@ -1,8 +1,8 @@
 """Random keys whose bits are JAX's own, computed in one loop.
 
-JAX's Threefry compiles on a CPU to a loop of small kernels, about 100 µs a call however little is asked for, and an
-update makes a handful of calls. Here the twenty rounds are written out, so that XLA fuses them into the loop that uses
-the bits. Streams are equal to `jax.random.key(seed)`; every function of estep takes keys of any kind.
+On a CPU, JAX's Threefry compiles to a loop of small kernels: about 100 µs a call, for few bits too, and an update
+makes several calls. Here the twenty rounds are written out, so that XLA fuses them into the loop that uses the bits.
+Streams are equal to those of `jax.random.key(seed)`; every function of estep takes keys of any kind.
 """
 
 from __future__ import annotations
@@ -21,13 +21,32 @@ PARITY = 0x1BD11BDA
 
 
 def make_key(seed: int) -> Key:
-    """A key from a seed in [0, 2^32)."""
+    """A random key from a seed in [0, 2^32).
+
+    Example:
+        >>> import jax
+        >>> from estep import make_key
+        >>> bool(jax.random.bits(make_key(7)) == jax.random.bits(jax.random.key(7)))
+        True
+    """
     key: Key = jax.random.key(seed, impl=FUSED)
     return key
 
 
 def threefry(key: Array, high: Array, low: Array) -> tuple[Array, Array]:
-    """Threefry-2x32 of twenty rounds (Salmon et al. 2011) of counters (high, low), any shape, under a key [2]."""
+    """Random bits from counters: Threefry-2x32 of twenty rounds.
+
+    Args:
+        key: two words [2] of 32 bits.
+        high: the high words of the counters, of any shape.
+        low: the low words, of the same shape.
+
+    Returns:
+        Two random words for each counter.
+
+    Source:
+        Salmon et al. 2011.
+    """
     words = key[0], key[1], key[0] ^ key[1] ^ jnp.uint32(PARITY)
     x, y = high + jnp.broadcast_to(words[0], high.shape), low + jnp.broadcast_to(words[1], low.shape)
     for group in range(5):

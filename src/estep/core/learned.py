@@ -1,4 +1,4 @@
-"""A component that learns: a module, its optimiser, its slow copy, and whether its last step was sound."""
+"""A component that learns: a module, its optimiser, its slow copy and its pending step."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class Descent(NamedTuple):
-    """A step that has been decided on and not been taken."""
+    """A gradient step that is computed and not yet applied."""
 
     gradient: Array
     """Of all parameters, as one vector."""
@@ -29,7 +29,7 @@ class Descent(NamedTuple):
 
 
 class Learned(eqx.Module, Generic[M]):
-    """A module with its optimiser, and its slow copy where one is used."""
+    """A module with its optimiser, and its slow copy where one is used. Made by `learn` and `fixed`."""
 
     model: M
     target: M | None
@@ -39,26 +39,45 @@ class Learned(eqx.Module, Generic[M]):
     tau: float = eqx.field(static=True)
     every: int = eqx.field(static=True)
     pending: Descent | None = None
-    """Set within an update alone."""
+    """Set within an update only."""
 
     @property
     def slow(self) -> M:
-        """The slow copy, or the module itself where none is kept."""
+        """The slow copy, or the module itself where there is no copy."""
         return self.model if self.target is None else self.target
 
     def descend(self, loss: Callable[[M], tuple[Scalar, T]]) -> tuple[Learned[M], T]:
-        """Decide on one optimiser step on a loss of this module alone, and return what else the loss returns; whatever
-        the loss closes over stands still. `step` takes it."""
+        """Compute one gradient step on a loss of this module. `step` applies it.
+
+        Args:
+            loss: from this module to (the loss, anything else). What the loss closes over gets no gradient.
+
+        Returns:
+            The component with its step pending, and the anything else.
+
+        Example:
+            >>> import jax.numpy as jnp
+            >>> from estep.core.learned import learn
+            >>> from estep.core.optim import adam
+            >>> from estep.m_steps.temperature import Constant
+            >>> alpha = learn(Constant(jnp.asarray(1.0)), adam(0.1))
+            >>> pending, _ = alpha.descend(lambda model: (model.alpha**2, {}))
+            >>> after = pending.step(jnp.asarray(True))
+            >>> round(float(pending.model.alpha), 3), round(float(after.model.alpha), 3)
+            (1.0, 0.9)
+        """
         (value, aside), grads = jax.value_and_grad(loss, has_aux=True)(self.model)
-        # the optimiser sees one vector: a handful of large kernels instead of several for every leaf
+        # the optimiser gets one vector: a handful of large kernels instead of several for every leaf
         gradient, _ = ravel_pytree(grads)
         norm = global_norm(gradient)
         pending = Descent(scale_to(gradient, norm, MAX_GRADIENT_NORM), jnp.isfinite(value) & jnp.isfinite(norm))
         return replace(self, pending=pending), aside
 
     def step(self, sound: Bool[Array, ""]) -> Learned[M]:
-        """Take the step that is pending, if any, and move the slow copy when its turn has come; nothing moves where
-        the update is not sound.
+        """Apply the pending step, if there is one, and move the slow copy when its turn has come.
+
+        Args:
+            sound: whether all losses and gradients of the update are finite; if not, nothing moves.
 
         Every new array is a function of its old one that nothing else reads, so that XLA writes it in place: a
         choice between old and new at the end would have it copy the parameters and both moments first.
@@ -81,11 +100,27 @@ MAX_GRADIENT_NORM = 1e6
 
 
 def learn(model: M, tx: Optimiser, tau: float | None = None, every: int = 1) -> Learned[M]:
-    """A module to be trained by `tx`. With `tau` it has a slow copy, moved by that fraction at each `every`-th step
-    (τ = 1, every = 100: a hard copy each hundred updates). The copy starts equal, as arrays of its own: donated
-    buffers may not alias. Leaves lose their weak types: an update would drop them, and so be compiled twice."""
+    """A module to be trained, with a slow copy where `tau` is given: copy ← copy + τ (module - copy).
+
+    Args:
+        model: the module. All its leaves are floating-point arrays.
+        tx: the optimiser.
+        tau: τ in (0, 1]; None for no slow copy.
+        every: steps between two moves of the copy. τ = 1 and every = 100 is a hard copy every hundred updates.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep.core.learned import learn
+        >>> from estep.core.optim import adam
+        >>> from estep.m_steps.temperature import Constant
+        >>> alpha = learn(Constant(jnp.asarray(1.0)), adam(0.1), tau=0.5)
+        >>> after = alpha.descend(lambda model: (model.alpha, {}))[0].step(jnp.asarray(True))
+        >>> round(float(after.model.alpha), 3), round(float(after.slow.alpha), 3)
+        (0.9, 0.95)
+    """
+    # an update would drop weak types, and so be compiled twice
     model = jax.tree.map(lambda leaf: jax.lax.convert_element_type(leaf, leaf.dtype), model)
-    target = None if tau is None else jax.tree.map(jnp.copy, model)
+    target = None if tau is None else jax.tree.map(jnp.copy, model)  # its own arrays: donated buffers may not alias
     return Learned(
         model,
         target,
@@ -98,5 +133,14 @@ def learn(model: M, tx: Optimiser, tau: float | None = None, every: int = 1) -> 
 
 
 def fixed(model: M) -> Learned[M]:
-    """A module that never changes, even if it holds arrays."""
+    """A module that never changes, even if it holds arrays.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep.core.learned import fixed
+        >>> from estep.m_steps.temperature import Constant
+        >>> alpha = fixed(Constant(jnp.asarray(1.0)))
+        >>> float(alpha.descend(lambda model: (model.alpha, {}))[0].step(jnp.asarray(True)).model.alpha)
+        1.0
+    """
     return learn(model, ZERO)

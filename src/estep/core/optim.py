@@ -1,5 +1,8 @@
-"""Optimisers, as optax transformations. Each maker is cached: equal arguments give the same object, so that equal
-agents have equal tree structures and share one compiled program."""
+"""Optimisers, as optax transformations.
+
+The functions that make them are cached: equal arguments give the same object, so that equal agents have equal tree
+structures and share one compiled program.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,13 @@ from jaxtyping import Array, Bool, Int
 from estep.core.types import Scalar
 
 Optimiser: TypeAlias = optax.GradientTransformationExtraArgs
-"""An optax transformation whose `update` is told whether the update is `sound`: one that is not moves nothing."""
+"""An optax transformation whose `update` has one more argument, `sound`: an update that is not sound moves nothing."""
 ZERO: Optimiser = optax.with_extra_args_support(optax.set_to_zero())
-"""Never moves. (Not `optax.identity`: that would add the raw gradient to a frozen module that holds arrays.)"""
+"""Never moves. (`optax.identity` would add the raw gradient to a fixed module that holds arrays.)"""
 
 
 class AdamState(NamedTuple):
-    """Steps taken, and the running means of the gradient and of its square."""
+    """The number of steps, and the running means of the gradient (mu) and of its square (nu)."""
 
     steps: Int[Array, ""]
     mu: Any
@@ -29,7 +32,25 @@ class AdamState(NamedTuple):
 
 @ft.cache
 def adam(learning_rate: float, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Optimiser:
-    """Adam (Kingma & Ba 2015). Ours because optax's mixes dtypes, which strict promotion refuses."""
+    """Adam. It is not optax's, which mixes dtypes, so that strict promotion refuses it.
+
+    Args:
+        learning_rate: the size of a step, in units of the parameters.
+        b1: decay of the mean of the gradient.
+        b2: decay of the mean of its square.
+        eps: added to the root of the mean square.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep.core.optim import adam
+        >>> tx, theta = adam(0.1), jnp.zeros(2)
+        >>> step, state = tx.update(jnp.asarray([3.0, -0.02]), tx.init(theta), theta, sound=jnp.asarray(True))
+        >>> print(step.round(3))  # the first step has the size of the learning rate
+        [-0.1  0.1]
+
+    Source:
+        Kingma & Ba 2015.
+    """
 
     def init(params: Any) -> AdamState:
         zeros = jax.tree.map(jnp.zeros_like, params)
@@ -52,12 +73,26 @@ def adam(learning_rate: float, b1: float = 0.9, b2: float = 0.999, eps: float = 
 
 @ft.cache
 def bounded_adam(learning_rate: float, low: float, high: float) -> Optimiser:
-    """Adam whose parameters are projected to [low, high] after each step."""
+    """Adam whose parameters are projected to [low, high] after each step.
+
+    Args:
+        learning_rate: the size of a step, in units of the parameters.
+        low: the least value of a parameter.
+        high: the greatest value of a parameter.
+    """
     return optax.chain(adam(learning_rate), keep_between(low, high))
 
 
 def keep_between(low: float, high: float) -> optax.GradientTransformation:
-    """Shorten updates so that the updated parameters stay within [low, high]."""
+    """Shorten updates so that the updated parameters stay within [low, high].
+
+    Example:
+        >>> import jax.numpy as jnp, optax
+        >>> from estep.core.optim import keep_between
+        >>> step, _ = keep_between(-1.0, 1.0).update(jnp.asarray([0.25, 5.0]), optax.EmptyState(), jnp.zeros(2))
+        >>> print(step)
+        [0.25 1.  ]
+    """
 
     def update(updates: Any, state: Any, params: Any) -> tuple[Any, Any]:
         return jax.tree.map(lambda u, p: jnp.clip(p + u, low, high) - p, updates, params), state
@@ -66,14 +101,35 @@ def keep_between(low: float, high: float) -> optax.GradientTransformation:
 
 
 def global_norm(tree: Any) -> Scalar:
-    """The Euclidean norm of all leaves together. It is there to shorten gradients: squares of the 2^-40th part do not
-    overflow up to 1e31, and underflow below 1e-7. Not finite if any element is not."""
+    """The Euclidean norm of all leaves together; not finite if any element is not.
+
+    Elements are divided by 2^40 before they are squared: so nothing overflows up to 1e31. Below 1e-7 squares underflow,
+    which does not matter for the shortening of gradients.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep.core.optim import global_norm
+        >>> round(float(global_norm({"a": jnp.asarray([3.0]), "b": jnp.asarray([4.0])})), 3)
+        5.0
+    """
     unit = 2.0**40
     leaves = jax.tree.leaves(tree)
     return unit * jnp.sqrt(sum((jnp.square(leaf / unit).sum() for leaf in leaves), jnp.zeros(())))
 
 
 def scale_to(tree: Any, norm: Scalar, limit: float) -> Any:
-    """Leaves scaled so that their norm, given, is at most `limit`."""
+    """The tree scaled so that its norm is at most `limit`.
+
+    Args:
+        tree: arrays.
+        norm: their norm, of `global_norm`.
+        limit: the greatest norm that is left as it is.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep.core.optim import scale_to
+        >>> print(scale_to(jnp.asarray([3.0, 4.0]), jnp.asarray(5.0), limit=2.5))
+        [1.5 2. ]
+    """
     shrink = limit / jnp.maximum(norm, limit)
     return jax.tree.map(lambda leaf: leaf * shrink.astype(leaf.dtype), tree)

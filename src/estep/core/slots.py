@@ -1,4 +1,7 @@
-"""The slots of the table. Everything is written for one state; the batch lives in `core.em` alone."""
+"""The slots of the table: one contract for each kind of component. Only `core.em` has a batch axis.
+
+A member of a slot keeps the contract of its slot. Its docstring says what is special about it.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +20,14 @@ Lam = Float[Array, " l"]
 
 
 class Draws(NamedTuple):
-    """n actions of q, their weights, and log q(a)/p(a) at each, or everywhere its mean, the KL, where that has a
-    closed form. The weights sum to one in every state."""
+    """n weighted samples of q in one state: E_q[f] ≈ `weight` @ f(`action`), and KL(q‖p) ≈ `weight` @ `log_ratio`."""
 
     action: Float[Array, "n a"]
+    """Points u."""
     weight: Float[Array, " n"]
+    """They sum to one."""
     log_ratio: Float[Array, " n"]
+    """log q(u)/p(u) in nats; where KL(q‖p) has a closed form, the KL itself at every sample."""
 
 
 class Distribution(eqx.Module):
@@ -34,37 +39,43 @@ class Distribution(eqx.Module):
 
     @abc.abstractmethod
     def log_prob(self, action: Action) -> Scalar:
-        """log density at u, in nats, summed over action dimensions."""
+        """log density at u, in nats, summed over the dimensions of the action."""
 
     @abc.abstractmethod
     def mode(self) -> Action:
-        """The action taken when no randomness is wanted."""
+        """The deterministic action."""
 
     @abc.abstractmethod
     def draw(self, key: Key, n: int, prior: Distribution) -> Draws:
-        """n weighted draws with their log-ratio to the prior."""
+        """Weighted samples, differentiable in the parameters of the density, with their log-ratio to the prior.
+
+        Args:
+            key: a random key.
+            n: how many samples. A density that is a set of points gives all its points instead.
+            prior: the density of the log-ratio.
+        """
 
 
 class Prior(eqx.Module):
-    """p(a|s)."""
+    """The prior p(a|s)."""
 
     @abc.abstractmethod
     def __call__(self, obs: Obs) -> Distribution:
-        """The prior in one state."""
+        """p(·|s) in one state."""
 
 
 class Posterior(eqx.Module):
-    """A family q(a; λ)."""
+    """A family q(a; λ) of approximate posteriors. After the E-step, no code depends on the family."""
 
     @property
     @abc.abstractmethod
     def block_sizes(self) -> tuple[int, ...]:
-        """Sizes of the pieces of λ that differ in kind (for a Gaussian: a means, a log standard deviations)."""
+        """Sizes of the blocks of λ that differ in kind (of a Gaussian: a means, a log standard deviations)."""
 
     @property
     @abc.abstractmethod
     def num_scales(self) -> int:
-        """How many log scales λ has: the size of the limits that `bound` takes."""
+        """k, the number of log scales in λ: the size of the limits of `bound`."""
 
     @abc.abstractmethod
     def start(self, prior: Distribution) -> Lam:
@@ -72,7 +83,13 @@ class Posterior(eqx.Module):
 
     @abc.abstractmethod
     def bound(self, lam: Lam, low: Float[Array, " k"], high: Float[Array, " k"]) -> Lam:
-        """λ with its log scales moved smoothly into [low, high], the rest untouched."""
+        """λ with its log scales moved smoothly into [low, high], and the rest as it was.
+
+        Args:
+            lam: λ.
+            low: the lower limit of each log scale.
+            high: the upper limit of each log scale.
+        """
 
     @abc.abstractmethod
     def __call__(self, lam: Lam) -> Distribution:
@@ -80,12 +97,12 @@ class Posterior(eqx.Module):
 
 
 class Bootstrap(NamedTuple):
-    """What a critic's target may ask of the agent, for one step."""
+    """What a critic's target may use of the agent: functions of one step and a key."""
 
     value: Callable[[Transition, Key], Scalar]
     """V̄(s'), the soft value of the next state under the slow critic."""
     penalty: Callable[[Transition, Key], Scalar]
-    """κ = α KL(q‖p) at s, what a return of several steps is charged there; 0 where values are plain returns."""
+    """κ = α KL(q‖p) at s, the cost of s in a return of several steps; 0 where values are plain returns."""
     q: Callable[[Transition, Key], Scalar]
     """Q̄(s, a) of the slow critic."""
     log_prob: Callable[[Transition, Key], Scalar]
@@ -99,11 +116,26 @@ class Likelihood(eqx.Module):
 
     @abc.abstractmethod
     def __call__(self, problem: Problem, action: Action, key: Key) -> Scalar:
-        """Q̂ at the point u of one state."""
+        """Q̂ at the point u of one state, in units of the reward.
+
+        Args:
+            problem: the state, with p and α for estimates that need them.
+            action: u.
+            key: a random key, for estimates that are random.
+        """
 
     @abc.abstractmethod
     def loss(self, batch: Transition, bootstrap: Bootstrap, key: Key) -> tuple[Scalar, Info]:
-        """The regression loss on a batch of shape [B, T]."""
+        """The regression loss, averaged over a batch.
+
+        Args:
+            batch: steps [B, T].
+            bootstrap: values of other states, under the slow critic.
+            key: a random key.
+
+        Returns:
+            The loss, and scalars to log.
+        """
 
 
 class Problem(NamedTuple):
@@ -116,49 +148,64 @@ class Problem(NamedTuple):
 
 
 class Inferred(NamedTuple):
-    """What an inference optimiser found, and what training it must know of the way there."""
+    """The result of an inference optimiser, and what the training of the optimiser needs."""
 
     lam: Lam
     earlier: Scalar
-    """A surrogate whose gradient is what the earlier iterates add to the climb of V; 0 for one shot."""
+    """A surrogate: its gradient is what the earlier iterates add to the gradient of V; 0 without iterates."""
     values: Float[Array, " k"]
-    """V(s; q) at the earlier iterates, from the start on; empty for one shot."""
+    """V(s; q) at the earlier iterates, from the start on; empty without iterates."""
     info: Info = {}  # noqa: RUF012, nobody writes to it
-    """What else there is to look at, such as an effective sample size."""
+    """Scalars to log, such as an effective sample size."""
 
 
 class Inference(eqx.Module):
-    """λ* ≈ argmax_λ V(s; q_λ)."""
+    """An inference optimiser: λ* ≈ argmax_λ V(s; q_λ) in one state."""
 
     @abc.abstractmethod
     def __call__(self, problem: Problem, posterior: Posterior, key: Key) -> Inferred:
-        """Solve one problem."""
-
-    def evaluations(self, choices: int | None = None) -> tuple[int, int]:
-        """What one inference costs in one state: pairs (s, a) at which Q̂ is evaluated, its start included, and how
-        many of these with the gradient to the action, which costs about twice as much again.
+        """Solve one problem.
 
         Args:
-            choices: how many actions there are, where they are discrete: all of them are evaluated at once.
+            problem: the state, p, Q̂ and α.
+            posterior: the family of q.
+            key: a random key.
+        """
+
+    def evaluations(self, choices: int | None = None) -> tuple[int, int]:
+        """What one inference costs in one state, with its start.
+
+        Args:
+            choices: the number of choices, where actions are discrete: Q̂ is then evaluated at all of them.
+
+        Returns:
+            The number of pairs (s, a) at which Q̂ is evaluated, and for how many of them also its gradient with respect
+            to a, which costs about twice as much again.
         """
         return 0, 0
 
 
 class Temperature(eqx.Module):
-    """α, or how it follows a constraint."""
+    """The temperature α: fixed, or the multiplier of a constraint."""
 
     @abc.abstractmethod
     def __call__(self) -> Scalar:
-        """α > 0."""
+        """α > 0, in units of the reward per nat."""
 
     @abc.abstractmethod
     def loss(self, kl: Float[Array, " b"]) -> tuple[Scalar, Info]:
-        """A loss whose gradient moves α, given KL(q‖p) in every state of the batch."""
+        """A loss whose gradient moves α, and scalars to log, given KL(q‖p) in nats in every state of the batch."""
 
 
 class Projection(eqx.Module):
-    """How the M-step fits the prior to the posterior's draws (of shape [B, n])."""
+    """How the M-step fits the prior to samples of the posterior."""
 
     @abc.abstractmethod
     def __call__(self, prior: Learned[Prior], draws: Draws, obs: Float[Array, "b o"]) -> tuple[Learned[Prior], Info]:
-        """The new prior."""
+        """The prior with its step pending, and scalars to log.
+
+        Args:
+            prior: the prior.
+            draws: samples of the posterior [b, n], one row for each state.
+            obs: the states.
+        """

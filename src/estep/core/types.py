@@ -1,4 +1,4 @@
-"""Arrays and their shapes: what one step is, and what an environment tells about itself."""
+"""Arrays and their shapes: what one step is, and what an algorithm must know of an environment."""
 
 from __future__ import annotations
 
@@ -13,17 +13,28 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 Key: TypeAlias = PRNGKeyArray
 Obs: TypeAlias = Float[Array, " o"]
 Action: TypeAlias = Float[Array, " a"]
-"""The point u that densities speak of; the environment and the critic see squash(u). One of n choices is a one-hot
+"""The point u. Densities are over u; the environment and the critic get squash(u). One of n choices is a one-hot
 vector of n numbers."""
 Scalar: TypeAlias = Float[Array, ""]
 Info: TypeAlias = dict[str, Array]
-"""Scalars to look at. Nothing reads them to decide anything."""
+"""Scalars to log. No code decides anything by them."""
 Memo: TypeAlias = dict[str, Array]
-"""What is kept with a step besides the step itself, as vectors by name."""
+"""What replay stores with a step besides the step itself: vectors by name."""
 
 
 class Transition(NamedTuple):
-    """One step. A batch is the same record with leading axes."""
+    """One step of an environment. A batch is the same record with leading axes, [B, T] for an update.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep import Transition
+        >>> step = Transition(
+        ...     obs=jnp.zeros(3), action=jnp.zeros(2), reward=jnp.asarray(1.0),
+        ...     discount=jnp.asarray(1.0), next_obs=jnp.ones(3), last=jnp.asarray(1.0),
+        ... )
+        >>> bool(step.last), bool(step.discount)  # a time limit: the episode ends, but the state is not terminal
+        (True, True)
+    """
 
     obs: Obs
     action: Action
@@ -35,23 +46,34 @@ class Transition(NamedTuple):
     last: Scalar
     """1 at the end of an episode, terminal or truncated: recursions stop here."""
     memo: Any = ()
-    """What acting and inference remember of the step, a `Memo` (an empty tuple where nothing is)."""
+    """What acting and inference store with the step, a `Memo`; an empty tuple where they store nothing."""
 
 
 class Squash(eqx.Module):
-    """The map from the point u to the action the environment and the critic see, and its volume change."""
+    """The map from the point u to the action a that the environment and the critic get, and its change of volume.
+
+    A density over u is a density over a times |da/du|: log p(u) = log p(a) + `log_det`(u).
+    """
 
     @abc.abstractmethod
     def __call__(self, u: Action) -> Action:
-        """The action, in [-1, 1] per dimension where the action space is bounded."""
+        """The action, in [-1, 1] in each dimension where the action space is bounded."""
 
     @abc.abstractmethod
     def log_det(self, u: Action) -> Scalar:
-        """Σ_i log |da_i/du_i|."""
+        """Σ_i log |da_i/du_i|, in nats."""
 
 
 class Tanh(Squash):
-    """a = tanh u: a bounded action space."""
+    """a = tanh u: a bounded action space.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep.core.types import Tanh
+        >>> u, moved = Tanh().inverse(jnp.asarray([0.5, 1.0]))
+        >>> print(Tanh()(u).round(3), moved)  # the edge of the box has no finite u
+        [0.5 1. ] [False  True]
+    """
 
     def __call__(self, u: Action) -> Action:
         return jnp.tanh(u)
@@ -60,14 +82,21 @@ class Tanh(Squash):
         return log_one_minus_tanh_squared(u).sum()
 
     def inverse(self, action: Action) -> tuple[Action, Bool[Array, " a"]]:
-        """The point u of a foreign action, and where it had to be moved inside the box first, so that u and its
-        derivative are finite. Own actions need no inverse: their u is stored."""
+        """The point u of an action that another policy chose. Actions of one's own need no inverse: their u is stored.
+
+        Args:
+            action: a in [-1, 1].
+
+        Returns:
+            u = artanh a, and for each dimension whether a was first moved to 1 - 1e-6 inside the box, so that u and
+            its derivative are finite.
+        """
         limit = 1.0 - 1e-6
         return jnp.arctanh(jnp.clip(action, -limit, limit)), jnp.abs(action) > limit
 
 
 class Identity(Squash):
-    """a = u: an unbounded action, or one that the environment clips."""
+    """a = u: an unbounded action, or one that the environment clips itself."""
 
     def __call__(self, u: Action) -> Action:
         return u
@@ -83,12 +112,12 @@ class Clip(Squash):
         return jnp.clip(u, -1.0, 1.0)
 
     def log_det(self, u: Action) -> Scalar:
-        """Inside the box."""
+        """0, which holds inside the box."""
         return jnp.zeros(())
 
 
 class OneHot(Squash):
-    """One of n choices, as a one-hot vector: there is nothing to squash, and densities are probabilities."""
+    """a = u, one of n choices as a one-hot vector: nothing is squashed, and densities are probabilities."""
 
     def __call__(self, u: Action) -> Action:
         return u
@@ -98,11 +127,23 @@ class OneHot(Squash):
 
 
 def log_one_minus_tanh_squared(u: Array) -> Array:
-    """log(1 - tanh² u) element by element, to a few ulp for every float32 u; its derivative is -2 tanh u.
+    """log(1 - tanh² u) element by element, exact to a few units in the last place for every float32 u.
 
-    2(log 2 - |u| - log1p(exp(-2|u|))) loses its digits near 0, where it is a difference of nearly equal numbers;
-    there -2 log cosh u = -log1p(sinh² u) keeps them, with sinh by its series: XLA's own is off by 4e-7. Each branch
-    sees an argument that is safe for it, so that the gradient of the branch not taken stays finite.
+    Far from 0 it is 2(log 2 - |u| - log1p(exp(-2|u|))). Near 0 that is a difference of nearly equal numbers, so there
+    it is -2 log cosh u = -log1p(sinh² u), with sinh by its series, because XLA's own has an error of 4e-7. Each branch
+    gets an argument that is safe for it, so that the gradient of the branch not taken is finite.
+
+    Args:
+        u: points, of any shape.
+
+    Returns:
+        Values ≤ 0 of the same shape. Their derivative is -2 tanh u.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep.core.types import log_one_minus_tanh_squared
+        >>> print(log_one_minus_tanh_squared(jnp.asarray([1.0, 100.0])).round())
+        [  -1. -199.]
     """
     small = jnp.abs(u) < 1.0
     near_u = jnp.where(small, u, 0.0)
@@ -115,7 +156,14 @@ def log_one_minus_tanh_squared(u: Array) -> Array:
 
 
 class Spec(NamedTuple):
-    """What an algorithm must know of an environment."""
+    """What an algorithm must know of an environment.
+
+    Example:
+        >>> from estep import Spec
+        >>> from estep.core.types import OneHot
+        >>> Spec(obs_dim=3, action_dim=1).discrete, Spec(obs_dim=4, action_dim=2, squash=OneHot()).discrete
+        (False, True)
+    """
 
     obs_dim: int
     """Size o of the (flat) observation."""
@@ -130,5 +178,11 @@ class Spec(NamedTuple):
 
 
 def unsquashed(spec: Spec) -> Spec:
-    """The same environment for densities over the action itself: a bounded action is clipped, not squashed."""
+    """The same environment for densities over the action itself: a bounded action is clipped, not squashed.
+
+    Example:
+        >>> from estep.core.types import Spec, unsquashed
+        >>> unsquashed(Spec(3, 1)).squash
+        Clip()
+    """
     return spec._replace(squash=Clip()) if isinstance(spec.squash, Tanh) else spec

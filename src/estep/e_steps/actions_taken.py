@@ -1,4 +1,4 @@
-"""E-steps on the actions that were taken: what a state-value network can tell of them is their advantage."""
+"""E-steps on the actions that were taken: a state-value network has advantages of these actions alone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,13 @@ from estep.families.particles import ess, exponential
 
 
 def advantages(agent: Agent, batch: Transition, key: Key) -> Float[Array, " n"]:
-    """A_t of every step of the batch, in one row, as numbers."""
+    """A_t of every step of a batch, as one vector, without gradients.
+
+    Args:
+        agent: an agent whose likelihood is a `StateValue`.
+        batch: steps [B, T].
+        key: a random key.
+    """
     critic: Any = agent.likelihood.model
     found: Array = sg(critic.advantages(batch, agent.bootstrap(agent), key)).reshape(-1)
     return found
@@ -28,15 +34,18 @@ def advantages(agent: Agent, batch: Transition, key: Key) -> Float[Array, " n"]:
 
 @dataclass(frozen=True)
 class BatchWeights:
-    """The E-step of V-MPO (Song et al. 2019, arXiv:1909.12238): ψ_t ∝ exp(A_t/η) over the steps of greatest advantage.
+    """An E-step, that of V-MPO: ψ_t ∝ exp(A_t/η) over the steps of greatest advantage.
 
-    The posterior is over the pairs of the whole batch: weights are n ψ_t, so that they sum to one in the mean, and
-    log-ratios are to equal weights over those that are kept. Their mean is KL(ψ‖equal), and the gradient of
-    `KLConstraint` that of the paper's dual.
+    The posterior is over the pairs (s, a) of the whole batch. Weights are n ψ_t, so that their mean is one. Log-ratios
+    are to equal weights over the chosen steps. So their mean is KL(ψ‖equal), and the gradient of `KLConstraint` is that
+    of the paper's dual.
+
+    Source:
+        Song et al. 2019, arXiv:1909.12238.
     """
 
     top: float = 0.5
-    """Part of the steps that is kept."""
+    """The fraction of the steps that is chosen."""
 
     def __call__(self, agent: Agent, batch: Transition, key: Key) -> EStep:
         rows, advantage = flatten(batch), advantages(agent, batch, key)
@@ -50,8 +59,25 @@ class BatchWeights:
 
 
 def top_weights(advantage: Float[Array, " n"], eta: Scalar, top: float) -> Float[Array, " n"]:
-    """log ψ: the softmax of A/η over the ⌊top n⌋ greatest, at least one; -∞ for the others. Of ties the first are
-    kept."""
+    """log ψ: the log-softmax of A/η over the ⌊top · n⌋ greatest, at least one, and -∞ for the others.
+
+    Of equal advantages the first are chosen.
+
+    Args:
+        advantage: A.
+        eta: η.
+        top: the fraction that is chosen.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep.e_steps.actions_taken import top_weights
+        >>> advantage = jnp.log(jnp.asarray([1.0, 3.0, 0.5, 0.1]))
+        >>> print(jnp.exp(top_weights(advantage, jnp.asarray(1.0), top=0.5)).round(2))
+        [0.25 0.75 0.   0.  ]
+
+    Source:
+        Song et al. 2019, arXiv:1909.12238.
+    """
     n = advantage.shape[0]
     chosen = jax.lax.top_k(advantage, max(1, int(top * n)))[1]
     kept = jnp.zeros(n, bool).at[chosen].set(True)
@@ -59,23 +85,45 @@ def top_weights(advantage: Float[Array, " n"], eta: Scalar, top: float) -> Float
 
 
 Pointwise: TypeAlias = Callable[[Scalar, Scalar, Scalar, Scalar, Scalar], Scalar]
-"""(log q(a), log q(a)/p(a), KL(q‖p), advantage, α) of one step to its loss."""
+"""The loss of one step.
+
+Args:
+    log_q: log q(a) of the action taken, in nats.
+    log_ratio: log q(a)/p(a).
+    kl: KL(q‖p).
+    advantage: A, in units of the reward.
+    alpha: α.
+"""
 
 
 def policy_gradient(log_q: Scalar, log_ratio: Scalar, kl: Scalar, advantage: Scalar, alpha: Scalar) -> Scalar:
-    """-log q(a) A + α KL(q‖p): KL-regularised advantage actor-critic (Schulman et al. 2017, arXiv:1704.06440)."""
+    """A `Pointwise` loss: -log q(a) A + α KL(q‖p), of KL-regularised advantage actor-critic.
+
+    Example:
+        >>> from estep.e_steps.actions_taken import policy_gradient
+        >>> policy_gradient(log_q=-2.0, log_ratio=0.0, kl=1.0, advantage=3.0, alpha=0.5)
+        6.5
+
+    Source:
+        Schulman et al. 2017, arXiv:1704.06440.
+    """
     return -log_q * advantage + alpha * kl
 
 
 def soft_q_learning(log_q: Scalar, log_ratio: Scalar, kl: Scalar, advantage: Scalar, alpha: Scalar) -> Scalar:
-    """½ (Q(a) - R)² of Q(a) = V + α log q(a)/p(a), where the advantage is A = R - V: regression whose gradient is, in
-    the mean over a ~ q, α times that of `policy_gradient` (Schulman et al. 2017, eq. 24)."""
+    """A `Pointwise` loss: ½ (Q(a) - R)² with Q(a) = V + α log q(a)/p(a) and A = R - V.
+
+    Its gradient, averaged over a ~ q, is α times that of `policy_gradient`.
+
+    Source:
+        Schulman et al. 2017, arXiv:1704.06440, eq. 24.
+    """
     return 0.5 * jnp.square(alpha * log_ratio - advantage)
 
 
 @dataclass(frozen=True)
 class ScoreFunction:
-    """An E-step by the score of the actions taken, drawn from q itself: no gradient comes through the critic."""
+    """An E-step by the score of the actions taken, which were sampled from q. No gradient flows through the critic."""
 
     pointwise: Pointwise = policy_gradient
 

@@ -1,9 +1,9 @@
-"""A chain of inference that goes on from one visit of a step to the next.
+"""Inference that goes on from one update of a stored step to the next.
 
-Replay keeps λ(s) and λ(s') with every step; each visit refines them a little. So the network is trained, and the
-critic's target evaluated, at the states of a long chain for the price of a short one, and iterations beyond the
-trained number stay safe. New with this library; the pieces are those of persistent Markov chains in learning
-(Tieleman 2008).
+Replay stores λ(s) and λ(s') with every step, and each update of the step refines them by a few iterations. So the
+network is trained, and the critic's target evaluated, where many iterations lead, at the cost of few; and more
+iterations than in training are safe. The method is new here; its parts are those of persistent Markov chains in
+learning (Tieleman 2008).
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from estep.e_steps.climb import EStep, climb
 from estep.inference.starts import start_of, starting
 
 LAM, NEXT_LAM, VALID = "lam", "next_lam", "kept"
-"""λ(s), λ(s'), and 1 for each of the two that a visit has left, else 0."""
+"""Names in the memo: λ(s) [l], λ(s') [l], and for each of the two 1 if it was stored, else 0 [2]."""
 
 
 class Resumed(Inference):
-    """Start from a kept λ, or afresh."""
+    """Start from a stored λ, or from a given start."""
 
     lam: Lam
     afresh: Scalar
-    """1 to start afresh, else 0."""
+    """1 to begin at `start`, 0 to begin at the stored λ."""
     start: Inference
 
     def __call__(self, problem: Problem, posterior: Posterior, key: Key) -> Inferred:
@@ -45,13 +45,17 @@ class Resumed(Inference):
 
 @dataclass(frozen=True)
 class Chain:
-    """The E-step of `climb_each_state`, from where the last visit of each step left λ(s) and λ(s')."""
+    """An E-step, that of `climb_each_state`, started at the λ(s) and λ(s') that the last update of each step stored.
+
+    Raises:
+        UsageError: the optimiser has no start, or the steps have no stored λ.
+    """
 
     restart: float
-    """ρ, the chance that a state s starts afresh. A next state never does: its value would be that of the policy
-    after a few iterations from nowhere."""
+    """ρ, the probability that a state s begins at the optimiser's own start. A next state never does: its value would
+    be that of the policy after few iterations."""
     part: float = 1.0
-    """Of the batch's rows whose λ(s) is refined and trained; λ(s') is refined in all."""
+    """The fraction of the rows whose λ(s) is refined and trained; λ(s') is refined in all rows."""
 
     def __call__(self, agent: Agent, batch: Transition, key: Key) -> EStep:
         k_climb, k_next, k_restart = jax.random.split(key, 3)
@@ -81,24 +85,51 @@ class Chain:
 
 
 def resumed(inference: Any, lam: Lam, afresh: Scalar) -> Any:
-    """The optimiser from a kept λ, or from its own start."""
+    """The optimiser with a stored λ as its start, or with its own start.
+
+    Args:
+        inference: an optimiser that has a start.
+        lam: the stored λ.
+        afresh: 1 for its own start, 0 for the stored λ.
+    """
     return starting(inference, Resumed(lam, afresh, start_of(inference)))
 
 
 def keep(lam: Float[Array, "b l"], old: Float[Array, "b l"]) -> tuple[Float[Array, "b l"], Float[Array, " b"]]:
-    """What is written back: a λ that is not finite is forgotten, so that the next visit starts afresh."""
+    """What is stored: λ, or zeros where it is not finite, so that the next update of the step starts afresh.
+
+    Args:
+        lam: the new λ of each row.
+        old: the stored λ of each row.
+
+    Returns:
+        The λ to store, and 1 for each row that is finite, else 0.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep.e_steps.chain import keep
+        >>> stored, valid = keep(jnp.asarray([[1.0, 2.0], [jnp.nan, 3.0]]), jnp.ones((2, 2)))
+        >>> print(stored[1], valid)
+        [0. 0.] [1. 0.]
+    """
     sound = jnp.isfinite(lam).all(-1)
     return jnp.where(sound[:, None], sg(lam), jnp.zeros_like(old)), sound.astype(old.dtype)
 
 
 def empty_memo(agent: Agent, q: Distribution, action: Action) -> Memo:
-    """The memo of a new step: its first visit starts afresh."""
+    """The memo of a new step, whose first update starts afresh.
+
+    Args:
+        agent: gives the size of λ.
+        q: not used.
+        action: not used.
+    """
     zeros = jnp.zeros(sum(agent.posterior.block_sizes))
     return {LAM: zeros, NEXT_LAM: zeros, VALID: jnp.zeros(2)}
 
 
 def stored_bootstrap(agent: Agent) -> Bootstrap:
-    """V̄(s') of the posterior that the E-step left in the memo, evaluated on the slow critic."""
+    """V̄(s') of the posterior that the E-step stored in the memo, evaluated on the slow critic."""
 
     def value(step: Transition, key: Key) -> Scalar:
         problem = agent.problem(agent.likelihood.slow, step.next_obs)

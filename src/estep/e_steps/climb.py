@@ -1,4 +1,4 @@
-"""The E-step by gradient: climb V(s; q) in every state of a batch, as SAC and MPO do."""
+"""The E-step by gradient: maximise V(s; q) in every state of a batch."""
 
 from __future__ import annotations
 
@@ -18,27 +18,31 @@ from estep.core.slots import Draws, Inference, Inferred, Likelihood
 from estep.core.types import Info, Key, Scalar, Transition
 
 EStep: TypeAlias = tuple[Agent, Draws, Any, Info]
-"""The agent with its step pending, draws of q in the first rows of the batch or in all, the memo of every row."""
+"""The result of an E-step: the agent with its step pending, samples of q [b, n] in the first b rows of the batch or in
+all, the memo of every row, and scalars to log.
+
+An E-step is a function of the agent, a batch of steps [B, T] and a random key.
+"""
 
 
 def climb_each_state(agent: Agent, batch: Transition, key: Key) -> EStep:
-    """The E-step of SAC: climb V(s; q) on the critic in every state of the batch."""
+    """An E-step, that of SAC: maximise V(s; q) on the critic in every state of the batch."""
     agent, draws, _, info = climb(agent, agent.likelihood.model, flatten(batch), key)
     return agent, draws, batch.memo, info
 
 
 def climb_each_state_slow(agent: Agent, batch: Transition, key: Key) -> EStep:
-    """The E-step of MPO: V(s; q) on the slow critic."""
+    """An E-step, that of parametric MPO: maximise V(s; q) on the slow critic in every state of the batch."""
     agent, draws, _, info = climb(agent, agent.likelihood.slow, flatten(batch), key)
     return agent, draws, batch.memo, info
 
 
 @dataclass(frozen=True)
 class ClimbFraction:
-    """The E-step of SAC on the first rows of the batch alone: the critic's states are as many as before."""
+    """An E-step, that of SAC on the first rows of the batch alone. The critic still learns from all rows."""
 
     part: float
-    """Of the rows."""
+    """The fraction of the rows."""
 
     def __call__(self, agent: Agent, batch: Transition, key: Key) -> EStep:
         agent, draws, _, info = climb(agent, agent.likelihood.model, first_rows(flatten(batch), self.part), key)
@@ -46,7 +50,7 @@ class ClimbFraction:
 
 
 def own_start(inference: Inference, row: Transition) -> Inference:
-    """Start where the optimiser does by itself."""
+    """The optimiser with its own start, in every row."""
     return inference
 
 
@@ -57,10 +61,17 @@ def climb(
     key: Key,
     begin: Callable[[Inference, Transition], Inference] = own_start,
 ) -> tuple[Agent, Draws, Array, Info]:
-    """Climb V(s; q) in the states of rows [B]; p, Q̂ and α stand still. Also returns λ [B, l], as numbers.
+    """Maximise V(s; q) with respect to the parameters of inference; p, Q̂ and α get no gradient.
 
     Args:
-        begin: the optimiser as it starts in one row.
+        agent: any agent whose posterior has a density.
+        likelihood: Q̂.
+        rows: steps [b].
+        key: a random key.
+        begin: from the optimiser and one row to the optimiser as it starts there.
+
+    Returns:
+        The agent with its step pending, samples of q [b, n], λ [b, l], and scalars to log.
     """
 
     def one(inference: Inference, row: Transition, key: Key) -> tuple[Scalar, Draws, Inferred]:
@@ -81,12 +92,25 @@ def climb(
 
 
 SHOWN = 20
-"""Iterations whose improvement is logged one by one; of more, as many are logged, spread evenly."""
+"""The most iterations whose improvement is logged; where there are more, so many of them, spread evenly."""
 
 
 def improvement(value: Array, values: Array) -> Info:
-    """How far above its start, in V, the objective stands after each iteration, and what the last of them added, a
-    proxy for the gap that is left: [B] final and [B, k] earlier ones."""
+    """The improvement of V over the start after each iteration, and what the last iteration added.
+
+    The last gain is a proxy for the remaining gap.
+
+    Args:
+        value: V at the result [b].
+        values: V at the earlier iterates [b, k], from the start on.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep.e_steps.climb import improvement
+        >>> gains = improvement(jnp.asarray([6.0]), jnp.asarray([[1.0, 4.0]]))
+        >>> {name: float(gain) for name, gain in gains.items()}
+        {'e/improvement_1': 3.0, 'e/improvement_2': 5.0, 'e/last_gain': 2.0}
+    """
     steps = jnp.append(values.mean(0), value.mean())
     last = steps.shape[0] - 1
     if last == 0:

@@ -19,13 +19,20 @@ from estep.e_steps.climb import EStep
 from estep.inference.stein import Stein, sampler_of
 
 LEAST_BANDWIDTH = 1e-3
-"""Of the kernel, in squared units of u: particles that coincide have a median distance of 0."""
+"""The least bandwidth of the kernel, in squared units of u: the median distance of equal particles is 0."""
 
 
 def stein_e_step(agent: Agent, batch: Transition, key: Key) -> EStep:
-    """Move the sampler along the Stein direction on the critic in every state of the batch (Wang & Liu 2016,
-    arXiv:1611.01722; Haarnoja et al. 2017, eq. 13, 14): φ ascends mean_j ⟨Δ_j, u_j(φ)⟩. Half of the draws stand still
-    and say where the other half should go."""
+    """An E-step: move the sampler along the Stein direction on the critic, in every state of the batch.
+
+    φ ascends mean_j ⟨Δ_j, u_j(φ)⟩. Half of the samples are fixed and give the direction Δ_j in which the others move.
+
+    Raises:
+        UsageError: the inference of the agent is no `Stein`.
+
+    Source:
+        Wang & Liu 2016, arXiv:1611.01722; Haarnoja et al. 2017, eq. 13, 14.
+    """
     obs = flatten(batch).obs
     keys = jax.random.split(key, obs.shape[0])
 
@@ -49,9 +56,17 @@ def stein_e_step(agent: Agent, batch: Transition, key: Key) -> EStep:
 
 
 def score(problem: Problem, action: Float[Array, "m a"], key: Key) -> Float[Array, "m a"]:
-    """∇_u [Q̂(s, u)/α + log p(u)], the score of the posterior. The densities are over u: the Jacobian of the squash is
-    in the prior. The published code takes the gradient and the kernel over a = tanh u, and adds the log-Jacobian to
-    the density over a as if it were over u; its sampler tends to exp(Q̂/α) Π(1 - a_i²) (for Q̂ = 0, E a² = 1/5)."""
+    """∇_u [Q̂(s, u)/α + log p(u)], the score of the posterior in one state.
+
+    Densities are over u: the Jacobian of the squash is in the prior. In the published code gradient and kernel are over
+    a = tanh u, and the log-Jacobian is added to the density over a as if it were over u. So its sampler tends to
+    exp(Q̂/α) Π(1 - a_i²), with E a² = 1/5 for Q̂ = 0, where the uniform posterior has 1/3.
+
+    Args:
+        problem: the state, p, Q̂ and α.
+        action: points u.
+        key: a random key.
+    """
     prior = problem.prior(problem.obs)
 
     def log_density(action: Float[Array, " a"], key: Key) -> Scalar:
@@ -65,8 +80,26 @@ def score(problem: Problem, action: Float[Array, "m a"], key: Key) -> Float[Arra
 def direction(
     still: Float[Array, "m a"], moved: Float[Array, "n a"], score: Float[Array, "m a"]
 ) -> Float[Array, "n a"]:
-    """Δ_j = mean_i [k(u_i, u_j) score_i + ∇_{u_i} k(u_i, u_j)] for the j that move, with k = exp(-|u_i - u_j|²/h): up
-    the density, and away from the particles that stand still (Liu & Wang 2016, arXiv:1608.04471, eq. 8)."""
+    """Δ_j = mean_i [k(u_i, u_j) score_i + ∇_{u_i} k(u_i, u_j)], with k = exp(-|u_i - u_j|²/h).
+
+    It points up the density, and away from the fixed particles.
+
+    Args:
+        still: the fixed particles u_i, at least 2.
+        moved: the particles u_j that move.
+        score: the score of the posterior at each fixed particle.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep.e_steps.stein import direction
+        >>> still, moved = jnp.asarray([[0.0], [0.0]]), jnp.asarray([[-0.01], [0.01]])
+        >>> delta = direction(still, moved, score=jnp.zeros((2, 1)))  # with no slope, only away from the fixed ones
+        >>> bool(delta[0, 0] < 0 < delta[1, 0])
+        True
+
+    Source:
+        Liu & Wang 2016, arXiv:1608.04471, eq. 8.
+    """
     apart = still[:, None] - moved[None]
     square = jnp.square(apart).sum(-1)
     h = bandwidth(square)
@@ -76,5 +109,12 @@ def direction(
 
 
 def bandwidth(square: Float[Array, "m n"]) -> Scalar:
-    """h = median of the squared distances over log m, for m ≥ 2 particles that stand still."""
+    """h = median of the squared distances / log m, for m ≥ 2 fixed particles.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep.e_steps.stein import bandwidth
+        >>> round(float(bandwidth(jnp.ones((2, 3)))), 3)  # 1 / log 2
+        1.443
+    """
     return jnp.maximum(jnp.median(square) / math.log(square.shape[0]), LEAST_BANDWIDTH)

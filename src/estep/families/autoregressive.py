@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -13,16 +11,26 @@ from estep.core.slots import Distribution, Draws, Lam, Posterior
 from estep.core.types import Action, Key, Scalar
 from estep.families.full_gaussian import below_diagonal, strictly_lower
 from estep.families.gaussian import nearby
-from estep.families.noise import Noise, independent
+from estep.families.noise import Noise, independent, log_density
 from estep.nets import soft_bound
 
 
 class AutoregressiveNormal(Distribution):
-    """Π_i N(u_i; m_i(u_<i), σ_i(u_<i)²) with t = tanh u, m = μ + A t and log σ = s + tanh(B) t / (a - 1), where A and B
-    are strictly lower triangular (an affine autoregressive flow of one layer, Papamakarios et al. 2017,
-    arXiv:1705.07057, linear in the squashed predecessors).
+    """Π_i N(u_i; m_i(u_<i), σ_i(u_<i)²) with t = tanh u, m = μ + A t and log σ = s + tanh(B) t / (a - 1).
 
-    The slopes of log σ are limited so that a conditional scale stays within a factor e of exp(s).
+    A and B are strictly lower triangular. It is an affine autoregressive flow of one layer, linear in the squashed
+    predecessors. The slopes of log σ are limited, so that a conditional scale stays within a factor e of exp(s).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep.families.autoregressive import AutoregressiveNormal
+        >>> A = jnp.asarray([[0.0, 0.0], [2.0, 0.0]])
+        >>> q = AutoregressiveNormal(jnp.asarray([10.0, 0.0]), jnp.zeros(2), bend=A, fan=0 * A)
+        >>> print(q.mode().round(3))  # the second mean is 2 tanh(10)
+        [10.  2.]
+
+    Source:
+        Affine autoregressive flows: Papamakarios et al. 2017, arXiv:1705.07057.
     """
 
     mu: Float[Array, " a"]
@@ -38,42 +46,45 @@ class AutoregressiveNormal(Distribution):
 
     def log_prob(self, action: Action) -> Scalar:
         mean, log_sigma = self.conditional(action)
-        return _log_prob_of_noise((action - mean) * jnp.exp(-log_sigma), log_sigma)
+        return log_density((action - mean) * jnp.exp(-log_sigma), log_sigma)
 
     def mode(self) -> Action:
-        """Every dimension at its mean, given those before it."""
+        """Each dimension at its mean given those before it."""
         return self._point(jnp.zeros_like(self.mu))
 
     def draw(self, key: Key, n: int, prior: Distribution) -> Draws:
         noise = self.noise(key, n, self.mu.shape[0])
         action = jax.vmap(self._point)(noise)
         # as in `Normal`: the noise recomputed from u loses its digits
-        log_prob = jax.vmap(lambda u, noise: _log_prob_of_noise(noise, self.conditional(u)[1]))(action, noise)
+        log_prob = jax.vmap(lambda u, noise: log_density(noise, self.conditional(u)[1]))(action, noise)
         return Draws(action, jnp.full(n, 1.0 / n), log_prob - jax.vmap(prior.log_prob)(action))
 
     def conditional(self, action: Action) -> tuple[Float[Array, " a"], Float[Array, " a"]]:
-        """Mean and log standard deviation of each dimension given those before it."""
+        """m and log σ of each dimension given those before it."""
         before = jnp.tanh(action)
         slope = jnp.tanh(self.fan) / max(1, self.mu.shape[0] - 1)
         return self.mu + self.bend @ before, self.log_sigma + slope @ before
 
     def _point(self, noise: Float[Array, " a"]) -> Action:
-        def sweep(_: int, action: Action) -> Action:
+        def sweep(_: Array, action: Action) -> Action:
             mean, log_sigma = self.conditional(action)
             return mean + jnp.exp(log_sigma) * noise
 
-        # a sweep settles at least one more dimension: the first needs no other, each other only those before it
+        # each sweep makes one more dimension final: the first needs no other, and the rest only those before them
         action: Array = jax.lax.fori_loop(0, self.mu.shape[0], sweep, jnp.zeros_like(self.mu))
         return action
 
 
-def _log_prob_of_noise(noise: Float[Array, " a"], log_sigma: Float[Array, " a"]) -> Scalar:
-    return (-0.5 * jnp.square(noise) - log_sigma - 0.5 * math.log(2 * math.pi)).sum()
-
-
 class Autoregressive(Posterior):
-    """q(u; λ) = Π_i N(u_i; μ_i + A_i·t, exp(s_i + tanh(B_i)·t/(a-1))²), t the tanh of the dimensions before i, with
-    λ = (μ, s, A, B), the matrices below their diagonals, row by row. At A = B = 0 it is the diagonal Gaussian."""
+    """q(u; λ) = Π_i N(u_i; μ_i + A_i·t, exp(s_i + tanh(B_i)·t/(a-1))²), t the tanh of the dimensions before i.
+
+    λ = (μ, s, A, B), of the matrices the part below the diagonal, row by row. At A = B = 0 it is the diagonal Gaussian.
+
+    Example:
+        >>> from estep.families.autoregressive import Autoregressive
+        >>> Autoregressive(action=3).block_sizes
+        (3, 3, 3, 3)
+    """
 
     action: int = eqx.field(static=True)
     noise: Noise = eqx.field(static=True, default=independent)

@@ -1,4 +1,4 @@
-"""Distributions over discrete actions: the probabilities, and the family of all of them."""
+"""Distributions over discrete actions: the probabilities, and the family of all distributions."""
 
 from __future__ import annotations
 
@@ -13,13 +13,22 @@ from estep.errors import UsageError
 
 
 class Categorical(Distribution):
-    """Probabilities softmax(logits) of n choices. A logit of -∞ forbids its choice."""
+    """Probabilities softmax(logits) of n choices. A logit of -∞ gives its choice no probability.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep import make_key
+        >>> from estep.families.categorical import Categorical
+        >>> q = Categorical(jnp.log(jnp.asarray([0.75, 0.25])))
+        >>> print(q.mode(), q.draw(make_key(0), 1, prior=q).weight)  # all choices, whatever the number
+        [1. 0.] [0.75 0.25]
+    """
 
     logits: Float[Array, " n"]
 
     @property
     def log_probs(self) -> Float[Array, " n"]:
-        """log probability of every choice."""
+        """log probability of each choice."""
         return jax.nn.log_softmax(self.logits)
 
     def sample(self, key: Key) -> Action:
@@ -33,8 +42,11 @@ class Categorical(Distribution):
         return self._one_hot(jnp.argmax(self.logits))
 
     def draw(self, key: Key, n: int, prior: Distribution) -> Draws:
-        """All choices by their probabilities, whatever n. V is then exact, and so is its gradient, which flows through
-        the weights: d/dλ Σ π (Q - α log π/p) = Σ (dπ/dλ) (Q - α log π/p)."""
+        """All choices, weighted by their probabilities, for any n.
+
+        So V is exact, and its gradient too, which flows through the weights:
+        d/dλ Σ π (Q - α log π/p) = Σ (dπ/dλ) (Q - α log π/p).
+        """
         action = jnp.eye(self.logits.shape[0], dtype=self.logits.dtype)
         log_q = self.log_probs
         return Draws(action, jnp.exp(log_q), log_ratio(log_q, jax.vmap(prior.log_prob)(action)))
@@ -44,14 +56,23 @@ class Categorical(Distribution):
 
 
 def log_ratio(log_q: Float[Array, " n"], log_p: Float[Array, " n"]) -> Float[Array, " n"]:
-    """log q/p, and 0 where q has nothing: 0 log 0 = 0."""
+    """log q/p of each choice, and 0 where q is 0, since 0 log 0 = 0."""
     possible = log_q > -jnp.inf
     return jnp.where(possible, log_q, 0.0) - jnp.where(possible, log_p, 0.0)
 
 
 def categorical_kl(q: Categorical, p: Categorical) -> Scalar:
-    """KL(q‖p) in nats, as the sum of q d + p - q ≥ 0 over the choices, d = log q/p. Near d = 0, where that is a
-    difference of nearly equal numbers, it is q (d - 1 + e^-d) by its series."""
+    """KL(q‖p) = Σ_a [q d + p - q], d = log q/p, in nats. Every term is ≥ 0.
+
+    Near d = 0, where a term is a difference of nearly equal numbers, it is q (d - 1 + e^-d) by its series.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep.families.categorical import Categorical, categorical_kl
+        >>> certain, equal = Categorical(jnp.asarray([0.0, -jnp.inf])), Categorical(jnp.zeros(2))
+        >>> round(float(categorical_kl(certain, equal)), 3)  # log 2
+        0.693
+    """
     log_q, log_p = q.log_probs, p.log_probs
     d, probability = log_ratio(log_q, log_p), jnp.exp(log_q)
     small = (jnp.abs(d) < 0.1) & (log_q > -jnp.inf)
@@ -62,21 +83,24 @@ def categorical_kl(q: Categorical, p: Categorical) -> Scalar:
 
 
 def check_draws(density: Distribution, fix: str) -> None:
-    """For methods whose draws must be equally likely.
+    """Check that a density gives samples of equal weight, for methods that need them.
 
     Raises:
-        UsageError: the density gives all its choices and their probabilities instead.
+        UsageError: the density gives all its choices with their probabilities.
     """
     if isinstance(density, Categorical):
         raise UsageError(f"This method needs draws, and these are all {density.logits.shape[0]} choices.", fix)
 
 
 class Softmax(Posterior):
-    """q(a; λ) = softmax(λ)_a over n choices. It holds every posterior there is, so inference has no approximation gap:
-    V is largest at λ = log p + Q̂/α, where it is α log Σ_a p(a) exp(Q̂(a)/α)."""
+    """q(a; λ) = softmax(λ)_a over n choices.
+
+    The family has every distribution over the choices, so inference has no approximation gap: V is greatest at
+    λ = log p + Q̂/α, where it is α log Σ_a p(a) exp(Q̂(a)/α).
+    """
 
     action: int = eqx.field(static=True)
-    """n."""
+    """n, the number of choices."""
 
     @property
     def block_sizes(self) -> tuple[int, ...]:
@@ -87,7 +111,7 @@ class Softmax(Posterior):
         return 0
 
     def start(self, prior: Distribution) -> Lam:
-        """The prior's logits, or equal ones where it has none."""
+        """The logits of the prior, or zeros where it has none."""
         return prior.logits if isinstance(prior, Categorical) else jnp.zeros(self.action)
 
     def bound(self, lam: Lam, low: Float[Array, " k"], high: Float[Array, " k"]) -> Lam:
@@ -97,7 +121,19 @@ class Softmax(Posterior):
         return Categorical(lam)
 
     def fit(self, action: Float[Array, "n a"], weight: Float[Array, " n"]) -> Lam:
-        """The λ of greatest likelihood under n draws whose weights sum to one: the log of how often each was drawn."""
+        """The λ of greatest likelihood: the log of the frequency of each choice.
+
+        Args:
+            action: samples u [n, a].
+            weight: their weights, which sum to one.
+
+        Example:
+            >>> import jax.numpy as jnp
+            >>> from estep.families.categorical import Softmax
+            >>> action, weight = jnp.eye(2), jnp.asarray([0.25, 0.75])
+            >>> print(jnp.exp(Softmax(action=2).fit(action, weight)).round(2))
+            [0.25 0.75]
+        """
         return jnp.log(jnp.maximum(weight @ action, LEAST_PROBABILITY))
 
 

@@ -1,4 +1,4 @@
-"""The family that the actions of an environment ask for."""
+"""The family that fits the actions of an environment."""
 
 from __future__ import annotations
 
@@ -11,10 +11,25 @@ from estep.families.particles import Boltzmann
 
 
 def family(spec: Spec, noise: Noise = independent) -> Posterior:
-    """The parametric family: a distribution over the choices, or a Gaussian of reparameterised draws."""
+    """The parametric family: all distributions over the choices, or diagonal Gaussians with reparameterised samples.
+
+    Example:
+        >>> from estep import Spec
+        >>> from estep.core.types import OneHot
+        >>> from estep.families.choose import family
+        >>> type(family(Spec(3, 2))).__name__, type(family(Spec(4, 2, OneHot()))).__name__
+        ('Gaussian', 'Softmax')
+    """
     return Softmax(spec.action_dim) if spec.discrete else Gaussian(spec.action_dim, noise)
 
 
 def boltzmann(spec: Spec, samples: int) -> Posterior:
-    """The posterior p exp(Q̂/α)/Z itself: exact over choices, else as weighted draws of the prior."""
+    """The family for the posterior p exp(Q̂/α)/Z itself: exact over choices, else as weighted samples of the prior.
+
+    Example:
+        >>> from estep import Spec
+        >>> from estep.families.choose import boltzmann
+        >>> boltzmann(Spec(3, 2), samples=20).block_sizes
+        (40, 20)
+    """
     return Softmax(spec.action_dim) if spec.discrete else Boltzmann(spec.action_dim, samples)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -14,14 +12,21 @@ from jaxtyping import Array, Float
 from estep.core.slots import Distribution, Draws, Lam, Posterior
 from estep.core.types import Action, Key, Scalar
 from estep.families.gaussian import LEAST_VARIANCE, Normal, gaussian_kl, nearby
-from estep.families.noise import Noise, independent
+from estep.families.noise import Noise, independent, log_density
 from estep.nets import soft_bound
 
 
 class FullNormal(Distribution):
     """N(μ, L Lᵀ) over the point u with L = diag(σ) (I + N), N strictly lower triangular: u = μ + σ ⊙ (ε + N ε).
 
-    The rows of L carry their own scale, so that a correlation stays what it is while a scale moves; log |L| = Σ log σ.
+    Each row of L has its own scale, so that a change of σ leaves correlations as they are; log |L| = Σ log σ.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep.families.full_gaussian import FullNormal, strictly_lower
+        >>> q = FullNormal(jnp.zeros(2), jnp.zeros(2), strictly_lower(jnp.asarray([0.5]), 2))
+        >>> round(float(q.log_prob(jnp.zeros(2))), 3)
+        -1.838
     """
 
     mu: Float[Array, " a"]
@@ -55,12 +60,22 @@ class FullNormal(Distribution):
         return self.mu + jnp.exp(self.log_sigma) * (noise + self.lower @ noise)
 
     def _log_prob_of_noise(self, noise: Float[Array, " a"]) -> Scalar:
-        return (-0.5 * jnp.square(noise) - self.log_sigma - 0.5 * math.log(2 * math.pi)).sum()
+        return log_density(noise, self.log_sigma)
 
 
 def full_kl(q: FullNormal, p: FullNormal) -> Scalar:
-    """KL(q‖p) in nats. With M = L_p⁻¹ L_q, whose diagonal is σ_q/σ_p, it is that of the scales alone, exact near
-    equality, plus half the squares of M below its diagonal and of L_p⁻¹ (μ_q - μ_p)."""
+    """KL(q‖p) in nats.
+
+    With M = L_p⁻¹ L_q, whose diagonal is σ_q/σ_p, it is the KL of the scales alone, which is exact near equality, plus
+    half the squares of M below its diagonal, plus half the squares of L_p⁻¹ (μ_q - μ_p).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep.families.full_gaussian import FullNormal, full_kl
+        >>> q, p = (FullNormal(jnp.full(2, mu), jnp.zeros(2), jnp.zeros((2, 2))) for mu in (1.0, 0.0))
+        >>> float(full_kl(q, p))
+        1.0
+    """
     scale = gaussian_kl(Normal(p.mu, q.log_sigma), Normal(p.mu, p.log_sigma))
     ratio = jnp.exp(q.log_sigma - p.log_sigma)
     factor = unshear(p.lower, ratio[:, None] * (q.lower + jnp.eye(q.mu.shape[0], dtype=q.lower.dtype)))
@@ -69,13 +84,24 @@ def full_kl(q: FullNormal, p: FullNormal) -> Scalar:
 
 
 def unshear(lower: Float[Array, "a a"], x: Float[Array, "a ..."]) -> Float[Array, "a ..."]:
-    """(I + N)⁻¹ x."""
+    """(I + N)⁻¹ x, for N strictly lower triangular."""
     z: Array = solve_triangular(lower, x, lower=True, unit_diagonal=True)
     return z
 
 
 def strictly_lower(entries: Float[Array, " l"], size: int) -> Float[Array, "a a"]:
-    """The matrix with these entries below its diagonal, row by row, and zeros elsewhere."""
+    """The matrix with these entries below its diagonal, row by row, and zeros elsewhere.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep.families.full_gaussian import below_diagonal, strictly_lower
+        >>> print(strictly_lower(jnp.asarray([1.0, 2.0, 3.0]), 3))
+        [[0. 0. 0.]
+         [1. 0. 0.]
+         [2. 3. 0.]]
+        >>> print(below_diagonal(strictly_lower(jnp.asarray([1.0, 2.0, 3.0]), 3)))
+        [1. 2. 3.]
+    """
     return jnp.zeros((size, size), entries.dtype).at[np.tril_indices(size, -1)].set(entries)
 
 
@@ -115,7 +141,12 @@ class FullGaussian(Posterior):
         return FullNormal(mu, log_sigma, strictly_lower(lower, self.action), self.noise)
 
     def fit(self, action: Float[Array, "n a"], weight: Float[Array, " n"]) -> Lam:
-        """The λ of greatest likelihood under n draws whose weights sum to one: their mean and covariance."""
+        """The λ of greatest likelihood: the mean and the covariance of weighted samples.
+
+        Args:
+            action: samples u [n, a].
+            weight: their weights, which sum to one.
+        """
         mu = weight @ action
         deviation = action - mu[None]
         covariance = (weight[:, None] * deviation).T @ deviation
@@ -129,4 +160,4 @@ class FullGaussian(Posterior):
 
 
 RIDGE = 1e-5
-"""Of the mean variance, added to each: fewer draws than dimensions have a singular covariance."""
+"""This part of the mean variance is added to each: the covariance of fewer samples than dimensions is singular."""

@@ -1,4 +1,4 @@
-"""Gaussians with independent dimensions: the density, and the family q(u; λ) that is a tanh-Gaussian in a box."""
+"""Gaussians with independent dimensions: the density, and the family."""
 
 from __future__ import annotations
 
@@ -11,12 +11,24 @@ from jaxtyping import Array, Float
 
 from estep.core.slots import Distribution, Draws, Lam, Posterior
 from estep.core.types import Action, Key, Scalar
-from estep.families.noise import Noise, independent
+from estep.families.noise import Noise, independent, log_density
 from estep.nets import soft_bound
 
 
 class Normal(Distribution):
-    """N(μ, diag σ²) over the point u."""
+    """N(μ, diag σ²) over the point u. Its samples are u = μ + σ ε.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep import make_key
+        >>> from estep.families.gaussian import Normal
+        >>> q = Normal(mu=jnp.asarray([0.5, -1.0]), log_sigma=jnp.zeros(2))
+        >>> round(float(q.log_prob(q.mode())), 3)  # -log 2π
+        -1.838
+        >>> draws = q.draw(make_key(0), 5, prior=Normal(jnp.zeros(2), jnp.zeros(2)))
+        >>> print(draws.action.shape, draws.log_ratio)  # the KL itself, since it has a closed form
+        (5, 2) [0.625 0.625 0.625 0.625 0.625]
+    """
 
     mu: Float[Array, " a"]
     log_sigma: Float[Array, " a"]
@@ -45,12 +57,21 @@ class Normal(Distribution):
         return self.mu + jnp.exp(self.log_sigma) * noise
 
     def _log_prob_of_noise(self, noise: Float[Array, " a"]) -> Scalar:
-        return (-0.5 * jnp.square(noise) - self.log_sigma - 0.5 * math.log(2 * math.pi)).sum()
+        return log_density(noise, self.log_sigma)
 
 
 def gaussian_kl(q: Normal, p: Normal) -> Scalar:
-    """KL(q‖p) in nats. The scale part ½(e^{2d} - 1 - 2d), d = log σ_q - log σ_p, is expanded near d = 0, where the
-    direct form is a difference of nearly equal numbers. Two tanh-Gaussians have the KL of their Gaussians."""
+    """KL(q‖p) = Σ_i ½(e^{2d_i} - 1 - 2d_i) + ½((μ_q - μ_p)_i/σ_p,i)², d = log σ_q - log σ_p, in nats.
+
+    Near d = 0, where the first term is a difference of nearly equal numbers, it is a series. Two tanh-Gaussians have
+    the KL of their Gaussians.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep.families.gaussian import Normal, gaussian_kl
+        >>> float(gaussian_kl(Normal(jnp.ones(2), jnp.zeros(2)), Normal(jnp.zeros(2), jnp.zeros(2))))
+        1.0
+    """
     d = q.log_sigma - p.log_sigma
     small = jnp.abs(d) < 0.01
     safe = jnp.where(small, 1.0, d)
@@ -62,7 +83,15 @@ def gaussian_kl(q: Normal, p: Normal) -> Scalar:
 
 
 class Gaussian(Posterior):
-    """q(u; λ) = N(μ, diag σ²) with λ = (μ, log σ), and a = squash(u): with a tanh squash the tanh-Gaussian of SAC."""
+    """q(u; λ) = N(μ, diag σ²) with λ = (μ, log σ). With a = tanh u it is the tanh-Gaussian of SAC.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep.families.gaussian import Gaussian
+        >>> q = Gaussian(action=2)(jnp.asarray([0.5, -1.0, 0.0, 0.0]))
+        >>> print(q.mu, q.log_sigma)
+        [ 0.5 -1. ] [0. 0.]
+    """
 
     action: int = eqx.field(static=True)
     noise: Noise = eqx.field(static=True, default=independent)
@@ -89,18 +118,36 @@ class Gaussian(Posterior):
         return Normal(mu, log_sigma, self.noise)
 
     def fit(self, action: Float[Array, "n a"], weight: Float[Array, " n"]) -> Lam:
-        """The λ of greatest likelihood under n draws whose weights sum to one: their mean and standard deviation."""
+        """The λ of greatest likelihood: the mean and the standard deviation of weighted samples.
+
+        Args:
+            action: samples u [n, a].
+            weight: their weights, which sum to one.
+
+        Example:
+            >>> import jax.numpy as jnp
+            >>> from estep.families.gaussian import Gaussian
+            >>> action, weight = jnp.asarray([[-1.0], [1.0]]), jnp.asarray([0.5, 0.5])
+            >>> print(Gaussian(action=1).fit(action, weight))
+            [0. 0.]
+        """
         mu = weight @ action
         variance = weight @ jnp.square(action - mu[None])
         return jnp.concatenate([mu, 0.5 * jnp.log(jnp.maximum(variance, LEAST_VARIANCE))])
 
 
 LEAST_VARIANCE = 1e-30
-"""Keeps the logarithm finite where all the weight is on one draw."""
+"""Keeps the logarithm finite where all the weight is on one sample."""
 
 
 def nearby(prior: Distribution, action: int, sigma: float) -> tuple[Float[Array, " a"], Float[Array, " a"]]:
-    """(μ, log σ) of the prior if it is a diagonal Gaussian, else of N(0, σ²)."""
+    """(μ, log σ) of the prior if it is a diagonal Gaussian, else of N(0, σ²).
+
+    Args:
+        prior: any density.
+        action: the size of the action.
+        sigma: σ.
+    """
     if isinstance(prior, Normal):
         return prior.mu, prior.log_sigma
     return jnp.zeros(action), jnp.full(action, math.log(sigma))

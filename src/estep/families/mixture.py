@@ -1,8 +1,6 @@
-"""Mixtures of Gaussians: the density, and the family of several modes."""
+"""Mixtures of Gaussians: the density, and the family, for posteriors of several modes."""
 
 from __future__ import annotations
-
-import math
 
 import equinox as eqx
 import jax
@@ -15,16 +13,29 @@ from estep.core.slots import Distribution, Draws, Lam, Posterior
 from estep.core.types import Action, Key, Scalar
 from estep.errors import UsageError
 from estep.families.gaussian import nearby
-from estep.families.noise import Noise, independent
+from estep.families.noise import Noise, independent, log_density
 from estep.nets import soft_bound
 
 
 class NormalMixture(Distribution):
     """Σ_k w_k N(μ_k, diag σ_k²) over the point u, w = softmax(logits).
 
-    Its draws are stratified: each component has its share of the n, and a draw of component k that has n_k of them
-    weighs w_k / n_k. So expectations are sums over components of reparameterised ones, differentiable in the logits
-    too, without the noise of choosing a component.
+    `draw` is stratified: component k gives n_k of the n samples, each of weight w_k / n_k. So an expectation is a
+    weighted sum of reparameterised ones. It is differentiable in the logits too, and has no noise from the choice of a
+    component.
+
+    Raises:
+        UsageError: fewer samples are asked for than there are components.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from estep import make_key
+        >>> from estep.families.gaussian import Normal
+        >>> from estep.families.mixture import NormalMixture
+        >>> q = NormalMixture(jnp.zeros(2), mu=jnp.asarray([[-2.0], [2.0]]), log_sigma=jnp.full((2, 1), -9.0))
+        >>> draws = jax.jit(lambda key: q.draw(key, 4, prior=Normal(jnp.zeros(1), jnp.zeros(1))))(make_key(0))
+        >>> print(draws.action[:, 0].round(), draws.weight)
+        [-2.  2. -2.  2.] [0.25 0.25 0.25 0.25]
     """
 
     logits: Float[Array, " k"]
@@ -41,7 +52,7 @@ class NormalMixture(Distribution):
         return self._log_prob_of_noise(self._noise_of(action))
 
     def mode(self) -> Action:
-        """The mean of a component at which the mixture is densest: its mode where components do not overlap."""
+        """The mean of a component with the highest density: the mode where components do not overlap."""
         return self.mu[jnp.argmax(jax.vmap(self.log_prob)(self.mu))]
 
     def draw(self, key: Key, n: int, prior: Distribution) -> Draws:
@@ -63,18 +74,23 @@ class NormalMixture(Distribution):
         return Draws(action, weight, log_prob - jax.vmap(prior.log_prob)(action))
 
     def _noise_of(self, action: Action) -> Float[Array, "k a"]:
-        """The noise with which each component would have drawn u."""
+        """The noise from which each component would give u."""
         return (action[None] - self.mu) * jnp.exp(-self.log_sigma)
 
     def _log_prob_of_noise(self, noise: Float[Array, "k a"]) -> Scalar:
-        each = (-0.5 * jnp.square(noise) - self.log_sigma - 0.5 * math.log(2 * math.pi)).sum(1)
+        each = log_density(noise, self.log_sigma)
         return jax.nn.logsumexp(jax.nn.log_softmax(self.logits) + each)
 
 
 class Mixture(Posterior):
     """q(u; λ) = Σ_k w_k N(μ_k, diag σ_k²) with λ = (logits of w, μ, log σ), component by component.
 
-    Every expectation draws each component: ask for at least as many draws as components.
+    Every expectation samples each component: ask for at least as many samples as components.
+
+    Example:
+        >>> from estep.families.mixture import Mixture
+        >>> Mixture(action=2, components=3).block_sizes
+        (3, 6, 6)
     """
 
     action: int = eqx.field(static=True)
@@ -92,8 +108,10 @@ class Mixture(Posterior):
         return self.components * self.action
 
     def start(self, prior: Distribution) -> Lam:
-        """The prior itself if it is such a mixture; else equal components spread over a Gaussian: from one and the
-        same place they would all climb alike."""
+        """The prior itself if it is such a mixture, else equal components spread over a Gaussian.
+
+        From one common place the gradient would move them all alike.
+        """
         if isinstance(prior, NormalMixture) and prior.mu.shape == (self.components, self.action):
             return jnp.concatenate([prior.logits, prior.mu.ravel(), prior.log_sigma.ravel()])
         mu, log_sigma = nearby(prior, self.action, self.sigma)
@@ -117,7 +135,16 @@ class Mixture(Posterior):
 
 
 def spread(n: int, a: int) -> Float[np.ndarray, "n a"]:
-    """n points that cover the standard normal in a dimensions: a Kronecker lattice, step ρ^-i with ρ^(a+1) = ρ + 1."""
+    """n points that cover the standard normal in a dimensions, with mean 0.
+
+    They are a Kronecker lattice: its step in dimension i is ρ^-i, with ρ^(a+1) = ρ + 1.
+
+    Example:
+        >>> from estep.families.mixture import spread
+        >>> points = spread(5, 2)
+        >>> points.shape, float(abs(points.mean(0)).max().round(6))
+        ((5, 2), 0.0)
+    """
     rho = 2.0
     for _ in range(64):
         rho = (1 + rho) ** (1 / (a + 1))

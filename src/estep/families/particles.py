@@ -1,4 +1,4 @@
-"""Weighted draws: q(a|s) ∝ p(a|s) exp(Q̂(s,a)/α) as particles of the prior, and their weights."""
+"""Weighted samples: q(a|s) ∝ p(a|s) exp(Q̂(s,a)/α) as samples of the prior and their weights."""
 
 from __future__ import annotations
 
@@ -17,19 +17,43 @@ from estep.core.types import Action, Key, Scalar
 from estep.errors import UsageError
 
 Weigh: TypeAlias = Callable[[Float[Array, " n"], Scalar], Float[Array, " n"]]
-"""(values at n draws of the prior, η) to log weights whose exponentials sum to one."""
+"""(values at n samples of the prior, η) to log weights, whose exponentials sum to one."""
 
 
 def exponential(values: Float[Array, " n"], eta: Scalar) -> Float[Array, " n"]:
-    """w_i ∝ exp(Q_i/η) (Abdolmaleki et al. 2018a, arXiv:1806.06920). The greatest value is taken off before the
-    division: at Q ~ 10⁴ and η ~ 10⁻⁴ the quotients alone have no digits left. A value of -∞ has no weight."""
+    """A `Weigh`: w_i ∝ exp(Q_i/η). A value of -∞ has no weight.
+
+    The greatest value is subtracted before the division: at Q ~ 10⁴ and η ~ 10⁻⁴ the quotients have no digits left.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep.families.particles import exponential
+        >>> values = jnp.log(jnp.asarray([1.0, 3.0]))
+        >>> print(jnp.exp(exponential(values, jnp.asarray(1.0))).round(2))
+        [0.25 0.75]
+
+    Source:
+        Abdolmaleki et al. 2018a, arXiv:1806.06920.
+    """
     return jax.nn.log_softmax((values - values.max()) / eta)
 
 
 @dataclass(frozen=True)
 class Rank:
-    """w_i ∝ max(0, log((n + shift)/rank_i)), rank 1 the greatest value, ties in order (Abdolmaleki et al. 2018b,
-    arXiv:1812.02256, after CMA-ES): any increasing change of the values leaves the weights as they are."""
+    """A `Weigh`: w_i ∝ max(0, log((n + shift)/rank_i)), where the greatest value has rank 1.
+
+    Any increasing function of the values has the same weights. Of equal values the first has the lower rank.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep.families.particles import Rank
+        >>> values, eta = jnp.asarray([1.0, 3.0, 2.0]), jnp.asarray(1.0)
+        >>> bool(jnp.all(Rank()(values, eta) == Rank()(jnp.exp(values), eta)))
+        True
+
+    Source:
+        Abdolmaleki et al. 2018b, arXiv:1812.02256, after CMA-ES.
+    """
 
     shift: float = 1.0
 
@@ -41,17 +65,32 @@ class Rank:
 
 
 def kl_to_equal(log_weight: Float[Array, " n"]) -> Scalar:
-    """KL of the weights to equal ones, Σ w log(n w), in nats; 0 log 0 = 0."""
+    """KL of the weights to equal weights, Σ_i w_i log(n w_i), in nats, with 0 log 0 = 0.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep.families.particles import kl_to_equal
+        >>> float(kl_to_equal(jnp.log(jnp.full(4, 0.25)))), round(float(kl_to_equal(jnp.asarray([0.0, -jnp.inf]))), 3)
+        (0.0, 0.693)
+    """
     return jnp.exp(log_weight) @ log_ratio(log_weight)
 
 
 def log_ratio(log_weight: Float[Array, " n"]) -> Float[Array, " n"]:
-    """log q/p at draws of p: log(n w_i), and 0 where there is no weight."""
+    """log q/p at samples of p: log(n w_i), and 0 where there is no weight."""
     return jnp.where(log_weight == -jnp.inf, 0.0, log_weight + math.log(log_weight.shape[0]))
 
 
 class Particles(Distribution):
-    """n weighted points, each a draw of the prior: so its log-ratio to that prior is log(n w_i)."""
+    """n weighted samples of the prior: the log-ratio to that prior is log(n w_i). There is no density.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep.families.particles import Particles
+        >>> q = Particles(jnp.asarray([[-1.0], [1.0]]), jnp.log(jnp.asarray([0.25, 0.75])))
+        >>> print(q.mode())
+        [1.]
+    """
 
     action: Float[Array, "n a"]
     log_weight: Float[Array, " n"]
@@ -66,12 +105,12 @@ class Particles(Distribution):
         return self.action[jnp.argmax(self.log_weight)]
 
     def draw(self, key: Key, n: int, prior: Distribution) -> Draws:
-        """All particles, whatever n: their expectations need no chance."""
+        """All particles, for any n. The log-ratio is to the prior that they are samples of, whatever `prior` is."""
         return Draws(self.action, jnp.exp(self.log_weight), log_ratio(self.log_weight))
 
 
-class Boltzmann(Posterior):
-    """n particles and their weights: λ = (a_1 .. a_n, log w_1 .. log w_n), the weights up to a factor."""
+class Points(eqx.Module):
+    """What families of n points with a number each share: λ = (u_1 .. u_n, x_1 .. x_n), and no scale in it."""
 
     action: int = eqx.field(static=True)
     samples: int = eqx.field(static=True)
@@ -85,19 +124,47 @@ class Boltzmann(Posterior):
         return 0
 
     def start(self, prior: Distribution) -> Lam:
-        """Every particle at the prior's mode."""
+        """Every point at the prior's mode."""
         return jnp.concatenate([jnp.tile(prior.mode(), self.samples), jnp.zeros(self.samples)])
 
     def bound(self, lam: Lam, low: Float[Array, " k"], high: Float[Array, " k"]) -> Lam:
         return lam
 
+    def split(self, lam: Lam) -> tuple[Float[Array, "n a"], Float[Array, " n"]]:
+        """The points and their numbers."""
+        action, numbers = jnp.split(lam, [self.samples * self.action])
+        return action.reshape(self.samples, self.action), numbers
+
+
+class Boltzmann(Points, Posterior):
+    """n particles and their weights: λ = (u_1 .. u_n, log w_1 .. log w_n), the weights up to a factor.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep.families.particles import Boltzmann
+        >>> q = Boltzmann(action=1, samples=2)(jnp.asarray([-1.0, 1.0, 0.0, 0.0]))
+        >>> print(jnp.exp(q.log_weight).round(2))
+        [0.5 0.5]
+    """
+
     def __call__(self, lam: Lam) -> Distribution:
-        action, log_weight = jnp.split(lam, [self.samples * self.action])
-        return Particles(action.reshape(self.samples, self.action), jax.nn.log_softmax(log_weight))
+        action, log_weight = self.split(lam)
+        return Particles(action, jax.nn.log_softmax(log_weight))
 
 
 def ess(log_weights: Float[Array, " n"]) -> Scalar:
-    """Effective sample size 1/Σ w² of weights w ∝ exp(log_weights) that sum to one (Kong 1992): n if all are equal,
-    1 if one has everything."""
+    """Effective sample size 1/Σ w² of weights w ∝ exp(log_weights) that sum to one.
+
+    It is n if all weights are equal, and 1 if one sample has all the weight.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep.families.particles import ess
+        >>> float(ess(jnp.zeros(4)))
+        4.0
+
+    Source:
+        Kong 1992.
+    """
     weights = jax.nn.softmax(log_weights)
     return jnp.clip(1.0 / jnp.square(weights).sum(), 1.0, log_weights.shape[0])

@@ -1,10 +1,9 @@
-"""Draws of a sampler without a density, and a proposal that covers what they leave out."""
+"""Samples of a sampler without a density, and a proposal with a density that covers what they miss."""
 
 from __future__ import annotations
 
 import math
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -12,35 +11,47 @@ from jaxtyping import Array, Float
 from estep.core.slots import Distribution, Draws, Lam, Posterior
 from estep.core.types import Action, Key, Scalar
 from estep.errors import UsageError
+from estep.families.particles import Points
 
 
 class Sampled(Distribution):
-    """n draws of a sampler, equal in weight, with the value Q̂ that each has."""
+    """n samples of equal weight, each with its value Q̂. There is no density."""
 
     action: Float[Array, "n a"]
     value: Float[Array, " n"]
 
     def sample(self, key: Key) -> Action:
-        """One of them: it is as fresh as they are."""
+        """One of them, each as likely as the others."""
         return self.action[jax.random.randint(key, (), 0, self.action.shape[0])]
 
     def log_prob(self, action: Action) -> Scalar:
         raise UsageError("A sampler has no density.", "Use a posterior that has one, such as posteriors.Mixture.")
 
     def mode(self) -> Action:
-        """The draw of greatest Q̂: under a uniform prior the one where the posterior is densest. The middle of the
-        sampler's noise would lie between modes."""
+        """The sample of greatest Q̂: with a uniform prior, the one where the density of the posterior is greatest.
+
+        The middle of the noise of the sampler would be between modes.
+        """
         return self.action[jnp.argmax(self.value)]
 
     def draw(self, key: Key, n: int, prior: Distribution) -> Draws:
-        """All draws, whatever n. Their log-ratio to the prior is not known and left at 0: the soft value of these
-        draws lacks its KL."""
+        """All samples, for any n. Their log-ratio to the prior is not known and is 0: the soft value has no KL."""
         size = self.action.shape[0]
         return Draws(self.action, jnp.full(size, 1.0 / size), jnp.zeros(size))
 
 
 class EqualMixture(Distribution):
-    """½ q_1 + ½ q_2. As a proposal it is never far below either: importance weights p/r are at most 2 if one is p."""
+    """½ q_1 + ½ q_2. As a proposal r it covers both: importance weights p/r are at most 2 if one of them is p.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep.families.gaussian import Normal
+        >>> from estep.families.sampler import EqualMixture
+        >>> p, q = Normal(jnp.zeros(1), jnp.zeros(1)), Normal(jnp.full(1, 9.0), jnp.zeros(1))
+        >>> u = jnp.asarray([0.5])
+        >>> round(float(jnp.exp(p.log_prob(u) - EqualMixture(p, q).log_prob(u))), 3)
+        2.0
+    """
 
     one: Distribution
     other: Distribution
@@ -53,7 +64,7 @@ class EqualMixture(Distribution):
         return jnp.logaddexp(self.one.log_prob(action), self.other.log_prob(action)) - math.log(2.0)
 
     def mode(self) -> Action:
-        """The denser of the two modes."""
+        """The one of the two modes where the density is greater."""
         one, other = self.one.mode(), self.other.mode()
         return jnp.where(self.log_prob(one) > self.log_prob(other), one, other)
 
@@ -63,31 +74,12 @@ class EqualMixture(Distribution):
         return Draws(action, jnp.full(n, 1.0 / n), log_ratio)
 
 
-class Implicit(Posterior):
-    """n draws and their values: λ = (u_1 .. u_n, Q̂_1 .. Q̂_n).
+class Implicit(Points, Posterior):
+    """n samples and their values: λ = (u_1 .. u_n, Q̂_1 .. Q̂_n).
 
-    Without a density there is no KL and no V(s; q): pair it with an E-step that needs neither (`stein_e_step`), a
+    Without a density there is no KL and no V(s; q). Use it with an E-step that needs neither (`stein_e_step`), a
     constant temperature, a prior that does not learn, and `log_mean_exp_value` for the critic.
     """
 
-    action: int = eqx.field(static=True)
-    samples: int = eqx.field(static=True)
-
-    @property
-    def block_sizes(self) -> tuple[int, ...]:
-        return self.samples * self.action, self.samples
-
-    @property
-    def num_scales(self) -> int:
-        return 0
-
-    def start(self, prior: Distribution) -> Lam:
-        """Every draw at the prior's mode."""
-        return jnp.concatenate([jnp.tile(prior.mode(), self.samples), jnp.zeros(self.samples)])
-
-    def bound(self, lam: Lam, low: Float[Array, " k"], high: Float[Array, " k"]) -> Lam:
-        return lam
-
     def __call__(self, lam: Lam) -> Distribution:
-        action, value = jnp.split(lam, [self.samples * self.action])
-        return Sampled(action.reshape(self.samples, self.action), value)
+        return Sampled(*self.split(lam))

@@ -14,7 +14,11 @@ from estep.errors import UsageError
 
 
 class Improper(Distribution):
-    """p(a) ∝ 1 with constant 1: improper, so that -KL(q‖p) is the entropy of q over a."""
+    """p(a) = 1 everywhere, which is improper: -KL(q‖p) is the entropy of q over a. It cannot be sampled.
+
+    Raises:
+        UsageError: it is asked for samples.
+    """
 
     squash: Squash
     action: int = eqx.field(static=True)
@@ -33,7 +37,7 @@ class Improper(Distribution):
 
 
 class UniformAction(Distribution):
-    """The uniform density 2^-d on [-1, 1]^d, where densities are over the action itself."""
+    """The uniform density 2^-d on [-1, 1]^d, where densities are over the action itself and u = a."""
 
     action: int = eqx.field(static=True)
 
@@ -41,7 +45,7 @@ class UniformAction(Distribution):
         return jax.random.uniform(key, (self.action,), minval=-1.0, maxval=1.0)
 
     def log_prob(self, action: Action) -> Scalar:
-        """Inside the box."""
+        """-d log 2, which holds inside the box."""
         return jnp.asarray(-self.action * math.log(2.0))
 
     def mode(self) -> Action:
@@ -52,7 +56,14 @@ class UniformAction(Distribution):
 
 
 class UniformSquashed(Distribution):
-    """The uniform density 2^-d on the action box [-1, 1]^d, over u = artanh a."""
+    """The uniform density 2^-d on the action box [-1, 1]^d, over u = artanh a.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep.families.uniform import UniformSquashed
+        >>> round(float(UniformSquashed(action=2).log_prob(jnp.zeros(2))), 3)  # -2 log 2: tanh has the slope 1 at 0
+        -1.386
+    """
 
     action: int = eqx.field(static=True)
 
@@ -70,7 +81,14 @@ class UniformSquashed(Distribution):
 
 
 def equal_draws(q: Distribution, key: Key, n: int, prior: Distribution) -> Draws:
-    """n independent draws of equal weight, and their log-ratio to a prior."""
+    """n independent samples of equal weight, and their log-ratio to a prior.
+
+    Args:
+        q: a density that can be sampled.
+        key: a random key.
+        n: how many samples.
+        prior: the density of the log-ratio.
+    """
     action = jax.vmap(q.sample)(jax.random.split(key, n))
     log_ratio = jax.vmap(lambda u: q.log_prob(u) - prior.log_prob(u))(action)
     return Draws(action, jnp.full(n, 1.0 / n), log_ratio)

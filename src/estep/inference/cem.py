@@ -1,4 +1,4 @@
-"""The cross-entropy method: draw, keep the best, fit; asks Q̂ for values alone."""
+"""The cross-entropy method: sample, choose the best, fit. It uses values of Q̂ alone, without gradients."""
 
 from __future__ import annotations
 
@@ -19,33 +19,45 @@ from estep.families.categorical import check_draws
 from estep.inference.starts import AtPrior, added, begin, clip
 
 Ranking = Callable[[Float[Array, " n"], Float[Array, " n"], Scalar], Float[Array, " n"]]
-"""(Q̂, log q/p, α) of n draws to what the best are chosen by."""
+"""The score of n samples; those with the greatest are the elite.
+
+Args:
+    value: Q̂ of each.
+    log_ratio: log q/p of each, in nats.
+    alpha: α.
+"""
 
 
 def by_soft_value(value: Float[Array, " n"], log_ratio: Float[Array, " n"], alpha: Scalar) -> Float[Array, " n"]:
-    """Q̂ - α log q/p of each draw: level where q is the posterior, so the climb ends there."""
+    """A `Ranking`: Q̂ - α log q/p. It is the same for all samples where q is the posterior, so λ stays there."""
     return value - alpha * log_ratio
 
 
 def by_value(value: Float[Array, " n"], log_ratio: Float[Array, " n"], alpha: Scalar) -> Float[Array, " n"]:
-    """Q̂ alone, the method of planners: neither α nor the prior has a say, and q narrows to one action."""
+    """A `Ranking`: Q̂ alone, as in planners. It uses neither α nor the prior, so q narrows to one action."""
     return value
 
 
 class CEM(Inference):
-    """λ ← κ λ + (1 - κ) fit(elite), where the elite are the best of n draws of q_λ (Rubinstein 1999).
+    """λ ← κ λ + (1 - κ) fit(elite), where the elite are the best of n samples of q_λ.
 
-    Ranked by the soft value it needs damping, κ near 1: with little, the fit to a small elite, whose spread is below
-    that of q even at the optimum, decides where it ends. A full covariance needs an elite of several times its
-    dimensions.
+    If the soft value is the ranking, κ must be near 1. With a small κ the result depends on the fit to a small elite,
+    whose spread is below that of q, at the optimum too. A full covariance needs an elite several times as large as the
+    action.
+
+    Raises:
+        UsageError: the elite has fewer than 2 samples or more than there are; the family has no `fit`.
+
+    Source:
+        Rubinstein 1999.
     """
 
     iterations: int = eqx.field(static=True, default=200)
     population: int = eqx.field(static=True, default=100)
     elite: float = eqx.field(static=True, default=0.1)
-    """Fraction of the population that is kept."""
+    """The elite as a fraction of the samples."""
     smoothing: float = eqx.field(static=True, default=0.9)
-    """κ, what is kept of λ at each iteration."""
+    """κ."""
     min_std: float = eqx.field(static=True, default=1e-3)
     ranking: Ranking = eqx.field(static=True, default=by_soft_value)
     start: Inference = AtPrior()
@@ -61,7 +73,7 @@ class CEM(Inference):
 
     @property
     def kept(self) -> int:
-        """How many draws the elite are."""
+        """The number of samples in the elite."""
         return round(self.elite * self.population)
 
     def evaluations(self, choices: int | None = None) -> tuple[int, int]:
@@ -93,14 +105,14 @@ class CEM(Inference):
 
 @runtime_checkable
 class Fittable(Protocol):
-    """A family whose best fit to weighted draws has a closed form."""
+    """A family whose best fit to weighted samples has a closed form."""
 
     def fit(self, action: Float[Array, "n a"], weight: Float[Array, " n"]) -> Lam:
-        """The λ of greatest likelihood under the draws; their weights sum to one."""
+        """The λ of greatest likelihood under samples whose weights sum to one."""
 
 
 def fittable(posterior: Any) -> Fittable:
-    """The family as one that can be fitted.
+    """The family, checked to be one that can be fitted.
 
     Raises:
         UsageError: it has no `fit`.

@@ -1,4 +1,4 @@
-"""Inference in closed form: weigh every choice, or what the prior draws."""
+"""Inference in closed form: weights for every choice, or for samples of the prior."""
 
 from __future__ import annotations
 
@@ -14,10 +14,30 @@ from estep.families.particles import Weigh, ess, exponential
 
 
 class ClosedForm(Inference):
-    """n draws of the prior and their weights, as the λ of a `Boltzmann` posterior with as many particles.
+    """n samples of the prior and their weights, as the λ of a `Boltzmann` posterior of n particles.
 
-    With exponential weights they are p(a|s) exp(Q̂(s,a)/α) up to sampling, the optimum of V over all q, and the
-    gradient of the dual of KL(q‖p) ≤ ε to α is ε - KL: `KLConstraint` is the rest of MPO's E-step.
+    With exponential weights they estimate p(a|s) exp(Q̂(s,a)/α)/Z, where V is greatest over all q. The gradient of the
+    dual of KL(q‖p) ≤ ε with respect to α is then ε - KL, so with `KLConstraint` this is the E-step of MPO.
+
+    Raises:
+        UsageError: the prior cannot be sampled, or gives all choices instead of samples.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from estep import make_key
+        >>> from estep.core.slots import Problem
+        >>> from estep.families.particles import Boltzmann
+        >>> from estep.inference.closed_form import ClosedForm
+        >>> from estep.priors.gaussian import FixedGaussian
+        >>> prior = FixedGaussian(jnp.zeros(1), jnp.ones(1))
+        >>> problem = Problem(jnp.zeros(3), prior, lambda problem, u, key: u[0], jnp.asarray(0.1))
+        >>> infer = jax.jit(lambda key: ClosedForm(samples=8)(problem, Boltzmann(action=1, samples=8), key))
+        >>> u, log_weight = jnp.split(infer(make_key(0)).lam, 2)
+        >>> bool(u.argmax() == log_weight.argmax())  # Q̂ = u, so the greatest u has the greatest weight
+        True
+
+    Source:
+        Abdolmaleki et al. 2018a, arXiv:1806.06920.
     """
 
     samples: int = eqx.field(static=True)
@@ -38,8 +58,10 @@ class ClosedForm(Inference):
 
 
 class Exact(Inference):
-    """λ = log p(a|s) + Q̂(s,a)/α over all choices of a discrete action, up to a constant: the optimum of V itself, as
-    the λ of a `Softmax` posterior. Its KL(q‖p) is exact, and so is the gradient ε - KL of the dual."""
+    """λ = log p(a|s) + Q̂(s,a)/α over all choices, up to a constant, as the λ of a `Softmax` posterior.
+
+    It is where V is greatest. KL(q‖p) is exact, and so is the gradient ε - KL of the dual.
+    """
 
     def evaluations(self, choices: int | None = None) -> tuple[int, int]:
         return choices or 0, 0
@@ -52,5 +74,17 @@ class Exact(Inference):
 
 
 def closed_form(spec: Spec, samples: int, weigh: Weigh = exponential) -> Inference:
-    """Over all choices where actions are discrete, where weights are exponential; else over draws of the prior."""
+    """`Exact` where actions are discrete, with exponential weights whatever `weigh` is, else `ClosedForm`.
+
+    Args:
+        spec: the environment.
+        samples: n, how many samples of the prior.
+        weigh: the weights of the samples.
+
+    Example:
+        >>> from estep import Spec
+        >>> from estep.inference.closed_form import closed_form
+        >>> closed_form(Spec(obs_dim=3, action_dim=2), samples=20).samples
+        20
+    """
     return Exact() if spec.discrete else ClosedForm(samples, weigh)

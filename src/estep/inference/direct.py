@@ -11,7 +11,11 @@ from estep.nets import Network
 
 
 class Direct(Inference):
-    """λ = f_φ(s), its log scales bounded smoothly (Haarnoja et al. 2018 clip them: a clip has no gradient outside)."""
+    """λ = f_φ(s), with log scales bounded smoothly.
+
+    Source:
+        Haarnoja et al. 2018, arXiv:1812.05905; there log scales are clipped, but a clip has no gradient outside.
+    """
 
     net: Network
     low: float = eqx.field(static=True, default=-10.0)

@@ -1,4 +1,4 @@
-"""Self-normalised importance sampling: weigh draws towards the posterior itself and match its moments."""
+"""Self-normalised importance sampling: weight samples towards the posterior and match its moments."""
 
 from __future__ import annotations
 
@@ -19,33 +19,52 @@ from estep.inference.cem import fittable
 from estep.inference.starts import AtPrior, added, begin, clip
 
 Proposal = Callable[[Distribution, Distribution], Distribution]
-"""(prior, current q) to the density that is drawn from."""
+"""(prior, current q) to r, the density that is sampled."""
 
 
 def from_prior(prior: Distribution, q: Distribution) -> Distribution:
-    """Propose from the prior, which must be one that can be sampled."""
+    """A `Proposal`: the prior, which must be one that can be sampled."""
     return prior
 
 
 def from_posterior(prior: Distribution, q: Distribution) -> Distribution:
-    """Propose from the posterior found so far."""
+    """A `Proposal`: the current posterior."""
     return q
 
 
 class Weighing(NamedTuple):
-    """How each round of importance sampling went."""
+    """Diagnostics of each iteration of importance sampling."""
 
     ess: Float[Array, " k"]
-    """Effective sample size, between 1 and the number of draws."""
+    """Effective sample size, between 1 and the number of samples."""
     evidence: Float[Array, " k"]
-    """Estimate of α log Z(s) = α log E_p exp(Q̂/α), the largest V that any q can have."""
+    """Estimate of α log Z(s) = α log E_p exp(Q̂/α), the greatest V that any q has."""
 
 
 class Importance(Inference):
-    """λ ← fit(a_i, w_i), w_i ∝ p(a_i) exp(Q̂(s, a_i)/α) / r(a_i), a_i ~ r, a number of times.
+    """λ ← fit(a_i, w_i), w_i ∝ p(a_i) exp(Q̂(s, a_i)/α) / r(a_i), a_i ~ r, i = 1..n, a number of times.
 
-    The fit matches moments of the posterior, so it minimises KL(posterior‖q) within the family and not the KL(q‖
-    posterior) that the other optimisers do; they agree where the family holds the posterior.
+    The fit matches moments of the posterior: it minimises KL(posterior‖q) within the family. The other optimisers
+    minimise KL(q‖posterior). Both agree where the family has the posterior.
+
+    Raises:
+        UsageError: the family has no `fit`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep import make_key
+        >>> from estep.core.slots import Problem
+        >>> from estep.families.gaussian import Gaussian
+        >>> from estep.inference.importance import Importance
+        >>> from estep.priors.gaussian import FixedGaussian
+        >>> prior = FixedGaussian(jnp.zeros(1), jnp.ones(1))
+        >>> problem = Problem(jnp.zeros(3), prior, lambda problem, u, key: 2 * u[0], jnp.asarray(1.0))
+        >>> sampling = Importance(samples=1000, iterations=3)
+        >>> inferred, weighing = sampling.with_diagnostics(problem, Gaussian(action=1), make_key(0))
+        >>> bool(jnp.abs(inferred.lam - jnp.asarray([2.0, 0.0])).max() < 0.2)  # the posterior is N(2, 1)
+        True
+        >>> bool(jnp.abs(weighing.evidence[-1] - 2.0) < 0.1)  # log E exp(2u) = 2
+        True
     """
 
     samples: int = eqx.field(static=True, default=1000)
@@ -64,7 +83,13 @@ class Importance(Inference):
         return self.with_diagnostics(problem, posterior, key)[0]
 
     def with_diagnostics(self, problem: Problem, posterior: Posterior, key: Key) -> tuple[Inferred, Weighing]:
-        """What `__call__` returns, and how each round went."""
+        """What `__call__` returns, and diagnostics of each iteration.
+
+        Args:
+            problem: the state, p, Q̂ and α.
+            posterior: the family of q.
+            key: a random key.
+        """
         family, prior = fittable(posterior), problem.prior(problem.obs)
 
         def iteration(lam: Lam, key: Key) -> tuple[Lam, tuple[Scalar, Scalar, Scalar]]:

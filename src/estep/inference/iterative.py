@@ -1,4 +1,4 @@
-"""Iterative amortised inference: a network that is fed the gradient of its own objective."""
+"""Iterative amortised inference: a network whose inputs are λ and the gradient of the objective there."""
 
 from __future__ import annotations
 
@@ -19,22 +19,39 @@ from estep.inference.starts import AtPrior, added
 from estep.nets import Body, Network, mlp, zeros
 
 Encoding = Callable[[Lam, Lam, tuple[int, ...]], tuple[Lam, Lam]]
-"""(λ, gradient, sizes of the blocks of λ) to what the network reads of them."""
+"""λ and the gradient as inputs of the network.
+
+Args:
+    lam: λ.
+    grad: the gradient of -V at λ.
+    block_sizes: sizes of the blocks of λ.
+"""
 
 
 def log_sign(lam: Lam, grad: Lam, block_sizes: tuple[int, ...]) -> tuple[Lam, Lam]:
-    """λ as it is, the gradient as sign(g) log(1 + 10|g|): its size survives over many orders of magnitude."""
+    """An `Encoding`: λ as it is, and sign(g) log(1 + 10|g|), which keeps the size of g over many orders of magnitude.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep.inference.iterative import log_sign
+        >>> lam, grad = log_sign(jnp.zeros(2), jnp.asarray([-1e4, 0.0]), (1, 1))
+        >>> round(float(grad[0]), 1)  # -log(1 + 10⁵)
+        -11.5
+    """
     return lam, jnp.sign(grad) * jnp.log1p(10.0 * jnp.abs(grad))
 
 
 def layer_norm(lam: Lam, grad: Lam, block_sizes: tuple[int, ...]) -> tuple[Lam, Lam]:
-    """Each part of λ and of the gradient standardised over its dimensions, without learned affine, as in the authors'
-    code; a part of one dimension passes through. It throws the gradient's size away."""
+    """An `Encoding`: each block of λ and of the gradient standardised over its dimensions.
+
+    There are no learned scales and shifts, as in the code of Marino et al. A block of one dimension stays as it is. The
+    size of the gradient is lost.
+    """
     return _standardise(lam, block_sizes), _standardise(grad, block_sizes)
 
 
 def raw(lam: Lam, grad: Lam, block_sizes: tuple[int, ...]) -> tuple[Lam, Lam]:
-    """Both as they are."""
+    """An `Encoding`: both as they are."""
     return lam, grad
 
 
@@ -55,7 +72,7 @@ def _standardise_part(part: Float[Array, " n"]) -> Float[Array, " n"]:
 
 @dataclass(frozen=True)
 class Iterations:
-    """How long to infer: a change to the settings of `Iterative`."""
+    """How long to infer: settings of `Iterative`, as a change to an optimiser."""
 
     steps: int
     samples: int
@@ -66,16 +83,32 @@ class Iterations:
 
 
 class Iterative(Inference):
-    """λ ← B(ω ⊙ λ + (1 - ω) ⊙ δ), (δ, ω) = f_φ(s, λ, -∇_λ V), a fixed number of times (the poster's gated update;
-    Marino et al. 2021, arXiv:2010.10670), from a fixed start or from where another optimiser ends.
+    """λ ← B(ω ⊙ λ + (1 - ω) ⊙ δ), (δ, ω) = f_φ(s, λ, -∇_λ V), N times.
 
-    Every iterate is trained and no gradient crosses an iteration: the objective is the mean of V(λ_k) over
-    k = 1..N, and λ_k depends on φ through its own update alone. The gradient of V at λ_k is at once what trains
-    iteration k and what iteration k + 1 reads, from the same draws, so one inference costs N evaluations of the
-    critic, and the climb one more. Draws are fresh at every iterate: with common ones the network would learn to
-    fit the sample that the gradient reveals.
+    λ_0 is a fixed start or the λ of another optimiser. B bounds the log scales.
 
-    A start that has parameters is trained to climb V at λ_0, by the gradient that iteration 1 reads anyway.
+    Training: the objective is the mean of V(λ_k) over k = 1..N. No gradient flows from one iteration to the one before:
+    λ_k depends on φ through its own update alone. The gradient of V at λ_k trains iteration k and is also the input of
+    iteration k + 1, from the same samples. So one inference costs N evaluations of the critic, and the E-step one more.
+    Each iterate has new samples: with common ones, the network would fit the samples that the gradient reveals.
+
+    A start with parameters is trained to maximise V at λ_0, by the gradient that is the input of iteration 1.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep import make_key
+        >>> from estep.core.slots import Problem
+        >>> from estep.families.gaussian import Gaussian
+        >>> from estep.inference.iterative import Iterations, iterative
+        >>> from estep.priors.gaussian import FixedGaussian
+        >>> prior = FixedGaussian(jnp.full(1, 8.0), jnp.ones(1))
+        >>> problem = Problem(jnp.zeros(3), prior, lambda problem, u, key: 2 * u[0], jnp.asarray(1.0))
+        >>> fresh = iterative(3, Gaussian(action=1), (8,), Iterations(steps=3, samples=2), key=make_key(0))
+        >>> print(fresh.path(problem, Gaussian(action=1), make_key(1), steps=3)[:, 0])  # a fresh network halves λ
+        [8. 4. 2. 1.]
+
+    Source:
+        Marino et al. 2021, arXiv:2010.10670, and the gated update of their poster.
     """
 
     net: Network
@@ -86,7 +119,7 @@ class Iterative(Inference):
     encoding: Encoding = eqx.field(static=True, default=log_sign)
     start: Inference = AtPrior()
     average: int = eqx.field(static=True, default=1)
-    """How many of the last iterates the result is the mean of; training wants the last one alone."""
+    """The result is the mean of so many of the last iterates; in training, 1."""
 
     def evaluations(self, choices: int | None = None) -> tuple[int, int]:
         return added(self.start.evaluations(choices), self.steps * (choices or self.samples), gradients=True)
@@ -110,7 +143,14 @@ class Iterative(Inference):
         return Inferred(share(lam, self.steps), earlier - penalty, values, {"gate": gates[-1]})
 
     def path(self, problem: Problem, posterior: Posterior, key: Key, steps: int) -> Float[Array, "k l"]:
-        """λ_0 .. λ_steps: where inference goes, also beyond the number of iterations it was trained with."""
+        """λ_0 .. λ_steps, also for more iterations than the optimiser was trained with.
+
+        Args:
+            problem: the state, p, Q̂ and α.
+            posterior: the family of q.
+            key: a random key. The samples are the same at every iterate.
+            steps: how many iterations.
+        """
 
         def iteration(lam: Lam, key: Key) -> tuple[Lam, Lam]:
             grad = jax.grad(lambda lam: soft_value(posterior(lam), problem, key, self.samples)[0])(lam)
@@ -123,7 +163,17 @@ class Iterative(Inference):
         return jnp.concatenate([start[None], lams])
 
     def refine(self, problem: Problem, posterior: Posterior, lam: Lam, grad: Lam) -> tuple[Lam, Lam]:
-        """One gated update of λ, given the gradient of -V there; and the gates ω."""
+        """One gated update.
+
+        Args:
+            problem: the state.
+            posterior: the family of q.
+            lam: λ.
+            grad: the gradient of -V at λ.
+
+        Returns:
+            The new λ, and the gates ω.
+        """
         delta, gate = jnp.split(self.net(problem.obs, *self.encoding(lam, grad, posterior.block_sizes)), 2)
         omega = jax.nn.sigmoid(gate)
         return posterior.bound(omega * lam + (1.0 - omega) * delta, self.low, self.high), omega
@@ -134,7 +184,7 @@ LIMIT_PENALTY = 0.01
 
 
 def share(lam: Lam, steps: int) -> Lam:
-    """λ, with its gradient divided by the number of iterates: the last one is one term of their mean."""
+    """λ, with its gradient divided by the number of iterates: V at the last iterate is one term of the mean."""
     return sg(lam) + (lam - sg(lam)) / steps
 
 
@@ -148,8 +198,19 @@ def iterative(
     *,
     key: Key,
 ) -> Iterative:
-    """A fresh optimiser: heads at zero, so every iteration halves λ at first; limits of log σ start at -10 and 0.5.
-    Without a start of its own it begins where the family does under the prior."""
+    """A fresh optimiser. Its last layer is zero, so that at first every iteration halves λ.
+
+    The limits of log σ are learned; they start at -10 and 0.5.
+
+    Args:
+        observation: size of the observation.
+        posterior: the family of q.
+        hidden: sizes of the hidden layers, or a `Body`.
+        iterations: how long to infer.
+        encoding: how the network reads λ and the gradient.
+        start: the optimiser that gives λ_0; None for the prior, where the family has it.
+        key: a random key.
+    """
     size = sum(posterior.block_sizes)
     net = mlp((observation, size, size), 2 * size, hidden, key=key, head=zeros)
     low, high = (jnp.full(posterior.num_scales, limit, float) for limit in (-10.0, 0.5))

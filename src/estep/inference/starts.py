@@ -1,4 +1,4 @@
-"""Where an optimiser starts, which is where another one ended; and many random starts."""
+"""Starts of an optimiser: the λ of another optimiser, which may be fixed or random; and the best of many starts."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from estep.errors import UsageError, check
 
 @runtime_checkable
 class Starting(Protocol):
-    """An optimiser that starts where another one ends."""
+    """An optimiser with a start: another optimiser, whose λ is its λ_0."""
 
     start: Inference
 
 
 class AtPrior(Inference):
-    """λ_0 of the family: the prior where the family holds it, else a fixed place."""
+    """λ_0 of the family: the prior where the family has it, else a fixed λ."""
 
     def __call__(self, problem: Problem, posterior: Posterior, key: Key) -> Inferred:
         return one_shot(posterior.start(problem.prior(problem.obs)))
@@ -41,8 +41,11 @@ class At(Inference):
 
 
 class Scattered(Inference):
-    """λ + scale·ε around where another optimiser ends, ε standard normal in every element but the log scales: a start
-    that is too wide has gradients that an adaptive step size is long to forget."""
+    """λ + scale·ε, where λ is the result of another optimiser and ε is standard normal.
+
+    Log scales get no noise: where a scale is too large, gradients are so large that an adaptive step size stays small
+    for long afterwards.
+    """
 
     centre: Inference
     scale: float = eqx.field(static=True)
@@ -59,15 +62,19 @@ class Scattered(Inference):
 
 
 class Restarts(Inference):
-    """The best, by V, of n runs of an optimiser: one from its own start, the others from random ones around it."""
+    """The best by V of n runs of an optimiser: one from its own start, the others from random starts around it.
+
+    Raises:
+        UsageError: n is below 2; the optimiser has no start.
+    """
 
     inference: Inference
     n: int = eqx.field(static=True)
     """At least 2."""
     scale: float = eqx.field(static=True, default=1.0)
-    """Standard deviation of the starts around the optimiser's own, in units of λ (of u, for a mean)."""
+    """Standard deviation of the random starts, in units of λ (of u, for a mean)."""
     samples: int = eqx.field(static=True, default=100)
-    """Draws, the same for all runs, with which they are judged."""
+    """Samples, the same for all runs, that V at their ends is estimated from."""
 
     def __check_init__(self) -> None:
         check("restarts", self.n >= 2, self.n, "at least 2, one of which is the optimiser's own start")
@@ -82,7 +89,13 @@ class Restarts(Inference):
         return Inferred(runs.lam[best], runs.earlier.mean(), runs.values[best])
 
     def runs(self, problem: Problem, posterior: Posterior, key: Key) -> tuple[Inferred, Float[Array, " n"]]:
-        """All runs, stacked, and V where each ends."""
+        """All runs, stacked, and V at the end of each.
+
+        Args:
+            problem: the state, p, Q̂ and α.
+            posterior: the family of q.
+            key: a random key.
+        """
         k_own, k_run, k_judge = jax.random.split(key, 3)
         run: Inference = starting(self.inference, Scattered(start_of(self.inference), self.scale))
         own = self.inference(problem, posterior, k_own)
@@ -96,8 +109,22 @@ class Restarts(Inference):
 
 
 def distinct_modes(lams: Float[Array, "n l"], values: Float[Array, " n"], tol: float) -> Bool[Array, " n"]:
-    """Which of n solutions are modes of their own: from the best down, each that is further than `tol`, in some
-    element of λ, from all that were kept before it."""
+    """Which of n solutions are distinct modes.
+
+    From the best to the worst, a solution is a mode if it differs by more than `tol`, in some element of λ, from every
+    mode before it.
+
+    Args:
+        lams: the λ of each solution.
+        values: V of each.
+        tol: the tolerance, in units of λ.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep.inference.starts import distinct_modes
+        >>> print(distinct_modes(jnp.asarray([[0.0], [0.1], [3.0]]), jnp.asarray([1.0, 2.0, 0.5]), tol=0.5))
+        [False  True  True]
+    """
     far = jnp.abs(lams[:, None] - lams[None]).max(-1) > tol
 
     def consider(kept: Bool[Array, " n"], i: Array) -> tuple[Bool[Array, " n"], None]:
@@ -109,7 +136,7 @@ def distinct_modes(lams: Float[Array, "n l"], values: Float[Array, " n"], tol: f
 
 
 def starting(inference: Any, start: Inference) -> Any:
-    """The same optimiser from another start.
+    """The same optimiser with another start.
 
     Raises:
         UsageError: the optimiser has no start.
@@ -119,7 +146,7 @@ def starting(inference: Any, start: Inference) -> Any:
 
 
 def start_of(inference: Any) -> Inference:
-    """Where an optimiser starts, itself an optimiser.
+    """The start of an optimiser, which is an optimiser itself.
 
     Raises:
         UsageError: the optimiser has no start.
@@ -132,11 +159,18 @@ def start_of(inference: Any) -> Inference:
 
 
 def begin(start: Inference, problem: Problem, posterior: Posterior, key: Key, samples: int) -> Inferred:
-    """λ_0 as a number, and what trains the start if it has parameters.
+    """λ_0 without a gradient, and what trains the start if it has parameters.
 
-    A start is trained as it would be by itself: to climb V at its own λ. So `earlier` gains ⟨sg ∂V/∂λ_0, λ_0⟩, whose
-    gradient is that of V there, and no gradient comes from beyond λ_0. Q̂ is differentiated only if there is
-    something to train.
+    A start is trained as it is alone: to maximise V at its own λ. So ⟨sg ∂V/∂λ_0, λ_0⟩ is added to `earlier`; its
+    gradient is that of V at λ_0, and no gradient comes from later iterates. Q̂ is differentiated only if the start has
+    parameters.
+
+    Args:
+        start: the optimiser that gives λ_0.
+        problem: the state, p, Q̂ and α.
+        posterior: the family of q.
+        key: a random key.
+        samples: samples of q in the gradient.
     """
     k_start, k_value = jax.random.split(key)
     first = start(problem, posterior, k_start)
@@ -148,23 +182,58 @@ def begin(start: Inference, problem: Problem, posterior: Posterior, key: Key, sa
 
 
 def added(start: tuple[int, int], evaluations: int, gradients: bool = False) -> tuple[int, int]:
-    """The cost of an optimiser: that of its start, and its own evaluations of Q̂, with gradients or without."""
+    """The cost of an optimiser with its start, as `Inference.evaluations` gives it.
+
+    Args:
+        start: the cost of the start.
+        evaluations: of Q̂, by the optimiser itself.
+        gradients: whether it uses gradients of Q̂.
+
+    Example:
+        >>> from estep.inference.starts import added
+        >>> added((10, 0), 5, gradients=True)
+        (15, 5)
+    """
     return start[0] + evaluations, start[1] + (evaluations if gradients else 0)
 
 
 def one_shot(lam: Lam) -> Inferred:
-    """λ with nothing on the way to it."""
+    """λ as the result of an optimiser without iterates."""
     return Inferred(lam, jnp.zeros(()), jnp.zeros(0))
 
 
 def clip(lam: Lam, posterior: Posterior, low: float, high: float) -> Lam:
-    """λ with its log scales cut off at [low, high], the rest untouched. Unlike `Posterior.bound` it is the identity
-    inside the limits, so it can be applied again and again; nothing is differentiated through it."""
+    """λ with its log scales clipped to [low, high], and the rest as it was.
+
+    Unlike `Posterior.bound` it changes nothing inside the limits, so it can be applied at every step. It has no
+    gradient outside, and none is taken through it.
+
+    Args:
+        lam: λ.
+        posterior: its family.
+        low: the lower limit of all log scales.
+        high: their upper limit.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep.families.gaussian import Gaussian
+        >>> from estep.inference.starts import clip
+        >>> print(clip(jnp.asarray([9.0, 9.0]), Gaussian(action=1), low=-10.0, high=2.0))  # (μ, log σ)
+        [9. 2.]
+    """
     return jnp.where(log_scales(posterior, lam), jnp.clip(lam, low, high), lam)
 
 
 def log_scales(posterior: Posterior, lam: Lam) -> Bool[Array, " l"]:
-    """Which elements of λ are log scales: those that `bound` moves."""
+    """Which elements of λ are log scales: those that `bound` moves.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep.families.gaussian import Gaussian
+        >>> from estep.inference.starts import log_scales
+        >>> print(log_scales(Gaussian(action=2), jnp.zeros(4)))
+        [False False  True  True]
+    """
     limit = jnp.zeros(posterior.num_scales, lam.dtype)
     outside = jnp.full_like(lam, 100.0)
     return posterior.bound(outside, limit, limit) != outside

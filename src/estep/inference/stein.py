@@ -1,4 +1,4 @@
-"""Amortised Stein variational gradient descent: a network that turns noise into draws of the posterior."""
+"""Amortised Stein variational gradient descent: a network that turns noise into samples of the posterior."""
 
 from __future__ import annotations
 
@@ -21,14 +21,17 @@ from estep.families.sampler import EqualMixture
 from estep.nets import Network
 
 LEAST_SIGMA = 0.05
-"""Of the neighbourhood of a particle, in units of u."""
+"""The least standard deviation of the neighbourhood of a sample, in units of u."""
 
 
 class Stein(Inference):
-    """u_i = h_φ(s, ξ_i) = ξ_i + f_φ(s, ξ_i), ξ_i ~ N(0, I), as the λ of an `Implicit` posterior of as many draws.
+    """u_i = h_φ(s, ξ_i) = ξ_i + f_φ(s, ξ_i), ξ_i ~ N(0, I), as the λ of an `Implicit` posterior of as many samples.
 
-    The noise is added to what the network makes of it, so that a sampler whose f_φ is near 0 starts near the uniform
-    prior (whose u has the spread 0.9). One that starts narrow leaves the modes that it is far from to themselves.
+    The noise is added to the output of the network, so that a fresh sampler, whose f_φ is near 0, is near the uniform
+    prior (the standard deviation of its u is 0.9). A sampler that is narrow at first never finds distant modes.
+
+    Source:
+        Wang & Liu 2016, arXiv:1611.01722; Haarnoja et al. 2017.
     """
 
     net: Network
@@ -45,17 +48,25 @@ class Stein(Inference):
         return Inferred(jnp.concatenate([action.ravel(), values]), jnp.zeros(()), jnp.zeros(0))
 
     def points(self, obs: Obs, key: Key, n: int) -> Float[Array, "n a"]:
-        """n draws in one state, in pairs ξ, -ξ: independent ones let the share of a mode drift as training goes on."""
+        """n samples in one state, in pairs from ξ and -ξ.
+
+        With independent noise the share of a mode drifts during training.
+
+        Args:
+            obs: the state.
+            key: a random key.
+            n: how many samples.
+        """
         noise = antithetic(key, n, self.action)
         action: Array = noise + jax.vmap(ft.partial(self.net, obs))(noise)
         return action
 
 
 def sampler_of(inference: Inference) -> Stein:
-    """The optimiser as the sampler that it must be here.
+    """The optimiser, checked to be a sampler that SVGD can train.
 
     Raises:
-        UsageError: it is another one.
+        UsageError: it is another optimiser.
     """
     if not isinstance(inference, Stein):
         raise UsageError(f"{type(inference).__name__} is no sampler that SVGD can train.", "Use inference.stein.Stein.")
@@ -63,8 +74,18 @@ def sampler_of(inference: Inference) -> Stein:
 
 
 def neighbourhood(agent: Agent, obs: Obs, key: Key) -> Distribution:
-    """A density near the sampler: half the prior, half Gaussians around the sampler's draws, as wide as Scott's rule
-    has them (1992): σ_i of the draws, times n^(-1/(d + 4))."""
+    """A density near the sampler: half the prior, half a mixture of Gaussians around n samples.
+
+    The standard deviation of each Gaussian in dimension i is σ_i of the samples times n^(-1/(d + 4)).
+
+    Args:
+        agent: an agent whose inference is `Stein`.
+        obs: the state.
+        key: a random key.
+
+    Source:
+        The width is Scott's rule (1992).
+    """
     sampler = sampler_of(agent.targeting(agent.inference.model))
     places = sampler.points(obs, key, sampler.samples)
     n, d = places.shape
@@ -74,6 +95,8 @@ def neighbourhood(agent: Agent, obs: Obs, key: Key) -> Distribution:
 
 
 def near_sampler_value(agent: Agent) -> Bootstrap:
-    """V̄(s') by importance sampling from the neighbourhood of the sampler: in many dimensions, draws of the prior miss
-    what the posterior has found."""
+    """V̄(s') by importance sampling from the neighbourhood of the sampler.
+
+    In many dimensions, samples of the prior miss the modes of the posterior.
+    """
     return log_mean_exp_value(agent, neighbourhood)

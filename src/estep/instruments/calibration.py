@@ -96,7 +96,7 @@ class Calibration(NamedTuple):
 class Ensemble(Protocol):
     """A critic of several networks whose values are discounted returns."""
 
-    discount: Any
+    gamma: Any
     pessimism: Any
 
     def values(self, obs: Obs, action: Action) -> Float[Array, " k"]:
@@ -117,19 +117,19 @@ def calibration(
         betas: further values of β for which the bias is computed.
 
     Raises:
-        UsageError: the critic is not an ensemble of Q functions, or the episodes are too short for the discount.
+        UsageError: the critic is not an ensemble of Q functions, or the episodes are too short for γ.
         EnvironmentFailure: the environment raised or gave too many bad transitions.
     """
-    discount = float(critic(agent).discount)
+    gamma = float(critic(agent).gamma)
     k_act, k_tail = jax.random.split(key)
     done = rollouts(agent, env, scaling, k_act, episodes)
     tails = np.asarray(_tails(agent, jnp.asarray(np.stack([e.last for e in done])), k_tail), np.float64)
     pairs: list[Pair] = []
     for number, (episode, tail) in enumerate(zip(done, tails, strict=True)):
-        pairs += _pairs(agent, number, episode, 0.0 if episode.terminated else float(tail), discount)
+        pairs += _pairs(agent, number, episode, 0.0 if episode.terminated else float(tail), gamma)
     if not pairs:
         longest = max(len(episode.reward) for episode in done)
-        what = f"Episodes of at most {longest} steps are too short to measure returns with a discount of {discount:g}."
+        what = f"Episodes of at most {longest} steps are too short to measure returns with gamma {gamma:g}."
         raise UsageError(what, "Use an environment with longer episodes.")
     return Calibration(pairs, biases(pairs, agent, betas), has_kl_cost(agent))
 
@@ -181,17 +181,17 @@ def rollouts(agent: Agent, env: HostEnv, scaling: Scaling, key: Key, episodes: i
     return [each[number] for number in range(rounds) for each in done][:episodes]
 
 
-def returns(reward: npt.NDArray[np.float64], cost: npt.NDArray[np.float64], tail: float, discount: float) -> Any:
+def returns(reward: npt.NDArray[np.float64], cost: npt.NDArray[np.float64], tail: float, gamma: float) -> Any:
     """G_t for every step of an episode [t]. The return of a step does not contain the step's own cost.
 
     Args:
         reward, cost: [t].
         tail: value of the state after the episode.
-        discount: γ per step.
+        gamma: discount factor γ per step.
     """
     earned, after = np.empty_like(reward), tail
     for t in reversed(range(len(reward))):
-        earned[t] = reward[t] + discount * after
+        earned[t] = reward[t] + gamma * after
         after = earned[t] - cost[t]
     return earned
 
@@ -221,10 +221,10 @@ def biases(pairs: list[Pair], agent: Agent, betas: tuple[float, ...]) -> list[Bi
     ]
 
 
-def _pairs(agent: Agent, number: int, episode: Episode, tail: float, discount: float) -> list[Pair]:
+def _pairs(agent: Agent, number: int, episode: Episode, tail: float, gamma: float) -> list[Pair]:
     """At most PAIRS pairs of an episode, among those where the bootstrap has a small weight in the return."""
     length = len(episode.reward)
-    weight = 0.0 * np.arange(length) if episode.terminated else discount ** (length - np.arange(length))
+    weight = 0.0 * np.arange(length) if episode.terminated else gamma ** (length - np.arange(length))
     fit = np.flatnonzero(weight <= TAIL)
     steps = fit[np.linspace(0, len(fit) - 1, min(PAIRS, len(fit))).astype(int)] if len(fit) else fit
     if not len(steps):
@@ -233,7 +233,7 @@ def _pairs(agent: Agent, number: int, episode: Episode, tail: float, discount: f
     predicted, mean, std = (
         np.asarray(part, np.float64) for part in _predict(agent, episode.obs[at], episode.action[at])
     )
-    earned = returns(episode.reward, episode.cost, tail, discount)
+    earned = returns(episode.reward, episode.cost, tail, gamma)
     return [
         Pair(number, int(t), float(predicted[i]), float(mean[i]), float(std[i]), float(earned[t]), float(weight[t]))
         for i, t in enumerate(steps)

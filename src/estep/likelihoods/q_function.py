@@ -18,16 +18,28 @@ from estep.likelihoods.targets import Target, td0
 from estep.nets import Body, Network, mlp
 
 Pessimism = Callable[[Float[Array, " k"]], Scalar]
+"""The values of the k members to the one value that inference and targets use."""
 
 
 def minimum(values: Float[Array, " k"]) -> Scalar:
-    """The least of the ensemble (Fujimoto et al. 2018, clipped double Q)."""
+    """A `Pessimism`: the least of the ensemble.
+
+    Source:
+        Clipped double Q of Fujimoto et al. 2018.
+    """
     return values.min()
 
 
 @dataclass(frozen=True)
 class MeanMinusStd:
-    """mean - β·std over the ensemble, with the biased standard deviation: β = 1 is the minimum of two."""
+    """A `Pessimism`: mean - β·std over the ensemble, with the biased standard deviation.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep.likelihoods.q_function import MeanMinusStd
+        >>> float(MeanMinusStd(1.0)(jnp.asarray([3.0, 5.0])))  # β = 1 is the minimum of two
+        3.0
+    """
 
     beta: float
 
@@ -36,7 +48,16 @@ class MeanMinusStd:
 
 
 def biased_std(values: Float[Array, " k"]) -> Scalar:
-    """The standard deviation (ddof 0) with a bounded gradient at equal values and no overflow at far ones."""
+    """The standard deviation (ddof 0), with a bounded gradient at equal values and without overflow at distant ones.
+
+    Of two values it is half their distance. Of more it is √(variance + 1e-6).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep.likelihoods.q_function import biased_std
+        >>> float(biased_std(jnp.asarray([3.0, 5.0])))
+        1.0
+    """
     if values.shape[0] == 2:
         return 0.5 * jnp.abs(values[0] - values[1])
     deviation = values - values.mean()
@@ -45,10 +66,15 @@ def biased_std(values: Float[Array, " k"]) -> Scalar:
 
 
 class QFunction(Likelihood):
-    """Q̂(s, a): separate networks (an ensemble under `vmap` is slower on a CPU), combined by a pessimistic rule.
+    """Q̂(s, a): an ensemble of networks, combined by a pessimistic rule.
 
-    By default the target is y = r + γ(1 - e) V̄(s') with the soft value of the next state (Haarnoja et al. 2018,
-    arXiv:1812.05905, eq. 5); e is true termination only, so a time limit bootstraps.
+    The loss is ½ (Q_j - y)², summed over members and averaged over the batch. By default y = r + γ(1 - e) V̄(s'), where
+    e is true termination alone: at a time limit the value of the next state counts.
+
+    The networks are separate because on a CPU an ensemble under `vmap` is slower.
+
+    Source:
+        With the soft value of the next state, Haarnoja et al. 2018, arXiv:1812.05905, eq. 5.
     """
 
     members: tuple[Network, ...]
@@ -58,7 +84,7 @@ class QFunction(Likelihood):
     target: Target = eqx.field(static=True, default=td0)
 
     def values(self, obs: Obs, action: Action) -> Float[Array, " k"]:
-        """Every member's value at the point u."""
+        """The value of every member at the point u of one state."""
         a = self.squash(action)
         return jnp.stack([member(obs, a)[0] for member in self.members])
 
@@ -89,6 +115,24 @@ def q_function(
     *,
     key: Key,
 ) -> QFunction:
-    """A fresh ensemble for an environment."""
+    """A fresh ensemble for an environment.
+
+    Args:
+        members: how many networks.
+        spec: the environment.
+        hidden: sizes of the hidden layers, or a `Body`.
+        pessimism: how the values of the members become one.
+        gamma: discount factor γ per environment step.
+        target: what the members are fitted to.
+        key: a random key.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep import Spec, make_key
+        >>> from estep.likelihoods.q_function import minimum, q_function
+        >>> critic = q_function(2, Spec(obs_dim=3, action_dim=2), (8,), minimum, gamma=0.99, key=make_key(0))
+        >>> critic.values(jnp.zeros(3), jnp.zeros(2)).shape
+        (2,)
+    """
     nets = [mlp((spec.obs_dim, spec.action_dim), 1, hidden, key=k) for k in jax.random.split(key, members)]
     return QFunction(tuple(nets), spec.squash, pessimism, gamma, target)

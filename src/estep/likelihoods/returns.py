@@ -15,11 +15,11 @@ from jaxtyping import Array, Float
 from estep.core.types import Scalar
 
 Steps = Float[Array, " t"]
-"""One number for each step of the sequence."""
+"""One number for each of the T steps of a sequence."""
 
 
 class Segment(NamedTuple):
-    """What a stored sequence says of itself: the fields of `Transition` of the same names."""
+    """What the returns of a stored sequence depend on: the fields of `Transition` of the same names."""
 
     reward: Steps
     discount: Steps
@@ -28,8 +28,24 @@ class Segment(NamedTuple):
     """1 at the end of an episode, terminal or truncated."""
 
 
-def one_step(segment: Segment, value_next: Steps, gamma: float) -> Steps:
-    """r_t + γ (1 - e_t) V(s'_t)."""
+def one_step(segment: Segment, value_next: Float[Array, "*b t"], gamma: float) -> Float[Array, "*b t"]:
+    """y_t = r_t + γ (1 - e_t) V(s'_t). It has no recursion, so a whole batch [B, T] may be given too.
+
+    Args:
+        segment: one sequence, or a batch of them.
+        value_next: V(s'_t).
+        gamma: discount factor γ per environment step.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep.likelihoods.returns import Segment, one_step
+        >>> segment = Segment(jnp.ones(2), discount=jnp.asarray([1.0, 0.0]), last=jnp.asarray([0.0, 1.0]))
+        >>> print(one_step(segment, jnp.full(2, 8.0), gamma=0.5))  # nothing comes after a terminal state
+        [5. 1.]
+
+    Source:
+        The target of Haarnoja et al. 2018, arXiv:1812.05905, eq. 5, if V is the soft value.
+    """
     return segment.reward + gamma * segment.discount * value_next
 
 
@@ -38,8 +54,21 @@ def n_step(segment: Segment, value_next: Steps, kappa: Steps, gamma: float, n: i
     the episode or the sequence ends first.
 
     Args:
+        segment: one sequence.
         value_next: V(s'_t).
-        kappa: α KL(q‖p) at s_t where values are regularised, else zeros.
+        kappa: κ_t = α KL(q‖p) at s_t where values are regularised, else zeros.
+        gamma: discount factor γ per environment step.
+        n: the number of steps, at least 1.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep.likelihoods.returns import Segment, n_step
+        >>> segment = Segment(jnp.ones(3), discount=jnp.ones(3), last=jnp.zeros(3))
+        >>> print(n_step(segment, jnp.full(3, 8.0), jnp.zeros(3), gamma=0.5, n=2))  # 1 + 1/2 + 8/4; the last has m = 1
+        [3.5 3.5 5. ]
+
+    Source:
+        With κ, Schulman et al. 2017, arXiv:1704.06440.
     """
     shortest = one_step(segment, value_next, gamma)
     goes_on = shift(jnp.ones_like(segment.last)) * (1.0 - segment.last)
@@ -52,31 +81,73 @@ def n_step(segment: Segment, value_next: Steps, kappa: Steps, gamma: float, n: i
 
 
 def retrace(segment: Segment, value_next: Steps, q: Steps, trace: Steps, gamma: float) -> Steps:
-    """y_t = Q_t + δ_t + γ (1 - last_t) c_{t+1} (y_{t+1} - Q_{t+1}), δ_t = r_t + γ (1 - e_t) V(s'_t) - Q_t
-    (Munos et al. 2016, arXiv:1606.02647). The action a_t itself is never corrected for.
+    """y_t = Q_t + δ_t + γ (1 - last_t) c_{t+1} (y_{t+1} - Q_{t+1}), δ_t = r_t + γ (1 - e_t) V(s'_t) - Q_t.
+
+    The action a_t itself needs no correction.
 
     Args:
+        segment: one sequence.
         value_next: V(s'_t) of the policy that is evaluated.
         q: Q(s_t, a_t).
-        trace: c_t, of `cut`.
+        trace: c_t of `trace_coefficient`.
+        gamma: discount factor γ per environment step.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep.likelihoods.returns import Segment, retrace
+        >>> segment = Segment(jnp.ones(3), discount=jnp.ones(3), last=jnp.zeros(3))
+        >>> value, q = jnp.full(3, 8.0), jnp.zeros(3)
+        >>> print(retrace(segment, value, q, jnp.zeros(3), gamma=0.5))  # traces of 0 leave the return of one step
+        [5. 5. 5.]
+
+    Source:
+        Munos et al. 2016, arXiv:1606.02647.
     """
     surprise = one_step(segment, value_next, gamma) - q
     return q + discounted_scan(surprise, gamma * (1.0 - segment.last) * shift(trace))
 
 
 def trace_coefficient(log_ratio: Steps, lam: float) -> Steps:
-    """c_t = λ min(1, π(a_t|s_t)/μ(a_t|s_t)), given log π - log μ."""
+    """c_t = λ min(1, π(a_t|s_t)/μ(a_t|s_t)).
+
+    Args:
+        log_ratio: log π - log μ of the actions taken, in nats: π is evaluated, μ acted.
+        lam: λ in [0, 1].
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep.likelihoods.returns import trace_coefficient
+        >>> print(trace_coefficient(jnp.log(jnp.asarray([0.5, 3.0])), lam=1.0).round(2))
+        [0.5 1. ]
+
+    Source:
+        Munos et al. 2016, arXiv:1606.02647.
+    """
     return lam * jnp.exp(jnp.minimum(log_ratio, 0.0))
 
 
 def gae(segment: Segment, value: Steps, value_next: Steps, kappa: Steps, gamma: float, lam: float) -> Steps:
-    """A_t = δ_t + γ λ (1 - last_t) (A_{t+1} - κ_{t+1}), δ_t = r_t + γ (1 - e_t) V(s'_t) - V(s_t) (Schulman et al. 2016,
-    arXiv:1506.02438). The λ-return is A_t + V(s_t); V is regressed on it less κ_t.
+    """A_t = δ_t + γ λ (1 - last_t) (A_{t+1} - κ_{t+1}), δ_t = r_t + γ (1 - e_t) V(s'_t) - V(s_t).
+
+    The λ-return is A_t + V(s_t); V is fitted to it less κ_t.
 
     Args:
+        segment: one sequence.
         value: V(s_t).
         value_next: V(s'_t).
-        kappa: α KL(q‖p) at s_t where values are regularised, else zeros.
+        kappa: κ_t = α KL(q‖p) at s_t where values are regularised, else zeros.
+        gamma: discount factor γ per environment step.
+        lam: λ in [0, 1]; 0 gives δ_t, and 1 the return of the whole sequence.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep.likelihoods.returns import Segment, gae
+        >>> segment, zero = Segment(jnp.ones(3), jnp.ones(3), jnp.zeros(3)), jnp.zeros(3)
+        >>> print(gae(segment, zero, zero, zero, gamma=0.5, lam=1.0))  # 1 + 1/2 + 1/4, 1 + 1/2, 1
+        [1.75 1.5  1.  ]
+
+    Source:
+        Schulman et al. 2016, arXiv:1506.02438, there without κ.
     """
     surprise = one_step(segment, value_next, gamma) - value
     weight = gamma * lam * (1.0 - segment.last)
@@ -84,7 +155,14 @@ def gae(segment: Segment, value: Steps, value_next: Steps, kappa: Steps, gamma: 
 
 
 def discounted_scan(x: Steps, weight: Steps) -> Steps:
-    """y_t = x_t + w_t y_{t+1}, with nothing after the last step."""
+    """y_t = x_t + w_t y_{t+1}, and y_T = x_T at the last step.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep.likelihoods.returns import discounted_scan
+        >>> print(discounted_scan(jnp.ones(3), jnp.full(3, 0.5)))
+        [1.75 1.5  1.  ]
+    """
 
     def step(after: Scalar, now: tuple[Scalar, Scalar]) -> tuple[Scalar, Scalar]:
         y = now[0] + now[1] * after

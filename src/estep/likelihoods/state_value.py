@@ -18,9 +18,13 @@ from estep.nets import Body, Network, mlp
 
 
 class StateValue(Likelihood):
-    """V(s), fitted to λ-returns of the policy that took the steps (Schulman et al. 2016, arXiv:1506.02438).
+    """V(s), fitted to λ-returns of the policy that took the steps.
 
-    As an action value it is V(s) whatever the action: only the steps of a batch have advantages.
+    The loss is ½ (V - y)² averaged over the batch, y the λ-return less κ. As an action value it is V(s) for every
+    action: only the steps of a batch have advantages.
+
+    Source:
+        Schulman et al. 2016, arXiv:1506.02438.
     """
 
     net: Network
@@ -31,7 +35,13 @@ class StateValue(Likelihood):
         return self.net(problem.obs)[0]
 
     def advantages(self, batch: Transition, bootstrap: Bootstrap, key: Key) -> Float[Array, "b t"]:
-        """A_t of every step [B, T]; later steps are charged their κ where values are regularised."""
+        """A_t of every step [B, T], with κ as a cost of later steps where values are regularised.
+
+        Args:
+            batch: steps [B, T].
+            bootstrap: gives κ.
+            key: a random key.
+        """
         kappa = vmap_steps(bootstrap.penalty, batch, key)
         value, value_next = self.values(batch.obs), self.values(batch.next_obs)
 
@@ -42,7 +52,7 @@ class StateValue(Likelihood):
         return found
 
     def values(self, obs: Float[Array, "b t o"]) -> Float[Array, "b t"]:
-        """V of every state."""
+        """V of every state of a batch."""
         return jax.vmap(self.net)(obs.reshape(-1, obs.shape[-1]))[:, 0].reshape(obs.shape[:2])
 
     def loss(self, batch: Transition, bootstrap: Bootstrap, key: Key) -> tuple[Scalar, Info]:
@@ -55,5 +65,21 @@ class StateValue(Likelihood):
 
 
 def state_value(spec: Spec, hidden: Sequence[int] | Body, gamma: float, gae_lambda: float, *, key: Key) -> StateValue:
-    """A fresh network for an environment."""
+    """A fresh network for an environment.
+
+    Args:
+        spec: the environment.
+        hidden: sizes of the hidden layers, or a `Body`.
+        gamma: discount factor γ per environment step.
+        gae_lambda: λ of the λ-returns, in [0, 1].
+        key: a random key.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep import Spec, make_key
+        >>> from estep.likelihoods.state_value import state_value
+        >>> critic = state_value(Spec(obs_dim=3, action_dim=2), (8,), 0.99, 0.95, key=make_key(0))
+        >>> critic.values(jnp.zeros((4, 5, 3))).shape
+        (4, 5)
+    """
     return StateValue(mlp((spec.obs_dim,), 1, hidden, key=key), gamma, gae_lambda)

@@ -1,4 +1,4 @@
-"""What Q(s_t, a_t) is regressed on, over a batch of sequences [B, T]."""
+"""Targets of Q(s_t, a_t), over a batch of sequences [B, T]."""
 
 from __future__ import annotations
 
@@ -15,29 +15,54 @@ from estep.core.types import Key, Scalar, Transition
 from estep.likelihoods.returns import Segment, n_step, one_step, retrace, trace_coefficient
 
 Target: TypeAlias = Callable[[Transition, Bootstrap, Key, float], Float[Array, "b t"]]
-"""(batch, what may be asked of the agent, key, γ) to y."""
+"""A target y of every step.
+
+Args:
+    batch: steps [B, T].
+    bootstrap: values and log-densities of the agent, for one step.
+    key: a random key.
+    gamma: discount factor γ per environment step.
+"""
 
 
 def vmap_steps(function: Callable[[Transition, Key], Scalar], batch: Transition, key: Key) -> Float[Array, "b t"]:
-    """A function of one step, at every step of the batch."""
+    """Evaluate a function of one step at every step of a batch.
+
+    Args:
+        function: (step, key) to a number.
+        batch: steps [B, T].
+        key: a random key, split into one for each step.
+    """
     rows = flatten(batch)
     found: Array = jax.vmap(function)(rows, jax.random.split(key, rows.reward.shape[0]))
     return found.reshape(batch.reward.shape)
 
 
 def segments(batch: Transition) -> Segment:
-    """The sequences, as their returns need them."""
+    """The sequences of a batch, as functions of `returns` take them."""
     return Segment(batch.reward, batch.discount, batch.last)
 
 
 def td0(batch: Transition, bootstrap: Bootstrap, key: Key, gamma: float) -> Float[Array, "b t"]:
-    """y = r + γ (1 - e) V̄(s')."""
+    """A `Target`: y = r + γ (1 - e) V̄(s').
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep import Transition, make_key
+        >>> from estep.core.slots import Bootstrap
+        >>> from estep.likelihoods.targets import td0
+        >>> eight = lambda step, key: jnp.asarray(8.0)
+        >>> one, s = jnp.ones((1, 2)), jnp.zeros((1, 2, 3))
+        >>> batch = Transition(s, s, reward=one, discount=one, next_obs=s, last=0 * one)
+        >>> print(td0(batch, Bootstrap(eight, eight, eight, eight), make_key(0), gamma=0.5))
+        [[5. 5.]]
+    """
     return one_step(segments(batch), vmap_steps(bootstrap.value, batch, key), gamma)
 
 
 @dataclass(frozen=True)
 class NStep:
-    """Returns of n steps, as they were taken: biased where another policy took them."""
+    """A `Target`: returns of n steps, as they were taken. They are biased where another policy took them."""
 
     n: int
 
@@ -50,8 +75,14 @@ class NStep:
 
 @dataclass(frozen=True)
 class Retrace:
-    """Returns corrected for the policy that took them (Munos et al. 2016, arXiv:1606.02647), with the log-densities
-    that `log_prob_memo` remembered."""
+    """A `Target`: returns corrected for the policy that took them, by the log-densities that `log_prob_memo` stored.
+
+    Raises:
+        UsageError: the steps have no stored log-density.
+
+    Source:
+        Munos et al. 2016, arXiv:1606.02647.
+    """
 
     lam: float
 
@@ -70,4 +101,4 @@ TARGETS: Mapping[str, Callable[[int], Target]] = {
     "n-step": NStep,
     "td0": lambda unroll: td0,
 }
-"""By name, given how many steps in a row there are."""
+"""By name, each given T, the number of steps of a sequence."""

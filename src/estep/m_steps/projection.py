@@ -1,4 +1,4 @@
-"""How the M-step fits the prior to the posterior."""
+"""M-steps without a fit: leave the prior as it is, or copy the posterior."""
 
 from __future__ import annotations
 
@@ -30,11 +30,19 @@ def _follow(gradient: Any, state: Any, parameters: Any = None, *, sound: Bool[Ar
 
 
 FOLLOW: Optimiser = optax.GradientTransformationExtraArgs(lambda parameters: optax.EmptyState(), _follow)
-"""A step of size one down the gradient: from a distance ½|θ - φ|², θ goes to φ."""
+"""θ - gradient: one step on the distance ½|θ - φ|² takes θ to φ."""
 
 
 def copy_posterior(agent: Agent, draws: Draws, obs: Float[Array, "b o"]) -> tuple[Agent, Info]:
-    """p ← q, of a prior that has the parameters of the inference network and learns by `FOLLOW`: the M-step of a
-    parametric E-step. Its slow copy is the policy of a while ago."""
+    """p ← q: the M-step of a parametric E-step. The slow copy of the prior is then the policy of some updates ago.
+
+    Args:
+        agent: an agent whose prior has the parameters of the inference network and the optimiser `FOLLOW`.
+        draws: not used.
+        obs: not used.
+
+    Returns:
+        The agent with the prior's step pending, and nothing to log.
+    """
     now, wanted = (ravel_pytree(model)[0] for model in (agent.prior.model, agent.inference.model))
     return replace(agent, prior=replace(agent.prior, pending=Descent(now - wanted, jnp.asarray(True)))), {}

@@ -1,4 +1,4 @@
-"""The M-step of MPO: fit a prior to weighted draws, not far from its slow copy."""
+"""The M-step of MPO: fit a prior to weighted samples, in a trust region around its slow copy."""
 
 from __future__ import annotations
 
@@ -23,70 +23,106 @@ from estep.m_steps.multipliers import InsideBox, Multiplier
 
 Gauss = TypeVar("Gauss", Normal, FullNormal)
 Split: TypeAlias = Callable[[Any, Any], dict[str, Any]]
-"""(old, new) policy in one state to the policies that are fitted and constrained, by name."""
+"""From the old and the new policy in one state to the parts that are fitted and constrained, by name."""
 Measure: TypeAlias = Callable[[Any, Any], Float[Array, " k"]]
-"""KL(old‖new) in one state, as the numbers that are bounded each on its own."""
+"""KL(old‖new) in one state in nats, as k numbers with a bound each."""
 
 
 def decoupled(old: Gauss, new: Gauss) -> dict[str, Gauss]:
-    """The new mean with the old covariance, and the new covariance about the old mean (Abdolmaleki et al. 2018b): good
-    actions off the mean widen the policy."""
+    """A `Split`: the new mean with the old covariance, and the new covariance with the old mean.
+
+    So good actions far from the mean widen the policy.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep.families.gaussian import Normal
+        >>> from estep.m_steps.trust_region import decoupled
+        >>> parts = decoupled(Normal(jnp.zeros(1), jnp.zeros(1)), Normal(jnp.ones(1), jnp.full(1, 2.0)))
+        >>> print(parts["mean"].mu, parts["mean"].log_sigma, parts["scale"].mu, parts["scale"].log_sigma)
+        [1.] [0.] [0.] [2.]
+
+    Source:
+        Abdolmaleki et al. 2018b, arXiv:1812.02256.
+    """
     return {"mean": replace(old, mu=new.mu), "scale": replace(new, mu=old.mu)}
 
 
 def coupled(old: Gauss, new: Gauss) -> dict[str, Gauss]:
-    """The policy as it is: plain maximum likelihood, under one constraint."""
+    """A `Split` into one part, the new policy itself: maximum likelihood under one constraint."""
     return {"policy": new}
 
 
 def per_dimension(q: Normal, p: Normal) -> Float[Array, " a"]:
-    """One bound for each dimension of the action."""
+    """A `Measure`: one KL for each dimension of the action."""
     return jax.vmap(gaussian_kl)(q, p)
 
 
 def joint(q: Normal, p: Normal) -> Float[Array, " 1"]:
-    """One bound for all dimensions together."""
+    """A `Measure`: one KL for all dimensions together."""
     return gaussian_kl(q, p)[None]
 
 
 def joint_full(q: FullNormal, p: FullNormal) -> Float[Array, " 1"]:
-    """One bound, of Gaussians with full covariances."""
+    """A `Measure`: one KL, of Gaussians with full covariances."""
     return full_kl(q, p)[None]
 
 
 def choices(q: Categorical, p: Categorical) -> Float[Array, " 1"]:
-    """One bound, of distributions over choices."""
+    """A `Measure`: one KL, of distributions over choices."""
     return categorical_kl(q, p)[None]
 
 
 def form_for(example: Any, split: Split, measure: Measure) -> tuple[Split, Measure]:
-    """The form that was asked for, or the only one where a policy has no mean to move by itself."""
+    """The given split and measure, or `coupled` and `choices` where a policy is a distribution over choices.
+
+    Args:
+        example: any policy of the family.
+        split: the split of a Gaussian.
+        measure: the measure of a Gaussian.
+    """
     return (coupled, choices) if isinstance(example, Categorical) else (split, measure)
 
 
 class TrustRegion(Projection):
-    """max_θ Σ_i w_i log p_θ(a_i|s) subject to KL(p_slow‖p_θ) ≤ ε, for every part of the policy that `split` makes,
-    by the multipliers of its names; the means over states are bounded."""
+    """max_θ Σ_i w_i log p_θ(a_i|s) subject to KL(p_slow‖p_θ) ≤ ε, on average over states.
+
+    The objective is a sum over the parts of the policy that `split` gives. Each part has bounds and multipliers of its
+    own, by its name.
+
+    Source:
+        Abdolmaleki et al. 2018a, arXiv:1806.06920, and 2018b, arXiv:1812.02256.
+    """
 
     multipliers: dict[str, Multiplier]
     box: InsideBox | None
-    """A second objective, whose weights are added to those of the draws."""
+    """A second objective, whose weights are added to those of the samples; None for none."""
     split: Split = eqx.field(static=True, default=decoupled)
     measure: Measure = eqx.field(static=True, default=per_dimension)
 
     def __call__(self, prior: Learned[Prior], draws: Draws, obs: Float[Array, "b o"]) -> tuple[Learned[Prior], Info]:
-        """The prior's step alone; `fit` moves the multipliers too."""
+        """The step of the prior alone; `project` moves the multipliers too."""
         prior, (_, info) = self.descend(prior, draws, self.inside(draws), obs)
         return prior, info
 
     def inside(self, draws: Draws) -> Float[Array, "b n"] | None:
-        """Log weights of the second objective."""
+        """Log weights of the second objective, if there is one."""
         return None if self.box is None else jax.vmap(self.box)(draws.action)
 
     def descend(
         self, prior: Learned[Prior], draws: Draws, inside: Float[Array, "b n"] | None, obs: Float[Array, "b o"]
     ) -> tuple[Learned[Prior], tuple[dict[str, Array], Info]]:
-        """The prior's step on the penalised likelihood; and the constrained means, by part, before it."""
+        """A step of the prior on the likelihood less the constraints times their multipliers.
+
+        Args:
+            prior: the prior.
+            draws: samples of the posterior [b, n].
+            inside: log weights of the second objective, if there is one.
+            obs: the states.
+
+        Returns:
+            The prior with its step pending; the batch means of the constrained KLs before the step, by part; and
+            scalars to log.
+        """
         slow, alphas = prior.slow, {name: multiplier() for name, multiplier in self.multipliers.items()}
         weight = draws.weight if inside is None else draws.weight + jnp.exp(inside)
 
@@ -110,7 +146,12 @@ class TrustRegion(Projection):
         return prior.descend(loss)
 
     def loss(self, means: dict[str, Array], inside: Float[Array, "b n"] | None) -> tuple[Scalar, Info]:
-        """What moves the multipliers, given the constrained means; and the temperature of the second objective."""
+        """The loss of the multipliers and of the temperature of the second objective, and scalars to log.
+
+        Args:
+            means: the batch means of the constrained KLs, by part.
+            inside: log weights of the second objective, if there is one.
+        """
         loss = sum((self.multipliers[name].loss(mean) for name, mean in means.items()), jnp.zeros(()))
         if self.box is None or inside is None:
             return loss, {}
@@ -118,7 +159,16 @@ class TrustRegion(Projection):
 
 
 def project(agent: Agent, draws: Draws, obs: Float[Array, "b o"]) -> tuple[Agent, Info]:
-    """The M-step of a `TrustRegion`: the prior by its penalised likelihood, the multipliers by their constraints."""
+    """The M-step of a `TrustRegion`: steps of the prior and of the multipliers.
+
+    Args:
+        agent: an agent whose projection is a `TrustRegion`.
+        draws: samples of the posterior [b, n].
+        obs: the states.
+
+    Returns:
+        The agent with both steps pending, and scalars to log.
+    """
     own: Learned[Any] = agent.projection
     inside = own.model.inside(draws)
     prior, (means, p) = own.model.descend(agent.prior, draws, inside, obs)
@@ -133,12 +183,22 @@ def trust_region(
     split: Split = decoupled,
     measure: Measure = per_dimension,
 ) -> TrustRegion:
-    """Fresh multipliers.
+    """A trust region with fresh multipliers.
 
     Args:
         example: any policy of the family, for its sizes.
-        bounds: ε of each part that `split` makes, in order, and where its multipliers start.
+        bounds: for each part that `split` gives, in order: ε in nats, and the multipliers at first.
         box: the second objective.
+        split: the parts of the policy.
+        measure: the constrained KLs of a part.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep.families.gaussian import Normal
+        >>> from estep.m_steps.trust_region import trust_region
+        >>> region = trust_region(Normal(jnp.zeros(2), jnp.zeros(2)), [(0.1, 10.0), (1e-4, 1000.0)])
+        >>> {name: (one.epsilon, one().shape) for name, one in region.multipliers.items()}
+        {'mean': (0.1, (2,)), 'scale': (0.0001, (2,))}
     """
     parts = split(example, example)
     sizes = {name: measure(example, part).shape for name, part in parts.items()}

@@ -1,4 +1,4 @@
-"""The flat prior: maximum entropy."""
+"""The flat prior, for maximum entropy."""
 
 from __future__ import annotations
 
@@ -8,9 +8,22 @@ from estep.families.uniform import Improper
 
 
 class Flat(Prior):
-    """p(a|s) ∝ 1, so that -KL(q‖p) = H(q): the published entropy form of SAC (Haarnoja et al. 2018). It cannot be
-    sampled. In tasks that end, its entropy is a bonus for staying alive; `Uniform` makes the KL a cost. Over discrete
-    actions, which count one each, it is the same."""
+    """p(a|s) = 1, so that -KL(q‖p) = H(q): the published entropy form of SAC. It cannot be sampled.
+
+    Where episodes terminate, the entropy can be a bonus for staying alive; with `Uniform` the KL is a cost. Over
+    discrete actions, p = 1 for each choice.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep import Spec
+        >>> from estep.core.types import Identity
+        >>> from estep.priors.flat import Flat
+        >>> float(Flat(Spec(3, 2, Identity()))(jnp.zeros(3)).log_prob(jnp.ones(2)))
+        0.0
+
+    Source:
+        Haarnoja et al. 2018, arXiv:1812.05905.
+    """
 
     density: Improper
 

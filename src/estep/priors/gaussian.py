@@ -1,4 +1,4 @@
-"""A Gaussian prior that does not look at the state."""
+"""A Gaussian prior that is the same in every state."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ from estep.families.gaussian import Normal
 
 
 class FixedGaussian(Prior):
-    """p(u|s) = N(μ, diag σ²) in every state, over the point u: behind a tanh squash, a tanh-Gaussian over a."""
+    """p(u|s) = N(μ, diag σ²) in every state, over the point u. With a = tanh u it is a tanh-Gaussian over a.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep.priors.gaussian import FixedGaussian
+        >>> print(FixedGaussian(mu=jnp.zeros(2), sigma=jnp.ones(2))(jnp.zeros(3)).log_sigma)
+        [0. 0.]
+    """
 
     density: Normal
 

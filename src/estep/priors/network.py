@@ -17,11 +17,20 @@ from estep.families.gaussian import Normal
 from estep.nets import Body, Network, glorot, mlp, soft_bound, with_bias
 
 LOG_SIGMA = (-10.0, 2.0)
-"""Where log σ of a network is kept."""
+"""Limits of log σ of a network."""
 
 
 class GaussianNetwork(Prior):
-    """p_θ(u|s) = N(μ_θ(s), diag σ_θ(s)²), with log σ bounded smoothly."""
+    """p_θ(u|s) = N(μ_θ(s), diag σ_θ(s)²), with log σ bounded smoothly.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep import Spec, make_key
+        >>> from estep.priors.network import gaussian_network
+        >>> p = gaussian_network(Spec(obs_dim=3, action_dim=2), (8,), 0.5, key=make_key(0))(jnp.zeros(3))
+        >>> print(jnp.exp(p.log_sigma).round(2))
+        [0.5 0.5]
+    """
 
     net: Network
     low: float = eqx.field(static=True, default=LOG_SIGMA[0])
@@ -33,7 +42,10 @@ class GaussianNetwork(Prior):
 
 
 class FullGaussianNetwork(Prior):
-    """p_θ(u|s) = N(μ_θ(s), L_θ(s) L_θ(s)ᵀ), L = diag(σ) (I + N): correlations between dimensions of the action too."""
+    """p_θ(u|s) = N(μ_θ(s), L_θ(s) L_θ(s)ᵀ), L = diag(σ) (I + N), with log σ bounded smoothly.
+
+    Dimensions of the action may be correlated.
+    """
 
     net: Network
     action: int = eqx.field(static=True)
@@ -55,36 +67,69 @@ class CategoricalNetwork(Prior):
 
 
 def bounded(log_sigma: Array, low: float, high: float) -> Array:
-    """Each log scale moved smoothly into [low, high]."""
+    """Each log scale moved smoothly into [low, high].
+
+    Args:
+        log_sigma: what the network gives.
+        low: the lower limit of all.
+        high: the upper limit of all.
+    """
     return soft_bound(log_sigma, jnp.full(log_sigma.shape, low), jnp.full(log_sigma.shape, high))
 
 
 def small_init(fan_in: int, fan_out: int) -> float:
-    """A hundredth of Glorot's bound: the policy starts out the same in every state."""
+    """An `Initialiser`: a hundredth of Glorot's bound, so that a fresh policy is nearly the same in every state."""
     return 0.01 * glorot(fan_in, fan_out)
 
 
 def gaussian_network(spec: Spec, hidden: Sequence[int] | Body, sigma: float, *, key: Key) -> GaussianNetwork:
-    """A fresh prior near N(0, sigma²) in every state."""
+    """A fresh prior near N(0, sigma²) in every state.
+
+    Args:
+        spec: the environment.
+        hidden: sizes of the hidden layers, or a `Body`.
+        sigma: the standard deviation, in units of u.
+        key: a random key.
+    """
     return GaussianNetwork(_network(spec, 2 * spec.action_dim, hidden, sigma, key))
 
 
 def categorical_network(spec: Spec, hidden: Sequence[int] | Body, *, key: Key) -> CategoricalNetwork:
-    """A fresh prior that is nearly uniform in every state."""
+    """A fresh prior that is nearly uniform in every state.
+
+    Args:
+        spec: the environment.
+        hidden: sizes of the hidden layers, or a `Body`.
+        key: a random key.
+    """
     return CategoricalNetwork(mlp((spec.obs_dim,), spec.action_dim, hidden, key=key, head=small_init))
 
 
 def policy_network(
     spec: Spec, hidden: Sequence[int] | Body, sigma: float, *, key: Key
 ) -> GaussianNetwork | CategoricalNetwork:
-    """A fresh prior of the kind that the actions ask for: nearly uniform over choices, or near N(0, sigma²)."""
+    """A fresh prior for the kind of action: nearly uniform over choices, or near N(0, sigma²).
+
+    Args:
+        spec: the environment.
+        hidden: sizes of the hidden layers, or a `Body`.
+        sigma: the standard deviation of a fresh Gaussian, in units of u.
+        key: a random key.
+    """
     if spec.discrete:
         return categorical_network(spec, hidden, key=key)
     return gaussian_network(spec, hidden, sigma, key=key)
 
 
 def full_gaussian_network(spec: Spec, hidden: Sequence[int] | Body, sigma: float, *, key: Key) -> FullGaussianNetwork:
-    """A fresh prior near N(0, sigma² I) in every state."""
+    """A fresh prior near N(0, sigma² I) in every state.
+
+    Args:
+        spec: the environment.
+        hidden: sizes of the hidden layers, or a `Body`.
+        sigma: the standard deviation, in units of u.
+        key: a random key.
+    """
     size = 2 * spec.action_dim + spec.action_dim * (spec.action_dim - 1) // 2
     return FullGaussianNetwork(_network(spec, size, hidden, sigma, key), spec.action_dim)
 
@@ -97,7 +142,7 @@ def _network(spec: Spec, size: int, hidden: Sequence[int] | Body, sigma: float, 
 
 
 def inverse_soft_bound(log_sigma: float) -> float:
-    """What `soft_bound` takes to log σ."""
+    """The number that `soft_bound` maps to log σ, with the limits of `LOG_SIGMA`."""
     low, high = LOG_SIGMA
     above = low + math.log(math.expm1(log_sigma - low))
     return high - math.log(math.expm1(high - above))

@@ -12,12 +12,25 @@ from estep.families.uniform import UniformAction, UniformSquashed
 
 
 class Uniform(Prior):
-    """p(a|s) = 2^-d on [-1, 1]^d: the poster's objective and the choice of Marino et al. (2021, arXiv:2010.10670).
-    The same policies as `Flat`, values lower by α d log 2 a step, which matters only where episodes terminate. Over n
-    choices it is 1/n, and log n takes the place of d log 2.
+    """p(a|s) = 2^-d on [-1, 1]^d, and 1/n over n choices.
+
+    Policies are the same as with `Flat`, and values lower by α d log 2 a step (α log n over choices). The difference
+    matters only where episodes terminate.
 
     Raises:
         UsageError: the action space is unbounded, where no uniform density exists.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep import Spec
+        >>> from estep.core.types import OneHot
+        >>> from estep.priors.uniform import Uniform
+        >>> p = Uniform(Spec(obs_dim=4, action_dim=2, squash=OneHot()))(jnp.zeros(4))
+        >>> print(jnp.exp(p.log_probs).round(2))
+        [0.5 0.5]
+
+    Source:
+        The choice of Marino et al. 2021, arXiv:2010.10670.
     """
 
     density: Distribution

@@ -174,12 +174,16 @@ def write(path: Path, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> Pat
     return path
 
 
-def read(path: Path, row: type[R]) -> list[R]:
+def read(
+    path: Path, row: type[R], convert: Callable[[dict[str, str]], Mapping[str, str]] = lambda line: line
+) -> list[R]:
     """The rows of a file that `write` made.
 
     Args:
         path: the file.
+        path: the file.
         row: the type of a row, a named tuple of strings and numbers.
+        convert: makes the cells of a row, by column, from those of a line; it may raise ValueError or KeyError.
 
     Raises:
         RejectedInput: a line of the file is not such a row.
@@ -187,8 +191,9 @@ def read(path: Path, row: type[R]) -> list[R]:
     kinds = get_type_hints(row)
     try:
         with path.open(newline="") as file:
-            return [row(*(kind(line[name]) for name, kind in kinds.items())) for line in csv.DictReader(file)]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+            lines = map(convert, csv.DictReader(file))
+            return [row(*(kind(line[name]) for name, kind in kinds.items())) for line in lines]
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise RejectedInput(
             f"A line of {path} does not have the columns {', '.join(kinds)}: {error}.", "Give a file that estep wrote."
         ) from error

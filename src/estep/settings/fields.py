@@ -70,7 +70,7 @@ CriticTarget: TypeAlias = Annotated[
     Help("What the critic is regressed on: returns of one step, of n steps, or of n steps with Retrace's correction."),
 ]
 Unroll: TypeAlias = Annotated[
-    int, Help("Steps in a row over which returns are taken. The value of the last state stands for the rest."), Ge(1)
+    int, Help("Consecutive steps over which returns are taken. The value of the last state stands for the rest."), Ge(1)
 ]
 GAELambda: TypeAlias = Annotated[
     float,
@@ -245,7 +245,7 @@ Posterior: TypeAlias = Annotated[
 ]
 Likelihood: TypeAlias = Annotated[
     str,
-    Help("What inference maximises: action values learned from replay, or advantages of fresh data."),
+    Help("What inference maximises: action values learned from replay, or advantages of on-policy data."),
     Choices(LIKELIHOODS, own="likelihood"),
 ]
 Inference: TypeAlias = Annotated[

@@ -3,10 +3,11 @@
 An algorithm inherits the groups it needs and writes down its own settings, and those whose default differs:
 
     @dataclass(frozen=True)
-    class SAC(groups.Learner, groups.QEnsemble, groups.EntropyBound):
+    class SAC(groups.EntropyBound, groups.QEnsemble, groups.Learner):
         tau: fields.Tau = 0.005
 
-A group holds settings and nothing else, so what an algorithm does stands in its own file alone.
+The last group comes first on the command line. A group holds settings and nothing else, so what an algorithm does
+stands in its own file alone.
 """
 
 from __future__ import annotations

@@ -103,6 +103,32 @@ def refused(name: str, value: Any, wanted: str) -> UsageError:
     return UsageError(f"{flag} is {value!r}, which is not {wanted}.", f"Give {flag} a value that is {wanted}.")
 
 
+def limits(hint: Any) -> str:
+    """What a setting may be, in words.
+
+    Example:
+        >>> from annotated_types import Interval
+        >>> limits(Annotated[float, Interval(ge=0, lt=1)])
+        'a finite number at least 0 and below 1'
+    """
+    kind = kind_of(hint)
+    if kind.choices is not None:
+        return _choice_words(kind.choices)
+    bounds = " and ".join(words for _, words in map(_test, kind.bounds) if words)
+    if get_origin(kind.base) is tuple:
+        return f"{bounds or 'a list'}, each {limits(get_args(kind.base)[0])}"
+    return f"{_base_words(kind.base)} {bounds}".strip()
+
+
+def _base_words(base: Any) -> str:
+    origin = get_origin(base)
+    if origin in (Union, types.UnionType):
+        return " or ".join("none" if one is type(None) else _base_words(one) for one in get_args(base))
+    if origin is Literal:
+        return f"one of {', '.join(get_args(base))}"
+    return CONVERSIONS[base][1]
+
+
 def _as(name: str, base: Any, value: Any) -> Any:
     """The value as one of a type without metadata."""
     origin = get_origin(base)
@@ -188,24 +214,31 @@ def _choice(name: str, choices: Choices, value: Any) -> str:
         value = references.reference_of(value)
     if value in choices.names or references.is_reference(value):
         return str(value)
+    raise refused(name, value, _choice_words(choices))
+
+
+def _choice_words(choices: Choices) -> str:
     known = [one for one in choices.names if one]
     named = f"one of {', '.join(known)}, or " if known else ""
-    raise refused(
-        name, value, f"{named}{'an' if choices.own[0] in 'aeiou' else 'a'} {choices.own} of yours as module:name"
-    )
+    return f"{named}{'an' if choices.own[0] in 'aeiou' else 'a'} {choices.own} of yours as module:name"
 
 
 def _test(bound: Any) -> tuple[Callable[[Any], bool], str]:
     """A bound as a test, which NaN fails, and in words."""
     match type(bound).__name__:
         case "Ge":
-            return (lambda value: value >= bound.ge), f"at least {bound.ge:g}"
+            return (lambda value: value >= bound.ge), f"at least {_figure(bound.ge)}"
         case "Gt":
-            return (lambda value: value > bound.gt), f"above {bound.gt:g}"
+            return (lambda value: value > bound.gt), f"above {_figure(bound.gt)}"
         case "Le":
-            return (lambda value: value <= bound.le), f"at most {bound.le:g}"
+            return (lambda value: value <= bound.le), f"at most {_figure(bound.le)}"
         case "Lt":
-            return (lambda value: value < bound.lt), f"below {bound.lt:g}"
+            return (lambda value: value < bound.lt), f"below {_figure(bound.lt)}"
         case "MinLen":
             return (lambda value: len(value) >= bound.min_length), "one or more sizes"
     return (lambda value: True), ""
+
+
+def _figure(number: Any) -> str:
+    """A bound as it is written: whole numbers in full."""
+    return str(number) if isinstance(number, int) else f"{number:g}"

@@ -73,7 +73,12 @@ def resolve(reference: str) -> Any:
             "Run the command in the folder of that file, or install the package that has it.",
         ) from error
     except AttributeError as error:
-        raise UsageError(f"The module {home} has no {name}.", "Look at how it is spelt.") from error
+        if home == "__main__":
+            what = f"{name} was defined in a session without a file, which is over."
+            raise UsageError(
+                what, "Define it again in this session, or put it into a module and train again."
+            ) from error
+        raise UsageError(f"The module {home} has no {name}.", "Check the spelling.") from error
     return found
 
 

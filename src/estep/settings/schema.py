@@ -45,6 +45,8 @@ class Field(NamedTuple):
     required: bool
     default: Any
     help: str
+    note: str = ""
+    """What the algorithm itself says of it, which is part of the help."""
 
     @property
     def flag(self) -> str:
@@ -176,7 +178,8 @@ def _fields(found: ast.ClassDef) -> tuple[Field, ...]:
             hint = _hint(node.annotation)
             default = None if node.value is None else ast.literal_eval(node.value)
             name = node.target.id
-            made[name] = Field(name, hint, node.value is None, default, _help(hint, texts, name))
+            note = texts.get(name, "")
+            made[name] = Field(name, hint, node.value is None, default, _help(hint, texts, name), note)
     return tuple(made.values())
 
 
@@ -185,7 +188,7 @@ def _group(base: str) -> dict[str, Field]:
     group = getattr(groups, base.removeprefix("groups."))
     hints = typing.get_type_hints(group, include_extras=True)
     return {
-        field.name: Field(field.name, hints[field.name], False, field.default, kind_of(hints[field.name]).help)
+        field.name: Field(field.name, hints[field.name], False, field.default, _help(hints[field.name], {}, field.name))
         for field in dataclasses.fields(group)
     }
 
@@ -227,5 +230,8 @@ def _docstrings(found: ast.ClassDef) -> dict[str, str]:
 
 
 def _help(hint: Hint, texts: Mapping[str, str], name: str) -> str:
-    """What the type says of a setting, and what the class adds."""
-    return " ".join(text for text in (kind_of(hint).help, texts.get(name, "")) if text)
+    """What the type says of a setting, what the class adds, and the names that it may have."""
+    kind = kind_of(hint)
+    names = [one for one in kind.choices.names if one] if kind.choices else []
+    listed = f"One of {', '.join(names)}; or module:name for your own." if names else ""
+    return " ".join(text for text in (kind.help, texts.get(name, ""), listed) if text)

@@ -34,7 +34,7 @@ from estep.settings.kinds import check_order, validate
 
 
 @dataclass(frozen=True)
-class Compose(groups.Learner, groups.QEnsemble, groups.SlowCopies, groups.FreshData):
+class Compose(groups.FreshData, groups.SlowCopies, groups.QEnsemble, groups.Learner):
     """Your own row: a prior, a posterior, a likelihood and an inference optimiser, by name."""
 
     prior: fields.Prior = "flat"

@@ -1,0 +1,277 @@
+"""Which run a line of a table is about, and the label of its curve in a figure.
+
+Tables over several runs begin with the same four columns: environment, algorithm, settings and seed. The column
+`settings` holds all settings of the run as a JSON object, so that it means the same when a default changes. A label
+names those settings in which the curves of one figure differ.
+
+Tables of before have a column `changes` instead: what the run changed from the defaults of its time, such as
+`beta=1.0 warmup=500`. They are read as {"changes": {"beta": 1.0, "warmup_steps": 500}}. The other settings of such runs
+are not known, so their labels name what was recorded.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools as ft
+import json
+import textwrap
+from collections.abc import Collection, Hashable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias, TypeVar
+
+from estep.errors import RejectedInput
+from estep.runs import strict, tables
+from estep.runs.folder import CONFIG, RunFolder
+from estep.settings import renamed, schema
+
+LABEL_FIELDS = "env", "algorithm", "settings", "seed"
+"""The first columns of every table over several runs."""
+IGNORED_FIELDS = (
+    "seed",
+    "steps",
+    "eval_every",
+    "eval_episodes",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "log_every",
+    "replay_size",
+    "env_timeout",
+)
+"""Settings in which the runs of one curve may differ."""
+CHANGES = "changes"
+BLANK = "\N{NO-BREAK SPACE}"
+
+Curve: TypeAlias = tuple[str, str]
+"""Algorithm and settings, as tables have them."""
+R = TypeVar("R", bound=tuple[Any, ...])
+
+
+class Recorded(NamedTuple):
+    """What a table holds of a run's settings, without those of IGNORED_FIELDS."""
+
+    values: Mapping[str, Any]
+    whole: bool
+    """Whether these are all of them."""
+
+    @property
+    def key(self) -> Hashable:
+        """Equal for equal settings, in whatever order."""
+        return self.whole, frozenset((name, _hashable(value)) for name, value in self.values.items())
+
+
+def run_label(run_dir: Path) -> tuple[str, str, str, int]:
+    """Environment, algorithm, all settings as JSON, and seed.
+
+    The algorithm is not imported, so that runs of an algorithm that is gone can be compared too.
+
+    Raises:
+        RejectedInput: not a run folder, or its configuration cannot be read.
+    """
+    config = RunFolder.open(run_dir).read_config()
+    try:
+        algorithm, run = dict(config["algorithm"]), dict(config["run"])
+        env, name, seed = str(config["env"]["id"]), str(algorithm.pop("name")), int(run["seed"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise RejectedInput(
+            f"{run_dir / CONFIG} is not the configuration of a run: {error!r}.",
+            "Restore it from a copy, or leave this run out.",
+        ) from error
+    return env, name, strict.dump(_settings(name, algorithm, run)).decode(), seed
+
+
+def _settings(name: str, algorithm: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
+    """All settings by their names of today. One that is newer than the run has its default, as in `config_file`."""
+    known, known_of_run = _defaults(name), _defaults("")
+    own = known | renamed.settings(algorithm, known)
+    of_run = known_of_run | renamed.settings(run, known_of_run)
+    # Somebody's algorithm may have a setting of the same name as one of the run.
+    return {f"algorithm.{key}" if key in of_run else key: value for key, value in own.items()} | of_run
+
+
+@ft.cache
+def _defaults(algorithm: str) -> dict[str, Any]:
+    """The settings of an algorithm of the library, or of a run where the name is empty; none of another algorithm."""
+    row = schema.rows().get(algorithm)
+    fields = (row.fields if row else ()) if algorithm else schema.run_fields()
+    return {field.name: field.default for field in fields}
+
+
+def read(path: Path, row: type[R], about: Mapping[str, str] | None = None) -> list[R]:
+    """A table over several runs, of today or of before; or one of a single run, of which `about` has the label.
+
+    A cell that is empty because its number was not finite is NaN.
+
+    Raises:
+        RejectedInput: the file is no such table.
+    """
+
+    def cells(line: Mapping[str, str]) -> dict[str, str]:
+        return {name: "nan" if text == "" else text for name, text in _line(line, about).items()}
+
+    return tables.read(path, row, cells)
+
+
+def read_lines(path: Path, about: Mapping[str, str] | None = None) -> list[dict[str, str]]:
+    """As `read`, with whatever columns follow the label, and none where there is no file.
+
+    Raises:
+        RejectedInput: the file is no such table.
+    """
+    if not path.is_file():
+        return []
+    try:
+        with path.open(newline="") as file:
+            return [_line(line, about) for line in csv.DictReader(file)]
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise RejectedInput(
+            f"{path} is not a table over several runs: {error!r}.", "Give a folder that estep compare wrote."
+        ) from error
+
+
+def about_run(run_dir: Path) -> dict[str, str]:
+    """The label of a run folder by column.
+
+    Raises:
+        RejectedInput: not a run folder, or its configuration cannot be read.
+    """
+    return dict(zip(LABEL_FIELDS, map(str, run_label(run_dir)), strict=True))
+
+
+def _line(line: Mapping[str, str], about: Mapping[str, str] | None) -> dict[str, str]:
+    """The cells of a line by the columns of today."""
+    found = {**(about or {}), **line}
+    if CHANGES in line and "settings" not in line:
+        found = {"settings" if name == CHANGES else name: text for name, text in found.items()}
+        found["settings"] = strict.dump({CHANGES: _changes(line["algorithm"], line[CHANGES])}).decode()
+    recorded(found["settings"])
+    return found
+
+
+def _changes(algorithm: str, text: str) -> dict[str, Any]:
+    """Recorded changes, such as `beta=1.0 warmup=500`, by the names of today."""
+    values = dict(change.split("=", 1) for change in text.split())
+    return renamed.settings(
+        {name: _value(value) for name, value in values.items()}, _defaults(algorithm) | _defaults("")
+    )
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+@ft.cache
+def recorded(settings: str) -> Recorded:
+    """What the column `settings` says.
+
+    Raises:
+        ValueError: it is not a JSON object.
+    """
+    found = strict.parse(settings.encode())
+    if not isinstance(found, dict):
+        raise ValueError("the settings are not a JSON object")
+    changes = found.get(CHANGES)
+    values = changes if isinstance(changes, dict) else found
+    return Recorded({name: value for name, value in values.items() if name not in IGNORED_FIELDS}, values is found)
+
+
+def shared(settings: str) -> str:
+    """The column `settings` for a curve: without what its runs may differ in."""
+    values, whole = recorded(settings)
+    return strict.dump(values if whole else {CHANGES: values}).decode()
+
+
+def run_key(row: tuple[Any, ...]) -> Hashable:
+    """Equal for the lines of one run, whose first columns are its label."""
+    env, algorithm, settings, seed = row[: len(LABEL_FIELDS)]
+    return env, algorithm, recorded(settings).key, str(seed)
+
+
+def newest(sources: Iterable[Iterable[R]]) -> list[R]:
+    """The lines of all sources, which begin with the label of a run; of a run in several sources, those of the last."""
+    runs: dict[Hashable, list[R]] = {}
+    for source in sources:
+        own: dict[Hashable, list[R]] = {}
+        for row in source:
+            own.setdefault(run_key(row), []).append(row)
+        runs |= own
+    return [row for rows in runs.values() for row in rows]
+
+
+def labels(curves: Iterable[Curve], without: Collection[str] = ()) -> dict[Curve, str]:
+    """The label of each curve of one figure: its algorithm, and its value of each setting in which the curves differ.
+
+    Settings in which curves of the same algorithm differ come first.
+
+    Args:
+        curves: algorithm and settings of every curve in the figure.
+        without: settings that the figure shows otherwise.
+
+    Example:
+        >>> curves = [("sac", '{"beta":1.0,"tau":0.005}'), ("sac", '{"beta":2.0,"tau":0.005}')]
+        >>> list(labels(curves).values())
+        ['sac (beta 1)', 'sac (beta 2)']
+    """
+    known = {curve: recorded(curve[1]) for curve in curves}
+    by_algorithm: dict[str, list[Recorded]] = {}
+    for (algorithm, _), one in known.items():
+        by_algorithm.setdefault(algorithm, []).append(one)
+    named = [name for each in by_algorithm.values() for name in _differing(each)]
+    named = [name for name in dict.fromkeys([*named, *_differing(known.values())]) if name not in without]
+    return {
+        curve: label(curve[0], {name: one.values[name] for name in named if name in one.values})
+        for curve, one in known.items()
+    }
+
+
+def _differing(curves: Collection[Recorded]) -> list[str]:
+    """The settings that have several values; and those that a table of before has of some of its curves only."""
+    tried: dict[str, set[Hashable]] = {}
+    for one in curves:
+        for name, value in one.values.items():
+            tried.setdefault(name, set()).add(_hashable(value))
+    partial = [one.values for one in curves if not one.whole]
+    in_some = {name for one in partial for name in one if any(name not in other for other in partial)}
+    return sorted(name for name, values in tried.items() if len(values) > 1 or name in in_some)
+
+
+def label(algorithm: str, values: Mapping[str, Any]) -> str:
+    """An algorithm and some of its settings, for people.
+
+    Example:
+        >>> label("iterative-sac", {"act_iterations": 5, "direct_start": False})
+        'iterative-sac (act_iterations 5, no direct_start)'
+    """
+    texts = ", ".join(_text(name, value) for name, value in values.items())
+    return f"{algorithm} ({texts})" if texts else algorithm
+
+
+def wrap(text: str, width: int) -> list[str]:
+    """A label in lines that do not part a setting from its value.
+
+    Example:
+        >>> wrap("iterative-sac (act_iterations 5, no direct_start), 2 seeds", 40)
+        ['iterative-sac (act_iterations 5,', '    no direct_start), 2 seeds']
+    """
+    whole = text.replace(" ", BLANK).replace(f",{BLANK}", ", ")
+    lines = textwrap.wrap(whole, width, subsequent_indent="    ", break_on_hyphens=False)
+    return [line.replace(BLANK, " ") for line in lines]
+
+
+def _text(name: str, value: Any) -> str:
+    if value is True:
+        return name
+    if value is None or value is False or value in ("", []):
+        return f"no {name}"
+    items = [f"{item:g}" if isinstance(item, float) else str(item) for item in _items(value)]
+    return f"{name} {'×'.join(items)}"
+
+
+def _items(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _hashable(value: Any) -> Hashable:
+    return tuple(map(_hashable, value)) if isinstance(value, list) else value
