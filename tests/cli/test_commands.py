@@ -183,7 +183,7 @@ def test_inspect_tells_what_was_found_and_what_does_not_apply(run, pretend, fold
     said = run("inspect", str(folder), "--out", str(tmp_path / "out")).out
     assert "no modes: There are none." in said
     assert "amortisation" in said
-    assert "kept, waited 40 steps, 1 iterations" in said
+    assert "kept, 40 steps old, 1 iterations" in said
     assert (tmp_path / "out" / "calibration.png").exists()
     assert (tmp_path / "out" / "staleness.svg").exists()
     assert (tmp_path / "out" / "staleness.csv").read_text().startswith("start,env_steps,iterations,missing,low,high\n")
@@ -288,5 +288,5 @@ def test_progress_is_described_by_what_there_is():
     kls = {"m/kl": 0.09, "m/kl_bound": 0.1, "m/kl_mean": 0.004, "m/kl_mean_bound": 0.005}
     assert (
         describe({**kls, "e/ess": 12.34, "e/kept": 0.5})
-        == "kl 0.09 of 0.1 · kl mean 0.004 of 0.005 · ess 12.34 · kept 50%"
+        == "kl 0.09 of 0.1 · kl mean 0.004 of 0.005 · ess 12.34 · stored λ 50%"
     )
