@@ -32,21 +32,21 @@ class Inspect:
     run: Path
     """Folder of the run, or a file `latest` that has the folder's name."""
     only: tuple[str, ...] = ()
-    """Instruments: improvement, gap, compare, landscape, modes, transfer, staleness, calibration. Default: all."""
+    """Instruments: improvement, gap, compare, landscape, modes, transfer, staleness, calibration. No name means all."""
     out: Path | None = None
-    """Folder for tables and figures. Default: the folder plots in the run."""
+    """Folder for tables and figures. None takes the folder plots in the run."""
     checkpoint: str = "latest"
     """Checkpoint: best, latest, or its number of environment steps."""
     states: int | None = None
-    """Number of states. Default: it depends on the instrument (16 to 256)."""
+    """Number of states. None takes the default of each instrument (16 to 256)."""
     states_file: Path | None = None
-    """A .npy file with states of shape [n, o], as the environment gives them. Default: the latest states of the run."""
+    """A .npy file with states [n, o], as the environment gives them. None takes the latest states of the run."""
     iterations: int | None = None
-    """Number of iterations for the improvement. Default: twice the number of training or acting."""
+    """Number of iterations for the improvement. None takes twice the number of training or acting."""
     episodes: int = 10
     """Number of episodes for the calibration."""
     seed: int | None = None
-    """Seed of all random numbers and episodes. Default: the run's seed."""
+    """Seed of all random numbers and episodes. None takes the run's seed."""
     env: str | None = None
     """The run's environment. For module:Id it allows estep to import the module."""
     allow_import: bool = False

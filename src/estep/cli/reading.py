@@ -31,24 +31,24 @@ class Evaluate:
     checkpoint: str = "best"
     """Checkpoint: best, latest, or its number of environment steps."""
     seed: int | None = None
-    """Seed of the evaluation. Default: the run's seed."""
+    """Seed of the evaluation. None takes the run's seed."""
     max_episode_steps: int | None = None
-    """Largest length of an episode, for an environment without a time limit. Default: the run's setting."""
+    """Largest length of an episode, for an environment without a time limit. None takes the run's setting."""
     stochastic: bool = False
     """Sample actions from the policy, as in training, instead of taking its mode."""
     inference: str | None = None
     """Use another inference optimiser with the trained critic: direct, iterative, gradient, semi-amortised, cem,
-    importance, or your own function as module:function. Default: the run's optimiser."""
+    importance, or your own function as module:function. None takes the run's optimiser."""
     iterations: int | None = None
-    """Number of iterations of the optimiser of --inference. Default: it depends on the optimiser."""
+    """Number of iterations of the optimiser of --inference. None takes the optimiser's default."""
     samples: int | None = None
-    """Number of samples in each iteration of the optimiser of --inference. Default: it depends on the optimiser."""
+    """Number of samples in each iteration of the optimiser of --inference. None takes the optimiser's default."""
     restarts: int | None = None
     """Run the optimiser of --inference from this many starts and take the best result. All starts except the first are
-    random. Default: one start."""
+    random. None means one start."""
     rank_by: str | None = None
     """The score by which cem selects its elite: soft-value (Q̂ - α log q/p) or value (Q̂ alone, as in planning).
-    Default: soft-value."""
+    None takes soft-value."""
     env: str | None = None
     """The run's environment. For module:Id it allows estep to import the module."""
     allow_import: bool = False

@@ -40,7 +40,7 @@ class Resume:
     run: Path
     """Folder of the run, or a file `latest` that has the folder's name."""
     steps: int | None = None
-    """New total number of environment steps. Default: the run's setting."""
+    """New total number of environment steps. None takes the run's setting."""
     env: str | None = None
     """The run's environment. For module:Id it allows estep to import the module."""
     allow_import: bool = False
