@@ -128,7 +128,7 @@ def _inference(name: str | None, settings: dict[str, Any]) -> Callable[[Agent], 
         given = [f"--{flag.replace('_', '-')}" for flag, value in settings.items() if value is not None]
         if given:
             verb = "needs" if len(given) == 1 else "need"
-            raise UsageError(f"{' and '.join(given)} {verb} --inference.", "Add for example --inference iterative.")
+            raise UsageError(f"{' and '.join(given)} {verb} --inference.", "Add --inference iterative, for example.")
         return None
 
     from estep.inference.named import ON_A_CRITIC, RANKINGS, InferenceSettings, chosen
