@@ -105,13 +105,15 @@ def estep_run(hook: Callable[[], bool], seed: int = 0, **options: Any) -> None:
 def estep_train(row: Algorithm, hook: Callable[[], bool], **options: Any) -> None:
     """The whole of `estep.train` without preset, evaluations and checkpoints; the hook is called after each step of
     the environments, with the updates that it made due, and stops the run by returning True."""
-    from estep.envs.watch import leave
+    from estep.envs.watch import end_process
     from estep.policy.job import RunContext, Silent
     from estep.settings.run import RunConfig
     from estep.training.run import train
 
     config = RunConfig(eval_every=0, checkpoint_every=0, **options)
-    train(row, ENV, config, out=Path("runs"), preset=None, job=RunContext(["benchmark"], Silent(), hook, leave))
+    train(
+        row, ENV, config, out=Path("runs"), preset=None, context=RunContext(["benchmark"], Silent(), hook, end_process)
+    )
 
 
 def estep_loop(block: int, seed: int, gate: Gate) -> None:

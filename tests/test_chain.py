@@ -19,7 +19,7 @@ from estep.e_steps.climb import climb
 from estep.envs.gymnasium import make
 from estep.errors import UsageError
 from estep.inference.starts import AtPrior
-from estep.policy.actor import remembered
+from estep.policy.actor import memo_widths
 from estep.settings.run import RunConfig
 from estep.training.trainer import Trainer
 from oracles import rows
@@ -121,7 +121,7 @@ def test_training_writes_the_chain_into_replay():
     config = RunConfig(steps=200, warmup_steps=40, replay_size=200, batch_size=8, updates_per_call=4)
     env = make("Pendulum-v1")
     trainer = Trainer(ROW, env, config, lambda text: None)
-    assert remembered(trainer.agent) == {"lam": 2, "next_lam": 2, "kept": 2}
+    assert memo_widths(trainer.agent) == {"lam": 2, "next_lam": 2, "kept": 2}
     trainer.begin()
     while trainer.counts.env_steps < 80:
         trainer.advance()

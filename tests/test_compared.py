@@ -66,7 +66,7 @@ def test_optimisers_climb_over_choices():
     row = IterativeSAC(**SMALL)
     discrete = jax.jit(lambda key: row.init(DISCRETE, key))(make_key(0))
     rungs = [rung for rung in optimisers.candidates(discrete) if rung.iterations in (0, 1, 10, 30)]
-    table = optimisers.compared(optimisers.climbs(discrete, jax.numpy.eye(3), make_key(1), rungs))
+    table = optimisers.compare(optimisers.run_candidates(discrete, jax.numpy.eye(3), make_key(1), rungs))
     best = {row.optimiser: row.missing for row in table}
     assert best["importance"] == pytest.approx(0.0, abs=1e-5)  # exact over choices
     assert best["semi-amortised"] < best["iterative"]  # a fresh network
@@ -79,9 +79,9 @@ def test_the_way_of_iterative_inference_begins_where_it_starts(start):
     row = IterativeSAC(**SMALL, direct_start=start)
     one = jax.jit(lambda key: row.init(CONTINUOUS, key))(make_key(0))
     rungs = [rung for rung in optimisers.candidates(one) if rung.optimiser in ("start", "direct", "iterative")]
-    found = optimisers.climbs(one, jax.numpy.eye(3), make_key(1), rungs)
+    found = optimisers.run_candidates(one, jax.numpy.eye(3), make_key(1), rungs)
     paths = landscape.landscape(one, jax.numpy.eye(3)[1], found, 1, make_key(2), grid=5).paths
-    at = {climb.rung.optimiser: climb.lam[1] for climb in found}
+    at = {climb.candidate.optimiser: climb.lam[1] for climb in found}
     inference = one.inference.model
     begun = inference.start(one.problem(one.likelihood.model, jax.numpy.eye(3)[1]), one.posterior, make_key(3)).lam
     np.testing.assert_allclose(paths["iterative"][0], np.asarray(begun)[:2], rtol=1e-6)

@@ -109,7 +109,7 @@ def test_the_gap_identity_by_quadrature(a, prior):
 def test_quadrature_refuses_what_it_cannot_integrate():
     q, three = Normal(jnp.zeros(2), jnp.zeros(2)), Normal(jnp.zeros(3), jnp.zeros(3))
     problem = Problem(jnp.zeros(1), Flat(Spec(1, 2, Identity())), Wavy(), jnp.asarray(ALPHA))
-    for family, match in ((q, "flat prior"), (three, "3 dimensions"), (Flat(Spec(1, 2)).density, "not where")):
+    for family, match in ((q, "flat prior"), (three, "3 dimensions"), (Flat(Spec(1, 2)).density, "not for Improper")):
         with pytest.raises(UsageError, match=match):
             quadrature.exact(problem, family, family, 4)
 
@@ -158,12 +158,12 @@ def climbed():
     agent = over("iterative-sac", TwoPeaks())
     kept = {("start", 0), ("iterative", 3), ("gradient", 3), ("gradient", 30), ("cem", 3), ("importance", 3)}
     rungs = [rung for rung in optimisers.candidates(agent) if (rung.optimiser, rung.iterations) in kept]
-    return agent, optimisers.climbs(agent, OBS, make_key(3), rungs)
+    return agent, optimisers.run_candidates(agent, OBS, make_key(3), rungs)
 
 
 def test_optimisers_are_compared_at_equal_noise(climbed):
     agent, found = climbed
-    table = optimisers.compared(found)
+    table = optimisers.compare(found)
     costs = {(rung.optimiser, rung.iterations): rung[3:] for rung in optimisers.candidates(agent)}
     wanted = {("gradient", 3): (30, 30), ("gradient", 30): (300, 300), ("cem", 3): (300, 0), ("iterative", 3): (30, 30)}
     # ten steps from where three iterations of ten draws end
@@ -289,7 +289,7 @@ def test_an_episode_that_terminates_earns_nothing_after():
 def test_pairs_that_hang_on_the_bootstrap_are_left_out():
     agent, found = steady("sac", False, 5.0)
     assert max(pair.step for pair in found.pairs) == 40 - int(np.ceil(np.log(calibration.TAIL) / np.log(0.9)))
-    with pytest.raises(UsageError, match="too little of what comes after"):
+    with pytest.raises(UsageError, match="too short to measure returns"):
         calibration.calibration(agent, Steady(4, False), None, make_key(0), 2)
     assert agent.bootstrap is posterior_value
 
@@ -300,8 +300,8 @@ def test_particles_have_no_optimiser_to_inspect():
         with pytest.raises(UsageError, match="no λ to optimise"):
             measure(agent, OBS, make_key(0))
     with pytest.raises(UsageError, match="no λ to optimise"):
-        optimisers.climbs(agent, OBS, make_key(0), [optimisers.START])
-    with pytest.raises(UsageError, match="predicts no return"):
+        optimisers.run_candidates(agent, OBS, make_key(0), [optimisers.START])
+    with pytest.raises(UsageError, match="does not predict the return"):
         calibration.critic(over("sac", Wavy()))
 
 
@@ -342,8 +342,8 @@ def test_a_kept_best_misses_nothing_and_one_that_waited_does():
     assert [row[:3] for row in found] == labels
     assert abs(found[0].missing) < 0.02
     assert found[3].missing > 0.1
-    with pytest.raises(UsageError, match="keeps no λ"):
-        staleness.chained(over("sac", Wavy()))
+    with pytest.raises(UsageError, match="stores no λ"):
+        staleness.stored_optimiser(over("sac", Wavy()))
 
 
 def test_what_replay_keeps_is_measured_in_the_same_states_at_every_checkpoint(tmp_path):
@@ -361,7 +361,7 @@ def test_what_replay_keeps_is_measured_in_the_same_states_at_every_checkpoint(tm
     seen = inspection.inspect_run(found.run_dir, inspection.Options(only=("staleness",), states=8)).staleness
     assert {row.env_steps for row in seen if row.start == "kept"} == {0, 100}
     assert all(np.isfinite(row.missing) for row in seen)
-    obs, kept = states.remembered(estep.load(found.run_dir, "300"), [200, 300], 8, 0)
+    obs, kept = states.shared_states(estep.load(found.run_dir, "300"), [200, 300], 8, 0)
     assert kept[200].shape == kept[300].shape == (len(obs), 2)
     assert not np.array_equal(kept[200], kept[300])
 
@@ -376,22 +376,22 @@ def test_an_interval_covers_as_often_as_it_says():
 def test_given_states_are_read_and_bad_ones_refused(tmp_path):
     path = tmp_path / "s.npy"
     np.save(path, np.arange(6.0).reshape(2, 3))
-    np.testing.assert_array_equal(states.given(path, 3), np.arange(6, dtype=np.float32).reshape(2, 3))
+    np.testing.assert_array_equal(states.read_states(path, 3), np.arange(6, dtype=np.float32).reshape(2, 3))
     bad = [np.full((2, 3), np.nan), np.zeros((2, 4)), np.zeros((0, 3)), np.asarray(SimpleNamespace(), dtype=object)]
     for number, array in enumerate(bad):
         np.save(tmp_path / f"{number}.npy", array, allow_pickle=True)
         with pytest.raises(RejectedInput, match="states"):
-            states.given(tmp_path / f"{number}.npy", 3)
+            states.read_states(tmp_path / f"{number}.npy", 3)
     with pytest.raises(RejectedInput, match="states"):
-        states.given(tmp_path / "nothing.npy", 3)
-    np.testing.assert_array_equal(states.spaced(np.arange(9.0)[:, None], 3)[:, 0], [0, 4, 8])
+        states.read_states(tmp_path / "nothing.npy", 3)
+    np.testing.assert_array_equal(states.evenly_spaced(np.arange(9.0)[:, None], 3)[:, 0], [0, 4, 8])
 
 
 def test_what_climbs_and_restarts_find_is_drawn(climbed, tmp_path):
     agent, found = climbed
     one = landscape.landscape(agent, OBS[0], found, 0, make_key(4), grid=9)
     ends = modes.Modes(np.zeros((2, 3, 2)), np.ones((2, 3)), np.ones((2, 3), bool), np.full((2, 3), 1 / 3))
-    climbs = inspection.Climbs(optimisers.compared(found), found, 3)
+    climbs = inspection.Comparison(optimisers.compare(found), found, 3)
     moved = [transfer.Transfer("own", 5, 0.1, 0.0, 0.2), transfer.Transfer("bonus", 5, 0.3, 0.2, 0.4)]
     seen = inspection.Inspection(10, 3, None, None, climbs, [one], ends, moved, None, None, {})
     files = tables.write(seen, tmp_path) | draw(seen, tmp_path)

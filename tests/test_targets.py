@@ -16,7 +16,7 @@ from estep.envs.gymnasium import make
 from estep.errors import UsageError
 from estep.likelihoods.returns import Segment, n_step, retrace, trace_coefficient
 from estep.likelihoods.targets import NStep, Retrace, td0, vmap_steps
-from estep.policy.actor import remembered
+from estep.policy.actor import memo_widths
 from estep.settings.run import RunConfig
 from estep.training.trainer import Trainer
 from oracles import rows
@@ -101,7 +101,7 @@ def test_replay_remembers_the_density_that_drew_each_action():
         RunConfig(steps=90, warmup_steps=30, replay_size=90, batch_size=20, updates_per_call=2),
         lambda text: None,
     )
-    assert remembered(trainer.agent) == {"log_prob": 1}
+    assert memo_widths(trainer.agent) == {"log_prob": 1}
     trainer.begin()
     while trainer.counts.env_steps < 60:
         trainer.advance()

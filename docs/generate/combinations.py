@@ -22,7 +22,7 @@ from estep.algorithms.compose.rules import broken_rule
 from estep.core.em import update
 from estep.core.keys import make_key
 from estep.core.types import OneHot, Spec, Transition
-from estep.policy.actor import remembered
+from estep.policy.actor import memo_widths
 from estep.runs import storage
 from estep.settings.fields import INFERENCES, POSTERIORS, PRIORS
 
@@ -46,7 +46,7 @@ def attempt(**parts: Any) -> str:
     agent = jax.eval_shape(lambda key: row.init(spec, key), make_key(0))
     shape = BATCH, agent.length
     states, nought = jnp.zeros((*shape, spec.obs_dim)), jnp.zeros(shape)
-    memo = {name: jnp.zeros((*shape, width)) for name, width in remembered(agent).items()}
+    memo = {name: jnp.zeros((*shape, width)) for name, width in memo_widths(agent).items()}
     batch = Transition(states, jnp.zeros((*shape, spec.action_dim)), nought, nought, states, nought, memo)
     jax.eval_shape(update, agent, batch, make_key(1))
     return ""

@@ -44,7 +44,7 @@ from estep.core.types import Key, Obs, Transition
 from estep.e_steps.chain import LAM
 from estep.inference.iterative import Iterative
 from estep.m_steps.temperature import Constant
-from estep.policy.actor import remembered
+from estep.policy.actor import memo_widths
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 import flops  # what an update costs, and the settings whose cost is measured, are those of the benchmarks
@@ -108,7 +108,7 @@ def train(agent: Agent, bandit: Bandit, seed: int, steps: int) -> tuple[Agent, F
     """Climb V in states of the pool, each of which comes back. Also the λ kept for its first states, where it is."""
     k_steps = jax.random.split(make_key(10_000 + seed))[1]
     count = bandit.pool.shape[0]
-    memo = {name: jnp.zeros((count, width)) for name, width in remembered(agent).items()}
+    memo = {name: jnp.zeros((count, width)) for name, width in memo_widths(agent).items()}
     nought, action = jnp.zeros((BATCH, 1)), jnp.zeros((BATCH, 1, bandit.spec.action_dim))
 
     def step(carry: tuple[Agent, Any], key: Key) -> tuple[tuple[Agent, Any], None]:

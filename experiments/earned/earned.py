@@ -80,7 +80,7 @@ def earned(run: Path, episodes: int, seed: int) -> list[Earned]:
     """The rows of one run."""
     here = load(run, "latest")
     agent, found = here.agent, ways(here)
-    obs = scale(jnp.asarray(states.recorded(here, "latest", STATES)), here.scaling)
+    obs = scale(jnp.asarray(states.recent_states(here, "latest", STATES)), here.scaling)
     inferences = {"own": agent.acting(agent.inference.model)}
     inferences |= {name: policy.agent.inference.model for name, policy in found.items()}
     rungs = [Candidate(name, 0, inference, *count_evaluations(inference)) for name, inference in inferences.items()]

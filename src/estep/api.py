@@ -20,7 +20,7 @@ from typing import Any
 from estep.algorithms.named import check_class, class_of, name_of
 from estep.core.agent import Algorithm
 from estep.envs.build import Source, source_name
-from estep.envs.watch import leave
+from estep.envs.watch import end_process
 from estep.errors import UsageError
 from estep.plots.curves import draw_if_possible
 from estep.policy import policy
@@ -74,9 +74,9 @@ def train(
         close = difflib.get_close_matches(min(changes), known, n=1)
         fix = f"Did you mean {close[0]}?" if close else f"Choose from {', '.join(known)}."
         raise UsageError(f"There is no option {min(changes)}.", fix)
-    job = RunContext(["estep.train", name, source_name(env)], report or Silent(), never_stop, leave)
-    result = run.train(row, env, config, out=Path(out), preset=chosen.name if chosen else None, job=job)
-    draw_if_possible(result.run_dir, job.report.note)
+    context = RunContext(["estep.train", name, source_name(env)], report or Silent(), never_stop, end_process)
+    result = run.train(row, env, config, out=Path(out), preset=chosen.name if chosen else None, context=context)
+    draw_if_possible(result.run_dir, context.report.note)
     return dataclasses.replace(policy.load(result.run_dir, allow_import=True), env=env)
 
 
@@ -98,9 +98,9 @@ def resume(
         RejectedInput: not a run folder, no sound checkpoint, or a run that another process is writing.
         UsageError: the folder names a module, and that may not be imported.
     """
-    job = RunContext(["estep.resume", str(run_dir)], Silent(), never_stop, leave)
-    result = run.resume(Path(run_dir), steps=steps, env=env, allow_import=allow_import, job=job)
-    draw_if_possible(result.run_dir, job.report.note)
+    context = RunContext(["estep.resume", str(run_dir)], Silent(), never_stop, end_process)
+    result = run.resume(Path(run_dir), steps=steps, env=env, allow_import=allow_import, context=context)
+    draw_if_possible(result.run_dir, context.report.note)
     found = policy.load(result.run_dir, allow_import=allow_import)
     return found if env is None else dataclasses.replace(found, env=env)
 

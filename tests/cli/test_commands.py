@@ -128,11 +128,11 @@ def test_a_failure_has_its_code_and_few_words(run, pretend, failure, code):
 
 
 def test_whatever_an_environment_prints_goes_to_stderr(run, monkeypatch):
-    def chatty(*arguments, job, **options):
+    def chatty(*arguments, context, **options):
         print("from python", end="")
         os.write(1, b"from a library")
-        job.report.started(Path("/runs/a"))
-        job.report.progress({"env_steps": 5, "steps": 10, "updates": 2, "env_steps_per_s": 1.0})
+        context.report.started(Path("/runs/a"))
+        context.report.progress({"env_steps": 5, "steps": 10, "updates": 2, "env_steps_per_s": 1.0})
         raise EnvironmentFailure("It raised.")
 
     monkeypatch.setattr(run_module, "train", chatty)
@@ -154,7 +154,7 @@ def test_resume_and_eval_pass_consent_on(run, pretend, folder):
     seen = pretend(recorded, "evaluate_run", judged)
     ended = run("eval", str(folder), "--env", "Hopper-v5", "--episodes", "2", "--checkpoint", "40", "--json")
     assert ended.code == 0
-    wanted = {"trial": recorded.EvalSettings(2), "checkpoint": "40", "env": "Hopper-v5", "allow_import": False}
+    wanted = {"settings": recorded.EvalSettings(2), "checkpoint": "40", "env": "Hopper-v5", "allow_import": False}
     assert wanted.items() <= seen.options.items()
     record = {"status": "done", "eval_mean": 1.5, "eval_std": 0.5, "eval_episodes": 2, "env_steps": 7, "updates": 6}
     assert {**record, "run_dir": str(folder), "returns": [1.0, 2.0]}.items() <= ended.record.items()
@@ -183,7 +183,7 @@ def test_inspect_tells_what_was_found_and_what_does_not_apply(run, pretend, fold
     said = run("inspect", str(folder), "--out", str(tmp_path / "out")).out
     assert "no modes: There are none." in said
     assert "amortisation" in said
-    assert "kept, waited 40 steps, 1 iterations" in said
+    assert "kept, 40 steps old, 1 iterations" in said
     assert (tmp_path / "out" / "calibration.png").exists()
     assert (tmp_path / "out" / "staleness.svg").exists()
     assert (tmp_path / "out" / "staleness.csv").read_text().startswith("start,env_steps,iterations,missing,low,high\n")
@@ -288,5 +288,5 @@ def test_progress_is_described_by_what_there_is():
     kls = {"m/kl": 0.09, "m/kl_bound": 0.1, "m/kl_mean": 0.004, "m/kl_mean_bound": 0.005}
     assert (
         describe({**kls, "e/ess": 12.34, "e/kept": 0.5})
-        == "kl 0.09 of 0.1 · kl mean 0.004 of 0.005 · ess 12.34 · kept 50%"
+        == "kl 0.09 of 0.1 · kl mean 0.004 of 0.005 · ess 12.34 · stored λ 50%"
     )

@@ -80,7 +80,7 @@ def test_restarts_need_a_start():
     found = chosen("iterative", InferenceSettings(restarts=3))(agent("iterative-sac")).inference.model
     assert isinstance(found, Restarts)
     assert found.n == 3
-    with pytest.raises(UsageError, match="starts nowhere"):
+    with pytest.raises(UsageError, match="no starts"):
         chosen("direct", InferenceSettings(restarts=3))(agent("sac"))
 
 
@@ -96,7 +96,7 @@ def test_the_elite_of_cem_may_be_those_of_highest_value():
     [
         (("--inference", "cen"), "Did you mean cem"),
         (("--iterations", "3"), "Add --inference"),
-        (("--restarts", "3", "--rank-by", "value"), "--restarts and --rank-by can be said"),
+        (("--restarts", "3", "--rank-by", "value"), "--restarts and --rank-by need --inference"),
         (("--inference", "gradient", "--restarts", "1"), "at least 2"),
         (("--inference", "cem", "--rank-by", "valeu"), "Did you mean value"),
         (("--inference", "cem", "--samples", "0"), "at least 1"),
@@ -122,6 +122,6 @@ def test_the_choice_reaches_the_evaluation(run, tmp_path, monkeypatch):
     assert seen["change"](agent("iterative-sac")).inference.model.steps == 20
     run("eval", str(tmp_path))
     assert seen["change"] is None
-    assert seen["trial"].deterministic
+    assert seen["settings"].deterministic
     run("eval", str(tmp_path), "--stochastic")
-    assert not seen["trial"].deterministic
+    assert not seen["settings"].deterministic

@@ -61,11 +61,11 @@ def job(report=None, stop=never_stop):
 
 def train(out, algorithm="sac", env=ENV, stop=never_stop, report=None, **changes):
     row = SMALL[algorithm] if isinstance(algorithm, str) else algorithm
-    return run.train(row, env, config(**changes), out=Path(out), preset=None, job=job(report, stop))
+    return run.train(row, env, config(**changes), out=Path(out), preset=None, context=job(report, stop))
 
 
 def resume(run_dir, stop=never_stop, report=None, **options):
-    return run.resume(Path(run_dir), job=job(report, stop), **options)
+    return run.resume(Path(run_dir), context=job(report, stop), **options)
 
 
 def only_run(out):

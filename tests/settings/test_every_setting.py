@@ -15,7 +15,7 @@ from estep.core.em import update
 from estep.core.keys import make_key
 from estep.core.types import OneHot, Spec, Transition
 from estep.errors import UsageError
-from estep.policy.actor import remembered
+from estep.policy.actor import memo_widths
 from estep.settings.kinds import kind_of
 from oracles.rows import compiled
 
@@ -65,7 +65,7 @@ def batch(agent):
         action = jax.nn.one_hot(jax.random.randint(k[2], shape, 0, agent.spec.action_dim), agent.spec.action_dim)
     else:
         action = 0.5 * jax.random.normal(k[2], (*shape, agent.spec.action_dim))
-    memo = {name: jnp.zeros((*shape, size)) for name, size in remembered(agent).items()}
+    memo = {name: jnp.zeros((*shape, size)) for name, size in memo_widths(agent).items()}
     reward, ones = jax.random.normal(k[3], shape), jnp.ones(shape)
     return Transition(obs, action, reward, ones, next_obs, jnp.zeros(shape), memo)
 

@@ -14,7 +14,7 @@ from estep.cli.progress import describe
 from estep.core.em import update
 from estep.core.keys import make_key
 from estep.core.types import Spec, Transition
-from estep.policy.actor import remembered
+from estep.policy.actor import memo_widths
 from estep.settings import metrics
 from estep.settings.metrics import BOARD, EPISODES_FILE, EVAL_FILE, METRICS, METRICS_FILE, PROGRESS, RESULT
 from estep.training import sinks
@@ -184,7 +184,7 @@ def test_what_an_update_returns_was_found_in_the_source(name):
     agent = jax.eval_shape(lambda key: row.init(Spec(3, 2), key), make_key(0))
     shape = 2, agent.length
     obs, zeros = jnp.zeros((*shape, 3)), jnp.zeros(shape)
-    memo = {name: jnp.zeros((*shape, width)) for name, width in remembered(agent).items()}
+    memo = {name: jnp.zeros((*shape, width)) for name, width in memo_widths(agent).items()}
     batch = Transition(obs, jnp.zeros((*shape, 2)), zeros, zeros, obs, zeros, memo)
     _, info = jax.eval_shape(update, agent, batch, make_key(1))
     names = {re.sub("(?<=e/improvement_)[0-9]+", "1", metric) for metric in info}

@@ -20,32 +20,32 @@ USAGE = """usage: estep config show RUN|ALGO [--env ID] [--preset NAME]
 
 @dataclass(frozen=True)
 class Show:
-    """The resolved configuration of a run, or of an algorithm on an environment, as JSON."""
+    """Print all settings of a run, or of an algorithm in an environment, as JSON."""
 
     of: str
     """Folder of a run, or the name of an algorithm."""
     env: str = ""
-    """Environment whose preset applies to an algorithm."""
+    """Environment, whose preset is applied to an algorithm."""
     preset: str = "auto"
-    """A preset's name, auto for the environment's own, or none."""
+    """Name of a preset, auto for the preset of the environment, or none."""
 
 
 @dataclass(frozen=True)
 class Diff:
-    """The fields in which two configurations differ."""
+    """Print the settings that differ between two runs or algorithms."""
 
     a: str
     """Folder of a run, or the name of an algorithm."""
     b: str
-    """Another."""
+    """Folder of a second run, or the name of a second algorithm."""
     env: str = ""
-    """Environment whose preset applies to an algorithm."""
+    """Environment, whose preset is applied to an algorithm."""
     preset: str = "auto"
-    """A preset's name, auto for the environment's own, or none."""
+    """Name of a preset, auto for the preset of the environment, or none."""
 
 
 def config(arguments: list[str], context: Context) -> int:
-    """Show a configuration, or the difference of two."""
+    """Print a configuration, or the difference of two."""
     actions = {"show": show, "diff": diff}
     if arguments and arguments[0] in actions:
         return actions[arguments[0]](arguments[1:], context)
@@ -53,33 +53,33 @@ def config(arguments: list[str], context: Context) -> int:
         raise Help(USAGE)
     if arguments and not arguments[0].startswith("-"):
         raise unknown("command config", arguments[0], actions, "Give estep config show or estep config diff.")
-    raise UsageError("estep config needs to know what to do.", "Give estep config show or estep config diff.")
+    raise UsageError("No action was given to estep config.", "Give estep config show or estep config diff.")
 
 
 def show(arguments: list[str], context: Context) -> int:
     """Print a configuration."""
     values, _ = parse("estep config show", str(Show.__doc__), schema.of(Show), ("of",), arguments)
-    found = _configuration(values["of"], values)
-    context.results.say(json.dumps(found, indent=1))
-    return context.results.finish(0, {"config": found})
+    settings = _configuration(values["of"], values)
+    context.results.say(json.dumps(settings, indent=1))
+    return context.results.finish(0, {"config": settings})
 
 
 def diff(arguments: list[str], context: Context) -> int:
-    """Print the fields in which two configurations differ."""
+    """Print the settings that differ between two configurations."""
     values, _ = parse("estep config diff", str(Diff.__doc__), schema.of(Diff), ("a", "b"), arguments)
-    one, other = (_flat(_configuration(values[name], values)) for name in ("a", "b"))
-    names = [name for name in {**one, **other} if name not in one or name not in other or one[name] != other[name]]
-    found = {name: [one.get(name), other.get(name)] for name in names}
-    lines = [f"{name}: {json.dumps(before)} -> {json.dumps(after)}" for name, (before, after) in found.items()]
+    a, b = (_flat(_configuration(values[name], values)) for name in ("a", "b"))
+    names = [name for name in {**a, **b} if name not in a or name not in b or a[name] != b[name]]
+    differences = {name: [a.get(name), b.get(name)] for name in names}
+    lines = [f"{name}: {json.dumps(before)} -> {json.dumps(after)}" for name, (before, after) in differences.items()]
     context.results.say("\n".join(lines) or "no difference")
-    return context.results.finish(0, {"differences": found})
+    return context.results.finish(0, {"differences": differences})
 
 
 def _configuration(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """A run's config.json, or what it would be for an algorithm. Raises UsageError, RejectedInput."""
-    found = schema.find(name)
-    if found is not None:
-        resolved = resolve(found, values["env"], values["preset"], {})
+    """The config.json of a run, or what it would be for an algorithm. Raises UsageError, RejectedInput."""
+    row = schema.find(name)
+    if row is not None:
+        resolved = resolve(row, values["env"], values["preset"], {})
         algorithm = {"name": name, **resolved.algorithm}
         env = {"id": values["env"] or None}
         return {"algorithm": algorithm, "env": env, "run": resolved.run, "preset": resolved.preset}
@@ -92,11 +92,11 @@ def _configuration(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested tables as one, with dotted names and JSON's own types."""
-    found: dict[str, Any] = {}
+    """Nested tables as one table with dotted names. Tuples become lists."""
+    table: dict[str, Any] = {}
     for name, value in config.items():
         if isinstance(value, Mapping):
-            found.update(_flat(value, f"{prefix}{name}."))
+            table.update(_flat(value, f"{prefix}{name}."))
         else:
-            found[prefix + name] = list(value) if isinstance(value, tuple) else value
-    return found
+            table[prefix + name] = list(value) if isinstance(value, tuple) else value
+    return table

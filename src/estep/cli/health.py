@@ -1,4 +1,4 @@
-"""`estep doctor` and `estep check-env`: whether this machine, and an environment, are fit to train on."""
+"""`estep doctor` and `estep check-env`: whether estep can train on this machine, and in an environment."""
 
 from __future__ import annotations
 
@@ -19,53 +19,55 @@ from estep.errors import EnvironmentFailure
 from estep.settings import schema
 
 MEMORY_GB, DISK_GB = 1.0, 1.0
-"""What a small run needs: JAX compiles in about half of the first, checkpoints and curves fill less than the second."""
+"""What a small run needs. Compilation uses about half of the memory; checkpoints and curves use less than the disk."""
 
 
 class Check(NamedTuple):
-    """What was found, and how to mend it where it is not well."""
+    """The result of a check, and how to fix a failure."""
 
     name: str
     ok: bool
     found: str
+    """The result, as text."""
     fix: str = ""
 
 
 @dataclass(frozen=True)
 class Doctor:
-    """Check this machine and this installation; exit code 1, with the fix for each failure, if training would fail."""
+    """Check this machine and this installation. If training would fail, the exit code is 1 and each fix is printed."""
 
 
 @dataclass(frozen=True)
 class CheckEnv:
-    """Check that an environment is fit to train on; exit code 5 if a finding fails."""
+    """Check that estep can train in an environment. If a check fails, the exit code is 5."""
 
     env: str
-    """Gymnasium id, or module:Id; naming a module is consent to import it."""
+    """Gymnasium id, or module:Id. estep imports the module that you name."""
 
 
 def doctor(arguments: list[str], context: Context) -> int:
     """Check this machine and this installation."""
     parse("estep doctor", str(Doctor.__doc__), schema.of(Doctor), (), arguments)
-    checks = [_attempt(name, look) for name, look in CHECKS.items()]
-    lines = [f"{'ok' if one.ok else 'FAIL':5s}{one.name:9s}{one.found}" for one in checks]
+    checks = [_run(name, function) for name, function in CHECKS.items()]
+    lines = [f"{'ok' if check.ok else 'FAIL':5s}{check.name:9s}{check.found}" for check in checks]
     context.results.say("\n".join(lines))
-    context.results.known["checks"] = [one._asdict() for one in checks]
-    failed = [one for one in checks if not one.ok]
+    context.results.known["checks"] = [check._asdict() for check in checks]
+    failed = [check for check in checks if not check.ok]
     if failed:
-        return context.results.fail(1, "; ".join(f"{one.name}: {one.found}" for one in failed), _fixes(failed))
+        what = "; ".join(f"{check.name}: {check.found}" for check in failed)
+        return context.results.fail(1, what, _fixes(failed))
     return context.results.finish(0, {})
 
 
 def _fixes(failed: list[Check]) -> str:
-    return " ".join(one.fix for one in failed)
+    return " ".join(check.fix for check in failed)
 
 
-def _attempt(name: str, look: Callable[[], tuple[bool, str, str]]) -> Check:
+def _run(name: str, function: Callable[[], tuple[bool, str, str]]) -> Check:
     try:
-        return Check(name, *look())
+        return Check(name, *function())
     except Exception as error:
-        return Check(name, False, f"{type(error).__name__}: {error}", "Install estep again, with its dependencies.")
+        return Check(name, False, f"{type(error).__name__}: {error}", "Install estep again with its dependencies.")
 
 
 def _python() -> tuple[bool, str, str]:
@@ -91,14 +93,14 @@ def _mujoco() -> tuple[bool, str, str]:
 
 
 def _render() -> tuple[bool, str, str]:
-    """Training draws nothing, so a machine that cannot render is well."""
+    """This check never fails, because training needs no rendering."""
     for name, library in (("egl", "libEGL.so.1"), ("osmesa", "libOSMesa.so.8")):
         try:
             ctypes.CDLL(library)
         except OSError:
             continue
         return True, f"{name} (MUJOCO_GL={os.environ.get('MUJOCO_GL', 'unset')})", ""
-    return True, "none; only videos need it", ""
+    return True, "none (only videos need it)", ""
 
 
 def _cache() -> tuple[bool, str, str]:
@@ -109,12 +111,12 @@ def _cache() -> tuple[bool, str, str]:
         usable = _can_write(_existing(folder))
         return (
             usable,
-            f"{folder}, not made yet",
-            f"Set ESTEP_CACHE_DIR to a folder that you can write to, not {folder}.",
+            f"{folder}, does not exist yet",
+            f"{folder} cannot be made: set ESTEP_CACHE_DIR to a folder that you can write to.",
         )
-    found = folder.stat()
-    if found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o022:
-        return False, f"others may write to {folder}", f"Run chmod 700 {folder}, or set ESTEP_CACHE_DIR."
+    status = folder.stat()
+    if status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) & 0o022:
+        return False, f"other users may write to {folder}", f"Run chmod 700 {folder}, or set ESTEP_CACHE_DIR."
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return _can_write(folder), f"{folder}, {size / 1e6:,.0f} MB", f"Make {folder} writable, or set ESTEP_CACHE_DIR."
 
@@ -133,7 +135,7 @@ def _memory() -> tuple[bool, str, str]:
 
 
 def _existing(path: Path) -> Path:
-    """The nearest folder above a path that is there."""
+    """The path, or its nearest parent that exists."""
     return next(folder for folder in (path, *path.parents) if folder.exists())
 
 
@@ -148,16 +150,17 @@ CHECKS: dict[str, Callable[[], tuple[bool, str, str]]] = {
 
 
 def check_env(arguments: list[str], context: Context) -> int:
-    """Check that an environment is fit to train on."""
+    """Check that estep can train in an environment."""
     values, _ = parse("estep check-env", str(CheckEnv.__doc__), schema.of(CheckEnv), ("env",), arguments)
 
     from estep.envs.checker import check_env as check
 
     findings = check(values["env"])
-    context.results.say("\n".join(f"{'ok' if one.ok else 'FAIL':5s}{one.name:20s}{one.detail}" for one in findings))
-    context.results.known["findings"] = [one._asdict() for one in findings]
-    failed = [one for one in findings if not one.ok]
+    lines = [f"{'ok' if finding.ok else 'FAIL':5s}{finding.name:20s}{finding.detail}" for finding in findings]
+    context.results.say("\n".join(lines))
+    context.results.known["findings"] = [finding._asdict() for finding in findings]
+    failed = [f"{finding.name}: {finding.detail}" for finding in findings if not finding.ok]
     if failed:
-        what = f"{values['env']} is unfit: {'; '.join(f'{one.name}: {one.detail}' for one in failed).rstrip('.')}."
-        raise EnvironmentFailure(what, "Mend what is named, then check it again.")
+        what = f"{values['env']} failed the check: {'; '.join(failed).rstrip('.')}."
+        raise EnvironmentFailure(what, "Fix the failed checks and run check-env again.")
     return context.results.finish(0, {})

@@ -1,4 +1,4 @@
-"""`estep inspect`: what inference finds, what it misses, and what it costs."""
+"""`estep inspect`: measures inference in a run."""
 
 from __future__ import annotations
 
@@ -13,50 +13,48 @@ from estep.cli.progress import Plain
 from estep.cli.reading import check_checkpoint
 from estep.cli.resolve import run_folder
 from estep.errors import check
-from estep.policy.job import RunContext, explain
+from estep.policy.job import RunContext, note_reason
 from estep.settings import schema
 
 if TYPE_CHECKING:
     from estep.instruments.inspection import Inspection
 
 INSTRUMENTS = ("improvement", "gap", "compare", "landscape", "modes", "transfer", "staleness", "calibration")
-"""Those of `estep.instruments.inspection`, which takes JAX to import."""
+"""The names of `estep.instruments.inspection.INSTRUMENTS`, which cannot be imported without JAX."""
 
 
 @dataclass(frozen=True)
 class Inspect:
-    """Measure inference in a run: improvement per iteration, inference gap, optimisers beside each other, landscape,
-    modes, objectives that training never saw, what a λ kept in replay misses, and whether Q̂ is what the policy earns.
-    What does not apply to the run is said, with the reason."""
+    """Measure inference in a run: improvement per iteration, inference gap, comparison of optimisers, landscape of V,
+    modes, transfer to other objectives, gap of λ stored in replay, and bias of Q̂. Instruments that do not apply to the
+    run are listed with the reason."""
 
     run: Path
-    """Folder of the run, or a file named latest that names it."""
+    """Folder of the run, or a file `latest` that has the folder's name."""
     only: tuple[str, ...] = ()
-    """Instruments to use: improvement, gap, compare, landscape, modes, transfer, staleness, calibration; without
-    it, all."""
+    """Instruments: improvement, gap, compare, landscape, modes, transfer, staleness, calibration. No name means all."""
     out: Path | None = None
-    """Folder of the tables and figures; without it, plots/ inside the run."""
+    """Folder for tables and figures. None takes the folder plots in the run."""
     checkpoint: str = "latest"
-    """Which one: best, latest, or its number of environment steps."""
+    """Checkpoint: best, latest, or its number of environment steps."""
     states: int | None = None
-    """States to measure in; without it, as many as suits each instrument (16 to 256)."""
+    """Number of states. None takes the default of each instrument (16 to 256)."""
     states_file: Path | None = None
-    """Measure in these states, a .npy file of shape [n, o] as the environment gives them; without it, in the latest of
-    the run."""
+    """A .npy file with states [n, o], as the environment gives them. None takes the latest states of the run."""
     iterations: int | None = None
-    """Iterations of the improvement; without it, twice as many as in training or acting."""
+    """Number of iterations for the improvement. None takes twice the number of training or acting."""
     episodes: int = 10
-    """Episodes of the calibration."""
+    """Number of episodes for the calibration."""
     seed: int | None = None
-    """Seed of all draws and episodes; without it, the run's own."""
+    """Seed of all random numbers and episodes. None takes the run's seed."""
     env: str | None = None
-    """The run's environment again: consent to import the module of a module:Id."""
+    """The run's environment. For module:Id it allows estep to import the module."""
     allow_import: bool = False
-    """Import whatever module the run folder names."""
+    """Allow estep to import the modules that the run folder names."""
 
 
 def inspect(arguments: list[str], context: Context) -> int:
-    """What inference finds, what it misses, and what it costs."""
+    """Measure inference in a run."""
     values, _ = parse("estep inspect", str(Inspect.__doc__), schema.of(Inspect), ("run",), arguments)
     _check(values)
     folder = run_folder(values["run"], context.results)
@@ -70,15 +68,15 @@ def inspect(arguments: list[str], context: Context) -> int:
     from estep.policy import cache, policy
 
     report = Plain(context.results)
-    explain(cache.use_cache(), report)
+    note_reason(cache.use_cache(), report)
     given = None
     if values["states_file"] is not None:
         size = policy.load(folder, values["checkpoint"], allow_import=values["allow_import"]).agent.spec.obs_dim
-        given = states.given(values["states_file"], size)
+        given = states.read_states(values["states_file"], size)
     names = ("checkpoint", "only", "states", "iterations", "episodes", "seed", "env", "allow_import")
     options = inspection.Options(given=given, **{name: values[name] for name in names})
-    job = RunContext(context.command, report, lambda: context.life.stop_requested, context.results.hang)
-    found = inspection.inspect_run(folder, options, job)
+    run_context = RunContext(context.command, report, lambda: context.life.stop_requested, context.results.hang)
+    found = inspection.inspect_run(folder, options, run_context)
     out = values["out"] or folder / "plots"
     files = tables.write(found, out)
     files |= inference.draw(found, out)
@@ -97,17 +95,17 @@ def _check(values: dict[str, Any]) -> None:
 
 
 def lines(found: Inspection) -> Iterable[str]:
-    """What was found, for people."""
+    """The results as lines of text."""
     if found.improvement is not None:
         trained = found.trained_iterations
-        yield f"improvement of V by iteration (* the last one trained: {trained})"
+        yield f"improvement of V per iteration, 95 % interval (* number of iterations in training: {trained})"
         for row in found.improvement.curve:
             mark = "*" if row.iteration == trained else " "
             yield f"  {row.iteration:4d}{mark}{row.mean:12.5g}   [{row.low:.5g}, {row.high:.5g}]"
     if found.gap is not None:
         yield from _gap(found.gap)
     if found.compare is not None:
-        yield f"optimisers: V above the start, evaluations of Q̂ in a state, time for {found.compare.states} states"
+        yield f"optimisers: V minus V of the start, evaluations of Q̂ per state, time for {found.compare.states} states"
         last = {row.optimiser: row for row in found.compare.rows}
         for name, end in last.items():
             effort = f"{end.iterations:4d} iterations  {end.evaluations:6,d} evaluations {end.milliseconds:9.2f} ms"
@@ -115,21 +113,21 @@ def lines(found: Inspection) -> Iterable[str]:
     if found.modes is not None:
         counts = found.modes.counts
         states, restarts = found.modes.value.shape
-        yield f"modes: {counts.mean():.3g} in a state (most {counts.max()}), {restarts} restarts in {states} states"
+        yield f"modes: mean {counts.mean():.3g} per state, maximum {counts.max()}; {restarts} restarts, {states} states"
     if found.transfer is not None:
-        yield "V missing to the best λ under objectives that inference was not trained for"
+        yield "gap to the best λ under objectives for which inference was not trained"
         for way in found.transfer:
             name = f"{way.objective}, {way.iterations} iterations" if way.iterations else way.objective
             yield f"  {name:32s}{way.missing:10.4g}   [{way.low:.4g}, {way.high:.4g}]"
     if found.staleness is not None:
-        yield "V missing to the best λ, of what replay keeps"
+        yield "gap to the best λ, of λ stored in replay (kept) and of new inference (afresh)"
         for old in found.staleness:
-            name = f"{old.start}, waited {old.env_steps:,} steps, {old.iterations} iterations"
+            name = f"{old.start}, {old.env_steps:,} steps old, {old.iterations} iterations"
             yield f"  {name:44s}{old.missing:10.4g}   [{old.low:.4g}, {old.high:.4g}]"
     if found.calibration is not None:
         yield f"over-estimation: mean of Q̂ - {'soft ' if found.calibration.soft else ''}return"
         for bias in found.calibration.biases:
-            own = "  (the agent's own)" if bias.own else ""
+            own = "  (the agent's β)" if bias.own else ""
             yield f"  β = {bias.beta:<5.3g}{bias.mean:12.4g}   [{bias.low:.4g}, {bias.high:.4g}]{own}"
     for name, reason in found.not_measured.items():
         yield f"no {name}: {reason}"
@@ -139,7 +137,7 @@ def _gap(found: Any) -> Iterable[str]:
     from estep.instruments.interval import interval
     from estep.instruments.tables import PARTS
 
-    how = "by quadrature" if found.exact else "against the best of many ascents, α log Z from below"
+    how = "by quadrature" if found.exact else "with the best of many gradient ascents and a lower bound of α log Z"
     yield f"inference gap α KL(q‖posterior) over {len(found.rows)} states, {how}"
     for name in PARTS:
         mean, low, high = interval([getattr(row, name) for row in found.rows])

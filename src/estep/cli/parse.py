@@ -1,4 +1,4 @@
-"""Arguments to values, through tyro, with every refusal as a UsageError that names the nearest match."""
+"""Converts command-line arguments to values with tyro. Every error is a UsageError, with the nearest known name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from estep.settings.kinds import LARGEST
 from estep.settings.schema import Field
 
 COMMON = (
-    Field("json", bool, False, False, "End stdout with one JSON object, whatever happens."),
+    Field("json", bool, False, False, "Print one JSON object as the last line of stdout, also after an error."),
     Field("verbose", bool, False, False, "Show the traceback of an error."),
 )
 _DRAWN = re.compile(r"\x1b\[[0-9;]*m|[╭╮╰╯│─]")
@@ -25,23 +25,35 @@ _RULE = re.compile(r"\s*-{5,}\s*")
 
 
 class Help(Exception):
-    """Help was asked for; it is the text."""
+    """The user asked for help, which is the exception's text."""
 
 
 class Parsed(NamedTuple):
-    """What the arguments say."""
+    """The values of all flags."""
 
     values: dict[str, Any]
     given: frozenset[str]
-    """Names of the flags that were there."""
+    """Names of the flags that the user gave."""
 
 
 def parse(program: str, about: str, fields: Sequence[Field], positional: Iterable[str], argv: Sequence[str]) -> Parsed:
-    """Read the arguments of a command. Raises UsageError, or Help."""
+    """Read the arguments of a command.
+
+    Args:
+        program: the command, for help and messages.
+        about: what it does, for its help.
+        fields: its flags.
+        positional: the names of those that are given without a flag.
+        argv: the arguments.
+
+    Raises:
+        UsageError: an argument is wrong.
+        Help: the user asked for help.
+    """
     import tyro
 
     flags = {field.flag: field for field in (*fields, *COMMON)}
-    argv = [_today(word, flags) for word in argv]
+    argv = [_current_flag(word, flags) for word in argv]
     wants_help = "-h" in argv or "--help" in argv
     given = frozenset() if wants_help else _given(argv, flags, program)
     form = _form(fields, frozenset(positional))
@@ -59,8 +71,8 @@ def parse(program: str, about: str, fields: Sequence[Field], positional: Iterabl
     return Parsed(values, given)
 
 
-def _today(word: str, flags: Mapping[str, Field]) -> str:
-    """A flag of an earlier release by its name of today, and every other word as it is."""
+def _current_flag(word: str, flags: Mapping[str, Field]) -> str:
+    """Replace a flag of an earlier release by its current name. Other words stay as they are."""
     flag, equals, value = word.partition("=")
     if not flag.startswith("--") or flag in flags:
         return word
@@ -71,21 +83,28 @@ def _today(word: str, flags: Mapping[str, Field]) -> str:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """The known word most like this one, whatever its case, or nothing."""
+    """The known word that is most similar, or "". Case is ignored."""
     lower = {name.lower(): name for name in known}
     close = difflib.get_close_matches(word.lower(), lower, n=1, cutoff=0.5)
     return lower[close[0]] if close else ""
 
 
 def unknown(what: str, word: str, known: Iterable[str], listing: str) -> UsageError:
-    """The refusal of a name that is not known."""
+    """The error for an unknown name.
+
+    Args:
+        what: what the name should be, such as "algorithm".
+        word: the name.
+        known: the known names, of which the nearest is suggested.
+        listing: how to fix it if no known name is similar.
+    """
     near = nearest(word, known)
     return UsageError(f"There is no {what} {word!r}.", f"Did you mean {near}?" if near else listing)
 
 
 def _given(argv: Sequence[str], flags: dict[str, Field], program: str) -> frozenset[str]:
-    """The fields named on the command line; refuses an unknown flag, and one given twice."""
-    found: set[str] = set()
+    """The names of the flags on the command line. Raises UsageError if a flag is unknown or is given twice."""
+    given: set[str] = set()
     for word in argv:
         if not word.startswith("--") or word == "--":
             continue
@@ -93,10 +112,10 @@ def _given(argv: Sequence[str], flags: dict[str, Field], program: str) -> frozen
         field = flags.get(flag) or flags.get("--" + flag.removeprefix("--no-"))
         if field is None or (flag not in flags and field.kind is not bool):
             raise unknown("flag", flag, flags, f"See {program} --help.")
-        if field.name in found:
-            raise UsageError(f"{field.flag} is given twice.", "Give it once.")
-        found.add(field.name)
-    return frozenset(found)
+        if field.name in given:
+            raise UsageError(f"{field.flag} is given twice.", f"Give {field.flag} only once.")
+        given.add(field.name)
+    return frozenset(given)
 
 
 def _form(fields: Sequence[Field], positional: frozenset[str]) -> type:
@@ -118,7 +137,7 @@ def _form(fields: Sequence[Field], positional: frozenset[str]) -> type:
 
 
 def _reason(text: str) -> str:
-    """tyro's box as one sentence: what stands between its title and its first rule."""
+    """The message of tyro as one sentence: the text between the title and the first rule of its box."""
     lines = [_DRAWN.sub("", line).strip() for line in text.splitlines()]
     lines = [line for line in lines if line]
     body: list[str] = []

@@ -1,4 +1,4 @@
-"""How a run goes, on stderr: a bar on a terminal, else a plain line at most once a minute."""
+"""Reports the progress of a run on stderr: a progress bar on a terminal, else at most one line per minute."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from estep.cli.results import Results
 from estep.policy.job import Reporter
 
 EVERY = 60.0
-"""Seconds between plain lines."""
+"""Seconds between two lines of progress."""
 _KNOWN = ("env_steps", "updates", "env_steps_per_s")
 
 
 def describe(record: Mapping[str, float]) -> str:
-    """Speed, time to go, return, value of the E-step and what its iterations gain, temperature, KLs beside their bound,
-    effective sample size and part of the steps that is kept; what there is of it."""
+    """The known numbers as text: speed, remaining time, returns, value of the E-step and its improvement by iterations,
+    temperature, KLs with their bounds, effective sample size, and fraction of the steps with a stored λ."""
     speed, eta = record.get("env_steps_per_s"), record.get("eta_s")
     returns, best = _number(record, "return"), _number(record, "best")
     value, gain = _number(record, "e/value"), _number(record, "e/improvement")
@@ -36,13 +36,13 @@ def describe(record: Mapping[str, float]) -> str:
         f"alpha {_number(record, 'm/alpha')}" if "m/alpha" in record else "",
         *(_bounded(record, name) for name in record if f"{name}_bound" in record),
         f"ess {_number(record, 'e/ess')}" if "e/ess" in record else "",
-        f"kept {record['e/kept']:.0%}" if "e/kept" in record else "",
+        f"stored λ {record['e/kept']:.0%}" if "e/kept" in record else "",
     ]
     return " · ".join(part for part in parts if part)
 
 
 def _bounded(record: Mapping[str, float], name: str) -> str:
-    """A KL beside its bound."""
+    """A KL with its bound."""
     what = name.removeprefix("m/").replace("_", " ")
     return f"{what} {_number(record, name)} of {_number(record, name + '_bound')}"
 
@@ -74,7 +74,7 @@ class Plain:
         print(text, file=sys.stderr, flush=True)
 
     def progress(self, record: Mapping[str, float]) -> None:
-        """Write a line, unless the last one is less than a minute old."""
+        """Write a line, unless the last line is less than a minute old."""
         _remember(self._results, record)
         now = time.monotonic()
         if now >= self._next:
@@ -84,7 +84,7 @@ class Plain:
 
 
 class Bar:
-    """A progress bar of rich's, with the lines above it."""
+    """A progress bar of rich. Notes are printed above it."""
 
     def __init__(self, results: Results, bar: Any, task: Any) -> None:
         self._results = results
@@ -100,7 +100,7 @@ class Bar:
         self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def progress(self, record: Mapping[str, float]) -> None:
-        """Move the bar."""
+        """Update the bar."""
         _remember(self._results, record)
         self._bar.update(self._task, completed=record["env_steps"], total=record["steps"], text=describe(record))
 
@@ -111,7 +111,7 @@ def _remember(results: Results, record: Mapping[str, float]) -> None:
 
 @contextmanager
 def reporter(results: Results) -> Iterator[Reporter]:
-    """A bar where stderr is a terminal that can draw one, else lines."""
+    """A reporter with a progress bar if stderr is a terminal, else with lines."""
     if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
         yield Plain(results)
         return

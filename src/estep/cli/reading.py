@@ -1,4 +1,4 @@
-"""`estep eval` and `estep verify`: commands that read a run."""
+"""`estep eval` and `estep verify`, which read a run."""
 
 from __future__ import annotations
 
@@ -21,48 +21,50 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Returns over whole episodes, on environments and seeds of their own, of the deterministic policy unless told."""
+    """Evaluate the policy of a run over whole episodes, in new environments with other seeds than in training. Actions
+    are deterministic unless --stochastic is given."""
 
     run: Path
-    """Folder of the run, or a file named latest that names it."""
+    """Folder of the run, or a file `latest` that has the folder's name."""
     episodes: int = 10
-    """Episodes to run."""
+    """Number of episodes."""
     checkpoint: str = "best"
-    """Which one: best, latest, or its number of environment steps."""
+    """Checkpoint: best, latest, or its number of environment steps."""
     seed: int | None = None
-    """Seed of the evaluation; without it, the run's own."""
+    """Seed of the evaluation. None takes the run's seed."""
     max_episode_steps: int | None = None
-    """Cap on an episode of an environment without a time limit; without it, the run's own."""
+    """Largest length of an episode, for an environment without a time limit. None takes the run's setting."""
     stochastic: bool = False
-    """Draw actions from the policy, as training does, instead of taking its mode."""
+    """Sample actions from the policy, as in training, instead of taking its mode."""
     inference: str | None = None
-    """Infer by another optimiser over the trained critic: direct, iterative, gradient, semi-amortised, cem,
-    importance, or a function of yours as module:function; without it, as the run does."""
+    """Use another inference optimiser with the trained critic: direct, iterative, gradient, semi-amortised, cem,
+    importance, or your own function as module:function. None takes the run's optimiser."""
     iterations: int | None = None
-    """Iterations of that optimiser; without it, its own."""
+    """Number of iterations of the optimiser of --inference. None takes the optimiser's default."""
     samples: int | None = None
-    """Samples in each of its iterations; without it, its own."""
+    """Number of samples in each iteration of the optimiser of --inference. None takes the optimiser's default."""
     restarts: int | None = None
-    """Infer from so many starts, all but its own one random, and take the best end; without it, from its own."""
+    """Run the optimiser of --inference from this many starts and take the best result. All starts except the first are
+    random. None means one start."""
     rank_by: str | None = None
-    """What cem chooses its elite by: soft-value (Q̂ - α log q/p) or value (Q̂ alone, as planners do); without it, by
-    soft-value."""
+    """The score by which cem selects its elite: soft-value (Q̂ - α log q/p) or value (Q̂ alone, as in planning).
+    None takes soft-value."""
     env: str | None = None
-    """The run's environment again: consent to import the module of a module:Id."""
+    """The run's environment. For module:Id it allows estep to import the module."""
     allow_import: bool = False
-    """Import whatever module the run folder names."""
+    """Allow estep to import the modules that the run folder names."""
 
 
 @dataclass(frozen=True)
 class Verify:
-    """Check every checkpoint of a run against its checksums; exit code 3 if any is bad."""
+    """Check every checkpoint of a run with its checksums. If one is bad, the exit code is 3."""
 
     run: Path
-    """Folder of the run, or a file named latest that names it."""
+    """Folder of the run, or a file `latest` that has the folder's name."""
 
 
 def evaluate(arguments: list[str], context: Context) -> int:
-    """Returns of a run's policy over whole episodes."""
+    """Evaluate the policy of a run over whole episodes."""
     values, _ = parse("estep eval", str(Evaluate.__doc__), schema.of(Evaluate), ("run",), arguments)
     check("episodes", values["episodes"] >= 1, values["episodes"], "at least 1")
     if values["seed"] is not None:
@@ -79,13 +81,15 @@ def evaluate(arguments: list[str], context: Context) -> int:
 
     from estep.policy import recorded
 
-    trial = recorded.EvalSettings(values["episodes"], values["seed"], cap, not values["stochastic"])
-    chosen = {name: values[name] for name in ("checkpoint", "env", "allow_import")} | {"trial": trial}
-    job = RunContext(context.command, Plain(context.results), lambda: context.life.stop_requested, context.results.hang)
-    found = recorded.evaluate_run(folder, **chosen, change=change, job=job)
-    scores, count = found.evaluation, len(found.evaluation.returns)
+    episodes = recorded.EvalSettings(values["episodes"], values["seed"], cap, not values["stochastic"])
+    chosen = {name: values[name] for name in ("checkpoint", "env", "allow_import")} | {"settings": episodes}
+    report = Plain(context.results)
+    run_context = RunContext(context.command, report, lambda: context.life.stop_requested, context.results.hang)
+    result = recorded.evaluate_run(folder, **chosen, change=change, context=run_context)
+    scores, count = result.evaluation, len(result.evaluation.returns)
     context.results.say(f"return   {scores.mean:.5g} ± {scores.std:.2g} over {count} episodes")
-    record = {"env_steps": found.env_steps, "updates": found.updates, "eval_mean": scores.mean, "eval_std": scores.std}
+    record: dict[str, float] = {"env_steps": result.env_steps, "updates": result.updates}
+    record |= {"eval_mean": scores.mean, "eval_std": scores.std}
     return context.results.finish(
         0, {**record, "eval_episodes": count, "returns": scores.returns, "lengths": scores.lengths}
     )
@@ -98,33 +102,33 @@ def verify(arguments: list[str], context: Context) -> int:
 
     from estep.runs import checkpoint
 
-    found = checkpoint.verify(folder)
-    bad = [f"{path.name}: {reason}" for path, reason in found if reason is not None]
+    verified = checkpoint.verify(folder)
+    bad = [f"{path.name}: {reason}" for path, reason in verified if reason is not None]
     context.results.say(
-        "\n".join(f"{'bad' if reason else 'ok':4s} {path.name}  {reason or ''}".rstrip() for path, reason in found)
+        "\n".join(f"{'bad' if reason else 'ok':4s} {path.name}  {reason or ''}".rstrip() for path, reason in verified)
     )
     context.results.known["checkpoints"] = [
-        {"name": path.name, "ok": not reason, "reason": reason} for path, reason in found
+        {"name": path.name, "ok": not reason, "reason": reason} for path, reason in verified
     ]
     if bad:
-        what = f"{len(bad)} of {len(found)} checkpoints cannot be used: {'; '.join(bad)}."
-        raise RejectedInput(what, "Resume uses the newest sound one.")
+        what = f"{len(bad)} of {len(verified)} checkpoints cannot be used: {'; '.join(bad)}."
+        raise RejectedInput(what, "estep resume uses the newest good checkpoint; train again if none is good.")
     return context.results.finish(0, {})
 
 
 SETTINGS = ("iterations", "samples", "restarts", "rank_by")
-"""Flags that apply to a chosen optimiser."""
+"""Flags that need --inference."""
 
 
 def _inference(name: str | None, settings: dict[str, Any]) -> Callable[[Agent], Agent] | None:
-    """The change to the agent that a choice of an optimiser asks for."""
+    """The function that gives an agent another inference optimiser, or None without --inference."""
     for flag, least in (("iterations", 1), ("samples", 1), ("restarts", 2)):
         check(flag, settings[flag] is None or settings[flag] >= least, settings[flag], f"at least {least}")
     if name is None:
         given = [f"--{flag.replace('_', '-')}" for flag, value in settings.items() if value is not None]
         if given:
             verb = "needs" if len(given) == 1 else "need"
-            raise UsageError(f"{' and '.join(given)} {verb} --inference.", "Add --inference iterative, for instance.")
+            raise UsageError(f"{' and '.join(given)} {verb} --inference.", "Add --inference iterative, for example.")
         return None
 
     from estep.inference.named import ON_A_CRITIC, RANKINGS, InferenceSettings, chosen
@@ -139,6 +143,6 @@ def _inference(name: str | None, settings: dict[str, Any]) -> Callable[[Agent], 
 
 
 def check_checkpoint(which: str) -> None:
-    """Refuse what cannot name a checkpoint."""
+    """Raise UsageError unless a text is best, latest or a number of steps."""
     if which not in ("best", "latest") and not which.isdecimal():
         raise unknown("checkpoint", which, ("best", "latest"), "Give best, latest, or a number of environment steps.")

@@ -1,4 +1,4 @@
-"""The configuration that a command line means: defaults, changed by a preset, changed by the flags that were given."""
+"""The configuration of a command line: the defaults, then the settings of a preset, then the flags."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from estep.settings.schema import Row
 
 
 class Resolved(NamedTuple):
-    """Values by field, of the algorithm and of the run, and the preset's name if one applied."""
+    """The settings of the algorithm and of the run by name, and the preset's name if there is one."""
 
     algorithm: dict[str, Any]
     run: dict[str, Any]
@@ -21,25 +21,36 @@ class Resolved(NamedTuple):
 
 
 def row(name: str) -> Row:
-    """The algorithm of this name, or of a `module:Class`. Raises UsageError naming the nearest."""
-    found = schema.find(name)
-    if found is None:
+    """The algorithm of a name or of a `module:Class`. Raises UsageError with the nearest name if it is unknown."""
+    algorithm = schema.find(name)
+    if algorithm is None:
         known = [*schema.rows(), *references.installed()]
-        raise unknown("algorithm", name, known, f"Give one of: {', '.join(known)}; or module:Class for your own.")
-    return found
+        listing = f"Give one of: {', '.join(known)}; or module:Class for your own algorithm."
+        raise unknown("algorithm", name, known, listing)
+    return algorithm
 
 
-def resolve(found: Row, env: str, preset: str, flags: Mapping[str, Any]) -> Resolved:
-    """Every field's value; `preset` is a preset's name, auto or none. Raises UsageError for an unknown preset."""
-    chosen = presets.find(found.name, env, preset)
+def resolve(row: Row, env: str, preset: str, flags: Mapping[str, Any]) -> Resolved:
+    """The value of every setting.
+
+    Args:
+        row: the algorithm.
+        env: the environment.
+        preset: name of a preset, auto or none.
+        flags: the settings that the user gave.
+
+    Raises:
+        UsageError: the preset is unknown.
+    """
+    chosen = presets.find(row.name, env, preset)
     changes = {**(chosen.changes if chosen else {}), **flags}
-    algorithm = {field.name: changes.get(field.name, field.default) for field in found.fields}
+    algorithm = {field.name: changes.get(field.name, field.default) for field in row.fields}
     run = {field.name: changes.get(field.name, field.default) for field in schema.run_fields()}
     return Resolved(algorithm, run, chosen.name if chosen else None)
 
 
 def run_folder(path: Path, results: Results) -> Path:
-    """The run folder that a path names; a result of any kind names it from here on. Raises RejectedInput."""
+    """The run folder of a path. From now on every result of the command contains it. Raises RejectedInput."""
     from estep.runs.folder import RunFolder
 
     folder = RunFolder.open(path).path

@@ -1,4 +1,4 @@
-"""Where a command's results go, and how it ends: on the real stdout, with one JSON object last where asked for."""
+"""Writes the results of a command to stdout, with one JSON object as the last line if --json is given."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ FIELDS = (
     *("status", "run_dir", "env_steps", "updates", "eval_mean", "eval_std", "eval_episodes"),
     *("wall_s", "env_steps_per_s"),
 )
-"""What every result has, null where it is not known."""
+"""The fields of every result. A field is null if it is not known."""
 ENDINGS = {0: "done", STOPPED: "stopped"}
 SHOW_CURSOR = b"\x1b[?25h\n"
 
 
 class Results:
-    """Owns stdout while a command runs: whatever else is written there, by any library, goes to stderr instead.
+    """The only writer of stdout while a command runs. Everything that libraries write to stdout goes to stderr.
 
-    So the JSON object is the last line of stdout however chatty an environment is, and however the process ends.
+    So the JSON object is the last line of stdout, even if an environment prints text or the process is ended.
     """
 
     def __init__(self, json: bool, verbose: bool) -> None:
         self.json, self.verbose = json, verbose
         self.known: dict[str, Any] = {}
-        """Fields known so far, for an end that comes early."""
+        """The fields that are known so far, in case the command ends early."""
         self.drawing = False
-        """Whether a progress bar has hidden the cursor."""
+        """Whether a progress bar is shown, which hides the cursor."""
         self._start = time.monotonic()
-        self._said = threading.Lock()
+        self._finished = threading.Lock()
         self._out = -1
 
     def __enter__(self) -> Self:
@@ -44,7 +44,7 @@ class Results:
         try:
             self._out = os.dup(1)
             os.dup2(2, 1)
-        except OSError:  # closed: there is nobody to tell, and no file of ours may get that number
+        except OSError:  # stdout is closed; no file that is opened later may get its number
             os.open(os.devnull, os.O_RDONLY)
         return self
 
@@ -58,17 +58,17 @@ class Results:
         self._out = -1
 
     def say(self, text: str) -> None:
-        """Write a result for people; with --json there is none. Raises StorageFailure."""
+        """Write a result as text, except with --json. Raises StorageFailure."""
         if not self.json:
             self._write(_clean(text) + "\n")
 
     def help(self, text: str) -> None:
-        """Write a help page, which --json does not change. Raises StorageFailure."""
+        """Write a help page, also with --json. Raises StorageFailure."""
         self._write(text.rstrip() + "\n")
 
     def finish(self, code: int, record: Mapping[str, Any]) -> int:
-        """End with a result that is not an error, 0 or 75, or with an error's own fields; returns the code."""
-        if self.json and self._said.acquire(blocking=False):
+        """Write the JSON object of a result (code 0 or 75) or of an error. Returns the code."""
+        if self.json and self._finished.acquire(blocking=False):
             from estep.runs.strict import dump
 
             blank = dict.fromkeys(FIELDS) if code in ENDINGS else {}
@@ -78,7 +78,13 @@ class Results:
         return code
 
     def fail(self, code: int, what: str, fix: str = "") -> int:
-        """End with an error: at most two lines on stderr; returns the code."""
+        """Write an error to stderr, at most two lines, and its JSON object. Returns the code.
+
+        Args:
+            code: the exit code.
+            what: what is wrong.
+            fix: how to fix it.
+        """
         what, fix = one_line(what), one_line(fix)
         with contextlib.suppress(OSError, ValueError, AttributeError):
             sys.stderr.write(_clean(f"estep: {what}\n" + (f"{fix}\n" if fix else "")))
@@ -88,20 +94,21 @@ class Results:
         return code
 
     def last_words(self, code: int) -> None:
-        """What Lifecycle says before it ends the process."""
+        """The last message before Lifecycle ends the process."""
         self._show_cursor()
         if code in ENDINGS:
             self.finish(code, {})
         else:
-            self.fail(code, "Interrupted twice: what came after the last checkpoint is lost.", "Resume the run.")
+            what = "Interrupted twice, so the progress after the last checkpoint is lost."
+            self.fail(code, what, "Continue from the last checkpoint with estep resume RUN.")
 
     def hang(self, message: str) -> None:
-        """End the process because its environment does not answer; called from another thread."""
+        """End the process because the environment hangs. Another thread calls this."""
         self._show_cursor()
         what, _, fix = message.partition("\n")
         speaker = threading.Thread(target=self.fail, args=(EnvironmentFailure.exit_code, what, fix), daemon=True)
         speaker.start()
-        speaker.join(0.5)  # a pipe that nobody reads must not keep a hung process alive
+        speaker.join(0.5)  # a pipe that nobody reads must not block the end of the process
         os._exit(EnvironmentFailure.exit_code)
 
     def _show_cursor(self) -> None:
@@ -115,21 +122,22 @@ class Results:
             while self._out >= 0 and data:
                 data = data[os.write(self._out, data) :]
         except BrokenPipeError:
-            return  # the reader has seen enough, as in `estep envs | head`
+            return  # the reader has closed the pipe, as in `estep envs | head`
         except OSError as error:
-            raise StorageFailure(f"stdout cannot be written: {error.strerror}.", "Free the disk it goes to.") from error
+            what = f"stdout cannot be written: {error.strerror}."
+            raise StorageFailure(what, "Free space on the disk to which stdout is written.") from error
 
 
 def one_line(text: str) -> str:
-    """The text on one line of readable length."""
+    """The text as one line of at most 600 characters."""
     line = " ".join(text.split())
     return line if len(line) <= 600 else line[:599] + "…"
 
 
 def _clean(text: str) -> str:
-    """Without what would move a terminal's cursor, or cannot be encoded."""
-    kept = "".join(char if char.isprintable() or char in "\n\t" else ascii(char)[1:-1] for char in text)
-    return kept.encode("utf-8", "backslashreplace").decode()
+    """The text with escapes for control characters and for characters that cannot be encoded."""
+    printable = "".join(char if char.isprintable() or char in "\n\t" else ascii(char)[1:-1] for char in text)
+    return printable.encode("utf-8", "backslashreplace").decode()
 
 
 def _flush() -> None:

@@ -22,28 +22,29 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Train:
-    """The options of `estep train` that are no field of an algorithm or of a run's configuration."""
+    """The options of `estep train` that are not settings of an algorithm or of a run."""
 
     env: str
-    """Gymnasium id, or module:Id; naming a module is consent to import it."""
+    """Gymnasium id, or module:Id. estep imports the module that you name."""
     preset: str = "auto"
-    """A preset's name (estep presets lists them), auto for the environment's own, or none. Flags override it."""
+    """Name of a preset (estep presets lists them), auto for the preset of the environment, or none. Flags override
+    the preset."""
     out: str = "runs"
-    """Folder of all runs ($ESTEP_RUNS_DIR where that is set)."""
+    """Folder of all runs. If $ESTEP_RUNS_DIR is set, it is the default."""
 
 
 @dataclass(frozen=True)
 class Resume:
-    """Go on with a run where its newest sound checkpoint stands; a finished one gives its result again."""
+    """Continue a run from its newest good checkpoint. If the run is finished, its result is printed again."""
 
     run: Path
-    """Folder of the run, or a file named latest that names it."""
+    """Folder of the run, or a file `latest` that has the folder's name."""
     steps: int | None = None
-    """New total of environment steps."""
+    """New total number of environment steps. None takes the run's setting."""
     env: str | None = None
-    """The run's environment again: consent to import the module of a module:Id."""
+    """The run's environment. For module:Id it allows estep to import the module."""
     allow_import: bool = False
-    """Import whatever module the run folder names."""
+    """Allow estep to import the modules that the run folder names."""
 
 
 def train(arguments: list[str], context: Context) -> int:
@@ -65,7 +66,7 @@ def train(arguments: list[str], context: Context) -> int:
     from estep.settings.run import RunConfig
 
     config = RunConfig(**resolved.run)
-    register(values["env"])  # before JAX is imported: a misspelt id is refused at once
+    register(values["env"])  # before JAX is imported, so that an error in the id is reported at once
     if context.life.stop_requested:
         return context.results.finish(STOPPED, {})
 
@@ -76,13 +77,14 @@ def train(arguments: list[str], context: Context) -> int:
     out = Path(values["out"] if "out" in given else os.environ.get("ESTEP_RUNS_DIR") or values["out"])
     with reporter(context.results) as report:
         preset = resolved.preset
-        result = run.train(algorithm, values["env"], config, out=out, preset=preset, job=_job(context, report))
-        _draw(result, report)
-    return _tell(result, context)
+        run_context = _run_context(context, report)
+        result = run.train(algorithm, values["env"], config, out=out, preset=preset, context=run_context)
+        _draw_curves(result, report)
+    return _report_result(result, context)
 
 
 def compose(arguments: list[str], context: Context) -> int:
-    """Train the row whose parts are flags."""
+    """Train the algorithm compose, whose parts are flags."""
     return train(["compose", *arguments], context)
 
 
@@ -100,7 +102,7 @@ def _overview() -> str:
 
 
 def resume(arguments: list[str], context: Context) -> int:
-    """Go on with a run that was stopped."""
+    """Continue a run."""
     values, _ = parse("estep resume", str(Resume.__doc__), schema.of(Resume), ("run",), arguments)
     if values["steps"] is not None:
         check("steps", values["steps"] >= 1, values["steps"], "at least 1")
@@ -114,24 +116,24 @@ def resume(arguments: list[str], context: Context) -> int:
 
     chosen = {name: values[name] for name in ("steps", "env", "allow_import")}
     with reporter(context.results) as report:
-        result = run.resume(folder, **chosen, job=_job(context, report))
-        _draw(result, report)
-    return _tell(result, context)
+        result = run.resume(folder, **chosen, context=_run_context(context, report))
+        _draw_curves(result, report)
+    return _report_result(result, context)
 
 
-def _job(context: Context, report: Reporter) -> RunContext:
+def _run_context(context: Context, report: Reporter) -> RunContext:
     from estep.policy.job import RunContext
 
     return RunContext(context.command, report, lambda: context.life.stop_requested, context.results.hang)
 
 
-def _draw(result: Result, report: Reporter) -> None:
+def _draw_curves(result: Result, report: Reporter) -> None:
     from estep.plots.curves import draw_if_possible
 
     draw_if_possible(result.run_dir, report.note)
 
 
-def _tell(result: Result, context: Context) -> int:
+def _report_result(result: Result, context: Context) -> int:
     code = STOPPED if result.status == "stopped" else 0
     context.results.say("\n".join(_summary(result)))
     record: dict[str, Any] = {**result._asdict(), "run_dir": str(result.run_dir)}

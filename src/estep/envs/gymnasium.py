@@ -22,7 +22,7 @@ from estep.envs.validation import (
     read_observation,
     read_reward,
 )
-from estep.envs.watch import Watch, leave
+from estep.envs.watch import Watch, end_process
 from estep.errors import EnvironmentFailure, NumericHalt
 
 RECORDED = 100_000
@@ -37,7 +37,7 @@ def make(
     stream: int = TRAIN,
     max_episode_steps: int | None = None,
     timeout: float = 60.0,
-    on_hang: Callable[[str], None] = leave,
+    on_hang: Callable[[str], None] = end_process,
 ) -> GymnasiumEnv:
     """Make environments for the training loop.
 

@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable
 
 
-def leave(message: str) -> None:
+def end_process(message: str) -> None:
     """Print a message and end the process with exit code 5. A hung call cannot be interrupted from another thread."""
     print(message, file=sys.stderr, flush=True)
     os._exit(5)
@@ -22,7 +22,9 @@ class Watch:
     process that SIGSTOP has paused does not count as hung. A call that holds the interpreter lock is not detected.
     """
 
-    def __init__(self, timeout: float, name: str, on_hang: Callable[[str], None] = leave, poll: float = 0.5) -> None:
+    def __init__(
+        self, timeout: float, name: str, on_hang: Callable[[str], None] = end_process, poll: float = 0.5
+    ) -> None:
         """Start the thread.
 
         Args:

@@ -1,12 +1,12 @@
-"""Whether Q̂ is what the policy earns: predictions against Monte-Carlo returns at the pairs (s, a) that it visits.
+"""The bias of Q̂: predictions minus Monte-Carlo returns at the pairs (s, a) of whole episodes of the policy.
 
-In the regularised regime the return is soft, with the KL of every later step and never that of the step itself:
+If the critic bootstraps from the posterior, the return is soft. It contains the KL of later steps, not of step t:
 
     G_t = r_t + Σ_{k>t} γ^{k-t} (r_k - α KL_k)
 
-and where the critic bootstraps from the prior it is the plain one. An episode that a time limit ends is completed by
-the critic's own bootstrap V̄ at its last observation, as its targets are; that carries the critic's error with weight
-γ^(steps left), so pairs where this is above a tolerance are left out. Over-estimation is Q̂ - G.
+If the critic bootstraps from the prior, the return is the discounted sum of rewards. If a time limit ends an episode,
+the return contains the critic's value V̄ of the last observation, as the critic's targets do. The error of V̄ has the
+weight γ^(steps left) in the return, so pairs with a weight above a tolerance are left out. Over-estimation is Q̂ - G.
 """
 
 from __future__ import annotations
@@ -29,67 +29,67 @@ from estep.likelihoods.q_function import MeanMinusStd, biased_std
 from estep.policy.actor import Scaling, scale
 
 KL_DRAWS = 16
-"""Of q, for KL(q‖p) at each step where it has no closed form."""
+"""Number of samples of q for KL(q‖p) in each step, if the KL has no closed form."""
 TAIL = 0.2
-"""The largest weight that the bootstrap at a time limit may have in a return."""
+"""Largest weight of the bootstrap at a time limit in a return."""
 PAIRS = 50
-"""Kept of each episode, evenly spaced."""
+"""Largest number of pairs of an episode. They are evenly spaced."""
 BETAS = (0.0, 0.5, 1.0, 1.41, 2.12, 3.54)
-"""Pessimism with which the same networks are read, beside the agent's own."""
+"""Values of β with which the bias of the same networks is computed, in addition to the agent's β."""
 
 
 class Episode(NamedTuple):
     """One episode of the stochastic policy."""
 
     obs: npt.NDArray[np.float32]
-    """[t, o], as the networks see them."""
+    """[t, o], as the networks get them."""
     action: npt.NDArray[np.float32]
     """[t, a], the points u."""
     reward: npt.NDArray[np.float64]
     cost: npt.NDArray[np.float64]
-    """α KL(q‖p) in each state [t]; zero where the KL is no cost."""
+    """α KL(q‖p) in each state [t], or 0 if the KL is not a cost."""
     last: npt.NDArray[np.float32]
     """The final observation [o]."""
     terminated: bool
 
 
 class Pair(NamedTuple):
-    """Q̂ and the return at one visited pair (s, a)."""
+    """Q̂ and the return at one pair (s, a) of an episode."""
 
     episode: int
     step: int
     predicted: float
     """Q̂(s, a)."""
     mean: float
-    """Of the ensemble."""
+    """Mean of the ensemble."""
     std: float
-    """Over the ensemble (ddof 0)."""
+    """Standard deviation of the ensemble (ddof 0)."""
     earned: float
-    """G."""
+    """The return G."""
     tail: float
-    """The weight of the bootstrap in it."""
+    """Weight of the bootstrap in the return."""
 
 
 class Bias(NamedTuple):
-    """The mean of Q̂ - G over pairs, with a 95 % interval over episodes, for one reading of the networks."""
+    """The mean of Q̂ - G over pairs for one β, with a 95 % interval over episodes."""
 
     beta: float
-    """Q̂ = mean - β std; NaN for a rule that has no β."""
+    """Q̂ = mean - β std; NaN if the agent's rule has no β."""
     own: bool
-    """Whether this is how the agent reads them."""
+    """Whether this is the agent's β."""
     mean: float
     low: float
     high: float
 
 
 class Calibration(NamedTuple):
-    """Predictions and returns, and what they say together."""
+    """Predictions, returns and their mean difference."""
 
     pairs: list[Pair]
     biases: list[Bias]
-    """The agent's own first."""
+    """The bias for the agent's β is first."""
     soft: bool
-    """Whether the KL is in the return."""
+    """Whether the return contains the KL."""
 
 
 @runtime_checkable
@@ -100,55 +100,67 @@ class Ensemble(Protocol):
     pessimism: Any
 
     def values(self, obs: Obs, action: Action) -> Float[Array, " k"]:
-        """Every member's value at the point u."""
+        """The value of each member at the point u."""
 
 
 def calibration(
     agent: Agent, env: HostEnv, scaling: Scaling, key: Key, episodes: int, betas: tuple[float, ...] = BETAS
 ) -> Calibration:
-    """Run episodes of the stochastic policy and hold Q̂ against what they earn.
+    """Run episodes of the stochastic policy and compare Q̂ with their returns.
+
+    Args:
+        agent: the agent.
+        env: new environments of the evaluation stream.
+        scaling: mean and scale of observations.
+        key: key of the random numbers.
+        episodes: how many episodes.
+        betas: further values of β for which the bias is computed.
 
     Raises:
-        UsageError: the critic is no ensemble of Q functions, or a time limit is too short for the discount factor.
+        UsageError: the critic is not an ensemble of Q functions, or the episodes are too short for γ.
         EnvironmentFailure: the environment raised or gave too many bad transitions.
     """
     gamma = float(critic(agent).gamma)
     k_act, k_tail = jax.random.split(key)
-    found = rollouts(agent, env, scaling, k_act, episodes)
-    tails = np.asarray(_tails(agent, jnp.asarray(np.stack([e.last for e in found])), k_tail), np.float64)
+    done = rollouts(agent, env, scaling, k_act, episodes)
+    tails = np.asarray(_tails(agent, jnp.asarray(np.stack([e.last for e in done])), k_tail), np.float64)
     pairs: list[Pair] = []
-    for number, (episode, tail) in enumerate(zip(found, tails, strict=True)):
+    for number, (episode, tail) in enumerate(zip(done, tails, strict=True)):
         pairs += _pairs(agent, number, episode, 0.0 if episode.terminated else float(tail), gamma)
     if not pairs:
-        longest = max(len(episode.reward) for episode in found)
-        what = f"With gamma {gamma:g}, an episode of {longest} steps says too little of what comes after it."
-        raise UsageError(what, "Use an environment whose episodes are longer.")
-    return Calibration(pairs, biases(pairs, agent, betas), charged(agent))
+        longest = max(len(episode.reward) for episode in done)
+        what = f"Episodes of at most {longest} steps are too short to measure returns with gamma {gamma:g}."
+        raise UsageError(what, "Use an environment with longer episodes.")
+    return Calibration(pairs, biases(pairs, agent, betas), has_kl_cost(agent))
 
 
 def critic(agent: Agent) -> Ensemble:
-    """The agent's critic as an ensemble. Raises UsageError if it is none."""
+    """The agent's critic as an ensemble. Raises UsageError if it is not an ensemble."""
     model = agent.likelihood.model
     if not isinstance(model, Ensemble):
-        raise UsageError(
-            f"{type(model).__name__} predicts no return of a pair (s, a).", "Inspect a run with Q functions."
-        )
+        what = f"The critic {type(model).__name__} does not predict the return of a pair (s, a)."
+        raise UsageError(what, "Inspect a run with Q functions, such as a run of sac.")
     return model
 
 
 def members(agent: Agent) -> int:
-    """How many networks the critic has."""
+    """Number of networks of the critic."""
     shapes = (agent.spec.obs_dim, agent.spec.action_dim)
     return int(jax.eval_shape(critic(agent).values, *(jnp.zeros(size) for size in shapes)).shape[0])
 
 
-def charged(agent: Agent) -> bool:
+def has_kl_cost(agent: Agent) -> bool:
     """Whether the KL of later steps is a cost in this agent's values."""
     return agent.bootstrap(agent).soft
 
 
 def rollouts(agent: Agent, env: HostEnv, scaling: Scaling, key: Key, episodes: int) -> list[Episode]:
-    """Whole episodes of the stochastic policy, as many from each environment, without those of bad transitions."""
+    """Run whole episodes of the stochastic policy, equally many in each environment.
+
+    Args:
+        agent, env, scaling, key: as for `calibration`.
+        episodes: how many; an episode that ends with a bad transition does not count.
+    """
     rounds = -(-episodes // env.num_envs)
     open_: list[list[tuple[Any, ...]]] = [[] for _ in range(env.num_envs)]
     done: list[list[Episode]] = [[] for _ in range(env.num_envs)]
@@ -170,8 +182,13 @@ def rollouts(agent: Agent, env: HostEnv, scaling: Scaling, key: Key, episodes: i
 
 
 def returns(reward: npt.NDArray[np.float64], cost: npt.NDArray[np.float64], tail: float, gamma: float) -> Any:
-    """G_t for every step of an episode [t]; `tail` is the value of the state after it. The cost of a step is not in its
-    own return."""
+    """G_t for every step of an episode [t]. The return of a step does not contain the step's own cost.
+
+    Args:
+        reward, cost: [t].
+        tail: value of the state after the episode.
+        gamma: discount factor γ per step.
+    """
     earned, after = np.empty_like(reward), tail
     for t in reversed(range(len(reward))):
         earned[t] = reward[t] + gamma * after
@@ -180,7 +197,13 @@ def returns(reward: npt.NDArray[np.float64], cost: npt.NDArray[np.float64], tail
 
 
 def biases(pairs: list[Pair], agent: Agent, betas: tuple[float, ...]) -> list[Bias]:
-    """The mean of Q̂ - G over episodes' means, as the agent reads its networks and for other β."""
+    """The mean of Q̂ - G for the agent's β and for other β.
+
+    Args:
+        pairs: predictions and returns; each episode has the same weight.
+        agent: the agent.
+        betas: the other β.
+    """
     model = critic(agent)
     episode = np.asarray([pair.episode for pair in pairs])
     predicted, mean, std, earned = (
@@ -199,65 +222,66 @@ def biases(pairs: list[Pair], agent: Agent, betas: tuple[float, ...]) -> list[Bi
 
 
 def _pairs(agent: Agent, number: int, episode: Episode, tail: float, gamma: float) -> list[Pair]:
-    """The pairs of an episode whose return hangs little on the bootstrap, thinned out."""
+    """At most PAIRS pairs of an episode, among those where the bootstrap has a small weight in the return."""
     length = len(episode.reward)
     weight = 0.0 * np.arange(length) if episode.terminated else gamma ** (length - np.arange(length))
     fit = np.flatnonzero(weight <= TAIL)
-    kept = fit[np.linspace(0, len(fit) - 1, min(PAIRS, len(fit))).astype(int)] if len(fit) else fit
-    if not len(kept):
+    steps = fit[np.linspace(0, len(fit) - 1, min(PAIRS, len(fit))).astype(int)] if len(fit) else fit
+    if not len(steps):
         return []
-    at = np.resize(kept, PAIRS)  # one shape, so one compiled program
+    at = np.resize(steps, PAIRS)  # one shape, so one compiled program
     predicted, mean, std = (
         np.asarray(part, np.float64) for part in _predict(agent, episode.obs[at], episode.action[at])
     )
     earned = returns(episode.reward, episode.cost, tail, gamma)
     return [
         Pair(number, int(t), float(predicted[i]), float(mean[i]), float(std[i]), float(earned[t]), float(weight[t]))
-        for i, t in enumerate(kept)
+        for i, t in enumerate(steps)
     ]
 
 
 @jax.jit
 def _act(agent: Agent, obs: Array, key: Key, scaling: Scaling) -> tuple[Array, Array, Array, Array]:
-    """States as the networks see them, points u, actions, and α KL(q‖p), in each of e states."""
+    """States as the networks get them, points u, actions, and α KL(q‖p), in each of e states."""
     obs = scale(obs, scaling)
 
-    def one(obs: Obs, key: Key) -> tuple[Action, Action, Scalar]:
+    def in_state(obs: Obs, key: Key) -> tuple[Action, Action, Scalar]:
         k_infer, k_sample, k_kl = jax.random.split(key, 3)
         q = agent.behave(agent, obs, k_infer)
         u = q.sample(k_sample)
-        if not charged(agent):
+        if not has_kl_cost(agent):
             return u, agent.spec.squash(u), jnp.zeros(())
         problem = agent.problem(agent.likelihood.model, obs)
         draws = q.draw(k_kl, KL_DRAWS, problem.prior(obs))
         return u, agent.spec.squash(u), problem.alpha * (draws.weight @ draws.log_ratio)
 
-    u, action, cost = jax.vmap(one)(obs, jax.random.split(key, obs.shape[0]))
+    u, action, cost = jax.vmap(in_state)(obs, jax.random.split(key, obs.shape[0]))
     return obs, u, action, cost
 
 
 @jax.jit
 def _tails(agent: Agent, obs: Array, key: Key) -> Array:
-    """What the critic bootstraps from in each state, inferred there and then: a kept λ is of another state."""
-    bootstrap = posterior_value(agent) if charged(agent) else prior_value(agent)
+    """The value of each state from which the critic bootstraps. It uses new inference, because a stored λ belongs to
+    another state."""
+    bootstrap = posterior_value(agent) if has_kl_cost(agent) else prior_value(agent)
 
-    def one(obs: Obs, key: Key) -> Scalar:
+    def in_state(obs: Obs, key: Key) -> Scalar:
         nought = jnp.zeros(())
         arrival = Transition(obs, jnp.zeros(agent.spec.action_dim), nought, nought + 1.0, obs, nought)
         return bootstrap.value(arrival, key)
 
-    values: Array = jax.vmap(one)(obs, jax.random.split(key, obs.shape[0]))
+    values: Array = jax.vmap(in_state)(obs, jax.random.split(key, obs.shape[0]))
     return values
 
 
 @jax.jit
 def _predict(agent: Agent, obs: Array, action: Array) -> tuple[Array, Array, Array]:
-    """Q̂, and mean and standard deviation of the ensemble, at each pair."""
+    """Q̂, and the mean and standard deviation of the ensemble, at each pair."""
     model: Any = agent.likelihood.model
 
-    def one(obs: Obs, action: Action) -> tuple[Scalar, Scalar, Scalar]:
+    def in_state(obs: Obs, action: Action) -> tuple[Scalar, Scalar, Scalar]:
         values = model.values(obs, action)
         return model.pessimism(values), values.mean(), biased_std(values)
 
-    parts: tuple[Array, Array, Array] = jax.vmap(one)(obs, action)
+    parts: tuple[Array, Array, Array] = jax.vmap(in_state)(obs, action)
     return parts

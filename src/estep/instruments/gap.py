@@ -1,10 +1,11 @@
 """The inference gap α log Z - V(s; q) = α KL(q‖posterior) ≥ 0 and its parts (Cremer et al. 2018, arXiv:1801.03558):
 
-    α log Z - max_λ V(s; q_λ)        approximation: what the family cannot express
-    max_λ V(s; q_λ) - V(s; q_f(s))   amortisation: what the optimiser does not find
+    α log Z - max_λ V(s; q_λ)        approximation gap, due to the posterior family
+    max_λ V(s; q_λ) - V(s; q_f(s))   amortisation gap, due to the inference optimiser
 
-It needs nothing of the environment. Up to two action dimensions all three terms are integrals; with more, V is sampled,
-the best λ is that of many runs of gradient ascent, and α log Z is bounded from below by importance sampling.
+No environment is needed. With one or two action dimensions, α log Z and V are computed by quadrature. With more, V is
+estimated from samples, and importance sampling gives a lower bound of α log Z. The best λ is the best result of many
+runs of gradient ascent.
 """
 
 from __future__ import annotations
@@ -33,11 +34,11 @@ from estep.likelihoods.state_value import StateValue
 NODES = {1: 256, 2: 32}
 """Quadrature nodes in each panel, by action dimensions."""
 BATCHES, BATCH = 32, 32
-"""V is sampled by so many batches of so many draws: its standard error is that of the batches' mean."""
+"""V is estimated from BATCHES batches of BATCH samples. The means of the batches give its standard error."""
 DRAWS = 4096
-"""Of the best q, for the bound of α log Z."""
+"""Number of samples of the best q for the lower bound of α log Z."""
 SCATTERED = 3
-"""Runs of the reference from random starts, beside those from the amortised λ and from the family's own start."""
+"""Number of gradient ascents from random starts. Two more start at the agent's λ and at the family's start."""
 
 
 class Gap(NamedTuple):
@@ -46,39 +47,44 @@ class Gap(NamedTuple):
     value: float
     """V(s; q) of the q that the agent infers."""
     best: float
-    """V(s; q) of the best q of the family that was found."""
+    """V(s; q) of the best q of the family, as far as gradient ascent finds it."""
     evidence: float
-    """α log Z(s); with more than two action dimensions a lower bound of it (Burda et al. 2016, arXiv:1509.00519)."""
+    """α log Z(s). With more than two action dimensions it is a lower bound (Burda et al. 2016, arXiv:1509.00519)."""
     divergence: float
-    """α KL(q‖posterior) integrated by itself: evidence - value again. NaN without quadrature."""
+    """α KL(q‖posterior) as an integral, a check of evidence - value. NaN without quadrature."""
     sampled: float
-    """V(s; q) estimated from draws of q."""
+    """V(s; q) estimated from samples of q."""
     error: float
-    """The standard error of that estimate."""
+    """Standard error of `sampled`."""
     ess: float
-    """Effective number of the draws of the best q as draws of the posterior, of 4,096."""
+    """Effective sample size of 4,096 samples of the best q with respect to the posterior."""
 
     @property
     def total(self) -> float:
-        """α KL(q‖posterior)."""
+        """The inference gap, α KL(q‖posterior)."""
         return self.evidence - self.value
 
     @property
     def approximation(self) -> float:
-        """What the family costs."""
+        """The approximation gap."""
         return self.evidence - self.best
 
     @property
     def amortisation(self) -> float:
-        """What the optimiser costs."""
+        """The amortisation gap."""
         return self.best - self.value
 
 
 def gap(agent: Agent, obs: Float[Array, "b o"], key: Key) -> list[Gap]:
-    """The gap in each state, of the posterior that the agent infers when acting.
+    """The inference gap in each state, for the posterior that the agent infers when it acts.
+
+    Args:
+        agent: the agent.
+        obs: states [b, o], as the networks get them.
+        key: key of the random numbers.
 
     Raises:
-        UsageError: the posterior is particles and has no λ that could be better.
+        UsageError: the posterior has no parameters λ.
     """
     check_parametric(agent)
     lam, best, parts = jax.tree.map(np.asarray, _sampled_parts(agent, obs, key))
@@ -92,13 +98,17 @@ def gap(agent: Agent, obs: Float[Array, "b o"], key: Key) -> list[Gap]:
 
 
 def check_parametric(agent: Agent) -> None:
-    """Refuse an agent without a λ that could be better: weighted draws of the prior, or a critic of states."""
+    """Refuse an agent whose posterior has no parameters λ to optimise.
+
+    Raises:
+        UsageError: the posterior is weighted samples of the prior, or the critic values states.
+    """
     if isinstance(agent.likelihood.model, StateValue):
-        what = "This critic values states and has no opinion on actions: the posterior is the prior."
-        raise UsageError(what, "Inspect a run whose critic values actions.")
+        what = "The critic of this run values states, not actions, so the posterior is the prior."
+        raise UsageError(what, "Inspect a run whose critic values actions, such as a run of sac.")
     if isinstance(agent.posterior, Boltzmann):
-        what = "The posterior is weighted draws of the prior, in closed form: there is no λ to optimise."
-        raise UsageError(what, "Inspect a run whose posterior has parameters, such as sac or iterative-sac.")
+        what = "The posterior of this run is weighted samples of the prior, so there is no λ to optimise."
+        raise UsageError(what, "Inspect a run whose posterior has parameters, such as a run of sac or iterative-sac.")
 
 
 def has_quadrature(agent: Agent) -> bool:
@@ -113,8 +123,17 @@ def has_quadrature(agent: Agent) -> bool:
 
 
 def reference(agent: Agent, problem: Problem, lam: Lam, key: Key) -> Lam:
-    """The best λ found: that of gradient ascents from the given one, from the family's start and from random places
-    around it, climbed further with small steps and many draws; or the given one where none is better."""
+    """The best λ of one state that gradient ascent finds.
+
+    It starts at the given λ, at the family's start and at random λ. The best result is improved with smaller steps and
+    more samples. If nothing is better, the result is the given λ.
+
+    Args:
+        agent: the agent.
+        problem: the inference problem of the state.
+        lam: the given λ [l].
+        key: key of the random numbers.
+    """
     k_start, k_run, k_last, k_judge = jax.random.split(key, 4)
     own = agent.posterior.start(problem.prior(problem.obs))
     noise = jax.random.normal(k_start, (SCATTERED, *lam.shape), lam.dtype)
@@ -134,14 +153,29 @@ def reference(agent: Agent, problem: Problem, lam: Lam, key: Key) -> Lam:
 
 
 def sampled(q: Distribution, problem: Problem, key: Key) -> tuple[Scalar, Scalar]:
-    """V(s; q) from draws, and the standard error of that."""
+    """V(s; q) estimated from samples of q, and its standard error.
+
+    Args:
+        q: the distribution.
+        problem: the inference problem of the state.
+        key: key of the random numbers.
+    """
     keys = jax.random.split(key, BATCHES)
     means = jax.vmap(lambda key: soft_value(q, problem, key, BATCH)[0])(keys)
     return means.mean(), means.std(ddof=1) / math.sqrt(BATCHES)
 
 
 def bound(q: Distribution, problem: Problem, key: Key) -> tuple[Scalar, Scalar]:
-    """α log of the mean of p exp(Q̂/α)/q over draws of q, at most α log Z in expectation; and their effective number."""
+    """An estimate of a lower bound of α log Z: α log of the mean of p exp(Q̂/α)/q over samples of q.
+
+    Args:
+        q: the distribution of the samples.
+        problem: the inference problem of the state.
+        key: key of the random numbers.
+
+    Returns:
+        The bound, and the effective sample size.
+    """
     k_draw, k_value = jax.random.split(key)
     prior = problem.prior(problem.obs)
     draws = q.draw(k_draw, DRAWS, prior)
@@ -153,25 +187,25 @@ def bound(q: Distribution, problem: Problem, key: Key) -> tuple[Scalar, Scalar]:
 
 @jax.jit
 def _sampled_parts(agent: Agent, obs: Float[Array, "b o"], key: Key) -> tuple[Array, Array, dict[str, Array]]:
-    """λ and the best λ of each state, and everything that draws tell."""
+    """λ and the best λ of each state, and the fields of Gap as far as samples give them."""
 
-    def one(obs: Obs, key: Key) -> tuple[Lam, Lam, dict[str, Scalar]]:
+    def in_state(obs: Obs, key: Key) -> tuple[Lam, Lam, dict[str, Scalar]]:
         k_infer, k_best, k_value, k_bound = jax.random.split(key, 4)
         _, problem, inferred = agent.infer(agent.acting(agent.inference.model), agent.likelihood.model, obs, k_infer)
         best = reference(agent, problem, inferred.lam, k_best)
         value, error = sampled(agent.posterior(inferred.lam), problem, k_value)
-        top, _ = sampled(agent.posterior(best), problem, k_value)  # the same noise: their difference is what counts
+        top, _ = sampled(agent.posterior(best), problem, k_value)  # the same noise, because the difference matters
         evidence, size = bound(agent.posterior(best), problem, k_bound)
         parts = {"value": value, "best": top, "evidence": evidence, "sampled": value, "error": error, "ess": size}
         return inferred.lam, best, parts
 
-    found: tuple[Array, Array, dict[str, Array]] = jax.vmap(one)(obs, jax.random.split(key, obs.shape[0]))
-    return found
+    columns: tuple[Array, Array, dict[str, Array]] = jax.vmap(in_state)(obs, jax.random.split(key, obs.shape[0]))
+    return columns
 
 
 @jax.jit
 def _exact_parts(agent: Agent, obs: Array, lam: Array, best: Array) -> dict[str, Array]:
-    """The same by quadrature, one state at a time: the nodes of all would not fit in memory."""
+    """The fields of Gap by quadrature, state by state, because the nodes of all states would not fit in memory."""
     parts: dict[str, Array] = jax.lax.map(lambda each: _exact_of(agent, *each), (obs, lam, best))
     return parts
 
@@ -179,12 +213,12 @@ def _exact_parts(agent: Agent, obs: Array, lam: Array, best: Array) -> dict[str,
 def _exact_of(agent: Agent, obs: Obs, lam: Lam, best: Lam) -> dict[str, Scalar]:
     problem, top = agent.problem(agent.likelihood.model, obs), agent.posterior(best)
     of = ft.partial(quadrature.exact, problem, centre=top, nodes=NODES[agent.spec.action_dim])
-    found, optimum = of(agent.posterior(lam)), of(top)
+    inferred, optimum = of(agent.posterior(lam)), of(top)
     return {
-        "value": found.value,
+        "value": inferred.value,
         "best": optimum.value,
-        "evidence": found.evidence,
-        "divergence": found.divergence,
+        "evidence": inferred.evidence,
+        "divergence": inferred.divergence,
     }
 
 

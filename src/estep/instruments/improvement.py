@@ -1,4 +1,4 @@
-"""How much each iteration of iterative inference improves V: the poster's first figure."""
+"""How much each iteration of iterative inference improves V."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from estep.runs import checkpoint
 from estep.runs.folder import RunFolder
 
 SAMPLES = 128
-"""Draws of the posterior with which V is measured, the same noise at every iterate."""
+"""Number of samples with which V is estimated. The noise is the same at every iteration."""
 BEYOND = 2
-"""Iterations are measured up to this multiple of those in training or acting."""
+"""By default this many times the iterations of training or acting are measured."""
 METRIC = "e/improvement_"
 
 
@@ -37,7 +37,7 @@ class Improvement(NamedTuple):
 
 
 class Logged(NamedTuple):
-    """V(λ_k) - V(λ_0) as training met it: the mean over the batches since the last line of metrics."""
+    """V(λ_k) - V(λ_0) during training: the mean over the batches since the last line of metrics."""
 
     env_steps: int
     iteration: int
@@ -47,7 +47,17 @@ class Logged(NamedTuple):
 def values_per_iteration(
     agent: Agent, obs: Float[Array, "b o"], key: Key, iterations: int, samples: int = SAMPLES
 ) -> Float[Array, "b k"]:
-    """V(s; λ_k) for k = 0..iterations in each state, on the current critic, measured with common random numbers.
+    """V(s; λ_k) for k = 0..iterations in each state, with the current critic and common random numbers.
+
+    Args:
+        agent: the agent.
+        obs: states [b, o], as the networks get them.
+        key: key of the random numbers.
+        iterations: number of iterations.
+        samples: number of samples with which V is estimated.
+
+    Returns:
+        V [b, iterations + 1].
 
     Raises:
         UsageError: the agent's inference makes no iterations.
@@ -57,13 +67,13 @@ def values_per_iteration(
         what = f"{type(inference).__name__} inference makes no iterations, so there is no improvement to measure."
         raise UsageError(what, "Inspect a run of iterative-sac.")
 
-    def one(inference: Iterative, obs: Obs, key: Key) -> Float[Array, " k"]:
+    def in_state(inference: Iterative, obs: Obs, key: Key) -> Float[Array, " k"]:
         k_infer, k_value = jax.random.split(key)
         problem = agent.problem(agent.likelihood.model, obs)
         lams = inference.path(problem, agent.posterior, k_infer, iterations)
         return jax.vmap(lambda lam: soft_value(agent.posterior(lam), problem, k_value, samples)[0])(lams)
 
-    return jax.vmap(ft.partial(one, inference))(obs, jax.random.split(key, obs.shape[0]))
+    return jax.vmap(ft.partial(in_state, inference))(obs, jax.random.split(key, obs.shape[0]))
 
 
 _measure = jax.jit(values_per_iteration, static_argnums=(3, 4))
@@ -72,7 +82,7 @@ _measure = jax.jit(values_per_iteration, static_argnums=(3, 4))
 def improvement(
     agent: Agent, obs: Float[Array, "b o"], key: Key, iterations: int, samples: int = SAMPLES
 ) -> list[Improvement]:
-    """The improvement per iteration, over states as the networks see them.
+    """The improvement per iteration, as a mean over states. The arguments are those of `values_per_iteration`.
 
     Raises:
         UsageError: the agent's inference makes no iterations.
@@ -82,27 +92,27 @@ def improvement(
 
 
 def trained_iterations(inference: Inference) -> int:
-    """How many iterations inference was trained with; 0 for one shot."""
+    """Number of iterations of inference during training; 0 without iterations."""
     return inference.steps if isinstance(inference, Iterative) else 0
 
 
 def most_iterations(agent: Agent) -> int:
-    """How many iterations it infers with, in training or in acting; 0 for one shot."""
+    """Largest number of iterations during training or acting; 0 without iterations."""
     inference = agent.inference.model
     return max(trained_iterations(inference), trained_iterations(agent.acting(inference)))
 
 
 def checkpoints(run_dir: Path) -> list[int]:
-    """Environment steps of the sound checkpoints of a run, in order."""
+    """Environment steps of the good checkpoints of a run, in order."""
     sound = [path.name for path, reason in checkpoint.verify(run_dir) if reason is None]
     return sorted({int(name.split("_")[1].split("-")[0]) for name in sound})
 
 
 def logged(run_dir: Path) -> list[Logged]:
-    """The improvement that training itself wrote into the metrics of a run, up to the trained number of iterations.
+    """The improvement that a run wrote into its metrics during training.
 
     Raises:
-        RejectedInput: not a run folder, or its metrics cannot be read.
+        RejectedInput: the folder is not a run folder, or its metrics cannot be read.
     """
     folder = RunFolder.open(run_dir)
     try:
@@ -114,5 +124,5 @@ def logged(run_dir: Path) -> list[Logged]:
         ]
     except (ValueError, TypeError, KeyError) as error:
         raise RejectedInput(
-            f"The metrics in {folder.path} cannot be read: {error}.", "Restore them from a copy."
+            f"The metrics in {folder.path} cannot be read: {error}.", "Restore metrics.jsonl from a backup."
         ) from error

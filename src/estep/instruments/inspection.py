@@ -1,4 +1,4 @@
-"""All instruments on a run folder: what each finds, or why it does not apply."""
+"""Runs all instruments on a run folder. The result of each is its measurement, or why it does not apply."""
 
 from __future__ import annotations
 
@@ -32,37 +32,38 @@ from estep.policy.job import QUIET, RunContext
 from estep.policy.policy import Policy, check_spec
 
 STATES = {"improvement": 256, "gap": 64, "compare": 32, "modes": 16, "transfer": 64, "staleness": 64}
-"""In how many states each instrument measures unless it is told; with two action dimensions the gap takes 16."""
+"""Default number of states of each instrument. With two action dimensions the gap uses 16."""
 LANDSCAPES = 2
+"""Number of states with a landscape."""
 OTHERS = 4
-"""Checkpoints, evenly spaced, whose critics `transfer` borrows, each of which takes as long as a gap, and whose replay
-`staleness` reads."""
+"""Number of other checkpoints, evenly spaced, whose critics `transfer` uses and whose replay `staleness` reads."""
 
 
 class Options(NamedTuple):
-    """What to inspect a run with."""
+    """The options of an inspection."""
 
     checkpoint: str = "latest"
     """best, latest, or a number of environment steps."""
     only: tuple[str, ...] = ()
-    """Names of instruments; none for all."""
+    """Names of instruments; an empty tuple means all."""
     states: int | None = None
-    """In how many states; None for as many as suits each instrument."""
+    """Number of states; None takes the default of each instrument."""
     given: npt.NDArray[np.float32] | None = None
-    """States [n, o] as the environment gives them; None for the latest ones of the run."""
+    """States [n, o] as the environment gives them; None takes the latest states of the run."""
     iterations: int | None = None
-    """Of the improvement; None for twice the trained number."""
+    """Number of iterations of the improvement; None takes twice the trained number."""
     episodes: int = 10
-    """Of the calibration."""
+    """Number of episodes of the calibration."""
     seed: int | None = None
-    """Of all noise and of the episodes; None for the run's own."""
+    """Seed of all random numbers and of the episodes; None takes the run's seed."""
     env: Source | None = None
-    """The run's environment, where its folder alone does not make it."""
+    """The run's environment, if its id alone does not make it."""
     allow_import: bool = False
+    """Whether the modules that the run folder names may be imported."""
 
 
 class Growth(NamedTuple):
-    """The improvement at one checkpoint, in its own latest states."""
+    """The improvement at one checkpoint, in the latest states of its replay."""
 
     env_steps: int
     iteration: int
@@ -72,7 +73,7 @@ class Growth(NamedTuple):
 
 
 class Improved(NamedTuple):
-    """The improvement at one checkpoint, at all of them, and as training logged it."""
+    """The improvement at the inspected checkpoint, at all checkpoints, and in the metrics of training."""
 
     curve: list[Improvement]
     growth: list[Growth]
@@ -83,88 +84,95 @@ class Gaps(NamedTuple):
     """The inference gap in each state."""
 
     exact: bool
-    """Whether by quadrature."""
+    """Whether it was computed by quadrature."""
     rows: list[Gap]
 
 
-class Climbs(NamedTuple):
-    """What the optimisers reach, and the climbs themselves."""
+class Comparison(NamedTuple):
+    """The comparison of optimisers, and the outcome of each."""
 
     rows: list[Compared]
-    found: list[Outcome]
+    outcomes: list[Outcome]
     states: int
+    """Number of states."""
 
 
 class Inspection(NamedTuple):
-    """What the instruments found. One that was not asked for or does not apply is None."""
+    """The results of the instruments. The result is None if an instrument was not selected or does not apply."""
 
     env_steps: int
     trained_iterations: int
     improvement: Improved | None
     gap: Gaps | None
-    compare: Climbs | None
+    compare: Comparison | None
     landscape: list[Landscape] | None
     modes: Modes | None
     transfer: list[Transfer] | None
     staleness: list[Staleness] | None
     calibration: Calibration | None
     not_measured: dict[str, str]
-    """Why an instrument does not apply, by its name."""
+    """The reasons why instruments do not apply, by their names."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """A policy and the states it is inspected in."""
+    """A policy that is inspected, and the options."""
 
     policy: Policy
     options: Options
-    job: RunContext = QUIET
+    context: RunContext = QUIET
 
     @property
     def seed(self) -> int:
-        """Of all noise and of the episodes."""
+        """Seed of all random numbers and of the episodes."""
         return self.policy.recipe.run.seed if self.options.seed is None else self.options.seed
 
     @property
     def key(self) -> Key:
-        """Of all noise."""
+        """Key of all random numbers."""
         return key_of(self.seed, INSPECT)
 
     def obs(self, count: int) -> Float[Array, "b o"]:
-        """The states as the networks see them."""
+        """The states to measure in, `count` by default, as the networks get them."""
         wanted = self.options.states or count
         if self.options.given is not None:
-            return self.scaled(states.spaced(self.options.given, self.options.states or len(self.options.given)))
-        return self.scaled(states.recorded(self.policy, self.options.checkpoint, wanted))
+            return self.scaled(states.evenly_spaced(self.options.given, self.options.states or len(self.options.given)))
+        return self.scaled(states.recent_states(self.policy, self.options.checkpoint, wanted))
 
-    def scaled(self, found: npt.NDArray[np.float32]) -> Float[Array, "b o"]:
-        """States as the networks see them."""
-        return scale(jnp.asarray(found), self.policy.scaling)
+    def scaled(self, obs: npt.NDArray[np.float32]) -> Float[Array, "b o"]:
+        """States of the environment as the networks get them."""
+        return scale(jnp.asarray(obs), self.policy.scaling)
 
 
-def inspect_run(run_dir: Path, options: Options | None = None, job: RunContext = QUIET) -> Inspection:
+def inspect_run(run_dir: Path, options: Options | None = None, context: RunContext = QUIET) -> Inspection:
     """Measure inference in a recorded run with every instrument that applies to it.
 
+    Args:
+        run_dir: the run folder.
+        options: which instruments, and their options; None takes the defaults.
+        context: reports and stops.
+
     Raises:
-        RejectedInput: not a run folder, no such sound checkpoint, or one without replay and no states given.
+        RejectedInput: the folder is not a run folder, or has no such good checkpoint, or the checkpoint has no replay
+            and no states are given.
         EnvironmentFailure: the environment raised, hung or gave too many bad transitions.
     """
     chosen = options or Options()
-    subject = Subject(policy.load(run_dir, chosen.checkpoint, allow_import=chosen.allow_import), chosen, job)
-    found: dict[str, Any] = dict.fromkeys(INSTRUMENTS)
+    subject = Subject(policy.load(run_dir, chosen.checkpoint, allow_import=chosen.allow_import), chosen, context)
+    results: dict[str, Any] = dict.fromkeys(INSTRUMENTS)
     refused: dict[str, str] = {}
-    for name in [each for each in INSTRUMENTS if not chosen.only or each in chosen.only]:
-        job.report.note(f"measuring {name}")
+    for name in [name for name in INSTRUMENTS if not chosen.only or name in chosen.only]:
+        context.report.note(f"measuring {name}")
         try:
-            found[name] = INSTRUMENTS[name](subject, found)
+            results[name] = INSTRUMENTS[name](subject, results)
         except UsageError as error:
             refused[name] = error.what
     trained = improvement.trained_iterations(subject.policy.agent.inference.model)
-    return Inspection(subject.policy.env_steps, trained, **found, not_measured=refused)
+    return Inspection(subject.policy.env_steps, trained, **results, not_measured=refused)
 
 
-def measure_improvement(subject: Subject, found: dict[str, Any]) -> Improved:
-    """Improvement per iteration, here and at every checkpoint of the run."""
+def measure_improvement(subject: Subject, results: dict[str, Any]) -> Improved:
+    """Improvement per iteration, at the inspected checkpoint and at every checkpoint of the run."""
     agent = subject.policy.agent
     steps = subject.options.iterations or improvement.BEYOND * max(improvement.most_iterations(agent), 1)
     curve = improvement.improvement(agent, subject.obs(STATES["improvement"]), subject.key, steps)
@@ -173,7 +181,7 @@ def measure_improvement(subject: Subject, found: dict[str, Any]) -> Improved:
 
 
 def over_checkpoints(subject: Subject, iterations: int) -> list[Growth]:
-    """The improvement at each checkpoint that the run keeps, in the latest states of each, or in the given ones."""
+    """The improvement at each checkpoint of the run, in the latest states of its replay or in the given states."""
     rows: list[Growth] = []
     for step in improvement.checkpoints(subject.policy.run_dir):
         then = policy.load(subject.policy.run_dir, str(step), allow_import=True)
@@ -183,7 +191,7 @@ def over_checkpoints(subject: Subject, iterations: int) -> list[Growth]:
     return rows
 
 
-def measure_gap(subject: Subject, found: dict[str, Any]) -> Gaps:
+def measure_gap(subject: Subject, results: dict[str, Any]) -> Gaps:
     """The inference gap and its parts."""
     agent = subject.policy.agent
     gap.check_parametric(agent)
@@ -192,37 +200,36 @@ def measure_gap(subject: Subject, found: dict[str, Any]) -> Gaps:
     return Gaps(exact, gap.gap(agent, subject.obs(count), subject.key))
 
 
-def measure_climbs(subject: Subject, found: dict[str, Any]) -> Climbs:
-    """The optimisers beside each other."""
+def measure_comparison(subject: Subject, results: dict[str, Any]) -> Comparison:
+    """The comparison of inference optimisers."""
     agent = subject.policy.agent
     gap.check_parametric(agent)
     obs = subject.obs(STATES["compare"])
-    climbs = optimisers.climbs(agent, obs, subject.key, optimisers.candidates(agent))
-    return Climbs(optimisers.compared(climbs), climbs, len(obs))
+    outcomes = optimisers.run_candidates(agent, obs, subject.key, optimisers.candidates(agent))
+    return Comparison(optimisers.compare(outcomes), outcomes, len(obs))
 
 
-def measure_landscape(subject: Subject, found: dict[str, Any]) -> list[Landscape]:
-    """V around the climbs of two of the states that were compared."""
-    climbs = (found["compare"] or measure_climbs(subject, found)).found
+def measure_landscape(subject: Subject, results: dict[str, Any]) -> list[Landscape]:
+    """V around the paths of the optimisers, in two states of the comparison."""
+    outcomes = (results["compare"] or measure_comparison(subject, results)).outcomes
     obs = subject.obs(STATES["compare"])
     return [
-        landscape.landscape(subject.policy.agent, obs[i], climbs, int(i), subject.key)
+        landscape.landscape(subject.policy.agent, obs[i], outcomes, int(i), subject.key)
         for i in np.linspace(0, len(obs) - 1, LANDSCAPES + 2).astype(int)[1:-1]
     ]
 
 
-def measure_modes(subject: Subject, found: dict[str, Any]) -> Modes:
-    """The distributions that random starts lead to."""
+def measure_modes(subject: Subject, results: dict[str, Any]) -> Modes:
+    """The distributions that inference reaches from random starts."""
     gap.check_parametric(subject.policy.agent)
     return modes.modes(subject.policy.agent, subject.obs(STATES["modes"]), subject.key)
 
 
-def measure_transfer(subject: Subject, found: dict[str, Any]) -> list[Transfer]:
-    """What inference misses under objectives that it was not trained for: a bonus, and the critics of the run's other
-    checkpoints."""
+def measure_transfer(subject: Subject, results: dict[str, Any]) -> list[Transfer]:
+    """The gap of inference under objectives for which it was not trained: a bonus, and critics of other checkpoints."""
     run_dir, here = subject.policy.run_dir, subject.policy
     gap.check_parametric(here.agent)
-    others = some(step for step in improvement.checkpoints(run_dir) if step != here.env_steps)
+    others = pick_evenly(step for step in improvement.checkpoints(run_dir) if step != here.env_steps)
     critics = {
         f"critic at {step:,}": policy.load(run_dir, str(step), allow_import=True).agent.likelihood.model
         for step in others
@@ -230,32 +237,32 @@ def measure_transfer(subject: Subject, found: dict[str, Any]) -> list[Transfer]:
     return transfer.transfer(here.agent, subject.obs(STATES["transfer"]), subject.key, critics)
 
 
-def measure_staleness(subject: Subject, found: dict[str, Any]) -> list[Staleness]:
-    """What the λ that replay keeps miss, of this checkpoint and of some before it."""
+def measure_staleness(subject: Subject, results: dict[str, Any]) -> list[Staleness]:
+    """The gap of λ that are stored in the replay of this checkpoint and of some earlier checkpoints."""
     here = subject.policy
-    staleness.chained(here.agent)
-    warmup = here.recipe.run.warmup_steps  # until its end nothing is kept
-    earlier = some(step for step in improvement.checkpoints(here.run_dir) if warmup < step < here.env_steps)
-    obs, kept = states.remembered(
+    staleness.stored_optimiser(here.agent)
+    warmup = here.recipe.run.warmup_steps  # no λ is stored before its end
+    earlier = pick_evenly(step for step in improvement.checkpoints(here.run_dir) if warmup < step < here.env_steps)
+    obs, stored = states.shared_states(
         here, [*earlier, here.env_steps], subject.options.states or STATES["staleness"], subject.seed
     )
-    waited = {here.env_steps - step: jnp.asarray(lam) for step, lam in reversed(kept.items())}
-    return staleness.staleness(here.agent, subject.scaled(obs), waited, subject.key)
+    by_age = {here.env_steps - step: jnp.asarray(lam) for step, lam in reversed(stored.items())}
+    return staleness.staleness(here.agent, subject.scaled(obs), by_age, subject.key)
 
 
-def some(steps: Iterable[int]) -> list[int]:
-    """A few of the checkpoints, evenly spaced."""
+def pick_evenly(steps: Iterable[int]) -> list[int]:
+    """At most OTHERS of the checkpoints, evenly spaced."""
     every = list(steps)
     return [every[i] for i in np.linspace(0, len(every) - 1, min(len(every), OTHERS)).astype(int)]
 
 
-def measure_calibration(subject: Subject, found: dict[str, Any]) -> Calibration:
-    """Predictions against returns, in the environment of training."""
+def measure_calibration(subject: Subject, results: dict[str, Any]) -> Calibration:
+    """The bias of Q̂, in the environment of training."""
     options, recipe = subject.options, subject.policy.recipe
     calibration.critic(subject.policy.agent)
     source = chosen_env(recipe, options.env, options.allow_import)
     run = dataclasses.replace(recipe.run, eval_episodes=options.episodes, seed=subject.seed)
-    with closing(make_env(source, run, subject.job, EVAL)) as env:
+    with closing(make_env(source, run, subject.context, EVAL)) as env:
         check_spec(env.spec, subject.policy.agent.spec)
         return calibration.calibration(subject.policy.agent, env, subject.policy.scaling, subject.key, options.episodes)
 
@@ -263,11 +270,11 @@ def measure_calibration(subject: Subject, found: dict[str, Any]) -> Calibration:
 INSTRUMENTS: dict[str, Callable[[Subject, dict[str, Any]], Any]] = {
     "improvement": measure_improvement,
     "gap": measure_gap,
-    "compare": measure_climbs,
+    "compare": measure_comparison,
     "landscape": measure_landscape,
     "modes": measure_modes,
     "transfer": measure_transfer,
     "staleness": measure_staleness,
     "calibration": measure_calibration,
 }
-"""By the name that `estep inspect --only` knows."""
+"""The instruments by their names in `estep inspect --only`."""

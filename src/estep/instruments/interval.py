@@ -1,4 +1,4 @@
-"""Means with how sure they are."""
+"""Confidence intervals of means."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LEVEL = 0.95
 
 
 class Interval(NamedTuple):
-    """A mean and the limits of its interval; the limits of a single number are not known (NaN)."""
+    """A mean and the limits of its confidence interval. For a single number the limits are NaN."""
 
     mean: float
     low: float
@@ -20,7 +20,7 @@ class Interval(NamedTuple):
 
 
 def interval(values: npt.ArrayLike) -> Interval:
-    """Student's 95 % interval of the mean of independent numbers."""
+    """The mean of independent numbers and its 95 % confidence interval (Student's t)."""
     numbers = np.asarray(values, np.float64).ravel()
     count, mean = len(numbers), float(numbers.mean())
     if count < 2:

@@ -1,4 +1,4 @@
-"""V over two elements of λ in one state, with the way of each optimiser across it."""
+"""V as a function of two elements of λ in one state, and the path of each optimiser."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from estep.instruments.optimisers import Outcome, values_at
 SAMPLES = 64
 GRID = 33
 REACH = 5.0
-"""How far from the best λ the axes go at most."""
+"""Largest distance from the best λ on the axes."""
 
 
 class Landscape(NamedTuple):
-    """V in one state over two elements of λ; the others are those of the best λ that any optimiser found."""
+    """V in one state over two elements of λ. The other elements are those of the best λ of all optimisers."""
 
     state: int
     names: tuple[str, str]
@@ -29,23 +29,27 @@ class Landscape(NamedTuple):
     """Values of the first element [n]."""
     y: npt.NDArray[np.float64]
     values: npt.NDArray[np.float64]
-    """V [n, n], the second element first."""
+    """V [n, n]; the first axis is the second element."""
     paths: dict[str, npt.NDArray[np.float64]]
-    """For each optimiser the two elements of λ [k, 2] at its start and after each of the numbers of iterations that
-    were measured. Its other elements are its own, so its end need not lie on the summit."""
+    """For each optimiser the two elements of λ [k, 2] at its start and after each measured number of iterations. The
+    other elements of these λ are different from those of the map, so a path may not end at the map's maximum."""
 
 
-def landscape(agent: Agent, obs: Obs, found: list[Outcome], state: int, key: Key, grid: int = GRID) -> Landscape:
-    """The landscape of one state under the climbs in it, over the two means in which they went furthest (with one
-    action dimension: mean and log standard deviation).
+def landscape(agent: Agent, obs: Obs, outcomes: list[Outcome], state: int, key: Key, grid: int = GRID) -> Landscape:
+    """The landscape of one state, over the two means in which the paths are longest.
+
+    With one action dimension the axes are the mean and the log standard deviation.
 
     Args:
-        obs: the state as the networks see it.
-        found: what `compared.climbs` gave, the start first.
-        state: which of its states this is.
+        agent: the agent.
+        obs: the state [o], as the networks get it.
+        outcomes: the result of `optimisers.run_candidates`, the start first.
+        state: index of the state in the outcomes.
+        key: key of the random numbers.
+        grid: number of points on each axis.
     """
-    best = max(found, key=lambda climb: float(np.nan_to_num(climb.value[state], nan=-np.inf))).lam[state]
-    paths = _paths(found, state)
+    best = max(outcomes, key=lambda outcome: float(np.nan_to_num(outcome.value[state], nan=-np.inf))).lam[state]
+    paths = _paths(outcomes, state)
     axes = _axes(agent, paths)
     flat = {name: path[:, axes].astype(np.float64) for name, path in paths.items()}
     everything = np.concatenate([*flat.values(), best[None, axes]])
@@ -62,7 +66,20 @@ def surface(
     key: Key,
     samples: int = SAMPLES,
 ) -> npt.NDArray[np.float64]:
-    """V(s; q_λ) [m, n] where λ has the n values of `at[0]` in its element axes[0], the m of `at[1]` in axes[1]."""
+    """V(s; q_λ) on a grid over two elements of λ.
+
+    Args:
+        agent: the agent.
+        obs: the state [o], as the networks get it.
+        lam: λ [l] with the other elements.
+        axes: the two elements.
+        at: their values, [n] and [m].
+        key: key of the random numbers.
+        samples: number of samples with which V is estimated.
+
+    Returns:
+        V [m, n].
+    """
     x, y = np.meshgrid(*at)
     lams = np.tile(lam, (x.size, 1))
     lams[:, axes[0]], lams[:, axes[1]] = x.ravel(), y.ravel()
@@ -73,20 +90,20 @@ def surface(
 _surface = jax.jit(values_at, static_argnums=4)
 
 
-def _paths(found: list[Outcome], state: int) -> dict[str, npt.NDArray[np.float32]]:
-    """λ [k, l] along the way of each optimiser; semi-amortised starts where the trained one ends, iterative where the
-    direct network does if there is one, the others at λ_0."""
+def _paths(outcomes: list[Outcome], state: int) -> dict[str, npt.NDArray[np.float32]]:
+    """λ [k, l] along the path of each optimiser. Paths start at λ_0, except that iterative inference starts at the λ of
+    the direct network, if there is one, and semi-amortised inference at the end of the trained optimiser."""
     ends: dict[str, list[npt.NDArray[np.float32]]] = {}
-    for climb in found[1:]:
-        ends.setdefault(climb.rung.optimiser, []).append(climb.lam[state])
-    start = found[0].lam[state]
+    for outcome in outcomes[1:]:
+        ends.setdefault(outcome.candidate.optimiser, []).append(outcome.lam[state])
+    start = outcomes[0].lam[state]
     alone = ("direct", "own", "semi-amortised")
     begins = {"iterative": ends.get("direct", [start])[0]}
     return {name: np.stack(lams if name in alone else [begins.get(name, start), *lams]) for name, lams in ends.items()}
 
 
 def _axes(agent: Agent, paths: dict[str, npt.NDArray[np.float32]]) -> tuple[int, int]:
-    """The two means in which the climbs went furthest, in order; mean and log scale where there is one mean."""
+    """The two means in which the paths are longest, in order. With one action dimension, mean and log scale."""
     everything = np.concatenate(list(paths.values()))
     if agent.spec.action_dim == 1:
         return 0, 1

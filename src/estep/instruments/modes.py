@@ -1,4 +1,4 @@
-"""How many posteriors there are to find: the distributions that inference ends in from random starts."""
+"""How many modes the posterior has: the different distributions that inference reaches from random starts."""
 
 from __future__ import annotations
 
@@ -25,45 +25,55 @@ RESTARTS = 16
 SPREAD = 1.0
 """Standard deviation of the starts, in units of u."""
 APART = 2.0
-"""How many standard deviations of the best end's actions two ends must be apart in some dimension to be two: a mixture
-of two Gaussians has two modes from there on."""
+"""Two results are different modes if their actions differ by this many standard deviations of the best result in some
+dimension. From this distance on, a mixture of two equal Gaussians has two modes."""
 LEAST_STD = 0.02
 LEAST_SHARE = 0.01
 
 
 class Modes(NamedTuple):
-    """Where the restarts of every state ended."""
+    """The results of all restarts in every state."""
 
     action: npt.NDArray[np.float64]
     """squash(mode of q) [b, n, a]."""
     value: npt.NDArray[np.float64]
     """V(s; q) [b, n], with common random numbers in a state."""
     distinct: npt.NDArray[np.bool_]
-    """Which ends are the best of their neighbourhood [b, n]."""
+    """Whether a result is the best of its neighbourhood [b, n]."""
     share: npt.NDArray[np.float64]
-    """Of the posterior's mass, each distinct end's: exp(V/α) normalised over them [b, n]; 0 for the others."""
+    """The mass of each distinct result, exp(V/α) normalised over the distinct results [b, n]; 0 for the others."""
 
     @property
     def counts(self) -> npt.NDArray[np.int64]:
-        """Distinct ends that hold at least 1 % of the mass, in each state [b]."""
+        """Number of distinct results with at least 1 % of the mass, in each state [b]."""
         counts: npt.NDArray[np.int64] = (self.share >= LEAST_SHARE).sum(1)
         return counts
 
 
 def modes(agent: Agent, obs: Float[Array, "b o"], key: Key, restarts: int = RESTARTS) -> Modes:
-    """Infer from many random starts in each state, by the agent's own optimiser where it iterates, and then climb each
-    end to its summit by gradient ascent, so that ends that are apart are optima that are apart.
+    """Infer from many random starts in each state, then continue each result with gradient ascent to an optimum.
+
+    Inference uses the agent's optimiser if it iterates. The gradient ascent makes sure that different results are
+    different optima.
+
+    Args:
+        agent: the agent.
+        obs: states [b, o], as the networks get them.
+        key: key of the random numbers.
+        restarts: number of random starts in each state.
 
     Raises:
-        UsageError: the posterior is particles and has no λ to start from.
+        UsageError: the posterior has no parameters λ.
     """
     check_parametric(agent)
     return Modes(*(np.asarray(part) for part in _modes(agent, obs, key, restarts)))
 
 
-def from_anywhere(agent: Agent) -> Inference:
-    """Gradient ascent from a random start, or from where the agent's own iterations lead from there. Starts lie around
-    the family's own and not around a direct network's, which would find its mode again and again."""
+def from_random_starts(agent: Agent) -> Inference:
+    """Gradient ascent from a random start, or from the result of the agent's iterations from a random start.
+
+    Random starts are around the start of the family. Around the λ of a direct network, all would reach the same mode.
+    """
     own: Any = agent.acting(agent.inference.model)
     begin: Inference = Scattered(AtPrior(), SPREAD)
     if isinstance(own, Iterative):
@@ -74,9 +84,9 @@ def from_anywhere(agent: Agent) -> Inference:
 def _modes_of(
     agent: Agent, obs: Float[Array, "b o"], key: Key, restarts: int
 ) -> tuple[Array, Array, Bool[Array, "b n"], Array]:
-    inference = from_anywhere(agent)
+    inference = from_random_starts(agent)
 
-    def one(obs: Obs, key: Key) -> tuple[Array, Array, Bool[Array, " n"], Array]:
+    def in_state(obs: Obs, key: Key) -> tuple[Array, Array, Bool[Array, " n"], Array]:
         k_run, k_value, k_spread = jax.random.split(key, 3)
         problem = agent.problem(agent.likelihood.model, obs)
         keys = jax.random.split(k_run, restarts)
@@ -89,7 +99,7 @@ def _modes_of(
         share = jax.nn.softmax(jnp.where(distinct, value / problem.alpha, -jnp.inf))
         return action, value, distinct, share
 
-    parts: tuple[Array, Array, Array, Array] = jax.vmap(one)(obs, jax.random.split(key, obs.shape[0]))
+    parts: tuple[Array, Array, Array, Array] = jax.vmap(in_state)(obs, jax.random.split(key, obs.shape[0]))
     return parts
 
 

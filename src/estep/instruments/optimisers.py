@@ -1,4 +1,4 @@
-"""Inference optimisers beside each other on the same states and the same critic: what each reaches, at what cost."""
+"""Compares inference optimisers on the same states and the same critic: the value of each result and its cost."""
 
 from __future__ import annotations
 
@@ -28,46 +28,50 @@ from estep.instruments.gap import check_parametric
 from estep.instruments.interval import interval
 
 SAMPLES = 256
-"""Draws with which V is measured, the same for all optimisers in one state."""
+"""Number of samples with which V is estimated. They are the same for all optimisers in a state."""
 PATIENCE = 0.3
-"""Seconds for which a program is called again and again: the shortest call counts."""
+"""Seconds in which a program is called repeatedly to measure its time. The shortest time counts."""
 MOST_CALLS = 5
 
 
 class Candidate(NamedTuple):
-    """An optimiser with a number of iterations, and what it asks of the critic in one state."""
+    """An optimiser with a number of iterations, and how often it evaluates the critic in one state."""
 
     optimiser: str
     iterations: int
     inference: Inference
     evaluations: int
-    """Pairs (s, a) at which Q̂ is evaluated."""
+    """Number of pairs (s, a) at which Q̂ is evaluated."""
     gradients: int
-    """How many of these with the gradient to the action, which costs about twice as much again."""
+    """Number of these pairs at which the gradient with respect to the action is computed too. A gradient takes about
+    twice the time of an evaluation."""
 
 
 class Outcome(NamedTuple):
-    """Where a rung ends, in every state."""
+    """The result of a candidate in every state."""
 
-    rung: Candidate
+    candidate: Candidate
     lam: npt.NDArray[np.float32]
-    """[b, l]."""
+    """λ [b, l]."""
     value: npt.NDArray[np.float64]
     """V(s; q_λ) [b]."""
     seconds: float
-    """For all states in one compiled call."""
+    """Time for all states in one compiled call."""
 
 
 class Compared(NamedTuple):
-    """One point of the comparison: V(λ) - V(λ_0) over states, λ_0 the family's start in each, and how much is missing
-    to the best λ that any of them found in that state; both with 95 % intervals."""
+    """One point of the comparison: two means over states with 95 % intervals.
+
+    The first is V(λ) - V(λ_0), where λ_0 is the family's start. The second is V of the best λ of all candidates in the
+    state minus V(λ).
+    """
 
     optimiser: str
     iterations: int
     evaluations: int
     gradients: int
     milliseconds: float
-    """For all states in one call of the compiled program."""
+    """Time for all states in one compiled call."""
     mean: float
     low: float
     high: float
@@ -77,7 +81,7 @@ class Compared(NamedTuple):
 
 
 START = Candidate("start", 0, AtPrior(), 0, 0)
-"""λ_0 of the family."""
+"""The family's start, λ_0."""
 
 
 EFFORTS: Mapping[str, tuple[int, ...]] = {
@@ -86,15 +90,15 @@ EFFORTS: Mapping[str, tuple[int, ...]] = {
     "cem": (3, 10, 30, 100),
     "importance": (1, 3, 10),
 }
-"""Optimisers that any critic can be optimised with, by name, and their numbers of iterations."""
+"""Optimisers that work with any critic, by name, and their numbers of iterations."""
 
 
 def candidates(agent: Agent) -> list[Candidate]:
-    """The agent's own optimiser, and those of EFFORTS that fit its family, each with growing effort."""
+    """The agent's optimiser and those of EFFORTS that fit its posterior family, with several numbers of iterations."""
     own = agent.acting(agent.inference.model)
     networks = Trained(agent.spec, agent.posterior, own)
     unfit = set() if isinstance(agent.posterior, Fittable) else {"cem", "importance"}
-    if agent.spec.discrete:  # an elite is of samples, and these are all choices
+    if agent.spec.discrete:  # all choices are evaluated, so there are no samples of which cem could take an elite
         unfit.add("cem")
     named = [
         (name, k, make(name, networks, InferenceSettings(iterations=k)))
@@ -103,62 +107,73 @@ def candidates(agent: Agent) -> list[Candidate]:
         if name not in unfit
     ]
     choices = agent.spec.action_dim if agent.spec.discrete else None
-    return [START, *(Candidate(*each, *each[-1].evaluations(choices)) for each in [*_own(own), *named])]
+    return [START, *(Candidate(*each, *each[-1].evaluations(choices)) for each in [*_agent_candidates(own), *named])]
 
 
-def climbs(agent: Agent, obs: Float[Array, "b o"], key: Key, rungs: list[Candidate]) -> list[Outcome]:
-    """Every rung in every state. The same optimiser goes the same way however far: its noise is the same.
+def run_candidates(agent: Agent, obs: Float[Array, "b o"], key: Key, chosen: list[Candidate]) -> list[Outcome]:
+    """Run every candidate in every state, with the same noise for all.
+
+    Args:
+        agent: the agent.
+        obs: states [b, o], as the networks get them.
+        key: key of the random numbers.
+        chosen: the candidates.
 
     Raises:
-        UsageError: the posterior is particles and has no λ to optimise.
+        UsageError: the posterior has no parameters λ.
     """
     check_parametric(agent)
     k_infer, k_value = jax.random.split(key)
-    lowered = [_lowered(agent, rung.inference, obs, k_infer) for rung in rungs]
-    with ThreadPoolExecutor() as pool:  # compiling takes longer than everything else, and one core
+    lowered = [_lowered(agent, candidate.inference, obs, k_infer) for candidate in chosen]
+    with ThreadPoolExecutor() as pool:  # compiling takes most of the time, and only one core
         programs = list(pool.map(lambda program: program(), lowered))
     ends = [_timed(program) for program in programs]
     lams = jnp.stack([lam for lam, _ in ends], axis=1)
     values = np.asarray(_values(agent, obs, lams, k_value), np.float64)
     return [
-        Outcome(rung, np.asarray(lam), values[:, i], seconds)
-        for i, (rung, (lam, seconds)) in enumerate(zip(rungs, ends, strict=True))
+        Outcome(candidate, np.asarray(lam), values[:, i], seconds)
+        for i, (candidate, (lam, seconds)) in enumerate(zip(chosen, ends, strict=True))
     ]
 
 
-def compared(found: list[Outcome]) -> list[Compared]:
-    """The comparison of climbs, of which the first is the start."""
-    start, best = found[0].value, np.nanmax([climb.value for climb in found], axis=0)
+def compare(outcomes: list[Outcome]) -> list[Compared]:
+    """Compare outcomes. The first outcome must be that of START."""
+    start, best = outcomes[0].value, np.nanmax([outcome.value for outcome in outcomes], axis=0)
     return [
         Compared(
-            *(climb.rung.optimiser, climb.rung.iterations, climb.rung.evaluations, climb.rung.gradients),
-            1e3 * climb.seconds,
-            *interval(climb.value - start),
-            *interval(best - climb.value),
+            *(
+                outcome.candidate.optimiser,
+                outcome.candidate.iterations,
+                outcome.candidate.evaluations,
+                outcome.candidate.gradients,
+            ),
+            1e3 * outcome.seconds,
+            *interval(outcome.value - start),
+            *interval(best - outcome.value),
         )
-        for climb in found[1:]
+        for outcome in outcomes[1:]
     ]
 
 
-def _own(own: Any) -> list[tuple[str, int, Any]]:
-    """The agent's optimiser: with numbers of iterations where a network iterates, else as it is; and the direct network
-    that it may start from."""
+def _agent_candidates(own: Any) -> list[tuple[str, int, Any]]:
+    """The agent's optimiser, with several numbers of iterations if it iterates, and the direct network if iterations
+    start from one."""
     if isinstance(own, Iterative):
         further = [("iterative", k, replace(own, steps=k, average=1)) for k in sorted({1, 2, own.steps, 2 * own.steps})]
-        return [*(_own(own.start) if isinstance(own.start, Direct) else []), *further]
+        return [*(_agent_candidates(own.start) if isinstance(own.start, Direct) else []), *further]
     return [("direct" if isinstance(own, Direct) else "own", 1, own)]
 
 
 def _lowered(
     agent: Agent, inference: Inference, obs: Float[Array, "b o"], key: Key
 ) -> Callable[[], Callable[[], Array]]:
-    """What compiles a program that gives λ in every state."""
+    """A function that compiles the program that infers λ in every state."""
 
     def infer(agent: Agent, inference: Inference, obs: Array, key: Key) -> Array:
-        def one(obs: Obs, key: Key) -> Array:
+        def in_state(obs: Obs, key: Key) -> Array:
             return agent.infer(inference, agent.likelihood.model, obs, key)[2].lam
 
-        return jax.vmap(one)(obs, jax.random.split(key, obs.shape[0]))
+        return jax.vmap(in_state)(obs, jax.random.split(key, obs.shape[0]))
 
     arguments = agent, inference, obs, key
     lowered = jax.jit(infer).lower(*arguments)
@@ -166,7 +181,7 @@ def _lowered(
 
 
 def _timed(program: Callable[[], Array]) -> tuple[Array, float]:
-    """What a program gives, and the shortest time of a warm call."""
+    """The result of a program, and the shortest time of a call after the first."""
     lam = program().block_until_ready()
     times: list[float] = []
     while not times or (sum(times) < PATIENCE and len(times) < MOST_CALLS):
@@ -178,14 +193,25 @@ def _timed(program: Callable[[], Array]) -> tuple[Array, float]:
 
 @jax.jit
 def _values(agent: Agent, obs: Float[Array, "b o"], lams: Float[Array, "b r l"], key: Key) -> Float[Array, "b r"]:
-    def one(obs: Obs, lams: Float[Array, "r l"], key: Key) -> Float[Array, " r"]:
+    def in_state(obs: Obs, lams: Float[Array, "r l"], key: Key) -> Float[Array, " r"]:
         return values_at(agent, obs, lams, key, SAMPLES)
 
-    return jax.vmap(one)(obs, lams, jax.random.split(key, obs.shape[0]))
+    return jax.vmap(in_state)(obs, lams, jax.random.split(key, obs.shape[0]))
 
 
 def values_at(agent: Agent, obs: Obs, lams: Float[Array, "n l"], key: Key, samples: int) -> Float[Array, " n"]:
-    """V(s; q_λ) at several λ of one state, with common random numbers."""
+    """V(s; q_λ) at several λ of one state, with common random numbers.
+
+    Args:
+        agent: the agent.
+        obs: the state [o], as the networks get it.
+        lams: λ [n, l].
+        key: key of the random numbers.
+        samples: number of samples with which V is estimated.
+
+    Returns:
+        V [n].
+    """
     posterior: Posterior = agent.posterior
     problem = agent.problem(agent.likelihood.model, obs)
 

@@ -1,7 +1,8 @@
 """α log Z, V and the inference gap of a Gaussian q by quadrature over u, for one or two action dimensions.
 
-Nodes are Gauss-Legendre's on panels, so that kinks of a ReLU critic cost their square in the spacing and smooth critics
-nothing; the panels are narrow where q is. Run it on an agent in float64 (`widened`) for its full accuracy.
+The nodes are Gauss-Legendre nodes on panels, which are narrow where q has its mass. For a smooth critic the error is
+negligible; for a ReLU critic it is quadratic in the distance of the nodes. Use an agent in float64 (`widened`) for full
+accuracy.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from estep.families.uniform import Improper, UniformSquashed
 
 MOST_DIMENSIONS = 2
 REACH = 9.0
-"""Standard deviations of q beyond which its density is taken for zero: e^-40."""
+"""Beyond this many standard deviations the density of q counts as zero (it is e^-40)."""
 T = TypeVar("T")
 
 
@@ -34,9 +35,9 @@ class Exact(NamedTuple):
     value: Scalar
     """V(s; q) = E_q[Q̂ - α log q/p], over nodes around q."""
     evidence: Scalar
-    """α log Z(s), over nodes everywhere: the greatest V that any q can have."""
+    """α log Z(s), over nodes everywhere. It is the largest V of any q."""
     divergence: Scalar
-    """α KL(q‖posterior), integrated over the nodes everywhere: evidence - value, if all three are accurate."""
+    """α KL(q‖posterior), over nodes everywhere. It equals evidence - value if all three are accurate."""
 
 
 class Nodes(NamedTuple):
@@ -50,11 +51,13 @@ def exact(problem: Problem, q: Distribution, centre: Distribution, nodes: int) -
     """The quadrature of one state.
 
     Args:
-        centre: where the nodes everywhere are densest: a q that is near the posterior.
-        nodes: in each panel and each dimension; five panels cover a dimension.
+        problem: the inference problem of the state.
+        q: the distribution, a diagonal Gaussian.
+        centre: a distribution near the posterior; the nodes everywhere are densest where it has its mass.
+        nodes: number of nodes in each panel and dimension; five panels cover a dimension.
 
     Raises:
-        UsageError: q or the prior is of a kind that has no window here, or there are too many dimensions.
+        UsageError: there is no quadrature for this kind of q or prior, or there are too many dimensions.
     """
     prior = problem.prior(problem.obs)
     near = panels(*_columns(_window(q)), 4 * nodes)
@@ -70,7 +73,12 @@ def exact(problem: Problem, q: Distribution, centre: Distribution, nodes: int) -
 
 
 def panels(low: Float[Array, "p a"], high: Float[Array, "p a"], nodes: int) -> Nodes:
-    """The product over a dimensions of Gauss-Legendre's rule on each of p panels."""
+    """The product rule of Gauss-Legendre rules on panels.
+
+    Args:
+        low, high: limits of the panels [p, a].
+        nodes: number of nodes in each panel and dimension.
+    """
     x, w = (jnp.asarray(each, low.dtype) for each in np.polynomial.legendre.leggauss(nodes))
     half = 0.5 * (high - low)
     points = (0.5 * (high + low))[:, None] + half[:, None] * x[None, :, None]
@@ -82,7 +90,7 @@ def panels(low: Float[Array, "p a"], high: Float[Array, "p a"], nodes: int) -> N
 
 
 def widened(tree: T) -> T:
-    """The tree with its numbers in float64; only within `jax.enable_x64(True)`."""
+    """The tree with its arrays in float64. Call it only within `jax.enable_x64(True)`."""
     wide: T = jax.tree.map(lambda x: x.astype(jnp.float64) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
     return wide
 
@@ -98,25 +106,25 @@ def _columns(breaks: Float[Array, "k a"]) -> tuple[Float[Array, "p a"], Float[Ar
 
 
 def _window(q: Any) -> Float[Array, "2 a"]:
-    """Where all of q's mass is."""
+    """An interval in each dimension that contains the mass of q."""
     if not isinstance(q, Normal):
-        what = f"Quadrature knows where a diagonal Gaussian has its mass, not where a {type(q).__name__} has."
-        raise UsageError(what, "Measure its gap against a reference instead.")
+        what = f"Quadrature works for a diagonal Gaussian, not for {type(q).__name__}."
+        raise UsageError(what, "Measure the gap with gap.reference instead.")
     if q.mu.shape[0] > MOST_DIMENSIONS:
-        raise UsageError(
-            f"Quadrature over {q.mu.shape[0]} dimensions has too many nodes.", "Measure against a reference."
-        )
+        what = f"Quadrature over {q.mu.shape[0]} dimensions has too many nodes."
+        raise UsageError(what, f"Use at most {MOST_DIMENSIONS} action dimensions, or gap.reference.")
     reach = REACH * jnp.exp(q.log_sigma)
     return jnp.stack([q.mu - reach, q.mu + reach])
 
 
 def _support(prior: Any) -> Float[Array, "4 a"]:
-    """Where all of the prior's mass is, and where nearly all of it is, for each dimension."""
+    """Two intervals in each dimension: one contains all of the prior's mass, the other nearly all of it."""
     if isinstance(prior, Normal | FullNormal):
         shear = prior.lower if isinstance(prior, FullNormal) else jnp.zeros((prior.mu.shape[0],) * 2, prior.mu.dtype)
         sigma = jnp.exp(prior.log_sigma) * jnp.sqrt(1.0 + jnp.square(shear).sum(1))
         return prior.mu[None] + jnp.asarray([-10.0, -4.0, 4.0, 10.0], prior.mu.dtype)[:, None] * sigma[None]
     if isinstance(prior, UniformSquashed) or (isinstance(prior, Improper) and isinstance(prior.squash, Tanh)):
-        # a = tanh u: beyond 12 lies less than 1e-10 of the box, and beyond 4 nearly nothing changes
+        # a = tanh u: |u| > 12 is less than 1e-10 of the box, and for |u| > 4 a hardly changes
         return jnp.tile(jnp.asarray([-12.0, -4.0, 4.0, 12.0])[:, None], (1, prior.action))
-    raise UsageError("A flat prior on an unbounded action has no evidence.", "Measure the gap against a reference.")
+    what = "With a flat prior on unbounded actions Z is not defined."
+    raise UsageError(what, "Use a prior that can be normalised, such as a Gaussian.")

@@ -1,4 +1,4 @@
-"""What an inspection found, as a record for JSON and as tables for CSV."""
+"""The results of an inspection as a JSON record and as CSV tables."""
 
 from __future__ import annotations
 
@@ -22,97 +22,97 @@ Table = tuple[Sequence[str], Iterable[Sequence[Any]]]
 PARTS = ("total", "approximation", "amortisation")
 
 
-def summary(found: Inspection) -> dict[str, Any]:
-    """Everything but the single states, pairs and grid points."""
+def summary(inspection: Inspection) -> dict[str, Any]:
+    """The results without the numbers of single states, pairs and grid points."""
     record: dict[str, Any] = {
-        "env_steps": found.env_steps,
-        "trained_iterations": found.trained_iterations,
-        "not_measured": found.not_measured,
+        "env_steps": inspection.env_steps,
+        "trained_iterations": inspection.trained_iterations,
+        "not_measured": inspection.not_measured,
     }
-    if found.improvement is not None:
-        record["improvement"] = [row._asdict() for row in found.improvement.curve]
-        record["improvement_checkpoints"] = [row._asdict() for row in found.improvement.growth]
-    if found.gap is not None:
-        record["gap"] = _gap(found.gap)
-    if found.compare is not None:
-        record["compare"] = [row._asdict() for row in found.compare.rows]
-    if found.landscape is not None:
+    if inspection.improvement is not None:
+        record["improvement"] = [row._asdict() for row in inspection.improvement.curve]
+        record["improvement_checkpoints"] = [row._asdict() for row in inspection.improvement.growth]
+    if inspection.gap is not None:
+        record["gap"] = _gap(inspection.gap)
+    if inspection.compare is not None:
+        record["compare"] = [row._asdict() for row in inspection.compare.rows]
+    if inspection.landscape is not None:
         record["landscape"] = [
             {"state": one.state, "axes": one.names, "low": one.values.min(), "high": one.values.max()}
-            for one in found.landscape
+            for one in inspection.landscape
         ]
-    if found.modes is not None:
-        states, restarts = found.modes.value.shape
-        counts = found.modes.counts
+    if inspection.modes is not None:
+        states, restarts = inspection.modes.value.shape
+        counts = inspection.modes.counts
         record["modes"] = {"states": states, "restarts": restarts, "mean": counts.mean(), "counts": counts.tolist()}
-    if found.transfer is not None:
-        record["transfer"] = [row._asdict() for row in found.transfer]
-    if found.staleness is not None:
-        record["staleness"] = [row._asdict() for row in found.staleness]
-    if found.calibration is not None:
-        one = found.calibration
+    if inspection.transfer is not None:
+        record["transfer"] = [row._asdict() for row in inspection.transfer]
+    if inspection.staleness is not None:
+        record["staleness"] = [row._asdict() for row in inspection.staleness]
+    if inspection.calibration is not None:
+        one = inspection.calibration
         biases = [row._asdict() for row in one.biases]
         episodes = len({pair.episode for pair in one.pairs})
         record["calibration"] = {"pairs": len(one.pairs), "episodes": episodes, "soft": one.soft, "biases": biases}
     return record
 
 
-def _gap(found: Gaps) -> dict[str, Any]:
-    """The parts over states, and by how much quadrature fails to agree with itself and with draws."""
-    rows = found.rows
+def _gap(gaps: Gaps) -> dict[str, Any]:
+    """The gap and its parts over states, and two checks of quadrature: against itself and against samples."""
+    rows = gaps.rows
     parts = {name: interval([getattr(row, name) for row in rows])._asdict() for name in PARTS}
-    record = {"exact": found.exact, "states": len(rows), **parts, "smallest_ess": min(row.ess for row in rows)}
-    if found.exact:
+    record = {"exact": gaps.exact, "states": len(rows), **parts, "smallest_ess": min(row.ess for row in rows)}
+    if gaps.exact:
         record["largest_residual"] = max(abs(row.total - row.divergence) for row in rows)
         record["within_3_errors"] = float(np.mean([abs(row.value - row.sampled) <= 3 * row.error for row in rows]))
     return record
 
 
-def tables_of(found: Inspection) -> dict[str, Table]:
-    """Every table, by the name of its file."""
+def tables_of(inspection: Inspection) -> dict[str, Table]:
+    """All tables by the names of their files."""
     made: dict[str, Table] = {}
-    if found.improvement is not None:
-        made["improvement"] = Improvement._fields, found.improvement.curve
-        made["improvement_checkpoints"] = Growth._fields, found.improvement.growth
-        made["improvement_training"] = Logged._fields, found.improvement.logged
-    if found.gap is not None:
-        rows = [(i, *row, *(getattr(row, name) for name in PARTS)) for i, row in enumerate(found.gap.rows)]
+    if inspection.improvement is not None:
+        made["improvement"] = Improvement._fields, inspection.improvement.curve
+        made["improvement_checkpoints"] = Growth._fields, inspection.improvement.growth
+        made["improvement_training"] = Logged._fields, inspection.improvement.logged
+    if inspection.gap is not None:
+        rows = [(i, *row, *(getattr(row, name) for name in PARTS)) for i, row in enumerate(inspection.gap.rows)]
         made["gap"] = ("state", *Gap._fields, *PARTS), rows
-    if found.compare is not None:
-        made["compare"] = Compared._fields, found.compare.rows
-    for one in found.landscape or ():
+    if inspection.compare is not None:
+        made["compare"] = Compared._fields, inspection.compare.rows
+    for one in inspection.landscape or ():
         grid = [(x, y, one.values[j, i]) for j, y in enumerate(one.y) for i, x in enumerate(one.x)]
         made[f"landscape_{one.state}"] = (*one.names, "value"), grid
         paths = [(name, *point) for name, path in one.paths.items() for point in path]
         made[f"landscape_{one.state}_paths"] = ("optimiser", *one.names), paths
-    if found.modes is not None:
+    if inspection.modes is not None:
         head = ("state", "restart", "value", "distinct", "share")
-        action = [f"action_{i + 1}" for i in range(found.modes.action.shape[2])]
-        made["modes"] = (*head, *action), _ends(found.modes)
-    if found.transfer is not None:
-        made["transfer"] = Transfer._fields, found.transfer
-    if found.staleness is not None:
-        made["staleness"] = Staleness._fields, found.staleness
-    if found.calibration is not None:
-        made["calibration"] = type(found.calibration.biases[0])._fields, found.calibration.biases
-        made["calibration_pairs"] = type(found.calibration.pairs[0])._fields, found.calibration.pairs
+        action = [f"action_{i + 1}" for i in range(inspection.modes.action.shape[2])]
+        made["modes"] = (*head, *action), _ends(inspection.modes)
+    if inspection.transfer is not None:
+        made["transfer"] = Transfer._fields, inspection.transfer
+    if inspection.staleness is not None:
+        made["staleness"] = Staleness._fields, inspection.staleness
+    if inspection.calibration is not None:
+        made["calibration"] = type(inspection.calibration.biases[0])._fields, inspection.calibration.biases
+        made["calibration_pairs"] = type(inspection.calibration.pairs[0])._fields, inspection.calibration.pairs
     return made
 
 
-def _ends(found: Any) -> Iterable[Sequence[Any]]:
-    for (i, j), value in np.ndenumerate(found.value):
-        yield i, j, value, int(found.distinct[i, j]), found.share[i, j], *found.action[i, j]
+def _ends(modes: Any) -> Iterable[Sequence[Any]]:
+    for (i, j), value in np.ndenumerate(modes.value):
+        yield i, j, value, int(modes.distinct[i, j]), modes.share[i, j], *modes.action[i, j]
 
 
-def write(found: Inspection, out: Path) -> dict[str, str]:
-    """Every table as CSV, and inspection.json, in a folder that is made; returns the files by name.
+def write(inspection: Inspection, out: Path) -> dict[str, str]:
+    """Write inspection.json and all tables as CSV into a folder. Returns the paths by file name.
 
     Raises:
-        StorageFailure: the disk is full, read-only or failing.
+        StorageFailure: the disk is full, is read-only or reports errors.
     """
     storage.make_dir(out)
     files = {"inspection.json": out / "inspection.json"}
-    storage.write_atomic(files["inspection.json"], strict.dump(summary(found), indent=1) + b"\n")
-    for name, (head, rows) in tables_of(found).items():
+    storage.write_atomic(files["inspection.json"], strict.dump(summary(inspection), indent=1) + b"\n")
+    for name, (head, rows) in tables_of(inspection).items():
         files[f"{name}.csv"] = tables.write(out / f"{name}.csv", head, rows)
     return {name: str(path) for name, path in files.items()}

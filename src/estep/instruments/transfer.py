@@ -1,5 +1,8 @@
-"""What inference misses when its objective is replaced and nothing is trained again (the poster: iterative inference is
-fed the gradient of the objective that it has, direct inference remembers the one it was trained on)."""
+"""The gap of inference if its objective is replaced after training and nothing is trained again.
+
+Iterative inference gets the gradient of the new objective. A direct network was trained for the old objective and does
+not see the new one.
+"""
 
 from __future__ import annotations
 
@@ -21,29 +24,29 @@ from estep.instruments.gap import check_parametric, reference, sampled
 from estep.instruments.interval import interval
 
 STRENGTH = 2.0
-"""Of the bonus at a = 1, in standard deviations of Q̂ over the actions of the family's start."""
+"""Size of the bonus at a = 1, in standard deviations of Q̂ over the actions of the family's start."""
 DRAWS = 128
-"""For that deviation."""
+"""Number of samples for this standard deviation."""
 LONGER = 4
-"""Iterative inference is also asked to go on to so many times the iterations with which it acts."""
+"""Iterative inference is also measured with this many times the iterations of acting."""
 
 
 class Transfer(NamedTuple):
-    """What is missing to the best λ that many gradient ascents find, in units of reward: the mean over states and a
-    95 % interval."""
+    """V of the best λ that many gradient ascents find minus V of the inferred λ, in units of reward: mean over states
+    and 95 % interval."""
 
     objective: str
-    """own, or what replaced it."""
+    """own for the training objective, or the name of the new one."""
     iterations: int
-    """Of iterative inference; 0 for one shot."""
+    """Number of iterations; 0 for inference without iterations."""
     missing: float
     low: float
     high: float
 
 
 class WithBonus(Likelihood):
-    """Q̂(s, a) + c a_1: a reward for the first action (discrete actions: for the first choice) that training never
-    saw."""
+    """Q̂(s, a) + c a_1: an additional reward for the first action dimension (or the first choice of discrete actions),
+    which was not part of training."""
 
     likelihood: Likelihood
     size: Scalar
@@ -59,14 +62,16 @@ class WithBonus(Likelihood):
 def transfer(
     agent: Agent, obs: Float[Array, "b o"], key: Key, others: Mapping[str, Likelihood] | None = None
 ) -> list[Transfer]:
-    """Infer under the agent's own Q̂, under Q̂ with a bonus, and under other estimates, with networks as they are.
+    """The gap of inference with the agent's Q̂, with a bonus added to Q̂, and with other estimates of Q̂.
 
     Args:
-        obs: states as the networks see them.
+        agent: the agent; nothing of it is trained.
+        obs: states [b, o], as the networks get them.
+        key: key of the random numbers.
         others: further estimates of Q̂ by name, such as the critics of other checkpoints.
 
     Raises:
-        UsageError: the posterior is particles and has no λ that could be better.
+        UsageError: the posterior has no parameters λ.
     """
     check_parametric(agent)
     own = agent.likelihood.model
@@ -75,13 +80,13 @@ def transfer(
     for name, likelihood in objectives.items():
         missing = np.asarray(_missing(agent, likelihood, obs, key), np.float64)
         rows += [
-            Transfer(name, steps, *interval(each)) for (steps, _), each in zip(_efforts(agent), missing, strict=True)
+            Transfer(name, steps, *interval(gaps)) for (steps, _), gaps in zip(_efforts(agent), missing, strict=True)
         ]
     return rows
 
 
 def _efforts(agent: Agent) -> list[tuple[int, Inference]]:
-    """The optimiser as it acts, and further on where it iterates."""
+    """The optimiser of acting, and with more iterations if it iterates; each with its number of iterations."""
     own = agent.acting(agent.inference.model)
     if not isinstance(own, Iterative):
         return [(0, own)]
@@ -90,9 +95,9 @@ def _efforts(agent: Agent) -> list[tuple[int, Inference]]:
 
 @jax.jit
 def _missing(agent: Agent, likelihood: Likelihood, obs: Float[Array, "b o"], key: Key) -> Float[Array, "e b"]:
-    """V of the best λ less V of what each effort infers, with the same noise."""
+    """V of the best λ minus V of the inferred λ for each number of iterations, with the same noise."""
 
-    def one(obs: Obs, key: Key) -> Float[Array, " e"]:
+    def in_state(obs: Obs, key: Key) -> Float[Array, " e"]:
         k_infer, k_best, k_value = jax.random.split(key, 3)
         problem = agent.problem(likelihood, obs)
         lams = [inference(problem, agent.posterior, k_infer).lam for _, inference in _efforts(agent)]
@@ -100,15 +105,21 @@ def _missing(agent: Agent, likelihood: Likelihood, obs: Float[Array, "b o"], key
         value: Callable[[Array], Scalar] = lambda lam: sampled(agent.posterior(lam), problem, k_value)[0]
         return value(best) - jax.vmap(value)(jnp.stack(lams))
 
-    found: Float[Array, "b e"] = jax.vmap(one)(obs, jax.random.split(key, obs.shape[0]))
-    return found.T
+    missing: Float[Array, "b e"] = jax.vmap(in_state)(obs, jax.random.split(key, obs.shape[0]))
+    return missing.T
 
 
 @jax.jit
 def bonus_of(agent: Agent, obs: Float[Array, "b o"], key: Key) -> Scalar:
-    """c, as strong as what Q̂ itself prefers among the actions of the family's start."""
+    """The size c of the bonus: STRENGTH standard deviations of Q̂ over the actions of the family's start.
 
-    def one(obs: Obs, key: Key) -> Scalar:
+    Args:
+        agent: the agent.
+        obs: states [b, o], as the networks get them.
+        key: key of the random numbers.
+    """
+
+    def in_state(obs: Obs, key: Key) -> Scalar:
         k_draw, k_value = jax.random.split(key)
         problem = agent.problem(agent.likelihood.model, obs)
         prior = problem.prior(obs)
@@ -116,4 +127,4 @@ def bonus_of(agent: Agent, obs: Float[Array, "b o"], key: Key) -> Scalar:
         keys = jax.random.split(k_value, draws.action.shape[0])
         return jax.vmap(lambda action, key: problem.likelihood(problem, action, key))(draws.action, keys).std()
 
-    return STRENGTH * jax.vmap(one)(obs, jax.random.split(key, obs.shape[0])).mean()
+    return STRENGTH * jax.vmap(in_state)(obs, jax.random.split(key, obs.shape[0])).mean()

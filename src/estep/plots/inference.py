@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from estep.instruments.calibration import Calibration
 from estep.instruments.improvement import Improvement, Logged
-from estep.instruments.inspection import Climbs, Gaps, Growth, Inspection
+from estep.instruments.inspection import Comparison, Gaps, Growth, Inspection
 from estep.instruments.interval import Interval, interval
 from estep.instruments.landscape import Landscape
 from estep.instruments.modes import Modes
@@ -114,7 +114,7 @@ def draw_gap(found: Gaps, out: Path) -> dict[str, str]:
     return save(figure, out, "gap")
 
 
-def draw_compared(found: Climbs, out: Path) -> dict[str, str]:
+def draw_compared(found: Comparison, out: Path) -> dict[str, str]:
     """What is missing to the best V, against evaluations of the critic and against wall-clock."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.8), sharey=True, layout="constrained")
     least = 0.3 * min((row.missing for row in found.rows if row.missing > 0), default=1.0)

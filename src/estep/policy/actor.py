@@ -1,4 +1,4 @@
-"""The programs that act, compiled once for agents of one structure."""
+"""Compiled programs that choose actions. They are compiled once for all agents of the same structure."""
 
 from __future__ import annotations
 
@@ -24,51 +24,53 @@ from estep.runs.leaves import leaf_name
 Floats: TypeAlias = npt.NDArray[np.float32]
 
 Scaling: TypeAlias = "tuple[Array, Array] | None"
-"""Mean and scale of observations, or None where they are not normalised."""
+"""Mean and scale of observations, or None if observations are not normalised."""
 
 INIT, ACT, UPDATE, EVALUATE, INSPECT = range(5)
-"""Purposes of keys: every key is derived from the seed, a purpose and a counter, so none has to be saved."""
+"""Purposes of keys. Every key is derived from the seed, a purpose and a counter, so no key has to be saved."""
 
 
 @ft.cache
 def key_of(seed: int, purpose: int) -> Key:
-    """The key of one purpose, made once: an eager fold takes longer than a policy."""
+    """The key of a purpose. It is cached, because deriving it outside jit takes longer than a policy."""
     return jax.random.fold_in(make_key(seed), purpose)
 
 
 class Acting(NamedTuple):
-    """The programs that act, for agents of one structure."""
+    """The compiled programs for agents of one structure."""
 
-    kept: tuple[int, ...]
-    """Which leaves they read: all but the optimisers' states."""
+    leaf_numbers: tuple[int, ...]
+    """The leaves of the agent that they read: all except the states of optimisers."""
     draw: Callable[..., tuple[Array, Array, Memo]]
+    """Samples actions."""
     mode: Callable[..., Array]
+    """Computes deterministic actions."""
 
 
 @ft.cache
 def compile_acting(structure: Any) -> Acting:
-    """Programs whose arguments are an agent's kept leaves, states [E, o], a key, a counter and the scaling."""
+    """The programs for a tree structure. Their arguments are leaves, states [E, o], key, counter and scaling."""
     paths = jax.tree_util.tree_flatten_with_path(jax.tree.unflatten(structure, range(structure.num_leaves)))[0]
-    kept = tuple(number for path, number in paths if "opt_state" not in leaf_name(path))
+    leaf_numbers = tuple(number for path, number in paths if "opt_state" not in leaf_name(path))
 
-    def whole(leaves: Sequence[Array]) -> Agent:
-        held = dict(zip(kept, leaves, strict=True))
+    def rebuild(leaves: Sequence[Array]) -> Agent:
+        held = dict(zip(leaf_numbers, leaves, strict=True))
         agent: Agent = jax.tree.unflatten(structure, [held.get(i) for i in range(structure.num_leaves)])
         return agent
 
     def draw(
         leaves: Sequence[Array], obs: Array, key: Key, counter: Array, scaling: Scaling
     ) -> tuple[Array, Array, Memo]:
-        return act_with_memo(whole(leaves), scale(obs, scaling), jax.random.fold_in(key, counter))
+        return act_with_memo(rebuild(leaves), scale(obs, scaling), jax.random.fold_in(key, counter))
 
     def mode(leaves: Sequence[Array], obs: Array, key: Key, counter: Array, scaling: Scaling) -> Array:
-        return acting.act_greedily(whole(leaves), scale(obs, scaling), jax.random.fold_in(key, counter))
+        return acting.act_greedily(rebuild(leaves), scale(obs, scaling), jax.random.fold_in(key, counter))
 
-    return Acting(kept, jax.jit(draw), jax.jit(mode))
+    return Acting(leaf_numbers, jax.jit(draw), jax.jit(mode))
 
 
-def remembered(agent: Agent) -> dict[str, int]:
-    """What acting remembers of each step, by name, and how wide it is."""
+def memo_widths(agent: Agent) -> dict[str, int]:
+    """The columns that acting stores with each step in replay: their widths by name."""
     if agent.remember is None:
         return {}
     memo = jax.eval_shape(act_with_memo, agent, jnp.zeros((1, agent.spec.obs_dim)), jax.random.key(0))[2]
@@ -76,32 +78,39 @@ def remembered(agent: Agent) -> dict[str, int]:
 
 
 @jax.jit
-def remember_exploring(agent: Agent, u: Array) -> Memo:
-    """What is remembered of uniformly random actions, drawn as points u [E, a]."""
+def memo_of_exploration(agent: Agent, u: Array) -> Memo:
+    """The memo of uniform random actions with points u [E, a]."""
     q, remember = Uniform(agent.spec).density, agent.remember
     return {} if remember is None else jax.vmap(lambda point: remember(agent, q, point))(u)
 
 
 class Actor:
-    """An agent as it acts, flattened once: flattening modules at every call would take longer than the networks.
-
-    Both methods take states [E, o], a key, a counter folded into it, and the scaling of observations.
-    """
+    """An agent that acts. It is flattened once, because flattening in every call takes longer than the networks."""
 
     def __init__(self, agent: Agent) -> None:
         leaves, structure = jax.tree.flatten(agent)
         self._acting = compile_acting(structure)
-        self._leaves = [leaves[i] for i in self._acting.kept]
+        self._leaves = [leaves[i] for i in self._acting.leaf_numbers]
 
     def draw(self, obs: Floats, key: Key, counter: np.uint32, scaling: Scaling) -> tuple[Array, Array, Memo]:
-        """The points u [E, a] of drawn actions, the actions squash(u), and what is to be remembered."""
+        """Sample actions.
+
+        Args:
+            obs: observations [E, o].
+            key: key of the random numbers.
+            counter: folded into the key; count up from step to step.
+            scaling: mean and scale of observations.
+
+        Returns:
+            The points u [E, a], the actions squash(u), and the memo to store with them.
+        """
         return self._acting.draw(self._leaves, obs, key, counter, scaling)
 
     def mode(self, obs: Floats, key: Key, counter: np.uint32, scaling: Scaling) -> Array:
-        """The deterministic actions [E, a]; the key feeds inference alone."""
+        """The deterministic actions [E, a]. The arguments are those of `draw`; only inference uses the key."""
         return self._acting.mode(self._leaves, obs, key, counter, scaling)
 
 
 def scale(obs: Array, scaling: Scaling) -> Array:
-    """Observations as the networks see them."""
+    """Observations as the networks get them."""
     return obs if scaling is None else normalise(obs, *scaling)

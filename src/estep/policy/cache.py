@@ -1,4 +1,4 @@
-"""The persistent compilation cache: what was compiled once starts at once the next time."""
+"""The persistent compilation cache: a program that was compiled once starts immediately the next time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from estep.runs import storage
 
 
 def cache_folder() -> Path:
-    """Where estep keeps compiled programs: $ESTEP_CACHE_DIR, or estep/ in the user's cache folder."""
+    """The folder of compiled programs: $ESTEP_CACHE_DIR, or estep/ in the user's cache folder."""
     chosen = os.environ.get("ESTEP_CACHE_DIR")
     if chosen:
         return Path(chosen)
@@ -21,10 +21,13 @@ def cache_folder() -> Path:
 
 
 def use_cache() -> str | None:
-    """Switch the cache on, in a folder of mode 0700, unless the user has configured JAX's own.
+    """Enable the cache in a folder of mode 0700, unless the user has configured JAX's cache.
 
-    Whoever can write to such a cache can run code here (JAX's documentation), so a folder that others may write to is
-    refused. Returns why there is no cache, or None.
+    Anyone who can write to the cache can run code in this process (JAX's documentation). So a folder that other users
+    may write to is refused.
+
+    Returns:
+        Why there is no cache, or None.
     """
     config: Any = jax.config
     if config.jax_compilation_cache_dir:
@@ -32,11 +35,11 @@ def use_cache() -> str | None:
     folder = cache_folder() / "jax"
     try:
         storage.make_dir(folder)
-        found = folder.stat()
+        status = folder.stat()
     except Exception as error:
         return f"no compilation cache: {error}"
-    if found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o022:
-        return f"no compilation cache: others may write to {folder}"
+    if status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) & 0o022:
+        return f"no compilation cache: other users may write to {folder} (run chmod 700 {folder})"
     config.update("jax_compilation_cache_dir", str(folder))
     config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     config.update("jax_persistent_cache_min_entry_size_bytes", -1)

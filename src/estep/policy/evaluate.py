@@ -1,4 +1,4 @@
-"""Returns of a policy, on environments and seeds of its own."""
+"""Evaluates a policy, in environments that are not used for training."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Evaluation(NamedTuple):
 
     mean: float
     std: float
-    """Over episodes, ddof 0."""
+    """Standard deviation over episodes, ddof 0."""
     returns: list[float]
     lengths: list[int]
 
@@ -26,12 +26,12 @@ def evaluate(
     """Run whole episodes. Equal seeds give equal numbers.
 
     Args:
-        actor: the agent as it acts.
-        env: fresh environments of the evaluation stream, at most as many as episodes.
-        episodes: how many to run; environment i plays every E-th of them.
-        seed: of the noise that inference, and draws of actions, use.
+        actor: the agent that acts.
+        env: new environments of the evaluation stream, at most as many as episodes.
+        episodes: how many episodes; environment i runs every E-th of them.
+        seed: seed of the random numbers of inference and of sampled actions.
         scaling: mean and scale of observations.
-        deterministic: take squash(mode of q); otherwise a draw of q.
+        deterministic: whether the action is squash(mode of q); otherwise it is sampled from q.
 
     Raises:
         EnvironmentFailure: the environment raised or gave too many bad transitions.
@@ -45,7 +45,7 @@ def evaluate(
         obs = env.step(np.asarray(action)).obs
         done += env.finished()
         step += 1
-    kept = sorted((e for e in done), key=lambda e: (e.number, e.env))
-    first = [e for e in kept if sum(o.env == e.env and o.number < e.number for o in kept) < rounds][:episodes]
+    ordered = sorted((e for e in done), key=lambda e: (e.number, e.env))
+    first = [e for e in ordered if sum(o.env == e.env and o.number < e.number for o in ordered) < rounds][:episodes]
     returns = [e.total for e in first]
     return Evaluation(float(np.mean(returns)), float(np.std(returns)), returns, [e.length for e in first])

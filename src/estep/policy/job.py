@@ -1,4 +1,4 @@
-"""Who is told how a run goes."""
+"""The caller's side of a run: who gets reports, and when to stop."""
 
 from __future__ import annotations
 
@@ -6,54 +6,57 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from estep.envs.watch import leave
+from estep.envs.watch import end_process
 
 
 class Reporter(Protocol):
-    """Takes notes and numbers as they come; nothing it does reaches back into the run."""
+    """Receives notes and numbers during a run. It cannot change the run."""
 
     def started(self, run_dir: Path) -> None:
-        """The run's folder is there."""
+        """Called when the run's folder exists."""
 
     def note(self, text: str) -> None:
-        """One line: where the run is, what it found, what it waits for."""
+        """Called with one line of text for the user."""
 
     def progress(self, record: Mapping[str, float]) -> None:
-        """Where training stands, at most once a block: env_steps, steps, updates, rates, the latest metrics."""
+        """Called with the progress of training: env_steps, steps, updates, rates and the latest metrics."""
 
 
 class Silent:
-    """Tells nobody."""
+    """A reporter that ignores everything."""
 
     def started(self, run_dir: Path) -> None:
-        """Forget a folder."""
+        """Ignore a folder."""
 
     def note(self, text: str) -> None:
-        """Drop a line."""
+        """Ignore a line."""
 
     def progress(self, record: Mapping[str, float]) -> None:
-        """Drop a record."""
+        """Ignore a record."""
 
 
 class RunContext(NamedTuple):
-    """What the caller of a run brings."""
+    """What the caller of a run provides."""
 
     command: Sequence[str]
+    """The command line, for the run's record."""
     report: Reporter
     stop: Callable[[], bool]
+    """Whether the run should stop now."""
     on_hang: Callable[[str], None]
+    """Called with a message when the environment hangs."""
 
 
 def never_stop() -> bool:
-    """No stop is asked for."""
+    """Never stop a run."""
     return False
 
 
-QUIET = RunContext((), Silent(), never_stop, leave)
-"""A job that nobody watches."""
+QUIET = RunContext((), Silent(), never_stop, end_process)
+"""A context without reports and without stops."""
 
 
-def explain(reason: str | None, report: Reporter) -> None:
-    """Pass on why something is missing."""
+def note_reason(reason: str | None, report: Reporter) -> None:
+    """Report a reason, if there is one."""
     if reason:
         report.note(reason)

@@ -1,4 +1,4 @@
-"""A trained policy: everything that acting needs, with the normaliser and the action bounds inside."""
+"""A trained policy: everything that acting needs, with the normalisation of observations and the action bounds."""
 
 from __future__ import annotations
 
@@ -39,15 +39,17 @@ class Policy:
     """A trained policy. `estep.load` and `estep.train` make it."""
 
     recipe: Recipe
+    """The run's configuration."""
     agent: Agent
-    """The functional core: every array the agent has."""
+    """The agent with all its arrays."""
     moments: Moments | None
+    """Mean and variance of observations, if they are normalised."""
     action_space: ActionSpace
     env_steps: int
     updates: int
     run_dir: Path
     env: Source | None = None
-    """The environment it was trained on, where it was not a Gymnasium id."""
+    """The environment for evaluation, or None if it is not known."""
 
     @property
     def scaling(self) -> Scaling:
@@ -61,14 +63,14 @@ class Policy:
 
         Args:
             obs: one observation of the environment's shape, or a batch of them with one leading axis.
-            deterministic: squash(mode of q); otherwise a draw of q.
-            seed, counter: of the draw: equal pairs give equal draws, so count up from step to step.
+            deterministic: whether the action is squash(mode of q); otherwise it is sampled from q.
+            seed, counter: of the random numbers; equal pairs give equal samples, so count up from step to step.
 
         Returns:
             One action of the action space's shape, or a batch of them.
 
         Raises:
-            UsageError: the observation has another size than in training, or is not finite.
+            UsageError: the observation does not have the size of training, or is not finite.
         """
         rows, single = self._rows(obs)
         key = key_of(seed, ACT)
@@ -77,23 +79,24 @@ class Policy:
             action = self._actor.mode(rows, key, number, self.scaling)
         else:
             action = self._actor.draw(rows, key, number, self.scaling)[1]
-        own = self.action_space.native(np.array(action))
-        return np.asarray(own[0]) if single else own
+        native = self.action_space.native(np.array(action))
+        return np.asarray(native[0]) if single else native
 
     def changed(self, change: Callable[[Agent], Agent]) -> Policy:
-        """The policy of another agent made from this one's, such as one that infers by another optimiser:
+        """The policy of a changed agent, such as an agent that infers with another optimiser:
 
             policy.changed(lambda agent: inferring_by(agent, GradientAscent(steps=100)))
 
         Raises:
-            UsageError: the policy is its learned prior and infers nothing.
+            UsageError: the policy does no inference when it acts.
         """
         if not self.agent.infers:
-            raise UsageError("This policy acts from its learned prior and infers nothing.", "Evaluate it as it is.")
-        if isinstance(self.agent.likelihood.model, StateValue):
             raise UsageError(
-                "This critic values states, so there is no action value to infer on.", "Evaluate it as it is."
+                "This policy acts from its learned prior, without inference.", "Evaluate it without --inference."
             )
+        if isinstance(self.agent.likelihood.model, StateValue):
+            what = "The critic of this policy values states, not actions, so inference has no objective."
+            raise UsageError(what, "Evaluate it without --inference.")
         return dataclasses.replace(self, agent=change(self.agent))
 
     def evaluate(
@@ -102,30 +105,39 @@ class Policy:
         """Returns of whole episodes.
 
         Args:
-            episodes: how many.
-            seed: of the episodes; None takes the one of the run's own evaluations.
-            env: where to evaluate; None takes the environment of training.
-            deterministic: take squash(mode of q); otherwise a draw of q.
+            episodes: how many episodes.
+            seed: seed of the episodes; None takes the seed of the evaluations during training.
+            env: the environment; None takes the environment of training.
+            deterministic: whether the action is squash(mode of q); otherwise it is sampled from q.
 
         Raises:
-            UsageError: the environment is not known here; pass it.
+            UsageError: the environment is not known and must be passed as env.
             EnvironmentFailure: the environment raised or gave too many bad transitions.
         """
         source = self.env if env is None else env
         if source is None:
-            raise UsageError("The environment of this policy was made by a function.", "Pass that function as env.")
+            raise UsageError(
+                "The environment of this policy is not known: a function or a module's id made it.",
+                "Pass that function or id as env.",
+            )
         run = dataclasses.replace(self.recipe.run, eval_episodes=episodes)
         chosen = run if seed is None else dataclasses.replace(run, seed=seed)
         return self.evaluate_with(make_env(source, chosen, QUIET, EVAL), chosen, deterministic)
 
     def evaluate_with(self, env: HostEnv, run: RunConfig, deterministic: bool = True) -> Evaluation:
-        """As `evaluate`, on environments that are there; closes them."""
+        """Returns of whole episodes, as `evaluate`, in environments that exist already; they are closed at the end.
+
+        Args:
+            env: the environments.
+            run: number of episodes and seed.
+            deterministic: whether the action is squash(mode of q); otherwise it is sampled from q.
+        """
         with closing(env):
             check_spec(env.spec, self.agent.spec)
             return evaluate(self._actor, env, run.eval_episodes, run.seed, self.scaling, deterministic)
 
     def save(self, path: Path | str) -> Path:
-        """Write the policy as a folder that `estep.load` and `estep eval` read; returns its path.
+        """Write the policy into a new folder, which `estep.load` and `estep eval` read. Returns its path.
 
         Raises:
             UsageError: the folder exists.
@@ -133,7 +145,7 @@ class Policy:
         """
         folder = Path(path).absolute()
         if not storage.claim_dir(folder):
-            raise UsageError(f"{folder} exists.", "Choose another name; nothing was written.")
+            raise UsageError(f"{folder} exists, so nothing was written.", "Give the path of a new folder.")
         saved = RunFolder(folder)
         leaves = jax.device_get(named_leaves(self.agent))
         files = {file: {name: np.asarray(leaf) for name, leaf in named.items()} for file, named in leaves.items()}
@@ -159,30 +171,31 @@ class Policy:
         elif array.ndim > 1 and array[0].size == size:
             rows, single = array.reshape(len(array), size), False
         else:
-            raise UsageError(f"The observation has shape {array.shape}.", f"This policy reads {size} numbers.")
+            what = f"The observation has shape {array.shape}, but this policy reads {size} numbers."
+            raise UsageError(what, "Pass an observation of the training environment, or a batch of them.")
         if not np.isfinite(rows).all():
-            raise UsageError("The observation is not finite.", "Look at what the environment gives.")
+            raise UsageError("The observation is not finite.", "Check the environment: estep check-env ID.")
         return rows, single
 
 
 def load(path: Path | str, checkpoint_name: str = "best", *, allow_import: bool = False) -> Policy:
-    """A policy from a run folder or from `Policy.save`.
+    """Load a policy from a run folder or from a folder of `Policy.save`.
 
     Args:
         path: the folder.
         checkpoint_name: "best", "latest", or a number of environment steps.
-        allow_import: whether modules that the folder names may be imported: an algorithm, a part or a network of
-            somebody's own.
+        allow_import: whether modules that the folder names may be imported. They define algorithms, parts or networks
+            outside estep.
 
     Raises:
-        RejectedInput: not such a folder, or a corrupt or incompatible checkpoint.
-        UsageError: the folder names a module, and that may not be imported.
+        RejectedInput: the folder is not a run folder, or the checkpoint is corrupt or incompatible.
+        UsageError: the folder names a module, and allow_import is False.
     """
     folder = RunFolder.open(Path(path))
     recipe = config_file.decode(folder.read_config(), allow_import=allow_import)
     which = int(checkpoint_name) if checkpoint_name.isdecimal() else checkpoint_name
-    found = checkpoint.locate(folder.path, which)
-    loaded = checkpoint.load(found, None, None)
+    source = checkpoint.locate(folder.path, which)
+    loaded = checkpoint.load(source, None, None)
     try:
         space = recorded(loaded.meta["action"])
         spec = Spec(int(loaded.meta["observation"]), space.size, space.squash)
@@ -192,19 +205,23 @@ def load(path: Path | str, checkpoint_name: str = "best", *, allow_import: bool 
         if moments is not None:
             moments.load(loaded.tensors["stats"])
     except (KeyError, TypeError, ValueError, AttributeError, EstepError) as error:
-        what = f"The checkpoint {found} lacks what a policy needs: {type(error).__name__}: {error}."
-        raise RejectedInput(what, "Use another checkpoint.") from error
+        what = f"The checkpoint {source} does not have what a policy needs: {type(error).__name__}: {error}."
+        raise RejectedInput(what, "Give another one with --checkpoint best, latest or STEP.") from error
     agent = rebuild(skeleton(recipe.algorithm, spec), loaded.tensors)
     env = recipe.env if recipe.by_id and ":" not in recipe.env else None
     return Policy(recipe, agent, moments, space, env_steps, updates, folder.path, env)
 
 
-def check_spec(found: Spec, wanted: Spec) -> None:
-    """Refuse an environment of other sizes than those of training, or of actions of the other kind."""
-    kinds = [f"{spec.action_dim} {'choices' if spec.discrete else 'numbers'}" for spec in (found, wanted)]
-    if (found.obs_dim, kinds[0]) != (wanted.obs_dim, kinds[1]):
+def check_spec(env_spec: Spec, policy_spec: Spec) -> None:
+    """Check that a policy fits an environment: sizes of observations and actions, and discrete or continuous actions.
+
+    Raises:
+        UsageError: it does not fit.
+    """
+    kinds = [f"{spec.action_dim} {'choices' if spec.discrete else 'numbers'}" for spec in (env_spec, policy_spec)]
+    if (env_spec.obs_dim, kinds[0]) != (policy_spec.obs_dim, kinds[1]):
         raise UsageError(
-            f"The environment has observations of {found.obs_dim} numbers and actions of {kinds[0]}, "
-            f"the policy of {wanted.obs_dim} and {kinds[1]}.",
-            "Evaluate it on the environment it was trained on.",
+            f"The environment has observations of {env_spec.obs_dim} numbers and actions of {kinds[0]}, "
+            f"but the policy was trained with {policy_spec.obs_dim} numbers and {kinds[1]}.",
+            "Evaluate the policy in the environment of its training.",
         )

@@ -1,4 +1,4 @@
-"""`estep eval`: the returns of a recorded run's policy."""
+"""`estep eval`: evaluates the policy of a run folder."""
 
 from __future__ import annotations
 
@@ -10,25 +10,26 @@ from typing import Any, NamedTuple
 from estep.core.agent import Agent
 from estep.envs.build import EVAL, Source
 from estep.policy import cache, policy
-from estep.policy.environments import chosen_env, cut_note, make_env
+from estep.policy.environments import chosen_env, make_env, time_limit_note
 from estep.policy.evaluate import Evaluation
-from estep.policy.job import RunContext, explain
+from estep.policy.job import RunContext, note_reason
 
 
 class EvalSettings(NamedTuple):
-    """Which episodes a policy is judged by."""
+    """The episodes of an evaluation."""
 
     episodes: int = 10
+    """How many episodes."""
     seed: int | None = None
-    """None: the run's own."""
+    """Seed of the episodes; None takes the run's seed."""
     max_episode_steps: int | None = None
-    """Cap on an episode of an environment without a time limit; None: the run's own."""
+    """Largest length of an episode, for an environment without a time limit; None takes the run's setting."""
     deterministic: bool = True
-    """Take squash(mode of q); otherwise a draw of q."""
+    """Whether the action is squash(mode of q); otherwise it is sampled from q."""
 
 
 class EvalResult(NamedTuple):
-    """An evaluation and the policy it is of."""
+    """An evaluation, and the checkpoint that was evaluated."""
 
     evaluation: Evaluation
     run_dir: Path
@@ -40,32 +41,41 @@ def evaluate_run(
     run_dir: Path,
     *,
     checkpoint: str = "best",
-    trial: EvalSettings | None = None,
+    settings: EvalSettings | None = None,
     env: Source | None = None,
     allow_import: bool = False,
     change: Callable[[Agent], Agent] | None = None,
-    job: RunContext,
+    context: RunContext,
 ) -> EvalResult:
-    """Evaluate a checkpoint of a run, or the agent that `change` makes of it. Equal seeds give equal numbers.
+    """Evaluate a checkpoint of a run. Equal seeds give equal numbers.
+
+    Args:
+        run_dir: the run folder.
+        checkpoint: "best", "latest", or a number of environment steps.
+        settings: the episodes; None takes the defaults.
+        env: the environment; None takes the recorded one.
+        allow_import: whether the modules that the run folder names may be imported.
+        change: a function that changes the agent before the evaluation, such as its inference optimiser.
+        context: reports and stops.
 
     Raises:
-        RejectedInput: not a run folder, or no such sound checkpoint.
-        UsageError: the environment must be named again.
+        RejectedInput: the folder is not a run folder, or has no such good checkpoint.
+        UsageError: the environment must be given again.
         EnvironmentFailure: the environment raised, hung or gave too many bad transitions.
     """
-    explain(cache.use_cache(), job.report)
-    found = policy.load(run_dir, checkpoint, allow_import=allow_import)
+    note_reason(cache.use_cache(), context.report)
+    trained = policy.load(run_dir, checkpoint, allow_import=allow_import)
     if change is not None:
-        found = found.changed(change)
-    source = chosen_env(found.recipe, env, allow_import)
-    trial = trial or EvalSettings()
-    how = "deterministic action" if trial.deterministic else "drawn actions"
-    job.report.note(f"evaluating {found.run_dir} at {found.env_steps:,} steps, {how}")
-    changes: dict[str, Any] = {"eval_episodes": trial.episodes, "seed": trial.seed}
-    changes["max_episode_steps"] = trial.max_episode_steps
-    config = dataclasses.replace(found.recipe.run, **{name: v for name, v in changes.items() if v is not None})
-    made = make_env(source, config, job, EVAL)
-    explain(cut_note(made, config), job.report)
+        trained = trained.changed(change)
+    source = chosen_env(trained.recipe, env, allow_import)
+    settings = settings or EvalSettings()
+    how = "deterministic actions" if settings.deterministic else "sampled actions"
+    context.report.note(f"evaluating {trained.run_dir} at {trained.env_steps:,} steps with {how}")
+    changes: dict[str, Any] = {"eval_episodes": settings.episodes, "seed": settings.seed}
+    changes["max_episode_steps"] = settings.max_episode_steps
+    config = dataclasses.replace(trained.recipe.run, **{name: v for name, v in changes.items() if v is not None})
+    made = make_env(source, config, context, EVAL)
+    note_reason(time_limit_note(made, config), context.report)
     return EvalResult(
-        found.evaluate_with(made, config, trial.deterministic), found.run_dir, found.env_steps, found.updates
+        trained.evaluate_with(made, config, settings.deterministic), trained.run_dir, trained.env_steps, trained.updates
     )

@@ -1,4 +1,4 @@
-"""Training and resuming a run: from a configuration to a folder of results."""
+"""Trains and resumes a run: from a configuration to a folder with results."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from estep.data.memory import format_bytes
 from estep.envs.build import EVAL, TRAIN, Source, source_name
 from estep.errors import EstepError
 from estep.policy import cache
-from estep.policy.environments import check_source, chosen_env, cut_note, make_env
-from estep.policy.job import Reporter, RunContext, explain
+from estep.policy.environments import check_source, chosen_env, make_env, time_limit_note
+from estep.policy.job import Reporter, RunContext, note_reason
 from estep.runs import checkpoint, config_file, provenance
 from estep.runs.config_file import Recipe
 from estep.runs.folder import RunFolder
@@ -30,7 +30,7 @@ from estep.training.trainer import Trainer
 
 
 class Result(NamedTuple):
-    """How a run ended."""
+    """The result of a run. A number is None if it is not known."""
 
     status: str
     """"done" or "stopped"."""
@@ -45,42 +45,61 @@ class Result(NamedTuple):
 
 
 def train(
-    algorithm: Algorithm, env: Source, config: RunConfig, *, out: Path, preset: str | None, job: RunContext
+    algorithm: Algorithm, env: Source, config: RunConfig, *, out: Path, preset: str | None, context: RunContext
 ) -> Result:
-    """Train a row of the table and write its run folder.
+    """Train an algorithm and write its run folder.
 
-    Nothing is created under `out` before the environment was made and reset, the agent built and replay found to fit.
+    Nothing is created in `out` until the environment is made and reset, the agent is built, and replay fits in memory.
+
+    Args:
+        algorithm: the algorithm with its settings.
+        env: a Gymnasium id, an instance, or a function that makes an environment.
+        config: the settings of the run.
+        out: folder of all runs.
+        preset: name of the preset that was applied, for the record.
+        context: reports and stops.
 
     Raises:
-        UsageError: an unknown environment, or replay that does not fit.
-        EnvironmentFailure: an environment that is unfit, raises, hangs or gives bad transitions.
-        NumericHalt: too many updates were not finite.
-        StorageFailure: the disk is full, read-only or failing.
+        UsageError: the environment is unknown, or replay does not fit in memory.
+        EnvironmentFailure: the environment cannot be used, raised, hung or gave too many bad transitions.
+        NumericHalt: too many updates had a result that is not finite.
+        StorageFailure: the disk is full, is read-only or reports errors.
     """
     recipe = Recipe(name_of(algorithm), algorithm, source_name(env), isinstance(env, str), config, preset)
     check_source(env)
-    explain(cache.use_cache(), job.report)
-    with closing(make_env(env, config, job, TRAIN)) as training_env:
-        trainer = Trainer(algorithm, training_env, config, job.report.note)
+    note_reason(cache.use_cache(), context.report)
+    with closing(make_env(env, config, context, TRAIN)) as training_env:
+        trainer = Trainer(algorithm, training_env, config, context.report.note)
         trainer.begin()
         with RunFolder.create(out, recipe.name, recipe.env, config.seed, datetime.now()) as folder:
-            folder.write_run(provenance.describe(job.command, {"run": config.seed}))
+            folder.write_run(provenance.describe(context.command, {"run": config.seed}))
             folder.write_config(config_file.encode(recipe), config_file.differences(recipe))
-            announce(folder, trainer, recipe, job.report)
-            return conduct(recipe, folder, trainer, env, job, resumed_at=None)
+            note_start(folder, trainer, recipe, context.report)
+            return run_session(recipe, folder, trainer, env, context, resumed_at=None)
 
 
 def resume(
-    run_dir: Path, *, steps: int | None = None, env: Source | None = None, allow_import: bool = False, job: RunContext
+    run_dir: Path,
+    *,
+    steps: int | None = None,
+    env: Source | None = None,
+    allow_import: bool = False,
+    context: RunContext,
 ) -> Result:
-    """Continue a run where its newest sound checkpoint stands.
+    """Continue a run from its newest good checkpoint.
 
-    A finished run gives its result again; with larger `steps` it goes on. A run without a checkpoint starts again
-    from its recorded configuration.
+    A finished run returns its result again, unless `steps` is larger. A run without a checkpoint starts again.
+
+    Args:
+        run_dir: the run folder.
+        steps: new total of environment steps; None keeps the recorded total.
+        env: the environment; None takes the recorded one.
+        allow_import: whether the modules that the run folder names may be imported.
+        context: reports and stops.
 
     Raises:
-        RejectedInput: not a run folder, no sound checkpoint, a configuration of another version, or a locked run.
-        UsageError: the environment must be named again.
+        RejectedInput: the folder is no run folder, has no good checkpoint, is locked, or is of another version.
+        UsageError: the environment must be given again.
     """
     folder = RunFolder.open(run_dir)
     recipe = config_file.decode(folder.read_config(), allow_import=allow_import)
@@ -89,45 +108,61 @@ def resume(
     longer = steps is not None and steps > recipe.run.steps
     if steps is not None:
         recipe = recipe._replace(run=with_steps(recipe.run, steps))
-    explain(cache.use_cache(), job.report)
+    note_reason(cache.use_cache(), context.report)
     with folder:
         folder.lock()
         found, skipped = checkpoint.newest(folder.path)
         for path, reason in skipped:
-            job.report.note(f"skipped  {path.name}: {reason}")
-        done = None if longer else finished(folder)
+            context.report.note(f"skipped  {path.name}: {reason}")
+        done = None if longer else recorded_result(folder)
         if done is not None:
-            job.report.note("this run is finished; give a larger --steps to go on")
+            context.report.note("This run is finished. Give a larger --steps to continue it.")
             return done
-        with closing(make_env(source, recipe.run, job, TRAIN)) as training_env:
-            trainer = Trainer(recipe.algorithm, training_env, recipe.run, job.report.note)
+        with closing(make_env(source, recipe.run, context, TRAIN)) as training_env:
+            trainer = Trainer(recipe.algorithm, training_env, recipe.run, context.report.note)
             folder.write_config(config_file.encode(recipe), config_file.differences(recipe))
-            announce(folder, trainer, recipe, job.report)
+            note_start(folder, trainer, recipe, context.report)
             if found is None:
-                job.report.note("no checkpoint yet: starting again from the recorded configuration")
+                context.report.note("The run has no checkpoint yet, so it starts again from its configuration.")
                 trainer.begin()
-                return conduct(recipe, folder, trainer, source, job, resumed_at=0)
-            inexact, meta = snapshot.restore(trainer, recipe.algorithm, found)
-            for i in inexact:
-                job.report.note(f"environment {i} did not replay to the same state: its open episode was cut")
-            job.report.note(f"resumed  at {trainer.counts.env_steps:,} steps from {found.name}")
-            return conduct(recipe, folder, trainer, source, job, resumed_at=trainer.counts.env_steps, meta=meta)
+                return run_session(recipe, folder, trainer, source, context, resumed_at=0)
+            meta = restore(trainer, recipe, found, context.report)
+            return run_session(recipe, folder, trainer, source, context, resumed_at=trainer.counts.env_steps, meta=meta)
 
 
-def conduct(
+def restore(trainer: Trainer, recipe: Recipe, path: Path, report: Reporter) -> dict[str, Any]:
+    """Load a checkpoint into a new trainer, and report it. Returns the session's part of the checkpoint."""
+    inexact, meta = snapshot.restore(trainer, recipe.algorithm, path)
+    for i in inexact:
+        report.note(f"The state of environment {i} could not be restored exactly, so its last episode is truncated.")
+    report.note(f"resumed  at {trainer.counts.env_steps:,} steps from {path.name}")
+    return meta
+
+
+def run_session(
     recipe: Recipe,
     folder: RunFolder,
     trainer: Trainer,
     env: Source,
-    job: RunContext,
+    context: RunContext,
     *,
     resumed_at: int | None,
     meta: dict[str, Any] | None = None,
 ) -> Result:
-    """Run a session to its end and write how it ended into run.json, whatever happens."""
+    """Run a session, and write into run.json how it ended, also after an exception.
+
+    Args:
+        recipe: the configuration.
+        folder: the locked run folder.
+        trainer: the trainer at its first step.
+        env: source of the environments for evaluation.
+        context: reports and stops.
+        resumed_at: environment steps of the checkpoint, or None for a new run.
+        meta: the session's part of the checkpoint.
+    """
     sinks = Sinks(folder, resumed_at)
-    hands = Callbacks(job.report, job.stop, ft.partial(make_env, env, recipe.run, job, EVAL))
-    session = Session(folder, trainer, sinks, hands)
+    callbacks = Callbacks(context.report, context.stop, ft.partial(make_env, env, recipe.run, context, EVAL))
+    session = Session(folder, trainer, sinks, callbacks)
     if meta is not None:
         session.restore(meta)
     folder.write_run({**folder.read_run(), "status": "running", "exit_code": None, "error": None, "ended": None})
@@ -159,12 +194,12 @@ def summary(session: Session) -> dict[str, Any]:
     }
 
 
-def finished(folder: RunFolder) -> Result | None:
-    """The result of a run that has one."""
-    found = folder.read_run()
-    numbers = found.get("result")
+def recorded_result(folder: RunFolder) -> Result | None:
+    """The result in the folder of a finished run, or None."""
+    record = folder.read_run()
+    numbers = record.get("result")
     names = Result._fields[2:]
-    if found.get("status") != "done" or not isinstance(numbers, dict) or not set(names) <= set(numbers):
+    if record.get("status") != "done" or not isinstance(numbers, dict) or not set(names) <= set(numbers):
         return None
     sound = all(value is None or type(value) in (int, float) for value in (numbers[name] for name in names))
     if not sound or type(numbers["env_steps"]) is not int:
@@ -173,17 +208,18 @@ def finished(folder: RunFolder) -> Result | None:
 
 
 def with_steps(config: RunConfig, steps: int) -> RunConfig:
-    """The configuration with another length."""
+    """The configuration with another number of environment steps."""
     return RunConfig(**{**vars(config), "steps": steps})
 
 
-def announce(folder: RunFolder, trainer: Trainer, recipe: Recipe, report: Reporter) -> None:
-    """The first lines of a run."""
+def note_start(folder: RunFolder, trainer: Trainer, recipe: Recipe, report: Reporter) -> None:
+    """Report the first lines of a run: its folder, environment, replay and device."""
     report.started(folder.path)
     preset = f"preset {recipe.preset}" if recipe.preset else "no preset"
-    report.note(f"run      {folder.path}  ({preset}, {len(config_file.differences(recipe))} changes from defaults)")
+    changes = len(config_file.differences(recipe))
+    report.note(f"run      {folder.path}  ({preset}, {changes} settings differ from the defaults)")
     report.note("env      " + " · ".join(f"{name} {text}" for name, text in trainer.env.describe().items()))
-    explain(cut_note(trainer.env, recipe.run), report)
+    note_reason(time_limit_note(trainer.env, recipe.run), report)
     size = min(recipe.run.replay_size, recipe.run.steps)
     report.note(f"replay   {size:,} transitions = {format_bytes(trainer.replay_bytes)} on the host")
     devices = jax.devices()

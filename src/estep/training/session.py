@@ -1,4 +1,4 @@
-"""One run under way: the trainer, its folder, and the decisions of when to write, evaluate, save and stop."""
+"""Runs a trainer to its end, and decides when to log, evaluate, save a checkpoint and stop."""
 
 from __future__ import annotations
 
@@ -23,22 +23,24 @@ from estep.training.trainer import Trainer
 SHOW_EVERY = 0.1
 """Seconds between reports of progress."""
 SHOWN = ("eval_mean", "e/value", "e/ess", "e/kept", "m/alpha", "m/kl")
-"""How the names of the numbers begin that are reported while a run goes on."""
+"""Progress reports contain the metrics whose names begin with one of these."""
 
 
 class Callbacks(NamedTuple):
-    """What a session is given from outside."""
+    """Functions of the caller that a session uses."""
 
     report: Reporter
     stop: Callable[[], bool]
+    """Whether to stop now."""
     evaluation_env: Callable[[], HostEnv]
+    """Makes new environments for an evaluation."""
 
 
 class Session:
-    """Drives a trainer to the end of its run."""
+    """Runs a trainer until the end of its run."""
 
-    def __init__(self, folder: RunFolder, trainer: Trainer, sinks: Sinks, hands: Callbacks) -> None:
-        self.folder, self.trainer, self.sinks, self.hands = folder, trainer, sinks, hands
+    def __init__(self, folder: RunFolder, trainer: Trainer, sinks: Sinks, callbacks: Callbacks) -> None:
+        self.folder, self.trainer, self.sinks, self.callbacks = folder, trainer, sinks, callbacks
         self.began = time.monotonic()
         self.wall_before = 0.0
         self.steps_before = trainer.counts.env_steps
@@ -49,7 +51,7 @@ class Session:
         self.updates_before = trainer.counts.updates
 
     def restore(self, meta: dict[str, Any]) -> None:
-        """Take up what the session itself remembers."""
+        """Load the session's part of a checkpoint."""
         self.wall_before = float(meta["wall_s"])
         self.last = dict(meta["last"])
         self.best = -math.inf if meta["best"] is None else float(meta["best"])
@@ -57,11 +59,11 @@ class Session:
 
     @property
     def wall_s(self) -> float:
-        """Seconds this run has taken, over all its processes."""
+        """Wall-clock seconds of this run, over all its processes."""
         return self.wall_before + time.monotonic() - self.began
 
     def run(self, steps: int) -> str:
-        """Train until `steps` environment steps are taken ("done") or a stop is asked for ("stopped")."""
+        """Train for `steps` environment steps. Returns "done", or "stopped" if the caller stopped the run."""
         counts, config = self.trainer.counts, self.trainer.config
         while counts.env_steps < steps:
             before = counts.env_steps
@@ -70,11 +72,11 @@ class Session:
                 self.log()
             if crossed(before, counts.env_steps, config.eval_every) and counts.env_steps < steps:
                 self.evaluate()
-                if self.reached():
+                if self.goal_reached():
                     break
             if crossed(before, counts.env_steps, config.checkpoint_every) and counts.env_steps < steps:
                 self.save_once()
-            if self.hands.stop():
+            if self.callbacks.stop():
                 self.save_once()
                 return "stopped"
             self.show(steps)
@@ -83,13 +85,13 @@ class Session:
         self.save_once()
         return "done"
 
-    def reached(self) -> bool:
-        """Whether the last evaluation was good enough to stop."""
+    def goal_reached(self) -> bool:
+        """Whether the last evaluation reached the return of --stop-at."""
         goal = self.trainer.config.stop_at
         return goal is not None and self.last["eval_mean"] >= goal
 
     def advance(self) -> None:
-        """One step of the trainer; a numeric halt leaves a dump of what it saw."""
+        """One step of the trainer. After a numeric halt the last batch and the agent are written to the folder dump."""
         try:
             self.trainer.advance()
         except NumericHalt:
@@ -100,7 +102,7 @@ class Session:
             self.trainer.finished = []
 
     def log(self) -> None:
-        """One line of metrics."""
+        """Write one line of metrics."""
         trainer, counts = self.trainer, self.trainer.counts
         record: dict[str, float] = {"env_steps": counts.env_steps, "updates": counts.updates}
         record["episodes"] = counts.episodes
@@ -114,38 +116,40 @@ class Session:
         trainer.tally = type(trainer.tally)()
 
     def evaluate(self) -> None:
-        """Evaluate, and keep the best checkpoint."""
+        """Evaluate the policy, and save a checkpoint if it is the best so far."""
         trainer, counts = self.trainer, self.trainer.counts
-        env = self.hands.evaluation_env()
+        env = self.callbacks.evaluation_env()
         try:
             with trainer.compiling("the deterministic policy"):
-                found = evaluate(trainer.actor, env, trainer.config.eval_episodes, trainer.config.seed, trainer.scaling)
+                scores = evaluate(
+                    trainer.actor, env, trainer.config.eval_episodes, trainer.config.seed, trainer.scaling
+                )
         finally:
             env.close()
         counts.evaluated = counts.env_steps
-        self.sinks.evaluation(counts.env_steps, counts.updates, found, self.wall_s)
-        self.last |= {"eval_mean": found.mean, "eval_std": found.std, "eval_episodes": len(found.returns)}
-        if math.isfinite(found.mean) and found.mean > self.best:
-            self.best = found.mean
+        self.sinks.evaluation(counts.env_steps, counts.updates, scores, self.wall_s)
+        self.last |= {"eval_mean": scores.mean, "eval_std": scores.std, "eval_episodes": len(scores.returns)}
+        if math.isfinite(scores.mean) and scores.mean > self.best:
+            self.best = scores.mean
             if self.save():
                 checkpoint.set_best(self.folder.path, counts.env_steps)
-        self.note_evaluation(found)
+        self.note_evaluation(scores)
 
-    def note_evaluation(self, found: Evaluation) -> None:
-        """Tell of an evaluation."""
+    def note_evaluation(self, scores: Evaluation) -> None:
+        """Report an evaluation."""
         steps = self.trainer.counts.env_steps
-        self.hands.report.note(
-            f"evaluated at {steps:,} steps: return {found.mean:.1f} ± {found.std:.1f} "
-            f"over {len(found.returns)} episodes"
+        self.callbacks.report.note(
+            f"evaluated at {steps:,} steps: return {scores.mean:.1f} ± {scores.std:.1f} "
+            f"over {len(scores.returns)} episodes"
         )
 
     def save_once(self) -> None:
-        """Publish a checkpoint, unless there is one of this moment."""
+        """Save a checkpoint, unless there is one of this step."""
         if self.trainer.counts.saved != self.trainer.counts.env_steps:
             self.save()
 
     def save(self) -> bool:
-        """Publish a checkpoint of this moment; False where a parameter was not finite and it was kept apart."""
+        """Save a checkpoint. Returns False if a parameter is not finite, so that the checkpoint is in quarantine."""
         counts = self.trainer.counts
         counts.saved = counts.env_steps
         self.sinks.sync()
@@ -160,12 +164,14 @@ class Session:
         )
         sound = not path.name.startswith("quarantine")
         if not sound:
-            self.hands.report.note(f"a parameter is not finite: this checkpoint is kept apart, in {path.name}")
+            self.callbacks.report.note(
+                f"A parameter is not finite, so this checkpoint is in quarantine: {path.name}. Resume ignores it."
+            )
         return sound
 
     def dump(self) -> None:
-        """Write what the last skipped update saw: its batch, and the agent that it left unchanged."""
-        # safetensors writes the bytes that lie in memory, whatever the strides
+        """Write the batch of the last skipped update, and the agent, which the update did not change."""
+        # safetensors ignores strides, so the arrays must be contiguous
         seen = {name: np.array(value, order="C") for name, value in self.trainer.halt_dump.items()}
         folder = self.folder.path / "dump"
         storage.make_dir(folder)
@@ -173,16 +179,16 @@ class Session:
         for file, leaves in snapshot.tensors(self.trainer).items():
             sound = {name: np.array(leaf, order="C") for name, leaf in leaves.items()}
             storage.write_atomic(folder / f"{file}.safetensors", to_bytes(sound))
-        self.hands.report.note(f"dump     {folder}")
+        self.callbacks.report.note(f"dump     {folder}")
 
     def show(self, steps: int) -> None:
-        """Report progress, ten times a second at most."""
+        """Report progress, at most ten times per second."""
         now = time.monotonic()
         if now - self.shown < SHOW_EVERY:
             return
         self.shown = now
         counts, trainer = self.trainer.counts, self.trainer
-        if counts.updates <= self.updates_before + trainer.block:  # not the speed to come: warm-up, compilation
+        if counts.updates <= self.updates_before + trainer.block:  # warm-up and compilation have another speed
             self.steps_before, self.since = counts.env_steps, now
             return
         rate = (counts.env_steps - self.steps_before) / (now - self.since) if now > self.since else math.nan
@@ -193,14 +199,14 @@ class Session:
             record["return"] = float(np.mean(trainer.recent))
         means = {**self.last, **trainer.tally.means()}
         record |= {name: value for name, value in means.items() if name.startswith(SHOWN)}
-        climbs = [name for name in means if name.startswith("e/improvement_")]
-        if climbs:
-            record["e/improvement"] = means[max(climbs, key=lambda name: int(name.rpartition("_")[2]))]
+        iterations = [name for name in means if name.startswith("e/improvement_")]
+        if iterations:
+            record["e/improvement"] = means[max(iterations, key=lambda name: int(name.rpartition("_")[2]))]
         if math.isfinite(self.best):
             record["best"] = self.best
-        self.hands.report.progress(record)
+        self.callbacks.report.progress(record)
 
 
 def crossed(before: int, now: int, every: int) -> bool:
-    """Whether a multiple of `every` lies in (before, now]; never where every is 0."""
+    """Whether a multiple of `every` lies in (before, now]. If every is 0, it is always False."""
     return every > 0 and now // every > before // every

@@ -1,4 +1,4 @@
-"""Where records go: metrics.jsonl, eval.csv, episodes.csv, TensorBoard. Consumers: nothing flows back."""
+"""Writes the records of a run: metrics.jsonl, eval.csv, episodes.csv and TensorBoard."""
 
 from __future__ import annotations
 
@@ -18,7 +18,12 @@ class Sinks:
     """The open files of a run."""
 
     def __init__(self, folder: RunFolder, resumed_at: int | None = None) -> None:
-        """With resumed_at, drop every line of later environment steps: none is lost or doubled."""
+        """Open the files.
+
+        Args:
+            folder: the run folder.
+            resumed_at: environment steps at which the run resumes; later lines are removed, so that none is doubled.
+        """
         self.metrics = folder.metrics()
         self.evaluations = folder.evaluations(EVAL_COLUMNS)
         self.episodes = folder.episodes(EPISODE_COLUMNS)
@@ -29,29 +34,35 @@ class Sinks:
         self.board = SummaryWriter(str(folder.path / "tb"), purge_step=purge)
 
     def metric(self, record: Mapping[str, float]) -> None:
-        """One line of metrics.jsonl, mirrored to TensorBoard."""
+        """Write one line of metrics.jsonl, and the same numbers to TensorBoard."""
         self.metrics.append(record)
         step = int(record["env_steps"])
         for name, value in record.items():
             if name != "env_steps":
                 self.board.add_scalar(name, value, step)
 
-    def evaluation(self, env_steps: int, updates: int, found: Evaluation, wall_s: float) -> None:
-        """One row of eval.csv, mirrored to TensorBoard."""
-        ends = {"min": min(found.returns), "max": max(found.returns), "wall_s": round(wall_s, 3)}
-        row = {"env_steps": env_steps, "updates": updates, "mean": found.mean, "std": found.std}
-        self.evaluations.append({**row, "episodes": len(found.returns), **ends})
-        self.board.add_scalar("eval/return", found.mean, env_steps)
-        self.board.add_scalar("eval/return_std", found.std, env_steps)
+    def evaluation(self, env_steps: int, updates: int, scores: Evaluation, wall_s: float) -> None:
+        """Write one row of eval.csv, and the same numbers to TensorBoard.
+
+        Args:
+            env_steps, updates: when the evaluation was.
+            scores: its returns.
+            wall_s: wall-clock seconds of the run.
+        """
+        ends = {"min": min(scores.returns), "max": max(scores.returns), "wall_s": round(wall_s, 3)}
+        row = {"env_steps": env_steps, "updates": updates, "mean": scores.mean, "std": scores.std}
+        self.evaluations.append({**row, "episodes": len(scores.returns), **ends})
+        self.board.add_scalar("eval/return", scores.mean, env_steps)
+        self.board.add_scalar("eval/return_std", scores.std, env_steps)
 
     def finished(self, env_steps: int, episodes: Sequence[Episode]) -> None:
-        """Rows of episodes.csv."""
-        for one in episodes:
-            row = {"env_steps": env_steps, "env": one.env, "episode": one.number}
-            self.episodes.append({**row, "return": one.total, "length": one.length})
+        """Write rows of episodes.csv."""
+        for episode in episodes:
+            row = {"env_steps": env_steps, "env": episode.env, "episode": episode.number}
+            self.episodes.append({**row, "return": episode.total, "length": episode.length})
 
     def sync(self) -> None:
-        """Make every line durable, before a checkpoint that counts on them."""
+        """Write all lines to the disk. A checkpoint needs this first."""
         for lines in (self.metrics, self.evaluations, self.episodes):
             lines.sync()
         self.board.flush()

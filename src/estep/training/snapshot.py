@@ -1,4 +1,4 @@
-"""A trainer as arrays and plain numbers, and back: everything that a continued run needs."""
+"""Converts a trainer to arrays and JSON values and back. They are everything that a resumed run needs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Arrays = dict[str, "np.ndarray[Any, Any]"]
 
 
 def tensors(trainer: Trainer) -> dict[str, Arrays]:
-    """Every array of a run but its replay, by file and name."""
+    """All arrays of a run except replay, by file and name."""
     leaves = jax.device_get(named_leaves(trainer.agent))
     files = {file: {name: np.asarray(leaf) for name, leaf in named.items()} for file, named in leaves.items()}
     envs: Arrays = {}
@@ -33,12 +33,12 @@ def tensors(trainer: Trainer) -> dict[str, Arrays]:
 
 
 def stats(trainer: Trainer) -> dict[str, Arrays]:
-    """The moments of observations, where they are kept."""
+    """Mean and variance of observations, if observations are normalised."""
     return {} if trainer.moments is None else {"stats": dict(trainer.moments.arrays())}
 
 
 def meta(trainer: Trainer) -> dict[str, Any]:
-    """Every plain number of a run."""
+    """All JSON values of a run."""
     return {
         "counts": dataclasses.asdict(trainer.counts),
         "tally": dataclasses.asdict(trainer.tally),
@@ -52,41 +52,49 @@ def meta(trainer: Trainer) -> dict[str, Any]:
 
 
 def restore(trainer: Trainer, algorithm: Algorithm, path: Path) -> tuple[list[int], dict[str, Any]]:
-    """Fill a fresh trainer from a checkpoint. Returns the environments whose open episode could not be continued
-    exactly (those episodes were cut as truncated), and what the session remembers.
+    """Load a checkpoint into a new trainer.
+
+    Args:
+        trainer: the new trainer.
+        algorithm: the algorithm of the checkpoint.
+        path: the checkpoint's folder.
+
+    Returns:
+        The environments whose unfinished episode could not be restored exactly, so that it was truncated; and the
+        session's part of the checkpoint.
 
     Raises:
-        RejectedInput: the checkpoint is corrupt or of another algorithm or environment.
+        RejectedInput: the checkpoint is corrupt or belongs to another algorithm or environment.
     """
     shaped = skeleton(algorithm, trainer.env.spec)
     loaded = checkpoint.load(path, expected(shaped), trainer.replay)
     trainer.agent = rebuild(shaped, loaded.tensors)
     try:
-        fill(trainer, loaded.meta)
+        restore_counts(trainer, loaded.meta)
         if trainer.moments is not None:
             trainer.moments.load(loaded.tensors["stats"])
         progress = episodes(trainer, loaded.meta["episodes"], loaded.tensors["env"])
-        session = remembered(loaded.meta["session"])
+        session = session_state(loaded.meta["session"])
         trainer.obs, exact = trainer.env.restore(progress)
-        trainer.env.load_counters(loaded.meta["bad"])  # last: replaying the open episodes counts their steps again
+        trainer.env.load_counters(loaded.meta["bad"])  # last, because replaying episodes counts their steps again
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        what = f"The checkpoint {path} lacks what a run needs: {type(error).__name__}: {error}."
-        raise RejectedInput(what, "Resume from another checkpoint, or train again.") from error
+        what = f"The checkpoint {path} does not have what a run needs: {type(error).__name__}: {error}."
+        raise RejectedInput(what, "Move this checkpoint out of the run folder, then resume; or train again.") from error
     inexact = [i for i, same in enumerate(exact) if not same]
     for i in inexact:
         trainer.replay.cut(i)
     return inexact, session
 
 
-def remembered(saved: Mapping[str, Any]) -> dict[str, Any]:
-    """What a session remembers: seconds, its last numbers, its best evaluation."""
+def session_state(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """The session's part of a checkpoint: seconds, last numbers and best evaluation."""
     best = saved["best"]
     last = {str(name): value for name, value in saved["last"].items()}
     return {"wall_s": float(saved["wall_s"]), "last": last, "best": None if best is None else float(best)}
 
 
-def fill(trainer: Trainer, saved: Mapping[str, Any]) -> None:
-    """Take up the plain numbers."""
+def restore_counts(trainer: Trainer, saved: Mapping[str, Any]) -> None:
+    """Load counts, sums of metrics, recent returns and skipped updates."""
     trainer.counts = Counts(**{name: int(value) for name, value in saved["counts"].items()})
     tally = saved["tally"]
     trainer.tally = Tally({str(k): number(v) for k, v in tally["sums"].items()}, int(tally["updates"]))
@@ -95,20 +103,29 @@ def fill(trainer: Trainer, saved: Mapping[str, Any]) -> None:
 
 
 def number(saved: Any) -> float:
-    """A float; one that was not finite was saved as null."""
+    """A saved float. A number that was not finite is null in the file and becomes NaN."""
     return math.nan if saved is None else float(saved)
 
 
 def episodes(trainer: Trainer, saved: Any, arrays: Mapping[str, Any]) -> list[Progress]:
-    """The open episodes. Raises ValueError for what cannot be one."""
-    found = [
+    """The unfinished episodes of a checkpoint.
+
+    Args:
+        trainer: the new trainer.
+        saved: episode, length and sum of rewards of each environment.
+        arrays: actions and last observations, by name.
+
+    Raises:
+        ValueError: an episode is malformed.
+    """
+    unfinished = [
         Progress(int(p["episode"]), int(p["length"]), arrays[f"{i}.actions"], arrays[f"{i}.obs"], number(p["total"]))
         for i, p in enumerate(saved)
     ]
-    if len(found) != trainer.env.num_envs:
-        raise ValueError(f"it has {len(found)} environments, not {trainer.env.num_envs}")
-    for p in found:
+    if len(unfinished) != trainer.env.num_envs:
+        raise ValueError(f"it has {len(unfinished)} environments, not {trainer.env.num_envs}")
+    for p in unfinished:
         fits = p.actions.shape == (len(p.actions), trainer.env.spec.action_dim) and p.actions.dtype == np.float32
         if not fits or not np.isfinite(p.actions).all() or not 0 <= p.episode < 2**31 or p.length < 0:
-            raise ValueError("its open episodes are malformed")
-    return found
+            raise ValueError("its unfinished episodes are malformed")
+    return unfinished

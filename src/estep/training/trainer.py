@@ -1,4 +1,4 @@
-"""The training loop for host environments: environments → replay → updates, in blocks."""
+"""The training loop for host environments: environments → replay → updates. Updates are made in blocks."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from estep.data.replay import Replay, Rows, philox
 from estep.envs.base import Episode, HostEnv
 from estep.envs.spaces import Floats
 from estep.errors import NumericHalt, UsageError
-from estep.policy.actor import ACT, UPDATE, Actor, Scaling, key_of, remember_exploring, remembered
+from estep.policy.actor import ACT, UPDATE, Actor, Scaling, key_of, memo_of_exploration, memo_widths
 from estep.runs.leaves import skeleton
 from estep.settings.run import RunConfig
 from estep.training.update import improve, init
 
 RECENT = 10
-"""Training episodes whose mean return is shown."""
+"""The reported return is the mean over this many training episodes."""
 SKIPS_IN_A_ROW = 20
 SKIPS_OF_LAST = (10, 10_000)
 """The run halts at 20 skipped updates in a row, or more than 10 of the last 10,000."""
@@ -37,7 +37,7 @@ SKIPS_OF_LAST = (10, 10_000)
 
 @dataclass
 class Counts:
-    """Plain numbers that a checkpoint keeps."""
+    """Counts that are part of a checkpoint."""
 
     env_steps: int = 0
     updates: int = 0
@@ -52,27 +52,33 @@ class Counts:
 
 @dataclass
 class Tally:
-    """Sums of the metrics since they were last written."""
+    """Sums of the metrics since the last line of metrics.jsonl."""
 
     sums: dict[str, float] = field(default_factory=dict)
     updates: int = 0
 
     def add(self, info: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Count a block of updates, each metric [K]."""
+        """Add the metrics of a block of updates, each [K]."""
         for name, values in info.items():
             self.sums[name] = self.sums.get(name, 0.0) + float(values.astype(np.float64).sum())
         self.updates += len(next(iter(info.values())))
 
     def means(self) -> dict[str, float]:
-        """The mean of each metric over the updates counted."""
+        """The mean of each metric over the updates so far."""
         return {name: total / self.updates for name, total in self.sums.items()} if self.updates else {}
 
 
 class Trainer:
-    """One run's state and its step: everything that changes lives here, everything else is a pure function."""
+    """The state of a run and its training step. Everything that changes is here; all else is pure functions."""
 
     def __init__(self, algorithm: Algorithm, env: HostEnv, config: RunConfig, note: Callable[[str], None]) -> None:
-        """Allocate replay (after checking that it fits) and build the agent.
+        """Allocate replay and build the agent.
+
+        Args:
+            algorithm: the algorithm with its settings.
+            env: the training environments.
+            config: the settings of the run.
+            note: called with lines for the user.
 
         Raises:
             UsageError: replay does not fit in memory.
@@ -81,8 +87,8 @@ class Trainer:
         spec = env.spec
         shaped = skeleton(algorithm, spec)
         filled = max(min(capacity(shaped, config), config.steps), config.num_envs)
-        self.replay_bytes = bytes_needed(filled, config.num_envs, spec.obs_dim, spec.action_dim, remembered(shaped))
-        """What this many steps will take up: memory is used as it fills, and a longer run needs the same layout."""
+        self.replay_bytes = bytes_needed(filled, config.num_envs, spec.obs_dim, spec.action_dim, memo_widths(shaped))
+        """Bytes that replay uses at the end of the run. The arrays may be larger: unused memory costs nothing."""
         check_memory(self.replay_bytes, filled, self.replay_bytes / filled)
         self.replay = allocate(shaped, config)
         self.agent: Agent = init(algorithm, spec, key_of(config.seed, 0))
@@ -99,7 +105,7 @@ class Trainer:
         self.halt_dump: dict[str, Any] = {}
 
     def begin(self) -> None:
-        """Reset the environments of a fresh run."""
+        """Reset the environments of a new run."""
         self.obs = self.env.reset()
 
     @property
@@ -109,13 +115,13 @@ class Trainer:
 
     @property
     def actor(self) -> Actor:
-        """The agent as it acts."""
+        """The agent that acts."""
         if self._actor is None:
             self._actor = Actor(self.agent)
         return self._actor
 
     def advance(self) -> None:
-        """Take one step in every environment, then the updates that are due, if they fill a block."""
+        """Take one step in every environment, then make the updates that are due, in whole blocks."""
         self.step()
         while self.due >= self.block:
             self.update_block()
@@ -127,7 +133,7 @@ class Trainer:
 
     @property
     def block(self) -> int:
-        """Updates in one call: all that a rollout has, where data are not replayed."""
+        """Updates in one call. With on-policy data these are all updates of a rollout."""
         agent = self.agent
         if not agent.rollout:
             return self.config.updates_per_call
@@ -135,7 +141,7 @@ class Trainer:
 
     @property
     def due(self) -> int:
-        """Updates that the steps taken ask for and that were not made yet."""
+        """How many updates are missing, given the number of environment steps so far."""
         if self.agent.rollout:
             return self.counts.env_steps // self.agent.rollout * self.block - self.counts.updates
         after_warmup = max(0, self.counts.env_steps - self.config.warmup_steps)
@@ -143,7 +149,7 @@ class Trainer:
         return wanted - self.counts.updates if len(self.replay) >= self.agent.length * self.config.num_envs else 0
 
     def step(self) -> None:
-        """One transition in each environment, into replay."""
+        """Take one step in each environment and store it in replay."""
         u, action, memo = self.choose()
         start = time.perf_counter()
         step = self.env.step(action)
@@ -159,32 +165,35 @@ class Trainer:
             self.finished.append(episode)
 
     def choose(self) -> tuple[Floats, Floats, dict[str, Floats]]:
-        """The points u, the actions and their memo in the current states: uniform during the warm-up, which
-        data that are not replayed do without."""
+        """Choose actions in the current states. During warm-up they are uniform; on-policy data have no warm-up.
+
+        Returns:
+            The points u [E, a], the actions [E, a] and their memo.
+        """
         step = self.counts.env_steps
         if step < self.config.warmup_steps and not self.agent.rollout:
             u, action = self.explore(step)
-            memo = remember_exploring(self.agent, u)
+            memo = memo_of_exploration(self.agent, u)
             return u, action, {name: np.asarray(value) for name, value in memo.items()}
         start = time.perf_counter()
         with self.compiling("the policy"):
             drawn, taken, memo = self.actor.draw(self.obs, self._keys[0], np.uint32(step % 2**32), self.scaling)
-            found = np.array(drawn), np.array(taken), {name: np.array(value) for name, value in memo.items()}
+            choice = np.array(drawn), np.array(taken), {name: np.array(value) for name, value in memo.items()}
         self.seconds["act_s"] += time.perf_counter() - start
-        return found
+        return choice
 
     def explore(self, step: int) -> tuple[Floats, Floats]:
-        """Uniform actions a and their points u; where a density is over the action itself, u = a."""
-        key = np.array([self.config.seed, 2**63 + step], np.uint64)  # replay draws with the counters below 2^63
+        """Points u and uniform random actions. For discrete actions, u is the action itself."""
+        key = np.array([self.config.seed, 2**63 + step], np.uint64)  # replay uses the counters below 2^63
         generator = np.random.Generator(np.random.Philox(key=key))
         u, action = self.env.action_space.uniform(generator, self.config.num_envs)
         return (u if isinstance(self.agent.spec.squash, Tanh) else action), action
 
     def update_block(self) -> None:
-        """Sample a block of batches and improve the agent on them.
+        """Sample batches and make a block of updates.
 
         Raises:
-            NumericHalt: too many updates were skipped; `halt_dump` holds what the last of them saw.
+            NumericHalt: too many updates were skipped; `halt_dump` has the last batch.
         """
         counts, block = self.counts, self.block
         start = time.perf_counter()
@@ -208,8 +217,8 @@ class Trainer:
             self.count_skips(skipped, batches)
 
     def rows(self) -> Rows:
-        """What the next block of updates learns from: rows [K, B, T] of replay, drawn at random, or the newest ones in
-        another order for every epoch."""
+        """The rows of replay [K, B, T] for the next block of updates. They are sampled uniformly. For on-policy data
+        they are the newest rows, in a new order in every epoch."""
         seed, count, sequences = self.config.seed, self.counts.updates, self.sequences
         if not self.agent.rollout:
             return self.replay.draw(seed, count, (self.block, sequences), self.agent.length)
@@ -220,7 +229,11 @@ class Trainer:
         return newest[chosen.reshape(self.block, sequences)]
 
     def count_skips(self, skipped: npt.NDArray[Any], batches: Any) -> None:
-        """Keep the record of skipped updates, and halt when there are too many."""
+        """Count the skipped updates of a block.
+
+        Raises:
+            NumericHalt: too many updates were skipped.
+        """
         counts = self.counts
         first = counts.updates - len(skipped)
         for i, skip in enumerate(skipped):
@@ -237,36 +250,36 @@ class Trainer:
                 raise NumericHalt(
                     f"{counts.skips_in_a_row} updates in a row and {len(self.skips)} of the last {SKIPS_OF_LAST[1]:,} "
                     f"had a loss or gradient that is not finite (update {first + i}, step {counts.env_steps}).",
-                    "Look at the batch in the run's dump folder; a smaller reward scale or learning rate often helps.",
+                    "Give a smaller --learning-rate or scale the rewards down. The folder dump/ has the last batch.",
                 )
 
     def compiling(self, what: str) -> Compiling:
-        """Say that a program is being compiled, the first time it runs."""
+        """A context that reports the compilation of a program when it runs for the first time."""
         return Compiling(self, what)
 
 
 def capacity(agent: Agent, config: RunConfig) -> int:
-    """Steps that replay keeps: of fresh data twice a rollout, because the ends of short episodes take rows too."""
+    """Steps that replay stores. For on-policy data it is two rollouts, because ends of episodes need rows too."""
     return 2 * agent.rollout or config.replay_size
 
 
 def allocate(agent: Agent, config: RunConfig) -> Replay:
-    """A replay for an agent, or for its structure, of memory that the system gives out as it fills.
+    """Make the replay of an agent, or of an agent's structure. The system provides its memory as it fills.
 
     Raises:
-        UsageError: more than the system would ever give.
+        UsageError: the arrays are too large for the system.
     """
     steps, spec = capacity(agent, config), agent.spec
     try:
-        return Replay(steps, config.num_envs, spec.obs_dim, spec.action_dim, remembered(agent))
+        return Replay(steps, config.num_envs, spec.obs_dim, spec.action_dim, memo_widths(agent))
     except (MemoryError, ValueError, OverflowError) as error:
         raise UsageError(
-            f"Replay of {steps:,} transitions does not fit: {error}.", "Give a smaller --replay-size."
+            f"Replay of {steps:,} transitions does not fit in memory: {error}.", "Give a smaller --replay-size."
         ) from error
 
 
 class Compiling:
-    """Notes the first call of a program and how long it took."""
+    """Reports the first call of a program and how long it took."""
 
     def __init__(self, trainer: Trainer, what: str) -> None:
         self.trainer, self.what = trainer, what
