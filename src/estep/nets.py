@@ -96,11 +96,12 @@ Network: TypeAlias = MLP | WithFeatures
 
 def _own(maker: str | FeatureMaker, obs_dim: int, key: Key) -> tuple[Own, int]:
     """Fresh features for observations of this size, and how many there are."""
-    made = (references.resolve(maker) if isinstance(maker, str) else maker)(obs_dim, key)
+    name, takes = str(maker), "obs_dim and a key"
+    made = references.call(references.resolve(maker) if isinstance(maker, str) else maker, name, (obs_dim, key), takes)
     own = Own(*eqx.partition(made, eqx.is_inexact_array))
-    shape = jax.eval_shape(own, jnp.zeros(obs_dim)).shape
+    shape = references.call(lambda obs: jax.eval_shape(own, obs), name, (jnp.zeros(obs_dim),), "one observation").shape
     if len(shape) != 1:
-        raise UsageError(f"The features of {maker} have the shape {shape}.", "Give one vector for one observation.")
+        raise UsageError(f"The features of {name} have the shape {shape}.", "Give one vector for one observation.")
     return own, shape[0]
 
 

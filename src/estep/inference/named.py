@@ -200,8 +200,10 @@ def make(name: str, networks: Networks, settings: InferenceSettings) -> Inferenc
     Raises:
         UsageError: there is no such function, or the networks that it needs are not there.
     """
-    maker: Maker = INFERENCES[name] if name in INFERENCES else references.resolve(name)
-    found = maker(networks, settings)
+    if name in INFERENCES:
+        return INFERENCES[name](networks, settings)
+    maker: Maker = references.resolve(name)
+    found = references.call(maker, name, (networks, settings), "Networks and InferenceSettings")
     if not isinstance(found, Inference):
         raise UsageError(f"{name} made {type(found).__name__}, not an Inference.", "Return an estep Inference from it.")
     return found

@@ -11,12 +11,12 @@ import importlib
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from estep.errors import UsageError
+from estep.errors import EstepError, UsageError
 
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
@@ -80,6 +80,27 @@ def resolve(reference: str) -> Any:
             ) from error
         raise UsageError(f"The module {home} has no {name}.", "Check the spelling.") from error
     return found
+
+
+def call(maker: Callable[..., Any], name: str, arguments: Sequence[Any], takes: str) -> Any:
+    """What a function of somebody's own makes.
+
+    Args:
+        maker: the function.
+        name: its `module:name`, for the message.
+        arguments: what it is given.
+        takes: these arguments in words, for the message.
+
+    Raises:
+        UsageError: it raised an exception, such as one for a wrong number of arguments.
+    """
+    try:
+        return maker(*arguments)
+    except EstepError:
+        raise
+    except Exception as error:
+        what = f"{name} raised {type(error).__name__}: {error}."
+        raise UsageError(what, f"It is called with {takes}: correct it, and try again.") from error
 
 
 def _home(module: str) -> str:

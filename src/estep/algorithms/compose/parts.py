@@ -85,8 +85,10 @@ def inference(row: Any, spec: Spec, family: Posterior, key: Key) -> Inference:
 
 
 def _made(slot: Any, name: str, table: Mapping[str, Callable[..., Any]], *arguments: Any) -> Any:
-    maker = table[name] if name in table else references.resolve(name)
-    found = maker(*arguments)
+    if name in table:
+        return table[name](*arguments)
+    takes = ("the settings of compose", "the Spec", "a key")
+    found = references.call(references.resolve(name), name, arguments, ", ".join(takes[: len(arguments)]))
     if not isinstance(found, slot):
         raise UsageError(
             f"{name} made {type(found).__name__}, not a {slot.__name__}.", f"Return an estep {slot.__name__} from it."
