@@ -21,7 +21,7 @@ _KNOWN = ("env_steps", "updates", "env_steps_per_s")
 
 def describe(record: Mapping[str, float]) -> str:
     """The known numbers as text: speed, remaining time, returns, value of the E-step and its improvement by iterations,
-    temperature, KLs with their bounds, effective sample size, and fraction of the steps to which the policy is fitted."""
+    temperature, KLs with their bounds, effective sample size, and share of the steps to which the policy is fitted."""
     speed, eta = record.get("env_steps_per_s"), record.get("eta_s")
     returns, best = _number(record, "return"), _number(record, "best")
     value, gain = _number(record, "e/value"), _number(record, "e/improvement")
