@@ -19,7 +19,7 @@ from estep.core.objective import soft_value
 from estep.core.slots import Bootstrap, Lam, Likelihood, Problem
 from estep.core.types import Action, Identity, Info, Key, Obs, Scalar, Spec, Tanh, Transition
 from estep.instruments.gap import check_parametric, reference
-from estep.instruments.states import RECENT, replay_of, spaced
+from estep.instruments.states import RECENT, evenly_spaced, replay_of
 from estep.instruments.transfer import bonus_of
 from estep.likelihoods.q_function import MeanMinusStd, QFunction
 from estep.nets import MLP, mlp
@@ -203,7 +203,7 @@ def trained(run: Path, seed: int) -> Bandit:
     states = np.asarray(scale(jnp.asarray(replay.latest(len(replay))), found.scaling))
     older = states[: max(len(states) - RECENT, 1)]
     rows = np.random.default_rng(seed).choice(len(older), min(POOL, len(older)), replace=False)
-    held_out = jnp.asarray(spaced(states[-RECENT:], 64))
+    held_out = jnp.asarray(evenly_spaced(states[-RECENT:], 64))
     problem = Rough(agent.likelihood.model, jnp.zeros(()), agent.spec)
     shifted = replace(problem, bonus=bonus_of(agent, held_out, make_key(0)))
     alpha, hidden = float(agent.temperature.model()), found.recipe.algorithm.hidden

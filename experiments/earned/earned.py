@@ -22,7 +22,7 @@ from scipy import stats
 from estep.errors import UsageError
 from estep.inference.named import InferenceSettings, chosen
 from estep.instruments import states
-from estep.instruments.optimisers import Candidate, climbs, count_evaluations
+from estep.instruments.optimisers import Candidate, run_candidates
 from estep.plots import labels
 from estep.policy.actor import INSPECT, key_of, scale
 from estep.policy.policy import Policy, load
@@ -83,8 +83,8 @@ def earned(run: Path, episodes: int, seed: int) -> list[Earned]:
     obs = scale(jnp.asarray(states.recent_states(here, "latest", STATES)), here.scaling)
     inferences = {"own": agent.acting(agent.inference.model)}
     inferences |= {name: policy.agent.inference.model for name, policy in found.items()}
-    rungs = [Candidate(name, 0, inference, *count_evaluations(inference)) for name, inference in inferences.items()]
-    own, *values = (climb.value.mean() for climb in climbs(agent, obs, key_of(seed, INSPECT), rungs))
+    chosen = [Candidate(name, 0, inference, *inference.evaluations()) for name, inference in inferences.items()]
+    own, *values = (outcome.value.mean() for outcome in run_candidates(agent, obs, key_of(seed, INSPECT), chosen))
     about, rows = labels.run_label(here.run_dir), []
     for (name, policy), value in zip(found.items(), values, strict=True):
         mode, drawn = (policy.evaluate(episodes, seed=seed, deterministic=each) for each in (True, False))
