@@ -195,7 +195,7 @@ def test_a_table_with_broken_settings_is_refused(tmp_path, settings):
     table = tmp_path / "evaluations.csv"
     with table.open("w", newline="") as file:
         csv.writer(file).writerows([Point._fields, ("Some-v0", "sac", settings, 0, 10, 5, 1.0, 1.0, 10)])
-    with pytest.raises(RejectedInput, match="does not hold env, algorithm, settings"):
+    with pytest.raises(RejectedInput, match="cannot be read as env, algorithm, settings"):
         points(table)
 
 
@@ -218,7 +218,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(RejectedInput):
         points(tmp_path)
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(RejectedInput, match="does not have the columns env, algorithm"):
+    with pytest.raises(RejectedInput, match="cannot be read as env, algorithm"):
         points(tmp_path / "other.csv")
     with pytest.raises(RejectedInput):
         across_runs.write([tmp_path], tmp_path)
@@ -302,7 +302,7 @@ def test_runs_are_added_to_those_that_were_merged_before(runs, tmp_path):
     for name in ("gap", "transfer", "improvement"):
         assert (some / f"{name}.csv").read_bytes() == (at_once / f"{name}.csv").read_bytes()
     (some / "gap.csv").write_text("env,total\nSome-v0,1.0\n")
-    with pytest.raises(RejectedInput, match=r"gap\.csv does not have the columns"):
+    with pytest.raises(RejectedInput, match=r"gap\.csv cannot be read as"):
         across_runs.write([some], then)
 
 

@@ -288,5 +288,5 @@ def test_progress_is_described_by_what_there_is():
     kls = {"m/kl": 0.09, "m/kl_bound": 0.1, "m/kl_mean": 0.004, "m/kl_mean_bound": 0.005}
     assert (
         describe({**kls, "e/ess": 12.34, "e/kept": 0.5})
-        == "kl 0.09 of 0.1 · kl mean 0.004 of 0.005 · ess 12.34 · stored λ 50%"
+        == "kl 0.09 of 0.1 · kl mean 0.004 of 0.005 · ess 12.34 · kept 50%"
     )

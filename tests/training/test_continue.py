@@ -125,7 +125,7 @@ def rewrite(path, change):
     [
         lambda found: found["run"].update(extra=1),
         lambda found: found["run"].update(steps="1"),
-        lambda found: found.update(format=2),
+        lambda found: found.update(format=3),
         lambda found: found["algorithm"].update(learning_rate=float("nan")),
         lambda found: found["run"].update(num_envs=2),
         lambda found: found["run"].update(normalise=True),

@@ -21,7 +21,7 @@ _KNOWN = ("env_steps", "updates", "env_steps_per_s")
 
 def describe(record: Mapping[str, float]) -> str:
     """The known numbers as text: speed, remaining time, returns, value of the E-step and its improvement by iterations,
-    temperature, KLs with their bounds, effective sample size, and fraction of the steps with a stored λ."""
+    temperature, KLs with their bounds, effective sample size, and share of the steps to which the policy is fitted."""
     speed, eta = record.get("env_steps_per_s"), record.get("eta_s")
     returns, best = _number(record, "return"), _number(record, "best")
     value, gain = _number(record, "e/value"), _number(record, "e/improvement")
@@ -36,7 +36,7 @@ def describe(record: Mapping[str, float]) -> str:
         f"alpha {_number(record, 'm/alpha')}" if "m/alpha" in record else "",
         *(_bounded(record, name) for name in record if f"{name}_bound" in record),
         f"ess {_number(record, 'e/ess')}" if "e/ess" in record else "",
-        f"stored λ {record['e/kept']:.0%}" if "e/kept" in record else "",
+        f"kept {record['e/kept']:.0%}" if "e/kept" in record else "",
     ]
     return " · ".join(part for part in parts if part)
 

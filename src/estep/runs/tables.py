@@ -195,5 +195,5 @@ def read(
             return [row(*(kind(line[name]) for name, kind in kinds.items())) for line in lines]
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise RejectedInput(
-            f"A line of {path} does not have the columns {', '.join(kinds)}: {error}.", "Give a file that estep wrote."
+            f"A line of {path} cannot be read as {', '.join(kinds)}: {error}.", "Give a file that estep wrote."
         ) from error
