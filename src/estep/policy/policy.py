@@ -84,7 +84,7 @@ class Policy:
     def changed(self, change: Callable[[Agent], Agent]) -> Policy:
         """The policy of a changed agent, such as an agent that infers with another optimiser:
 
-            policy.changed(lambda agent: inferring_by(agent, GradientAscent(steps=100)))
+            policy.changed(lambda agent: with_inference(agent, GradientAscent(steps=100)))
 
         Raises:
             UsageError: the policy does no inference when it acts.
