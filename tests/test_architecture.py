@@ -42,7 +42,7 @@ MAY_IMPORT = {
     "e_steps": SLOTS | {"e_steps"},
     "algorithms": ROWS_AND_SETTINGS,
     "data": {"core.types", "errors", "data"},
-    "envs": {"core.types", "errors", "envs"},
+    "envs": {"core.types", "errors", "settings.references", "envs"},
     "runs": ROWS_AND_SETTINGS | {"runs"},
     "policy": DEPLOYED,
     "training": DEPLOYED | {"training"},

@@ -13,7 +13,6 @@ Example:
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from estep.algorithms.named import check_class, class_of, name_of
 from estep.core.agent import Algorithm
 from estep.envs.build import Source, source_name
 from estep.envs.watch import end_process
-from estep.errors import UsageError
+from estep.errors import unknown
 from estep.plots.curves import draw_if_possible
 from estep.policy import policy
 from estep.policy.job import Reporter, RunContext, Silent, never_stop
@@ -71,9 +70,7 @@ def train(
     config, changes = _take(RunConfig(), changes)
     if changes:
         known = [field.name for part in (row, config) for field in dataclasses.fields(part)]
-        close = difflib.get_close_matches(min(changes), known, n=1)
-        fix = f"Did you mean {close[0]}?" if close else f"Choose from {', '.join(known)}."
-        raise UsageError(f"There is no option {min(changes)}.", fix)
+        raise unknown("option", min(changes), known, f"Choose from {', '.join(known)}.")
     context = RunContext(["estep.train", name, source_name(env)], report or Silent(), never_stop, end_process)
     result = run.train(row, env, config, out=Path(out), preset=chosen.name if chosen else None, context=context)
     draw_if_possible(result.run_dir, context.report.note)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from typing import Any, ClassVar
+
+STOPPED = 75
+"""The exit code of a run that stopped cleanly and can be resumed. It is no error."""
 
 
 class EstepError(Exception):
@@ -67,3 +72,33 @@ def check(name: str, sound: bool, value: Any, wanted: str) -> None:
     if not sound:
         flag = "--" + name.replace("_", "-")
         raise UsageError(f"{flag} is {value}, which is not {wanted}.", f"Give {flag} a value that is {wanted}.")
+
+
+def nearest(word: str, known: Iterable[str], cutoff: float = 0.5) -> str:
+    """The known word that is most similar, or "". Case is ignored.
+
+    Args:
+        word: what was given.
+        known: what there is. Of two that differ only in case the last counts.
+        cutoff: the least similarity, from 0 to 1.
+
+    Example:
+        >>> nearest("hiden", ["hidden_sizes", "gamma"])
+        'hidden_sizes'
+    """
+    lower = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(word.lower(), lower, n=1, cutoff=cutoff)
+    return lower[close[0]] if close else ""
+
+
+def unknown(what: str, word: str, known: Iterable[str], listing: str) -> UsageError:
+    """The error for an unknown name.
+
+    Args:
+        what: what the name should be, such as "algorithm".
+        word: the name.
+        known: the known names, of which the nearest is suggested.
+        listing: how to fix it if no known name is similar.
+    """
+    near = nearest(word, known)
+    return UsageError(f"There is no {what} {word!r}.", f"Did you mean {near}?" if near else listing)

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from estep.algorithms import SAC, IterativeSAC
-from estep.cli.lifecycle import STOPPED, Lifecycle
+from estep.cli.lifecycle import Lifecycle
+from estep.errors import STOPPED
 from estep.policy.job import RunContext, Silent, never_stop
 from estep.runs import checkpoint
 from estep.settings.run import RunConfig

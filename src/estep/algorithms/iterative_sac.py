@@ -2,7 +2,7 @@
 
 prior        flat                  p(a|s) ∝ 1, so that -KL(q‖p) = H(q)
 posterior    tanh-Gaussian         q(u; λ), λ = (μ, log σ), a = tanh u
-inference    iterative amortised   λ ← ω λ + (1-ω) f_φ(s, λ, ∇_λ V), N times, from where the last visit left λ
+inference    iterative amortised   λ ← ω λ + (1-ω) f_φ(s, λ, ∇_λ V), N times, from the λ stored in replay
 likelihood   twin Q, TD(0)         Q̂(s,a) = mean_k Q_k - β std_k Q_k,   y = r + γ V̄(s')
 temperature  learned               H(q) ≥ -d
 m-step       α                     the prior is constant

@@ -1,7 +1,7 @@
 """Maximum a posteriori policy optimisation (Abdolmaleki et al. 2018, arXiv:1806.06920).
 
 prior        learned, slow copy    p_θ(a|s) = N(μ_θ(s), diag σ_θ(s)²), the policy itself
-posterior    Boltzmann             q(a|s) ∝ p̄(a|s) exp(Q̄(s,a)/η), n weighted draws of p̄
+posterior    Boltzmann             q(a|s) ∝ p̄(a|s) exp(Q̄(s,a)/η), n weighted samples of p̄
 inference    closed form           w_i = softmax_i(Q̄(s,a_i)/η)
 likelihood   Q, Retrace            y of p̄'s plain return, corrected for who acted; or n-step, or TD(0)
 temperature  η, learned            E_s KL(q‖p̄) ≤ ε, by the dual

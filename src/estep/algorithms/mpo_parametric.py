@@ -1,6 +1,6 @@
 """MPO with a parametric E-step (Abdolmaleki et al. 2018, arXiv:1806.06920).
 
-prior        previous policy       p(a|s) = π_old(a|s), the posterior of up to T updates ago
+prior        previous policy       p(a|s) = π_old(a|s), the posterior of up to T updates before
 posterior    tanh-Gaussian         q(u; λ), λ = (μ, log σ), a = tanh u
 inference    direct amortised      λ = f_φ(s)
 likelihood   twin Q, TD(0)         Q̂(s,a) = min_k Q_k(s,a),   y = r + γ E_p Q̄(s',a'), the plain return of π_old
@@ -38,7 +38,7 @@ from estep.settings import fields, groups
 
 @dataclass(frozen=True)
 class ParametricMPO(groups.LearnedPolicy, groups.QEnsemble, groups.Learner):
-    """MPO whose E-step climbs the value with a network, under a bound on the KL to the policy of a while ago."""
+    """MPO whose E-step maximises the value with a network, under a bound of the KL to an earlier policy."""
 
     dual_learning_rate: fields.DualLearningRate = 3e-3
     """At 1e-2 a KL that is too large for a while can raise η until nothing is learned."""

@@ -1,13 +1,13 @@
 """Soft Q-learning with an amortised sampler (Haarnoja et al. 2017, arXiv:1702.08165).
 
 prior        uniform               p(a|s) = 2^-d on the action box
-posterior    implicit              draws a = tanh h_φ(s, ξ), ξ ~ N(0, I), without a density
+posterior    implicit              samples a = tanh h_φ(s, ξ), ξ ~ N(0, I), without a density
 inference    amortised SVGD        φ ascends ⟨Δ, h_φ⟩, Δ the Stein direction of p exp(Q̂/α) over u     (eq. 13, 14)
 likelihood   Q, TD(0)              y = r + γ V̄(s'),   V̄ = α log mean_k exp(Q̄(s',a_k)/α), a_k ~ p      (eq. 10, 11)
 temperature  constant              α, one over the published reward scale
 m-step       none                  prior and α are constant
 
-Deterministic action: of n draws of the sampler, the one of greatest Q̂.
+Deterministic action: of n samples of the sampler, the one of greatest Q̂.
 """
 
 from __future__ import annotations

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from estep.cli.main import Context
-from estep.cli.parse import Help, parse, unknown
+from estep.cli.parse import Help, parse
 from estep.cli.resolve import resolve
-from estep.errors import UsageError
+from estep.errors import UsageError, unknown
 from estep.settings import schema
 
 USAGE = """usage: estep config show RUN|ALGO [--env ID] [--preset NAME]

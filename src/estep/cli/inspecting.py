@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from estep.cli.main import Context
-from estep.cli.parse import parse, unknown
+from estep.cli.parse import parse
 from estep.cli.progress import Plain
 from estep.cli.reading import check_checkpoint
 from estep.cli.resolve import run_folder
-from estep.errors import check
+from estep.errors import check, unknown
 from estep.policy.job import RunContext, note_reason
 from estep.settings import schema
 

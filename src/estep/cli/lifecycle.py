@@ -16,7 +16,8 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-STOPPED = 75
+from estep.errors import STOPPED
+
 INTERRUPTED = 130
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 LAST_WORDS = 0.5

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from estep.cli.main import Context
-from estep.cli.parse import COMMON, parse, unknown
+from estep.cli.parse import COMMON, parse
 from estep.cli.resolve import row
+from estep.errors import unknown
 from estep.settings import glossary, schema
 from estep.settings import presets as known_presets
 from estep.settings.glossary import Entry

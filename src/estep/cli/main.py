@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from estep.cli.lifecycle import Lifecycle
 from estep.cli.results import Results
-from estep.errors import EstepError, UsageError
+from estep.errors import EstepError, UsageError, unknown
 
 GRACE = 20.0
 """Seconds a run has to save after a signal, before it is ended."""
@@ -86,7 +86,7 @@ def _guarded(name: str, rest: list[str], context: Context) -> int:
 
 
 def _dispatch(name: str, rest: list[str], context: Context) -> int:
-    from estep.cli.parse import Help, unknown
+    from estep.cli.parse import Help
 
     everything = f"Give one of: {', '.join(COMMANDS)}."
     if not name:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 import io
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
-from estep.errors import UsageError
+from estep.errors import UsageError, unknown
 from estep.settings import renamed
 from estep.settings.kinds import LARGEST
 from estep.settings.schema import Field
@@ -80,26 +79,6 @@ def _current_flag(word: str, flags: Mapping[str, Field]) -> str:
     old = flag.removeprefix("--").removeprefix(negation).replace("-", "_")
     new = "--" + negation + renamed.SETTINGS.get(old, old).replace("_", "-")
     return new + equals + value if "--" + new.removeprefix("--" + negation) in flags else word
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """The known word that is most similar, or "". Case is ignored."""
-    lower = {name.lower(): name for name in known}
-    close = difflib.get_close_matches(word.lower(), lower, n=1, cutoff=0.5)
-    return lower[close[0]] if close else ""
-
-
-def unknown(what: str, word: str, known: Iterable[str], listing: str) -> UsageError:
-    """The error for an unknown name.
-
-    Args:
-        what: what the name should be, such as "algorithm".
-        word: the name.
-        known: the known names, of which the nearest is suggested.
-        listing: how to fix it if no known name is similar.
-    """
-    near = nearest(word, known)
-    return UsageError(f"There is no {what} {word!r}.", f"Did you mean {near}?" if near else listing)
 
 
 def _given(argv: Sequence[str], flags: dict[str, Field], program: str) -> frozenset[str]:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from estep.cli.main import Context
-from estep.cli.parse import parse, unknown
+from estep.cli.parse import parse
 from estep.cli.progress import Plain
 from estep.cli.resolve import run_folder
-from estep.errors import RejectedInput, UsageError, check
+from estep.errors import RejectedInput, UsageError, check, unknown
 from estep.policy.job import RunContext
 from estep.settings import schema
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from estep.cli.parse import unknown
 from estep.cli.results import Results
+from estep.errors import unknown
 from estep.settings import presets, references, schema
 from estep.settings.schema import Row
 

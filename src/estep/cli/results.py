@@ -11,9 +11,8 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from estep.errors import EnvironmentFailure, StorageFailure
+from estep.errors import STOPPED, EnvironmentFailure, StorageFailure
 
-STOPPED = 75
 FIELDS = (
     *("status", "run_dir", "env_steps", "updates", "eval_mean", "eval_std", "eval_episodes"),
     *("wall_s", "env_steps_per_s"),

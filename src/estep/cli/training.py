@@ -11,8 +11,7 @@ from estep.cli.main import Context
 from estep.cli.parse import Help, parse
 from estep.cli.progress import reporter
 from estep.cli.resolve import resolve, row, run_folder
-from estep.cli.results import STOPPED
-from estep.errors import UsageError, check
+from estep.errors import STOPPED, UsageError, check
 from estep.settings import schema
 
 if TYPE_CHECKING:

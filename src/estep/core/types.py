@@ -8,6 +8,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 Key: TypeAlias = PRNGKeyArray
@@ -18,6 +20,8 @@ vector of n numbers."""
 Scalar: TypeAlias = Float[Array, ""]
 Info: TypeAlias = dict[str, Array]
 """Scalars to log. No code decides anything by them."""
+Floats: TypeAlias = npt.NDArray[np.float32]
+"""An array of the host, outside compiled programs."""
 Memo: TypeAlias = dict[str, Array]
 """What replay stores with a step besides the step itself: vectors by name."""
 

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from estep.core.types import Transition
+from estep.core.types import Floats, Transition
 from estep.data.layout import sizes
 from estep.errors import RejectedInput, UsageError
 
@@ -17,7 +17,6 @@ CHUNK = 16_384
 """Rows in one chunk of a checkpoint."""
 NO_STEP = -1.0
 """Value of the column `last` in a row that holds only an episode's final observation."""
-Floats: TypeAlias = npt.NDArray[np.float32]
 Flags: TypeAlias = npt.NDArray[np.bool_]
 Rows: TypeAlias = npt.NDArray[np.int64]
 """Row numbers of stored steps. A row is valid until it is overwritten."""

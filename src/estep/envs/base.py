@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from estep.core.types import Spec
+from estep.core.types import Floats, Spec
 
 if TYPE_CHECKING:
     from estep.envs.spaces import ActionSpace
-from estep.envs.spaces import Floats
 
 Flags: TypeAlias = npt.NDArray[np.bool_]
 

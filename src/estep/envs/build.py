@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
-import importlib
 import sys
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -13,7 +11,8 @@ import gymnasium
 from gymnasium.wrappers import TimeLimit
 
 import estep.envs.multigoal  # noqa: F401  (registers estep/MultiGoal-v0)
-from estep.errors import EnvironmentFailure, UsageError
+from estep.errors import EnvironmentFailure, UsageError, unknown
+from estep.settings.references import import_module
 
 TRAIN, EVAL = 0, 1
 """Two streams of episode seeds: episodes for training and episodes for evaluation."""
@@ -107,7 +106,7 @@ def register(env_id: str) -> None:
     module, colon, name = env_id.rpartition(":")
     if colon:
         try:
-            importlib.import_module(module)
+            import_module(module)
         except (ImportError, TypeError, ValueError) as error:  # the last two: an empty or relative module name
             what = f"The module of {env_id} cannot be imported: {error}."
             raise UsageError(what, "Install the module, or add its folder to PYTHONPATH.") from error
@@ -117,16 +116,7 @@ def register(env_id: str) -> None:
     try:
         gymnasium.spec(name)
     except gymnasium.error.Error as error:
-        near = nearest(name)
-        fix = f"Did you mean {near}?" if near else "`estep envs` lists all environments."
-        raise UsageError(f"There is no environment {name}.", fix) from error
-
-
-def nearest(name: str) -> str:
-    """The registered id that is most similar to a name, or "". Case is ignored, and a newer version is preferred."""
-    lower = {known.lower(): known for known in gymnasium.registry}
-    close = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.6)
-    return lower[close[0]] if close else ""
+        raise unknown("environment", name, gymnasium.registry, "`estep envs` lists all environments.") from error
 
 
 def source_name(source: Source) -> str:

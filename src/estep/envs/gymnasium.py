@@ -9,10 +9,10 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from estep.core.types import Spec
+from estep.core.types import Floats, Spec
 from estep.envs.base import Counters, Episode, HostEnv, Progress, Step
 from estep.envs.build import TRAIN, Source, build, source_name, time_limit
-from estep.envs.spaces import ActionSpace, Floats, ObservationSpace, action_space, observation_space
+from estep.envs.spaces import ActionSpace, ObservationSpace, action_space, observation_space
 from estep.envs.validation import (
     BadTransitions,
     Bounds,

@@ -7,13 +7,13 @@ import functools as ft
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gymnasium
 import numpy as np
 import numpy.typing as npt
 
-from estep.core.types import OneHot, Squash, Tanh
+from estep.core.types import Floats, OneHot, Squash, Tanh
 from estep.errors import EnvironmentFailure
 
 if TYPE_CHECKING:
@@ -243,6 +243,3 @@ def box_actions(space: Any, name: str) -> BoxActions:
 def _kind(space: Any) -> str:
     """The name of a space in messages: a Box with its dtype, any other space by its class."""
     return f"Box of {space.dtype}" if isinstance(space, gymnasium.spaces.Box) else type(space).__name__
-
-
-Floats: TypeAlias = npt.NDArray[np.float32]

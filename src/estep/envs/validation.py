@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from estep.core.types import Floats
 from estep.envs.base import Counters
-from estep.envs.spaces import Floats, ObservationSpace
+from estep.envs.spaces import ObservationSpace
 from estep.errors import EnvironmentFailure, RejectedInput
 
 WINDOW = 100_000

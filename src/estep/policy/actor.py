@@ -9,19 +9,16 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpy.typing as npt
 from jaxtyping import Array
 
 from estep.core import acting
 from estep.core.acting import act_with_memo
 from estep.core.agent import Agent
 from estep.core.keys import make_key
-from estep.core.types import Key, Memo
-from estep.data.normalise import normalise
+from estep.core.types import Floats, Key, Memo
+from estep.data.normalise import Moments, normalise
 from estep.priors.uniform import Uniform
 from estep.runs.leaves import leaf_name
-
-Floats: TypeAlias = npt.NDArray[np.float32]
 
 Scaling: TypeAlias = "tuple[Array, Array] | None"
 """Mean and scale of observations, or None if observations are not normalised."""
@@ -109,6 +106,11 @@ class Actor:
     def mode(self, obs: Floats, key: Key, counter: np.uint32, scaling: Scaling) -> Array:
         """The deterministic actions [E, a]. The arguments are those of `draw`; only inference uses the key."""
         return self._acting.mode(self._leaves, obs, key, counter, scaling)
+
+
+def scaling_of(moments: Moments | None) -> Scaling:
+    """Mean and scale of observations so far, or None where they are not normalised."""
+    return None if moments is None else (jnp.asarray(moments.mean), jnp.asarray(moments.scale))
 
 
 def scale(obs: Array, scaling: Scaling) -> Array:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
@@ -23,7 +22,7 @@ from estep.envs.build import EVAL, Source
 from estep.envs.spaces import ActionSpace, recorded
 from estep.errors import EstepError, RejectedInput, UsageError
 from estep.likelihoods.state_value import StateValue
-from estep.policy.actor import ACT, Actor, Scaling, key_of
+from estep.policy.actor import ACT, Actor, Scaling, key_of, scaling_of
 from estep.policy.environments import make_env
 from estep.policy.evaluate import Evaluation, evaluate
 from estep.policy.job import QUIET
@@ -54,7 +53,7 @@ class Policy:
     @property
     def scaling(self) -> Scaling:
         """Mean and scale of observations, or None."""
-        return None if self.moments is None else (jnp.asarray(self.moments.mean), jnp.asarray(self.moments.scale))
+        return scaling_of(self.moments)
 
     def act(
         self, obs: npt.ArrayLike, *, deterministic: bool = True, seed: int = 0, counter: int = 0
@@ -85,7 +84,7 @@ class Policy:
     def changed(self, change: Callable[[Agent], Agent]) -> Policy:
         """The policy of a changed agent, such as an agent that infers with another optimiser:
 
-            policy.changed(lambda agent: inferring_by(agent, GradientAscent(steps=100)))
+            policy.changed(lambda agent: with_inference(agent, GradientAscent(steps=100)))
 
         Raises:
             UsageError: the policy does no inference when it acts.

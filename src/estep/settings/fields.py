@@ -138,7 +138,7 @@ Persist: TypeAlias = Annotated[
 ]
 RestartProbability: TypeAlias = Annotated[
     float,
-    Help("With --persist, the probability that inference in a state starts afresh instead."),
+    Help("With --persist, the probability that inference in a state starts anew instead."),
     Interval(ge=0, le=1),
 ]
 InferenceFraction: TypeAlias = Annotated[

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from estep.errors import UsageError
+from estep.errors import unknown
 
 ANY = "*"
 """The environment of a preset that fits all of them."""
@@ -217,8 +216,4 @@ def find(algorithm: str, env: str, name: str = AUTO) -> Preset | None:
         return known.get(env)
     if name in known:
         return known[name]
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    raise UsageError(
-        f"There is no preset {name!r} of {algorithm}.",
-        f"Did you mean {close[0]}?" if close else f"Give auto, none, or one of: {', '.join(known)}.",
-    )
+    raise unknown(f"preset of {algorithm}", name, known, f"Give auto, none, or one of: {', '.join(known)}.")

@@ -113,6 +113,11 @@ def _module(home: str) -> Any:
     main = sys.modules.get("__main__")
     if home in ("__main__", _home("__main__")) and main is not None:
         return main
+    return import_module(home)
+
+
+def import_module(name: str) -> Any:
+    """Import a module by its name. Modules in the current folder are found too, also by the installed command."""
     if os.getcwd() not in sys.path and "" not in sys.path:
         sys.path.append(os.getcwd())
-    return importlib.import_module(home)
+    return importlib.import_module(name)

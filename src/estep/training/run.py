@@ -15,7 +15,7 @@ from estep.algorithms.named import name_of
 from estep.core.agent import Algorithm
 from estep.data.memory import format_bytes
 from estep.envs.build import EVAL, TRAIN, Source, source_name
-from estep.errors import EstepError
+from estep.errors import STOPPED, EstepError
 from estep.policy import cache
 from estep.policy.environments import check_source, chosen_env, make_env, time_limit_note
 from estep.policy.job import Reporter, RunContext, note_reason
@@ -169,7 +169,7 @@ def run_session(
     status, code, error, numbers = "error", 1, "", {}
     try:
         status = session.run(recipe.run.steps)
-        code = 0 if status == "done" else 75
+        code = 0 if status == "done" else STOPPED
         numbers = summary(session)
         return Result(status, folder.path, **numbers)
     except EstepError as failure:

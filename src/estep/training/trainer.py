@@ -10,20 +10,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
 from estep.core.agent import Agent, Algorithm
-from estep.core.types import Tanh
+from estep.core.types import Floats, Tanh
 from estep.data.layout import bytes_needed
 from estep.data.memory import check_memory
 from estep.data.normalise import Moments
 from estep.data.replay import Replay, Rows, philox
 from estep.envs.base import Episode, HostEnv
-from estep.envs.spaces import Floats
 from estep.errors import NumericHalt, UsageError
-from estep.policy.actor import ACT, UPDATE, Actor, Scaling, key_of, memo_of_exploration, memo_widths
+from estep.policy.actor import ACT, UPDATE, Actor, Scaling, key_of, memo_of_exploration, memo_widths, scaling_of
 from estep.runs.leaves import skeleton
 from estep.settings.run import RunConfig
 from estep.training.update import improve, init
@@ -111,7 +109,7 @@ class Trainer:
     @property
     def scaling(self) -> Scaling:
         """Mean and scale of observations so far."""
-        return None if self.moments is None else (jnp.asarray(self.moments.mean), jnp.asarray(self.moments.scale))
+        return scaling_of(self.moments)
 
     @property
     def actor(self) -> Actor:

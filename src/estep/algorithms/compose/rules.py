@@ -43,14 +43,14 @@ RULES = (
     ),
     Rule(
         lambda row: row.inference != "cem" or row.posterior in FITTED or is_reference(row.posterior),
-        "The cross-entropy method fits the family to an elite of draws, which a {posterior} has no form for.",
+        "The cross-entropy method fits the family to the best samples. For a {posterior} that fit has no closed form.",
         "Give --posterior gaussian or full-gaussian, or --inference gradient.",
     ),
     Rule(
         lambda row: (
             row.inference != "importance" or row.posterior in (*FITTED, "categorical") or is_reference(row.posterior)
         ),
-        "Importance sampling fits the family to weighted draws, which a {posterior} has no form for.",
+        "Importance sampling fits the family to weighted samples. For a {posterior} that fit has no closed form.",
         "Give --posterior gaussian or full-gaussian, or --inference gradient.",
     ),
     Rule(
@@ -60,12 +60,12 @@ RULES = (
     ),
     Rule(
         lambda row: row.start != "iterative" or row.inference != "iterative",
-        "Iterative inference that starts where iterative inference ends is one with more iterations.",
+        "Iterative inference that starts where iterative inference ends is the same with more iterations.",
         "Give more --iterations, or --start direct.",
     ),
     Rule(
         lambda row: row.posterior != "boltzmann" or row.prior != "flat" or row.inference != "closed-form",
-        "Closed-form inference draws from the prior, and a flat prior cannot be sampled.",
+        "Closed-form inference samples the prior, and a flat prior cannot be sampled.",
         "Give --prior uniform, gaussian or learned.",
     ),
     Rule(
@@ -76,7 +76,7 @@ RULES = (
     Rule(
         lambda row: (row.inference == "advantages") == (row.likelihood == "state-value"),
         "--likelihood {likelihood} and --inference {inference} do not go together: advantages of the actions taken "
-        "come from a state value, and nothing else can be inferred from one.",
+        "come from a state value, and only they do.",
         "Give both --likelihood state-value and --inference advantages, or neither.",
     ),
     Rule(
@@ -86,7 +86,7 @@ RULES = (
     ),
     Rule(
         lambda row: _may_learn(row) or (row.act_with == "posterior" and row.kl_in_value),
-        "A {prior} prior learns nothing, so it can neither act nor be the policy whose value is wanted.",
+        "A {prior} prior does not learn, so it can neither act nor be the policy whose value the critic learns.",
         "Give --prior learned, or --act-with posterior --kl-in-value.",
     ),
     Rule(
@@ -96,11 +96,11 @@ RULES = (
     ),
     Rule(
         lambda row: row.posterior != "mixture" or row.samples >= row.components,
-        "{samples} draws of a mixture of {components} leave components without one.",
+        "{samples} samples of a mixture of {components} components leave some components without a sample.",
         "Give --samples at least as many as --components.",
     ),
 )
-"""All of them; the first that does not hold is told."""
+"""All rules. A message names the first one that is broken."""
 
 
 def check_parts(row: Any) -> None:
@@ -115,8 +115,8 @@ def check_parts(row: Any) -> None:
 
 
 def broken_rule(row: Any) -> Rule | None:
-    """The first agreement that does not hold, if any."""
-    return next((fit for fit in RULES if not fit.holds(row)), None)
+    """The first rule that a row breaks, or None."""
+    return next((rule for rule in RULES if not rule.holds(row)), None)
 
 
 def check_environment(row: Any, spec: Spec) -> None:
