@@ -81,7 +81,7 @@ def test_a_part_may_be_named_or_given():
     assert references.resolve(given.inference) is slow_ascent
 
 
-@pytest.mark.parametrize("thing", [lambda obs_dim, key: None, SAC().init, 3])
+@pytest.mark.parametrize("thing", [lambda obs_dim, key: None, SAC().init, 3, None])
 def test_a_part_that_no_other_process_could_find_is_refused(thing):
     with pytest.raises(UsageError, match="top level of a module"):
         SAC(features=thing)

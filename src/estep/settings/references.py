@@ -36,7 +36,7 @@ def reference_of(thing: Any) -> str:
     found = sys.modules.get(module) if isinstance(module, str) and isinstance(name, str) else None
     for part in str(name).split("."):
         found = getattr(found, part, None)
-    if found is not thing:
+    if thing is None or found is not thing:
         raise UsageError(
             f"{thing!r} has no name by which a run folder could record it.",
             "Define a class or a function at the top level of a module, and pass that.",
