@@ -65,7 +65,7 @@ def test_a_refusal_names_the_reason_and_the_way_out():
         ({"likelihood": "state-value"}, "do not go together"),
         ({"act_with": "prior"}, "does not learn"),
         ({"kl_in_value": False}, "does not learn"),
-        ({"posterior": "mixture", "components": 9}, "without one"),
+        ({"posterior": "mixture", "components": 9}, "without a sample"),
         ({"inference": "semi-amortised", "start": "iterative"}, "does not start"),
         ({"start": "direct"}, "does not start"),
         ({"inference": "iterative", "start": "iterative"}, "more iterations"),
