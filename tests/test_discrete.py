@@ -343,7 +343,7 @@ def test_rows_say_what_they_are_over_choices():
     assert isinstance(mpo.inference.model, Exact)
     assert mpo.projection.model.box is None
     assert set(mpo.projection.model.multipliers) == {"policy"}
-    for change, why in (({"weights": "rank"}, "Ranks weigh draws"), ({"covariance": "full"}, "no covariance")):
+    for change, why in (({"weights": "rank"}, "Weights by rank need"), ({"covariance": "full"}, "no covariance")):
         with pytest.raises(UsageError, match=why):
             RERPI(**change).init(SPEC, KEY)
     continuous = jax.eval_shape(lambda key: ROWS["mpo"].init(Spec(3, 2), key), KEY)

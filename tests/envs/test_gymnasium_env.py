@@ -203,7 +203,7 @@ def test_sources(monkeypatch, tmp_path):
     assert error.value.exit_code == 2
     with pytest.raises(UsageError, match="Pendulum-v1"):
         quiet("pendulum-v9")
-    with pytest.raises(UsageError, match="no environment Xyzzy"):
+    with pytest.raises(UsageError, match="no environment 'Xyzzy"):
         quiet("Xyzzy-v0")
     with pytest.raises(UsageError, match="nowhere_at_all"):
         quiet("nowhere_at_all:Pendulum-v1")
