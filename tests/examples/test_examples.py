@@ -163,14 +163,21 @@ def test_a_part_of_somebodys_trains_and_goes_on_by_consent(flags, tmp_path):
     assert ended.record["env_steps"] == 130
 
 
-@pytest.mark.parametrize("name", [name for name in ALGORITHMS if name != "sac"])
+@pytest.mark.parametrize("name", ALGORITHMS)
 def test_a_network_of_somebodys_goes_into_every_algorithm(name):
-    spec, key = estep.Spec(3, 2), estep.make_key(0)
-    plain, own = (ALGORITHMS[name](features=features).init(spec, key) for features in ("", "own_part:fourier"))
-    more = sum(map(np.size, jax.tree.leaves(own))) - sum(map(np.size, jax.tree.leaves(plain)))
-    assert more > 0
-    found = estep.act(own, jax.numpy.zeros((1, 3)), key)[1]
-    assert np.isfinite(np.asarray(found)).all()
+    """In front of every network: each has the projection of the example, of 3 numbers to 32."""
+
+    def shapes(features):
+        row = ALGORITHMS[name](features=features)
+        agent = jax.eval_shape(lambda key: row.init(estep.Spec(3, 2), key), estep.make_key(0))
+        return [
+            leaf.shape for leaf in jax.tree.leaves((agent.prior.model, agent.inference.model, agent.likelihood.model))
+        ]
+
+    plain, own = shapes(""), shapes("own_part:fourier")
+    networks = sum(shape[:1] == (3,) for shape in plain)  # the first layer of each reads the observation
+    assert own.count((3, 32)) == networks > 0
+    assert sum(shape[:1] == (35,) for shape in own) == networks
 
 
 @pytest.mark.parametrize("flags", [("--features", "own_part:narrow"), ("--features", "own_part:nothing")])
