@@ -6,7 +6,7 @@ Example:
     >>> policy = estep.resume(policy.run_dir, steps=40_000)  # doctest: +SKIP
     >>> estep.train("sac", "Pendulum-v1", stepz=20_000)
     Traceback (most recent call last):
-    estep.errors.UsageError: There is no option stepz.
+    estep.errors.UsageError: There is no option 'stepz'.
     Did you mean steps?
 """
 
