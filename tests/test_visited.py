@@ -11,7 +11,7 @@ import pytest
 from scipy.optimize import brentq
 
 from estep.algorithms import VMPO, SoftPG
-from estep.core import bootstrap, em
+from estep.core import em
 from estep.core.bootstrap import posterior_value, sampled_posterior_value
 from estep.core.em import apply_pending
 from estep.core.keys import make_key
@@ -206,7 +206,7 @@ def test_values_are_fitted_to_returns_less_the_penalty_of_the_state():
     batch = rows.batch(size=4)
     batch = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf[::-1], leaf], axis=1), batch)  # T = 3
     kappa = 0.3
-    constant = lambda value: lambda step, key: jnp.asarray(bootstrap)
+    constant = lambda value: lambda step, key: jnp.asarray(value)
     boot = Bootstrap(constant(0.0), constant(kappa), constant(0.0), constant(0.0))
     free = boot._replace(penalty=constant(0.0))
     charged, plain = (critic.advantages(batch, b, make_key(1)) for b in (boot, free))

@@ -147,8 +147,10 @@ def test_a_class_that_no_process_could_find_is_refused_before_training(tmp_path)
 
 OWN_PARTS = {
     "network": ("sac", "--features", "own_part:fourier"),
-    "prior": ("compose", "--prior", "own_part:narrow"),
-    "optimiser": ("compose", "--inference", "own_part:slow_ascent", "--start", "direct", "--iterations", "1"),
+    "prior and optimiser": (
+        *("compose", "--prior", "own_part:narrow", "--inference", "own_part:slow_ascent"),
+        *("--start", "direct", "--iterations", "1"),
+    ),
 }
 
 
