@@ -45,8 +45,6 @@ def fourier(obs_dim, key):
 if __name__ == "__main__":
     steps = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
     small = {"steps": steps, "warmup_steps": min(1_000, steps // 2), "batch_size": 64, "eval_episodes": 5}
-    policy = estep.train(estep.SAC(hidden_sizes=(64, 64), features=fourier), "Pendulum-v1", **small)
-    print(f"sac on Fourier features: {policy.evaluate(5).mean:.1f}, in {policy.run_dir}")
-    composed = estep.Compose(hidden_sizes=(64, 64), prior=narrow, inference=slow_ascent, start="direct", iterations=2)
-    policy = estep.train(composed, "Pendulum-v1", **small)
-    print(f"a prior and an optimiser of our own: {policy.evaluate(5).mean:.1f}, in {policy.run_dir}")
+    parts = {"prior": narrow, "inference": slow_ascent, "start": "direct", "features": fourier}
+    policy = estep.train(estep.Compose(hidden_sizes=(64, 64), iterations=2, **parts), "Pendulum-v1", **small)
+    print(f"with parts of our own: {policy.evaluate(5).mean:.1f}, in {policy.run_dir}")

@@ -145,16 +145,16 @@ def test_a_class_that_no_process_could_find_is_refused_before_training(tmp_path)
     assert not any(tmp_path.iterdir())
 
 
-OWN_PARTS = {
-    "network": ("sac", "--features", "own_part:fourier"),
-    "prior and optimiser": (
+OWN_PARTS = [
+    (
         *("compose", "--prior", "own_part:narrow", "--inference", "own_part:slow_ascent"),
-        *("--start", "direct", "--iterations", "1"),
+        *("--start", "direct", "--iterations", "1", "--features", "own_part:fourier"),
     ),
-}
+    pytest.param(("iterative-sac", "--features", "own_part:fourier"), marks=pytest.mark.long),
+]
 
 
-@pytest.mark.parametrize("flags", OWN_PARTS.values(), ids=list(OWN_PARTS))
+@pytest.mark.parametrize("flags", OWN_PARTS, ids=["all parts", "network of iterative inference"])
 def test_a_part_of_somebodys_trains_and_goes_on_by_consent(flags, tmp_path):
     ended = command("train", flags[0], "--env", "Pendulum-v1", *flags[1:], *TINY, "--out", str(tmp_path), "--json")
     assert ended.code == 0, ended.err

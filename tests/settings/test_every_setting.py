@@ -88,7 +88,7 @@ def check(row, spec):
 QUICK = {"deadline": None, "suppress_health_check": list(HealthCheck), "derandomize": True}
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("name", ["sac", "mpo", "vmpo", "compose"])
 @settings(max_examples=1, **QUICK)
 @given(st.data())
 def test_valid_settings_start_and_stay_finite(name, data):

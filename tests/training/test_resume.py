@@ -76,7 +76,13 @@ def programs(parts):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("algorithm", "names"), [("sac", ["SIGKILL"] * 2), ("iterative-sac", ["SIGKILL", "SIGTERM"])])
+@pytest.mark.parametrize(
+    ("algorithm", "names"),
+    [
+        pytest.param("sac", ["SIGKILL"] * 2, marks=pytest.mark.long),  # the other has all of it, and a memory in replay
+        ("iterative-sac", ["SIGKILL", "SIGTERM"]),
+    ],
+)
 def test_a_process_ended_at_random_moments_goes_on_to_the_same_bits(tmp_path, algorithm, names):
     chance = random.Random(algorithm)
     changes = {"steps": 260, "checkpoint_every": 30, "eval_every": 110}
