@@ -8,8 +8,8 @@ import pytest
 from faulty import Counter, quiet, roll
 
 from estep.core.types import OneHot
+from estep.envs.actions import action_space, recorded
 from estep.envs.checker import check_env
-from estep.envs.spaces import action_space, recorded
 from estep.errors import EnvironmentFailure
 
 SPACE = gymnasium.spaces.Discrete(3, start=-1)

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
+from estep.algorithms.checks import check_combinations
 from estep.core.acting import act_from_prior
 from estep.core.agent import Agent
 from estep.core.bootstrap import prior_value
@@ -47,7 +48,8 @@ class ParametricMPO(groups.LearnedPolicy, groups.QEnsemble, groups.Learner):
     target_samples: fields.TargetSamples = 4
 
     def init(self, spec: Spec, key: Key) -> Agent:
-        """A fresh agent for an environment."""
+        """A fresh agent for an environment. Raises UsageError where it has too many combinations of choices."""
+        check_combinations("mpo-parametric", spec)
         k_pi, k_q = jax.random.split(key)
         body = Body(self.hidden_sizes, self.features)
         optimiser = adam(self.learning_rate)

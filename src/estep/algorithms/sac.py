@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import jax
 
+from estep.algorithms.checks import check_combinations
 from estep.core.acting import act_from_posterior
 from estep.core.agent import Agent
 from estep.core.bootstrap import posterior_value
@@ -41,7 +42,8 @@ class SAC(groups.EntropyBound, groups.QEnsemble, groups.Learner):
     tau: fields.Tau = 0.005
 
     def init(self, spec: Spec, key: Key) -> Agent:
-        """A fresh agent for an environment."""
+        """A fresh agent for an environment. Raises UsageError where it has too many combinations of choices."""
+        check_combinations("sac", spec)
         k_pi, k_q = jax.random.split(key)
         body = Body(self.hidden_sizes, self.features)
         optimiser, dual = adam(self.learning_rate), bounded_adam(self.learning_rate, *LOG_ALPHA_BOUNDS)

@@ -10,9 +10,10 @@ import gymnasium
 import numpy as np
 
 from estep.core.types import Floats, Spec
-from estep.envs.base import Counters, Episode, HostEnv, Progress, Step
+from estep.envs.actions import action_space
+from estep.envs.base import ActionSpace, Counters, Episode, HostEnv, Progress, Step
 from estep.envs.build import TRAIN, Source, build, source_name, time_limit
-from estep.envs.spaces import ActionSpace, ObservationSpace, action_space, observation_space
+from estep.envs.observations import ObservationSpace, observation_space
 from estep.envs.validation import (
     BadTransitions,
     Bounds,
@@ -105,7 +106,7 @@ class EnvInstance:
         self.length = 0
         self.total = 0.0
         self.obs = np.zeros(self.observation.size, np.float32)
-        self._actions = np.zeros((64, self.action.size), np.float32)
+        self._actions = np.zeros((64, len(self.action.factors) or self.action.size), np.float32)
 
     def begin(self, episode: int) -> Floats:
         """Begin an episode, or the next episode whose first observation is good. Returns that observation [o]."""
@@ -173,7 +174,7 @@ class EnvInstance:
         """Replay an unfinished episode. If it does not end in the same observation, begin the next episode."""
         obs = self.begin(progress.episode)
         exact = self.episode == progress.episode and len(progress.actions) == progress.length
-        for action in progress.actions if exact else ():
+        for action in self.action.unpack(progress.actions) if exact else ():
             obs = np.empty_like(obs)
             _, terminated, truncated, valid = self.advance(action, self.raw(action), obs)
             if terminated or truncated or not valid:
@@ -186,8 +187,8 @@ class EnvInstance:
         return False
 
     def raw(self, action: Floats) -> Any:
-        """The environment's action for an action [a]."""
-        return self.action.native(action)
+        """The environment's action for an action [a], of the same type as those of `GymnasiumEnv.step`."""
+        return self.action.native(action[None])[0]
 
     def _record(self, action: Floats, reward: float) -> None:
         """Add a good step to the unfinished episode."""
@@ -195,7 +196,7 @@ class EnvInstance:
         if length < RECORDED:
             if length == len(self._actions):
                 self._actions = np.concatenate([self._actions, np.zeros_like(self._actions)])
-            self._actions[length] = action
+            self._actions[length] = self.action.pack(action)
         self.length = length + 1
         self.total += reward
 
@@ -230,7 +231,7 @@ class GymnasiumEnv(HostEnv):
         first = self._instances[0]
         self.num_envs = len(self._instances)
         self.spec = Spec(first.observation.size, first.action.size, first.action.squash)
-        self.action_space = first.action
+        self.action_space, self.observation_space = first.action, first.observation
         self._watch, self._bad = first._watch, first._bad
         self._finished: list[Episode] = []
 
@@ -274,7 +275,7 @@ class GymnasiumEnv(HostEnv):
     def describe(self) -> dict[str, str]:
         return {
             "environment": self._instances[0].stream.name,
-            "observation": str(self.spec.obs_dim),
+            "observation": self.observation_space.describe(),
             "action": self.action_space.describe(),
             "time limit": self._ending,
         }

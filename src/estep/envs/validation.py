@@ -13,7 +13,7 @@ import numpy as np
 
 from estep.core.types import Floats
 from estep.envs.base import Counters
-from estep.envs.spaces import ObservationSpace
+from estep.envs.observations import ObservationSpace, is_array
 from estep.errors import EnvironmentFailure, RejectedInput
 
 WINDOW = 100_000
@@ -45,8 +45,10 @@ def read_observation(value: Any, space: ObservationSpace, out: Floats) -> str:
     Returns:
         What is wrong with the observation, or an empty string.
     """
+    if not space.plain:
+        return space.read(value, out) or ("" if finite(out) else "the observation is not finite in float32")
     if type(value) is not np.ndarray:
-        if isinstance(value, np.ma.MaskedArray) or not hasattr(value, "__array__"):
+        if not is_array(value, space.shape):
             return f"the observation is a {type(value).__name__}, not an array"
         value = np.asarray(value)
     if value.shape != space.shape:

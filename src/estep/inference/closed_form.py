@@ -74,7 +74,7 @@ class Exact(Inference):
 
 
 def closed_form(spec: Spec, samples: int, weigh: Weigh = exponential) -> Inference:
-    """`Exact` where actions are discrete, with exponential weights whatever `weigh` is, else `ClosedForm`.
+    """`Exact` where an action is one of n choices, with exponential weights whatever `weigh` is, else `ClosedForm`.
 
     Args:
         spec: the environment.

@@ -15,7 +15,7 @@ from estep.errors import RejectedInput, UsageError
 from estep.policy.policy import Policy
 from estep.runs import checkpoint
 from estep.runs.folder import RunFolder
-from estep.training.trainer import allocate
+from estep.training.allocation import allocate
 
 States: TypeAlias = npt.NDArray[np.float32]
 
@@ -75,7 +75,8 @@ def replay_of(trained: Policy, which: str) -> Replay:
     Raises:
         RejectedInput: the checkpoint has no replay, such as one of `Policy.save`.
     """
-    replay = allocate(trained.agent, trained.recipe.run)
+    known = trained.observation_space
+    replay = allocate(trained.agent, trained.recipe.run, np.dtype(np.float32) if known is None else known.storage)
     path = checkpoint.locate(RunFolder.open(trained.run_dir).path, int(which) if which.isdecimal() else which)
     checkpoint.load(path, None, replay)
     return replay

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools as ft
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,17 +15,17 @@ import numpy as np
 import numpy.typing as npt
 
 from estep.core.agent import Agent
-from estep.core.types import Spec
 from estep.data.normalise import Moments
-from estep.envs.base import HostEnv
+from estep.envs.base import ActionSpace, HostEnv
 from estep.envs.build import EVAL, Source
-from estep.envs.spaces import ActionSpace, recorded
+from estep.envs.observations import ObservationSpace
 from estep.errors import EstepError, RejectedInput, UsageError
 from estep.likelihoods.state_value import StateValue
 from estep.policy.actor import ACT, Actor, Scaling, key_of, scaling_of
 from estep.policy.environments import make_env
 from estep.policy.evaluate import Evaluation, evaluate
 from estep.policy.job import QUIET
+from estep.policy.spaces import Spaces, check_spaces, space_record, spaces_of
 from estep.runs import checkpoint, config_file, provenance, storage
 from estep.runs.config_file import Recipe
 from estep.runs.folder import RunFolder
@@ -49,6 +49,13 @@ class Policy:
     run_dir: Path
     env: Source | None = None
     """The environment for evaluation, or None if it is not known."""
+    observation_space: ObservationSpace | None = None
+    """None if it is not known, as for a run of 0.1.0."""
+
+    @property
+    def spaces(self) -> Spaces:
+        """The spaces of the environment of training."""
+        return Spaces(self.agent.spec.obs_dim, self.action_space, self.observation_space)
 
     @property
     def scaling(self) -> Scaling:
@@ -56,12 +63,13 @@ class Policy:
         return scaling_of(self.moments)
 
     def act(
-        self, obs: npt.ArrayLike, *, deterministic: bool = True, seed: int = 0, counter: int = 0
-    ) -> npt.NDArray[Any]:
-        """The action for an observation, as the environment takes it: a float array, or an integer.
+        self, obs: npt.ArrayLike | Mapping[str, Any], *, deterministic: bool = True, seed: int = 0, counter: int = 0
+    ) -> npt.NDArray[Any] | np.generic:
+        """The action for an observation, as the environment takes it in training: an array, or one integer.
 
         Args:
-            obs: one observation of the environment's shape, or a batch of them with one leading axis.
+            obs: one observation of the environment's shape (a dict for a Dict space), or a batch of them with one
+                leading axis (a dict of batches).
             deterministic: whether the action is squash(mode of q); otherwise it is sampled from q.
             seed, counter: of the random numbers; equal pairs give equal samples, so count up from step to step.
 
@@ -79,7 +87,8 @@ class Policy:
         else:
             action = self._actor.draw(rows, key, number, self.scaling)[1]
         native = self.action_space.native(np.array(action))
-        return np.asarray(native[0]) if single else native
+        one: npt.NDArray[Any] | np.generic = native[0]  # an integer of NumPy where the action has no axis
+        return one if single else native
 
     def changed(self, change: Callable[[Agent], Agent]) -> Policy:
         """The policy of a changed agent, such as an agent that infers with another optimiser:
@@ -132,7 +141,7 @@ class Policy:
             deterministic: whether the action is squash(mode of q); otherwise it is sampled from q.
         """
         with closing(env):
-            check_spec(env.spec, self.agent.spec)
+            check_spaces(self.spaces, env.action_space, env.observation_space)
             return evaluate(self._actor, env, run.eval_episodes, run.seed, self.scaling, deterministic)
 
     def save(self, path: Path | str) -> Path:
@@ -151,7 +160,7 @@ class Policy:
         if self.moments is not None:
             files["stats"] = dict(self.moments.arrays())
         meta = {"counts": {"env_steps": self.env_steps, "updates": self.updates}}
-        space = {"observation": self.agent.spec.obs_dim, "action": self.action_space.record()}
+        space = space_record(self.action_space, self.observation_space, self.agent.spec.obs_dim)
         saved.write_config(config_file.encode(self.recipe), config_file.differences(self.recipe))
         checkpoint.set_best(folder, int(checkpoint.save(folder, self.env_steps, files, meta | space, None).name[5:]))
         described = provenance.describe(["estep.Policy.save"], {"run": self.recipe.run.seed})
@@ -162,19 +171,30 @@ class Policy:
     def _actor(self) -> Actor:
         return Actor(self.agent)
 
-    def _rows(self, obs: npt.ArrayLike) -> tuple[npt.NDArray[np.float32], bool]:
-        array = np.asarray(obs, np.float32)
-        size = self.agent.spec.obs_dim
-        if array.size == size:
-            rows, single = array.reshape(1, size), array.ndim < 2 or array.shape[0] != 1
-        elif array.ndim > 1 and array[0].size == size:
-            rows, single = array.reshape(len(array), size), False
-        else:
-            what = f"The observation has shape {array.shape}, but this policy reads {size} numbers."
-            raise UsageError(what, "Pass an observation of the training environment, or a batch of them.")
+    def _rows(self, obs: npt.ArrayLike | Mapping[str, Any]) -> tuple[npt.NDArray[np.float32], bool]:
+        try:
+            known = self.observation_space
+            rows, single = rows_of_size(obs, self.agent.spec.obs_dim) if known is None else known.batch(obs)
+        except (TypeError, ValueError) as error:
+            what = f"The observation does not fit this policy, which reads {self.agent.spec.obs_dim} numbers: {error}."
+            raise UsageError(what, "Pass an observation of the training environment, or a batch of them.") from error
         if not np.isfinite(rows).all():
             raise UsageError("The observation is not finite.", "Check the environment: estep check-env ID.")
         return rows, single
+
+
+def rows_of_size(obs: Any, size: int) -> tuple[npt.NDArray[np.float32], bool]:
+    """Observations as rows [n, size], and whether it was one without a batch axis, where only the size is known.
+
+    Raises:
+        ValueError: the number of elements does not fit.
+    """
+    array = np.asarray(obs, np.float32)
+    if array.size == size:
+        return array.reshape(1, size), array.ndim < 2 or array.shape[0] != 1
+    if array.ndim > 1 and len(array) and array[0].size == size:
+        return array.reshape(len(array), size), False
+    raise ValueError(f"it has shape {array.shape}")
 
 
 def load(path: Path | str, checkpoint_name: str = "best", *, allow_import: bool = False) -> Policy:
@@ -196,8 +216,8 @@ def load(path: Path | str, checkpoint_name: str = "best", *, allow_import: bool 
     source = checkpoint.locate(folder.path, which)
     loaded = checkpoint.load(source, None, None)
     try:
-        space = recorded(loaded.meta["action"])
-        spec = Spec(int(loaded.meta["observation"]), space.size, space.squash)
+        spaces = spaces_of(loaded.meta)
+        spec = spaces.spec
         counts = loaded.meta["counts"]
         env_steps, updates = int(counts["env_steps"]), int(counts["updates"])
         moments = Moments(spec.obs_dim) if "stats" in loaded.tensors else None
@@ -208,19 +228,4 @@ def load(path: Path | str, checkpoint_name: str = "best", *, allow_import: bool 
         raise RejectedInput(what, "Give another one with --checkpoint best, latest or STEP.") from error
     agent = rebuild(skeleton(recipe.algorithm, spec), loaded.tensors)
     env = recipe.env if recipe.by_id and ":" not in recipe.env else None
-    return Policy(recipe, agent, moments, space, env_steps, updates, folder.path, env)
-
-
-def check_spec(env_spec: Spec, policy_spec: Spec) -> None:
-    """Check that a policy fits an environment: sizes of observations and actions, and discrete or continuous actions.
-
-    Raises:
-        UsageError: it does not fit.
-    """
-    kinds = [f"{spec.action_dim} {'choices' if spec.discrete else 'numbers'}" for spec in (env_spec, policy_spec)]
-    if (env_spec.obs_dim, kinds[0]) != (policy_spec.obs_dim, kinds[1]):
-        raise UsageError(
-            f"The environment has observations of {env_spec.obs_dim} numbers and actions of {kinds[0]}, "
-            f"but the policy was trained with {policy_spec.obs_dim} numbers and {kinds[1]}.",
-            "Evaluate the policy in the environment of its training.",
-        )
+    return Policy(recipe, agent, moments, spaces.action, env_steps, updates, folder.path, env, spaces.observation)

@@ -14,6 +14,7 @@ import jax
 from estep.algorithms.named import name_of
 from estep.core.agent import Algorithm
 from estep.data.memory import format_bytes
+from estep.envs.base import HostEnv
 from estep.envs.build import EVAL, TRAIN, Source, source_name
 from estep.errors import STOPPED, EstepError
 from estep.policy import cache
@@ -119,7 +120,7 @@ def resume(
             context.report.note("This run is finished. Give a larger --steps to continue it.")
             return done
         with closing(make_env(source, recipe.run, context, TRAIN)) as training_env:
-            trainer = Trainer(recipe.algorithm, training_env, recipe.run, context.report.note)
+            trainer = trainer_for(recipe, training_env, found, context.report)
             folder.write_config(config_file.encode(recipe), config_file.differences(recipe))
             note_start(folder, trainer, recipe, context.report)
             if found is None:
@@ -128,6 +129,17 @@ def resume(
                 return run_session(recipe, folder, trainer, source, context, resumed_at=0)
             meta = restore(trainer, recipe, found, context.report)
             return run_session(recipe, folder, trainer, source, context, resumed_at=trainer.counts.env_steps, meta=meta)
+
+
+def trainer_for(recipe: Recipe, env: HostEnv, found: Path | None, report: Reporter) -> Trainer:
+    """A new trainer, in environments that are compared with those of the checkpoint, if there is one.
+
+    Raises:
+        UsageError: they have other spaces.
+    """
+    if found is not None:
+        snapshot.check_environment(found, env)
+    return Trainer(recipe.algorithm, env, recipe.run, report.note)
 
 
 def restore(trainer: Trainer, recipe: Recipe, path: Path, report: Reporter) -> dict[str, Any]:
