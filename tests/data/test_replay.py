@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from estep.core.types import to_one_hot
 from estep.data import replay as module
 from estep.data.layout import bytes_needed
 from estep.data.replay import NO_STEP, Replay
@@ -344,3 +345,59 @@ def test_what_is_remembered_can_be_changed_and_is_saved():
     assert (again.memo["kept"] == 1).all()
     assert replay.dirty == {0}
     assert sum(float(one.memo["kept"].sum()) for one in everything(replay)) == len(np.unique(rows))
+
+
+def filled(choices, steps=40, **options):
+    """A replay of random choices, with the one-hot vectors that were added."""
+    factors = (choices,) if isinstance(choices, int) else choices
+    random, replay = np.random.default_rng(0), Replay(60, 1, 2, choices, **options)
+    index = random.integers(factors, size=(steps, 1, len(factors))).astype(np.float32)
+    actions, flags = to_one_hot(index, factors), np.array([False])
+    obs = random.integers(0, 256, (steps + 1, 1, 2)).astype(np.float32)
+    for i in range(steps):
+        ends = np.array([i % 7 == 6])
+        replay.add(obs[i], actions[i], np.zeros(1, np.float32), ends, flags, obs[i + 1], ~flags)
+    return replay, obs[:-1, 0], actions[:, 0]
+
+
+@pytest.mark.parametrize("choices", [2, 20_000, (2, 3), (5,)])
+def test_of_choices_an_index_is_stored_and_one_hot_vectors_are_read(choices):
+    replay, obs, actions = filled(choices)
+    read = replay.read(np.array([everything_in_order(replay)]))
+    assert read.action.dtype == np.float32
+    np.testing.assert_array_equal(read.action[0], actions)
+    np.testing.assert_array_equal(read.obs[0], obs)
+    assert replay.nbytes == bytes_needed(60, 1, 2, choices)
+    assert bytes_needed(10**6, 1, 3, 20_000) == bytes_needed(10**6, 1, 3, 2) == bytes_needed(10**6, 1, 3, numbers=1)
+
+
+def everything_in_order(replay):
+    """The rows of all steps, oldest first."""
+    return replay.newest(len(replay), 1)[:, 0]
+
+
+def test_pixels_are_stored_as_bytes_and_read_as_numbers():
+    replay, obs, _ = filled(2, dtype=np.uint8)
+    found = replay.read(everything_in_order(replay))
+    assert replay._obs.dtype == np.uint8
+    assert (found.obs.dtype, found.next_obs.dtype, replay.latest(3).dtype) == (np.float32,) * 3
+    np.testing.assert_array_equal(found.obs, obs)
+    np.testing.assert_array_equal(replay.latest(3), obs[-3:])
+    assert replay.nbytes == bytes_needed(60, 1, 2, 2, dtype=np.uint8)
+    assert replay.chunk(0)["obs"].dtype == np.uint8
+
+
+def test_chunks_of_an_earlier_layout_are_read():
+    """0.1.0 stored one-hot vectors, and every observation as float32."""
+    replay, _, actions = filled(3, dtype=np.uint8)
+    chunk, hot = replay.chunk(0), np.zeros((len(replay.chunk(0)["obs"]), 3), np.float32)
+    hot[everything_in_order(replay)] = actions
+    old = {"obs": chunk["obs"].astype(np.float32), "columns": np.hstack([hot, chunk["columns"][:, 1:]])}
+    again = Replay(60, 1, 2, 3, dtype=np.uint8)
+    again.load_chunk(0, old)
+    again.load_counters(replay.counters())
+    assert again._obs.tobytes() == replay._obs.tobytes()
+    assert again._columns.tobytes() == replay._columns.tobytes()
+    for wrong in ({"obs": old["obs"] + 0.5}, {"columns": chunk["columns"] + 0.5}, {"columns": chunk["columns"] + 3}):
+        with pytest.raises(RejectedInput):
+            Replay(60, 1, 2, 3, dtype=np.uint8).load_chunk(0, old | wrong)

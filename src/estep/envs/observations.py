@@ -133,7 +133,10 @@ class ObservationSpace:
             ValueError: it is neither; the message says what is wrong.
         """
         if not isinstance(value, Mapping) and (self.parts[0].path or not self.parts[0].choices):
-            array = np.asarray(value, np.float32)
+            array = np.asarray(value)
+            if array.dtype.kind not in "fiub":
+                raise ValueError(f"it is {value!r:.60}")
+            array = array.astype(np.float32, copy=False)
             own = () if self.parts[0].path else ((self.shape, True), ((array.shape[:1] + self.shape), False))
             for shape, single in (*own, ((self.size,), True), ((*array.shape[:1], self.size), False)):
                 if array.shape == shape and array.size:
