@@ -8,7 +8,8 @@ temperature  η, learned            E_s KL(q‖p̄) ≤ ε, by the dual; ranks n
 m-step       trust region          max_θ E_q log p_θ, KL of mean and of covariance to p̄ bounded each
 
 The Gaussian is over the action itself: actions are clipped to the box, and a second objective keeps them inside.
-Over discrete actions p and q are categorical, q and both expectations are exact, and one KL is bounded.
+Over discrete actions p and q are categorical, q and both expectations are exact, and one KL is bounded. Over several
+choices at once p is a product, and q has weighted samples of it.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ temperature  learned               H(q) ≥ -d                                  
 m-step       α                     the prior is constant
 
 Over discrete actions the posterior is categorical: V, its gradient and the critic's target are sums over all of them
-(Christodoulou 2019, arXiv:1910.07207), and H(q) ≥ c log n.
+(Christodoulou 2019, arXiv:1910.07207), and H(q) ≥ c log n. Several choices at once may have 256 combinations.
 """
 
 from __future__ import annotations

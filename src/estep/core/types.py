@@ -244,10 +244,16 @@ def to_one_hot(index: Floats, factors: Sequence[int]) -> Floats:
         [0. 1. 0. 0. 1.]
     """
     total = sum(factors)
+    if len(factors) == 1 and total <= FEW:
+        return (index == np.arange(total, dtype=np.float32)).astype(np.float32)
     places = index.reshape(-1, len(factors)).astype(np.int64) + starts_of(factors)
     action = np.zeros((len(places), total), np.float32)
     action.reshape(-1)[places + total * np.arange(len(places))[:, None]] = 1.0
     return action.reshape(*index.shape[:-1], total)
+
+
+FEW = 64
+"""Up to this many choices a comparison with all of them is faster than writing ones in place."""
 
 
 def are_indices(index: Floats, factors: Sequence[int]) -> bool:

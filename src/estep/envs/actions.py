@@ -45,7 +45,7 @@ class BoxActions(ActionSpace):
             else (action * self.half + self.middle).clip(self.low, self.high)
         )
         flat = point.astype(self.dtype, copy=False)
-        return flat if len(self.shape) == 1 else flat.reshape(*action.shape[:-1], *self.shape)
+        return flat if len(self.shape) == 1 else flat.reshape((*action.shape[:-1], *self.shape))
 
     def uniform(self, generator: np.random.Generator, count: int) -> tuple[Floats, Floats]:
         """u is sampled from a logistic distribution of scale ½, then a = tanh u is uniform. No inverse is needed."""

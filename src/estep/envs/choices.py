@@ -58,7 +58,7 @@ class SeveralChoices(ActionSpace):
 
     def native(self, action: Floats) -> npt.NDArray[Any]:
         index = to_index(action, self.factors).astype(np.int64) + self.start
-        return index.astype(self.dtype).reshape(*action.shape[:-1], *self.shape)
+        return index.astype(self.dtype).reshape((*action.shape[:-1], *self.shape))
 
     def uniform(self, generator: np.random.Generator, count: int) -> tuple[Floats, Floats]:
         index = generator.integers(self.factors, size=(count, len(self.factors)))

@@ -55,7 +55,7 @@ class Categorical(Distribution):
         """
         action = jnp.eye(self.logits.shape[0], dtype=self.logits.dtype)
         log_q = self.log_probs
-        return Draws(action, jnp.exp(log_q), log_ratio(log_q, jax.vmap(prior.log_prob)(action)))
+        return Draws(action, jnp.exp(log_q), log_ratio(log_q, log_probs_of(prior, action)))
 
     def _one_hot(self, index: Array) -> Action:
         return jax.nn.one_hot(index, self.logits.shape[0], dtype=self.logits.dtype)
@@ -139,6 +139,16 @@ def combinations(sizes: tuple[int, ...]) -> npt.NDArray[np.float32]:
     """All combinations of choices [n, l], as one-hot vectors side by side."""
     index = np.indices(sizes).reshape(len(sizes), -1).T
     return np.concatenate([np.eye(size, dtype=np.float32)[index[:, i]] for i, size in enumerate(sizes)], axis=1)
+
+
+def log_probs_of(density: Distribution, choices: Float[Array, "n n"]) -> Float[Array, " n"]:
+    """The log density of every choice. Of a `Categorical` no product over n by n numbers is needed.
+
+    Args:
+        density: a density over the choices.
+        choices: all choices, as one-hot vectors.
+    """
+    return density.log_probs if isinstance(density, Categorical) else jax.vmap(density.log_prob)(choices)
 
 
 def log_ratio(log_q: Float[Array, " n"], log_p: Float[Array, " n"]) -> Float[Array, " n"]:
