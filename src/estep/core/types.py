@@ -245,7 +245,8 @@ def to_one_hot(index: Floats, factors: Sequence[int]) -> Floats:
     """
     total = sum(factors)
     if len(factors) == 1 and total <= FEW:
-        return (index == np.arange(total, dtype=np.float32)).astype(np.float32)
+        compared: Floats = (index == np.arange(total, dtype=np.float32)).astype(np.float32)
+        return compared
     places = index.reshape(-1, len(factors)).astype(np.int64) + starts_of(factors)
     action = np.zeros((len(places), total), np.float32)
     action.reshape(-1)[places + total * np.arange(len(places))[:, None]] = 1.0

@@ -119,8 +119,8 @@ def advice(space: Any) -> str:
     takes = "a floating-point Box, a Discrete, a MultiDiscrete or a MultiBinary"
     if isinstance(space, gymnasium.spaces.Box):
         return "Give the Box the dtype float32, and round in the environment; or use a MultiDiscrete space."
-    parts = getattr(space, "spaces", ())
-    parts = parts.values() if isinstance(space, gymnasium.spaces.Dict) else parts
+    held: Any = getattr(space, "spaces", ())
+    parts = held.values() if isinstance(space, gymnasium.spaces.Dict) else held
     if parts and all(isinstance(part, gymnasium.spaces.Box) for part in parts):
         return "Wrap the environment in a gymnasium.ActionWrapper with one Box, and split it in its method action."
     return f"Wrap the environment in a gymnasium.ActionWrapper whose action_space is {takes}."
