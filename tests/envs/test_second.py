@@ -149,7 +149,7 @@ def test_a_device_that_opens_once_is_found_before_training():
 def test_other_spaces_of_evaluation_are_refused():
     highs = iter([1.0, 2.0, 2.0])
     boxes = (gymnasium.spaces.Box(-high, high, (1,), np.float32) for high in highs)
-    with pytest.raises(UsageError, match="action_space of training is .* that of evaluation is"):
+    with pytest.raises(UsageError, match="but that of evaluation is"):
         with make_pair(lambda: Counter(act=next(boxes)), CONFIG, QUIET):
             pass
 

@@ -72,6 +72,7 @@ def train(
         NumericHalt: too many updates had a result that is not finite.
         StorageFailure: the disk is full, is read-only or reports errors.
     """
+    out = out.absolute()  # an environment may change the working directory
     note_reason(cache.use_cache(), context.report)
     with make_pair(env, config, context) as (training_env, evaluation_env):
         name = name or training_env.name
