@@ -105,6 +105,7 @@ class Trainer:
     def begin(self) -> None:
         """Reset the environments of a new run."""
         self.obs = self.env.reset()
+        self.count_obs(self.obs)
 
     @property
     def scaling(self) -> Scaling:
@@ -153,14 +154,18 @@ class Trainer:
         step = self.env.step(action)
         self.seconds["env_s"] += time.perf_counter() - start
         self.replay.add(self.obs, u, step.reward, step.terminated, step.truncated, step.next_obs, step.valid, memo)
-        if self.moments is not None:
-            self.moments.update(step.next_obs[step.valid])
+        self.count_obs(step.obs)
         self.obs = step.obs
         self.counts.env_steps += self.config.num_envs
         for episode in self.env.finished():
             self.counts.episodes += 1
             self.recent.append(episode.total)
             self.finished.append(episode)
+
+    def count_obs(self, obs: Floats) -> None:
+        """Count observations [n, o] that are acted on, the first of an episode too. Its last one does not count."""
+        if self.moments is not None:
+            self.moments.update(obs)
 
     def choose(self) -> tuple[Floats, Floats, dict[str, Floats]]:
         """Choose actions in the current states. During warm-up they are uniform; on-policy data have no warm-up.
