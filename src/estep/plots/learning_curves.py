@@ -34,6 +34,8 @@ LEGEND_WIDTH = 90
 """Characters in a line of the legend."""
 MARGIN = 0.06
 """Of the range of all seeds, above and below it."""
+BAND = 3
+"""From so many seeds on a figure has their interval: that of two is right but so wide that it hides all else."""
 SPREAD = 4
 """Where the last curve is so many times longer than the first, the axis of steps is logarithmic."""
 
@@ -155,8 +157,9 @@ def draw(rows: Sequence[Seeds], out: Path) -> dict[str, str]:
         line.set_label("\n".join(label))
         lines += len(label)
         ends.append(steps[-1])
-        low, high = [row.low for row in curve], [row.high for row in curve]
-        axes.fill_between(steps, low, high, color=line.get_color(), alpha=0.12, linewidth=0)
+        if curve[-1].seeds >= BAND:
+            low, high = [row.low for row in curve], [row.high for row in curve]
+            axes.fill_between(steps, low, high, color=line.get_color(), alpha=0.12, linewidth=0)
     axes.set(xlabel="environment steps", ylabel="return of the deterministic policy", title=rows[0].env)
     axes.set_ylim(*_limits(rows))
     if max(ends) > SPREAD * min(ends):
@@ -185,14 +188,13 @@ def _legend(rows: Sequence[Seeds]) -> list[str]:
     """What line and band are, in one line for each way of seeds."""
     counts = [row.seeds for row in rows]
     few, many = min(counts) < MANY, max(counts) >= MANY
-    mean = f"mean of n seeds with its 95 % interval{f' (n < {MANY})' * many}"
-    iqm = f"interquartile mean of n seeds with its 95 % interval{f' (n ≥ {MANY})' * few}"
+    mean = f"mean of n seeds{f' < {MANY}' * many}, from n = {BAND} on with its 95 % interval"
+    iqm = f"interquartile mean of n seeds{f' ≥ {MANY}' * few}, with its 95 % interval"
     return [text for text, present in ((mean, few), (iqm, many)) if present and max(counts) > 1]
 
 
 def _limits(rows: Sequence[Seeds]) -> tuple[float | None, float | None]:
-    """Ends of the axis of returns: room for every seed. An interval of two or three seeds may be far wider; the frame
-    cuts it."""
+    """Ends of the axis of returns: room for every seed. An interval of few seeds may be far wider; the frame cuts it."""
     values = [value for row in rows for value in (row.lowest, row.highest) if np.isfinite(value)]
     if not values or min(values) == max(values):
         return None, None
