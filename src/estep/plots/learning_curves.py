@@ -194,7 +194,7 @@ def _legend(rows: Sequence[Seeds]) -> list[str]:
 
 
 def _limits(rows: Sequence[Seeds]) -> tuple[float | None, float | None]:
-    """Ends of the axis of returns: room for every seed. An interval of few seeds may be far wider; the frame cuts it."""
+    """Ends of the axis of returns, with room for every seed. The frame cuts an interval that is far wider."""
     values = [value for row in rows for value in (row.lowest, row.highest) if np.isfinite(value)]
     if not values or min(values) == max(values):
         return None, None
