@@ -17,6 +17,7 @@ from estep.policy.job import Reporter
 from estep.runs import checkpoint, storage
 from estep.runs.folder import RunFolder
 from estep.training import snapshot
+from estep.training.limits import limits_reached
 from estep.training.sinks import Sinks
 from estep.training.trainer import Trainer
 
@@ -49,6 +50,8 @@ class Session:
         self.shown = 0.0
         self.since = self.began
         self.updates_before = trainer.counts.updates
+        self.limits: set[str] = set()
+        """The limits of multipliers that were reported."""
 
     def restore(self, meta: dict[str, Any]) -> None:
         """Load the session's part of a checkpoint."""
@@ -139,6 +142,10 @@ class Session:
         self.sinks.metric(record | {"wall_s": self.wall_s})
         self.last |= trainer.tally.means()
         trainer.tally = type(trainer.tally)()
+        for name, text in limits_reached(trainer.agent).items():
+            if name not in self.limits:
+                self.callbacks.report.note(f"note     {text}")
+            self.limits.add(name)
 
     def evaluate(self) -> None:
         """Evaluate the policy, and save a checkpoint if it is the best so far."""

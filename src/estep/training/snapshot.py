@@ -91,6 +91,7 @@ def restore(trainer: Trainer, algorithm: Algorithm, path: Path) -> tuple[list[in
     inexact = [i for i, same in enumerate(exact) if not same]
     for i in inexact:
         trainer.replay.cut(i)
+    trainer.count_obs(trainer.obs[inexact])  # the first of new episodes; all others were counted before the checkpoint
     return inexact, session
 
 

@@ -24,6 +24,7 @@ from estep.errors import NumericHalt, UsageError
 from estep.policy.actor import ACT, UPDATE, Actor, Scaling, key_of, memo_of_exploration, memo_widths, scaling_of
 from estep.runs.leaves import skeleton
 from estep.settings.run import RunConfig
+from estep.training.compiling import Compiling
 from estep.training.update import improve, init
 
 RECENT = 10
@@ -109,6 +110,7 @@ class Trainer:
     def begin(self) -> None:
         """Reset the environments of a new run."""
         self.obs = self.env.reset()
+        self.count_obs(self.obs)
 
     @property
     def scaling(self) -> Scaling:
@@ -159,8 +161,7 @@ class Trainer:
         self.seconds["env_s"] += time.perf_counter() - start
         self.sound = False
         self.replay.add(self.obs, u, step.reward, step.terminated, step.truncated, step.next_obs, step.valid, memo)
-        if self.moments is not None:
-            self.moments.update(step.next_obs[step.valid])
+        self.count_obs(step.obs)
         self.obs = step.obs
         self.counts.env_steps += self.config.num_envs
         for episode in self.env.finished():
@@ -168,6 +169,11 @@ class Trainer:
             self.recent.append(episode.total)
             self.finished.append(episode)
         self.sound = self.settled = True
+
+    def count_obs(self, obs: Floats) -> None:
+        """Count observations [n, o] that are acted on, the first of an episode too. Its last one does not count."""
+        if self.moments is not None:
+            self.moments.update(obs)
 
     def choose(self) -> tuple[Floats, Floats, dict[str, Floats]]:
         """Choose actions in the current states. During warm-up they are uniform; on-policy data have no warm-up.
@@ -262,7 +268,7 @@ class Trainer:
 
     def compiling(self, what: str) -> Compiling:
         """A context that reports the compilation of a program when it runs for the first time."""
-        return Compiling(self, what)
+        return Compiling(what, self.compiled, self.note)
 
 
 def capacity(agent: Agent, config: RunConfig) -> int:
@@ -283,21 +289,3 @@ def allocate(agent: Agent, config: RunConfig) -> Replay:
         raise UsageError(
             f"Replay of {steps:,} transitions does not fit in memory: {error}.", "Give a smaller --replay-size."
         ) from error
-
-
-class Compiling:
-    """Reports the first call of a program and how long it took."""
-
-    def __init__(self, trainer: Trainer, what: str) -> None:
-        self.trainer, self.what = trainer, what
-
-    def __enter__(self) -> None:
-        self.first = self.what not in self.trainer.compiled
-        if self.first:
-            self.trainer.compiled.add(self.what)
-            self.trainer.note(f"compiling {self.what} ...")
-            self.start = time.perf_counter()
-
-    def __exit__(self, *unused: object) -> None:
-        if self.first:
-            self.trainer.note(f"compiled {self.what} in {time.perf_counter() - self.start:.1f} s")
