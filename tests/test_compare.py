@@ -9,9 +9,10 @@ import pytest
 
 from estep.algorithms import SAC, IterativeSAC
 from estep.errors import RejectedInput
+from estep.instruments.interval import interval
 from estep.plots import across_runs
 from estep.plots.labels import IGNORED_FIELDS, labels, newest, recorded, run_label
-from estep.plots.learning_curves import Point, curves, points, write
+from estep.plots.learning_curves import Point, curves, points, seeds_label, write
 from estep.settings.run import RunConfig
 
 ROOT = Path(__file__).parents[1]
@@ -76,15 +77,54 @@ def test_of_a_run_that_is_given_twice_the_last_counts():
     assert newest([[old, other], [new]]) == [new, other]
 
 
-def test_the_middle_of_seeds_is_their_interquartile_mean_and_its_interval_covers_it():
-    point = lambda seed, mean: Point("Some-v0", "sac", "{}", seed, 10, 5, mean, 1.0, 10)
+def point(seed, mean, steps=10, settings="{}"):
+    return Point("Some-v0", "sac", settings, seed, steps, 5, mean, 1.0, 10)
+
+
+def test_a_point_of_a_curve_is_the_middle_of_its_seeds_with_its_interval():
     (row,) = curves([point(seed, mean) for seed, mean in enumerate((0.0, 1.0, 2.0, 99.0))])
-    assert (row.seeds, row.iqm) == (4, 1.5)
-    assert 0.0 <= row.low < row.iqm < row.high <= 99.0
+    assert row[-3:] == interval([0.0, 1.0, 2.0, 99.0])
+    assert (row.seeds, row.middle, row.lowest, row.highest) == (4, 25.5, 0.0, 99.0)
+    (many,) = curves([point(seed, mean) for seed, mean in enumerate((*range(9), 1000.0))])
+    assert many.middle == 4.5  # the interquartile mean
     (pair,) = curves([point(0, 1.0), point(1, 3.0)])
-    assert pair[-3:] == (2.0, 1.0, 3.0)
+    assert (pair.middle, pair.lowest, pair.highest) == (2.0, 1.0, 3.0)
+    assert pair.low < 1.0
+    assert pair.high > 3.0
     (equal,) = curves([point(seed, 7.0) for seed in range(3)])
     assert equal[-3:] == (7.0, 7.0, 7.0)
+
+
+def curve_of(*seeds, settings="{}"):
+    """The curve of seeds with these evaluations, a dictionary from steps to returns for each."""
+    return curves([point(i, mean, at, settings) for i, seed in enumerate(seeds) for at, mean in seed.items()])
+
+
+def test_a_seed_that_reached_its_goal_is_carried_on_with_its_last_return():
+    settings = '{"steps":40,"stop_at":95.0}'
+    best, other = {10: 80.0, 20: 96.7}, {10: 50.0, 20: 60.0, 30: 70.0, 40: 71.0}
+    rows = curve_of(best, other, best, settings=settings)
+    assert [row.env_steps for row in rows] == [10, 20, 30, 40]
+    assert [row.seeds for row in rows] == [3] * 4
+    assert [row.carried for row in rows] == [0, 0, 2, 2]
+    assert rows[-1].middle == pytest.approx((96.7 + 96.7 + 71.0) / 3)
+    assert seeds_label(rows[-1]) == "n = 3, 2 stopped early and carried on"
+    assert len(curve_of(best, best, settings=settings)) == 2  # nothing to carry them on to
+    before = '{"changes":{"stop_at":95.0}}'
+    assert [row.carried for row in curve_of(best, other, settings=before)] == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize("settings", ["{}", '{"steps":40,"stop_at":99.0}', '{"steps":40,"stop_at":null}'])
+def test_a_curve_ends_with_the_first_seed_that_ended_for_another_reason(settings):
+    rows = curve_of({10: 80.0, 20: 96.7}, {10: 50.0, 20: 60.0, 30: 70.0, 40: 71.0}, settings=settings)
+    assert [(row.env_steps, row.seeds) for row in rows] == [(10, 2), (20, 2)]
+    assert seeds_label(rows[-1]) == "n = 2, cut at 20 steps, where a seed ends"
+
+
+def test_steps_that_some_seed_does_not_have_are_no_point():
+    assert [row.env_steps for row in curve_of({10: 1.0, 20: 2.0, 30: 3.0}, {15: 1.0, 30: 2.0})] == [30]
+    with pytest.raises(RejectedInput, match="never evaluated after the same number of steps"):
+        curve_of({10: 1.0}, {15: 2.0})
 
 
 def texts(*curves):
@@ -123,7 +163,7 @@ def test_the_seed_is_no_setting_of_a_curve_and_a_default_that_is_written_out_is_
         a_run(tmp_path / "c", "iterative-sac", "Some-v0", 1, [(10, 9.0)], {"beta": 1}),
     ]
     both, alone = curves([point for run in runs for point in points(run)])
-    assert (both.seeds, both.iqm, alone.seeds, alone.iqm) == (2, 2.0, 1, 9.0)
+    assert (both.seeds, both.middle, alone.seeds, alone.middle) == (2, 2.0, 1, 9.0)
     assert not set(IGNORED_FIELDS) & set(json.loads(both.settings))
     assert json.loads(both.settings)["beta"] == IterativeSAC().beta
 

@@ -1,5 +1,6 @@
 """Runs of every earlier release load, act, evaluate, are inspected and go on, as they did in their own release."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -9,6 +10,9 @@ import pytest
 from commandline import command
 
 import estep
+from estep.envs.build import EVAL
+from estep.policy.environments import make_env
+from estep.policy.job import QUIET
 from estep.runs import config_file
 from estep.settings import renamed
 
@@ -52,10 +56,11 @@ def test_a_policy_acts_as_it_did(copy):
 @every_folder
 def test_it_evaluates_as_it_did(copy):
     recorded = json.loads((copy / "recorded.json").read_text("utf-8"))
-    ended = command("eval", str(copy), "--episodes", "2", "--json")
-    assert ended.code == 0, ended.err
-    assert ended.record["lengths"] == recorded["lengths"]
-    np.testing.assert_allclose(ended.record["returns"], recorded["returns"], rtol=1e-2)
+    policy = estep.load(copy)
+    run = dataclasses.replace(policy.recipe.run, eval_episodes=2)
+    found = policy.evaluate_with(make_env(policy.env, run, QUIET, EVAL), run)  # the episodes of before
+    assert found.lengths == recorded["lengths"]
+    np.testing.assert_allclose(found.returns, recorded["returns"], rtol=1e-2)
 
 
 @every_run

@@ -14,11 +14,11 @@ import numpy as np
 
 ROOT = Path(__file__).parents[2]
 CURVES = {
-    ("sac", "warmup=10000"): ("sac", "#1f77b4"),
-    ("iterative-sac", "beta=1.0 warmup=10000"): ("iterative-sac", "#d62728"),
-    ("mpo", "warmup=10000"): ("mpo", "#2ca02c"),
+    ("sac", '{"changes":{"warmup_steps":10000}}'): ("sac", "#1f77b4"),
+    ("iterative-sac", '{"changes":{"beta":1.0,"warmup_steps":10000}}'): ("iterative-sac", "#d62728"),
+    ("mpo", '{"changes":{"warmup_steps":10000}}'): ("mpo", "#2ca02c"),
 }
-"""(algorithm, changes from defaults, as the table has them) to a label and a colour."""
+"""(algorithm, settings as the table has them) to a label and a colour."""
 PATHS = {
     "direct": ("direct network", "#6baed6"),
     "iterative": ("iterative network", "#d62728"),
@@ -35,14 +35,13 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 def draw_curves(axes: Any) -> None:
-    """Return on HalfCheetah-v5 over environment steps."""
+    """Mean return on HalfCheetah-v5 over environment steps. One or two seeds have no interval worth a band."""
     table = [row for row in rows(ROOT / "results/curves/curves.csv") if row["env"] == "HalfCheetah-v5"]
-    for (algorithm, changes), (label, colour) in CURVES.items():
-        mine = [row for row in table if (row["algorithm"], row["changes"]) == (algorithm, changes)]
-        steps, mean, low, high = ([float(row[name]) for row in mine] for name in ("env_steps", "iqm", "low", "high"))
+    for (algorithm, settings), (label, colour) in CURVES.items():
+        mine = [row for row in table if (row["algorithm"], row["settings"]) == (algorithm, settings)]
+        steps, mean = ([float(row[name]) for row in mine] for name in ("env_steps", "middle"))
         seeds = max(int(row["seeds"]) for row in mine)
-        axes.plot(np.divide(steps, 1e3), mean, color=colour, label=f"{label} ({seeds} seed{'s' * (seeds > 1)})")
-        axes.fill_between(np.divide(steps, 1e3), low, high, color=colour, alpha=0.2, linewidth=0)
+        axes.plot(np.divide(steps, 1e3), mean, color=colour, label=f"{label} (n = {seeds})")
     axes.set(title="Return on HalfCheetah-v5", xlabel="environment steps / 1000", ylabel="return")
     axes.legend(frameon=False)
 

@@ -10,18 +10,18 @@ of the optimiser that the run acts with. An optimiser that the run has no networ
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
-from scipy import stats
 
 from estep.errors import UsageError
 from estep.inference.named import InferenceSettings, chosen
 from estep.instruments import states
+from estep.instruments.interval import interval_of_moments, over_tasks
 from estep.instruments.optimisers import Candidate, run_candidates
 from estep.plots import labels
 from estep.policy.actor import INSPECT, key_of, scale
@@ -101,8 +101,13 @@ class Summary(NamedTuple):
     runs: int
     mean: float
     """Geometric mean of the ratios of returns, deterministic."""
+    mean_low: float
+    """Lower limit of its 95 % interval over the runs of the environments."""
+    mean_high: float
     drawn: float
     """The same of drawn actions."""
+    drawn_low: float
+    drawn_high: float
     above: int
     """Runs in which the deterministic return is higher."""
     value: float
@@ -116,16 +121,23 @@ def summary(rows: Sequence[Earned]) -> list[Summary]:
     for name in WAYS:
         pairs = [(row, reference[row[:4]]) for row in rows if row.way == name and row[:4] in reference]
         if pairs:
-            mean = [row.mean / base.mean for row, base in pairs]
-            drawn = [row.drawn / base.drawn for row, base in pairs]
+            mean, drawn = (_ratio(pairs, kind) for kind in ("mean", "drawn"))
             value = np.mean([row.value - base.value for row, base in pairs])
-            above = sum(ratio > 1 for ratio in mean)
-            found.append(Summary(name, len(pairs), stats.gmean(mean), stats.gmean(drawn), above, value))
+            above = sum(row.mean > base.mean for row, base in pairs)
+            found.append(Summary(name, len(pairs), *mean, *drawn, above, value))
     return found
 
 
+def _ratio(pairs: Sequence[tuple[Earned, Earned]], kind: str) -> Iterable[float]:
+    """The geometric mean of the ratios of returns and its interval, with the environments as tasks."""
+    logs: dict[str, list[float]] = {}
+    for row, base in pairs:
+        logs.setdefault(row.env, []).append(np.log(getattr(row, kind) / getattr(base, kind)))
+    return map(float, np.exp(over_tasks(list(logs.values()))))
+
+
 def draw(rows: Sequence[Earned], path: Path) -> None:
-    """A panel for each environment: return by optimiser, a line for each run."""
+    """A panel for each environment: return by optimiser, a line for each run, with intervals over episodes."""
     envs = list(dict.fromkeys(row.env for row in rows))
     figure = Figure(figsize=(4.2 * len(envs), 4.4), layout="constrained")
     for axes, env in zip(figure.subplots(1, len(envs), squeeze=False)[0], envs, strict=True):
@@ -134,13 +146,14 @@ def draw(rows: Sequence[Earned], path: Path) -> None:
         names = labels.labels((row.algorithm, row.settings) for row in here)
         for run in dict.fromkeys(row[:4] for row in here):
             mine = [row for row in here if row[:4] == run]
-            error = [row.std / np.sqrt(row.episodes) for row in mine]
+            ends = [interval_of_moments(row.mean, row.std, row.episodes) for row in mine]
+            error = [end.high - end.mean for end in ends]
             label = f"{names[run[1], run[2]]}, seed {run[3]}"
             axes.errorbar(
                 [order.index(row.way) for row in mine], [row.mean for row in mine], error, marker="o", label=label
             )
         axes.set_xticks(range(len(order)), order, rotation=60, ha="right")
-        axes.set(title=env, ylabel="return of the deterministic policy")
+        axes.set(title=env, ylabel="return of the deterministic policy\n(95 % interval over episodes)")
         axes.legend(fontsize="x-small", frameon=False)
     figure.savefig(path, dpi=150)
 

@@ -36,6 +36,7 @@ def train(
     *,
     preset: str = "auto",
     out: Path | str = "runs",
+    name: str | None = None,
     report: Reporter | None = None,
     **options: Any,
 ) -> Policy:
@@ -47,6 +48,8 @@ def train(
         env: a Gymnasium id, a `gymnasium.Env`, or a function without arguments that makes one.
         preset: "auto" for the preset of the environment, "none", or the name of a preset.
         out: the folder for run folders; that of this run is `policy.run_dir`.
+        name: the environment's name in the run folder; None for its id or its class. Give it where one class is several
+            environments.
         report: gets the progress of the run; None for no reports.
         **options: settings of the algorithm and of `estep.RunConfig`, such as steps (of the environment) and seed.
 
@@ -60,19 +63,20 @@ def train(
         StorageFailure: the disk is full, read-only or failing.
     """
     if isinstance(algorithm, str):
-        name, start = algorithm, class_of(algorithm)()
-        chosen = presets.find(name, source_name(env), preset)
+        called, start = algorithm, class_of(algorithm)()
+        chosen = presets.find(called, source_name(env), preset)
     else:
-        name, start, chosen = name_of(algorithm), algorithm, None
-        check_class(name, type(algorithm))
+        called, start, chosen = name_of(algorithm), algorithm, None
+        check_class(called, type(algorithm))
     changes = {**(chosen.changes if chosen else {}), **_today(options, start)}
     row, changes = _take(start, changes)
     config, changes = _take(RunConfig(), changes)
     if changes:
         known = [field.name for part in (row, config) for field in dataclasses.fields(part)]
         raise unknown("option", min(changes), known, f"Choose from {', '.join(known)}.")
-    context = RunContext(["estep.train", name, source_name(env)], report or Silent(), never_stop, end_process)
-    result = run.train(row, env, config, out=Path(out), preset=chosen.name if chosen else None, context=context)
+    context = RunContext(["estep.train", called, source_name(env)], report or Silent(), never_stop, end_process)
+    applied = chosen.name if chosen else None
+    result = run.train(row, env, config, out=Path(out), preset=applied, name=name, context=context)
     draw_if_possible(result.run_dir, context.report.note)
     return dataclasses.replace(policy.load(result.run_dir, allow_import=True), env=env)
 

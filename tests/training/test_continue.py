@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -168,6 +169,7 @@ def test_a_run_folder_alone_never_makes_code_run(copy, tmp_path, monkeypatch):
     assert not (tmp_path / "sprung").exists()
 
 
+@pytest.mark.filterwarnings("ignore:.* episodes were cut")
 def test_an_environment_made_by_a_function_must_be_given_again(tmp_path):
     make = lambda: Counter(length=0)
     stopped = train(tmp_path, env=make, stop=lambda: True, max_episode_steps=5, **IDLE)
@@ -177,11 +179,14 @@ def test_an_environment_made_by_a_function_must_be_given_again(tmp_path):
 
 
 def test_an_instance_that_cannot_be_copied_is_refused_before_anything_is_made(tmp_path):
+    env = Counter(length=5)
+    env.lock = threading.Lock()
     with pytest.raises(UsageError, match="second one"):
-        train(tmp_path / "out", env=Counter(length=5), **IDLE)
+        train(tmp_path / "out", env=env, **IDLE)
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.filterwarnings("ignore:.* episodes were cut")
 def test_an_episode_that_does_not_replay_is_cut_and_said(tmp_path):
     changes = {**IDLE, "steps": 200, "max_episode_steps": 5}
     stopped = train(tmp_path, env=Noisy, stop=iter([False] * 159 + [True]).__next__, **changes)

@@ -14,6 +14,7 @@ from child import Notes, digest, only_run, outcome, records, resume, train
 
 from estep.runs import checkpoint
 from estep.runs.folder import RunFolder
+from estep.training.session import Session
 
 MIXED = {
     "normalise": True,
@@ -41,6 +42,12 @@ def dying(after):
         return False
 
     return stop
+
+
+@pytest.fixture(autouse=True)
+def dead(monkeypatch):
+    """A process that is killed saves nothing, unlike one that an exception ends."""
+    monkeypatch.setattr(Session, "rescue", lambda session: None)
 
 
 def stopping(after):

@@ -125,7 +125,7 @@ def lines(found: Inspection) -> Iterable[str]:
             name = f"{old.start}, {old.env_steps:,} steps old, {old.iterations} iterations"
             yield f"  {name:44s}{old.missing:10.4g}   [{old.low:.4g}, {old.high:.4g}]"
     if found.calibration is not None:
-        yield f"over-estimation: mean of Q̂ - {'soft ' if found.calibration.soft else ''}return"
+        yield f"over-estimation: mean of Q̂ - G, G the {found.calibration.kind}"
         for bias in found.calibration.biases:
             own = "  (the agent's β)" if bias.own else ""
             yield f"  β = {bias.beta:<5.3g}{bias.mean:12.4g}   [{bias.low:.4g}, {bias.high:.4g}]{own}"

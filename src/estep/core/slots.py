@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import equinox as eqx
 from jaxtyping import Array, Float
@@ -32,6 +32,9 @@ class Draws(NamedTuple):
 
 class Distribution(eqx.Module):
     """A density over one action u."""
+
+    knows_ratio: ClassVar[bool] = True
+    """Whether `draw` knows the log-ratio to the prior. Without it there is no KL(q‖p)."""
 
     @abc.abstractmethod
     def sample(self, key: Key) -> Action:

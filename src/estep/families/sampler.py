@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ from estep.families.particles import Points
 class Sampled(Distribution):
     """n samples of equal weight, each with its value Q̂. There is no density."""
 
+    knows_ratio: ClassVar[bool] = False
     action: Float[Array, "n a"]
     value: Float[Array, " n"]
 

@@ -1,12 +1,14 @@
-"""The bias of Q̂: predictions minus Monte-Carlo returns at the pairs (s, a) of whole episodes of the policy.
+"""Over-estimation Q̂ - G: predictions minus Monte-Carlo returns at the pairs (s, a) of whole episodes of the policy.
 
 If the critic bootstraps from the posterior, the return is soft. It contains the KL of later steps, not of step t:
 
     G_t = r_t + Σ_{k>t} γ^{k-t} (r_k - α KL_k)
 
-If the critic bootstraps from the prior, the return is the discounted sum of rewards. If a time limit ends an episode,
-the return contains the critic's value V̄ of the last observation, as the critic's targets do. The error of V̄ has the
-weight γ^(steps left) in the return, so pairs with a weight above a tolerance are left out. Over-estimation is Q̂ - G.
+If the critic bootstraps from the prior, the return is the plain one, the discounted sum of rewards. So it is where the
+policy is a sampler without a density (sql), although Q̂ has its KL as a cost: Q̂ - G is then too low by α KL.
+
+If a time limit ends an episode, the return contains the critic's value V̄ of the last observation, as the critic's
+targets do. The error of V̄ has the weight γ^(steps left), so pairs with a larger weight than a tolerance are left out.
 """
 
 from __future__ import annotations
@@ -90,6 +92,15 @@ class Calibration(NamedTuple):
     """The bias for the agent's β is first."""
     soft: bool
     """Whether the return contains the KL."""
+    knows_kl: bool = True
+    """False if Q̂ contains a KL that the return does not, because the policy has no density."""
+
+    @property
+    def kind(self) -> str:
+        """The return, in words."""
+        if not self.knows_kl:
+            return "plain return (Q̂ has the KL as a cost, and this policy has no density to know it)"
+        return "soft return" if self.soft else "plain return"
 
 
 @runtime_checkable
@@ -131,7 +142,9 @@ def calibration(
         longest = max(len(episode.reward) for episode in done)
         what = f"Episodes of at most {longest} steps are too short to measure returns with gamma {gamma:g}."
         raise UsageError(what, "Use an environment with longer episodes.")
-    return Calibration(pairs, biases(pairs, agent, betas), has_kl_cost(agent))
+    soft = has_soft_critic(agent)
+    policy: Any = jax.eval_shape(lambda agent, obs: agent.behave(agent, obs, key), agent, jnp.asarray(done[0].last))
+    return Calibration(pairs, biases(pairs, agent, betas), soft and policy.knows_ratio, not soft or policy.knows_ratio)
 
 
 def critic(agent: Agent) -> Ensemble:
@@ -149,7 +162,7 @@ def members(agent: Agent) -> int:
     return int(jax.eval_shape(critic(agent).values, *(jnp.zeros(size) for size in shapes)).shape[0])
 
 
-def has_kl_cost(agent: Agent) -> bool:
+def has_soft_critic(agent: Agent) -> bool:
     """Whether the KL of later steps is a cost in this agent's values."""
     return agent.bootstrap(agent).soft
 
@@ -249,7 +262,7 @@ def _act(agent: Agent, obs: Array, key: Key, scaling: Scaling) -> tuple[Array, A
         k_infer, k_sample, k_kl = jax.random.split(key, 3)
         q = agent.behave(agent, obs, k_infer)
         u = q.sample(k_sample)
-        if not has_kl_cost(agent):
+        if not (has_soft_critic(agent) and q.knows_ratio):
             return u, agent.spec.squash(u), jnp.zeros(())
         problem = agent.problem(agent.likelihood.model, obs)
         draws = q.draw(k_kl, KL_DRAWS, problem.prior(obs))
@@ -263,7 +276,7 @@ def _act(agent: Agent, obs: Array, key: Key, scaling: Scaling) -> tuple[Array, A
 def _tails(agent: Agent, obs: Array, key: Key) -> Array:
     """The value of each state from which the critic bootstraps. It uses new inference, because a stored λ belongs to
     another state."""
-    bootstrap = posterior_value(agent) if has_kl_cost(agent) else prior_value(agent)
+    bootstrap = posterior_value(agent) if has_soft_critic(agent) else prior_value(agent)
 
     def in_state(obs: Obs, key: Key) -> Scalar:
         nought = jnp.zeros(())

@@ -53,7 +53,8 @@ def summary(inspection: Inspection) -> dict[str, Any]:
         one = inspection.calibration
         biases = [row._asdict() for row in one.biases]
         episodes = len({pair.episode for pair in one.pairs})
-        record["calibration"] = {"pairs": len(one.pairs), "episodes": episodes, "soft": one.soft, "biases": biases}
+        record["calibration"] = {"pairs": len(one.pairs), "episodes": episodes, "return": one.kind, "soft": one.soft}
+        record["calibration"]["biases"] = biases
     return record
 
 

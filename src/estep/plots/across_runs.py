@@ -268,7 +268,7 @@ def draw_improvements(curves: Sequence[Sequence[ImprovementRow]], out: Path) -> 
             (line,) = axes.plot(k, mean, style(i), marker="o", markersize=3, label=label)
             low, high = [row.low for row in curve], [row.high for row in curve]
             axes.fill_between(k, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
-        axes.set(title=env, xlabel="inference iteration k", ylabel="V(λ_k) - V(λ_0)")
+        axes.set(title=env, xlabel="inference iteration k", ylabel="V(λ_k) - V(λ_0), 95 % interval over states")
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), fontsize="x-small", frameon=False)
         lines = max(lines, sum(1 + line.get_label().count("\n") for line in axes.get_lines()))
     figure.set_size_inches(1 + 4.2 * len(envs), 3.6 + LEGEND_LINE * (lines + 2))
@@ -291,5 +291,8 @@ def draw_biases(found: Sequence[Bias], out: Path) -> dict[str, str]:
         texts.append("\n".join(labels.wrap(f"{env}, β {runs[0].beta:g}, {names[algorithm, settings]}", LABEL)))
     axes.axvline(0.0, color=GREY, linewidth=1)
     axes.set_yticks(range(len(groups)), texts, fontsize="x-small")
-    axes.set(xlabel="mean of Q̂ - return", title="Over-estimation of each run by its own critics")
+    axes.set(
+        xlabel="mean of Q̂ - return, with its 95 % interval over episodes",
+        title="Over-estimation of each run by its own critics",
+    )
     return save(figure, out, "calibration")

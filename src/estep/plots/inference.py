@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -230,8 +231,11 @@ def draw_calibration(found: Calibration, out: Path) -> dict[str, str]:
     left.scatter(earned, predicted, s=6, color=BLUE, alpha=0.4, linewidths=0)
     ends = min(predicted + earned), max(predicted + earned)
     left.plot(ends, ends, color=GREY, linewidth=1)
-    kind = "soft return" if found.soft else "return"
-    left.set(xlabel=f"Monte-Carlo {kind} G", ylabel="Q̂(s, a)", title="At the pairs that the policy visits")
+    left.set(
+        xlabel="\n".join(textwrap.wrap(f"Monte-Carlo {found.kind}, G", 50)),
+        ylabel="Q̂(s, a)",
+        title="At the pairs that the policy visits",
+    )
     others = [row for row in found.biases if not row.own]
     if others:
         _band(right, [row.beta for row in others], others, BLUE)

@@ -169,12 +169,33 @@ def recorded(settings: str) -> Recorded:
     Raises:
         ValueError: it is not a JSON object.
     """
+    values, whole = _parsed(settings)
+    return Recorded({name: value for name, value in values.items() if name not in IGNORED_FIELDS}, whole)
+
+
+def _parsed(settings: str) -> tuple[dict[str, Any], bool]:
+    """What a column `settings` holds, and whether these are all settings.
+
+    Raises:
+        ValueError: it is not a JSON object.
+    """
     found = strict.parse(settings.encode())
     if not isinstance(found, dict):
         raise ValueError("the settings are not a JSON object")
     changes = found.get(CHANGES)
-    values = changes if isinstance(changes, dict) else found
-    return Recorded({name: value for name, value in values.items() if name not in IGNORED_FIELDS}, values is found)
+    return (changes, False) if isinstance(changes, dict) else (found, True)
+
+
+def reached_goal(settings: str, env_steps: int, mean: float) -> bool:
+    """Whether a run whose last evaluation this is ended before its number of steps because of --stop-at.
+
+    Example:
+        >>> reached_goal('{"steps":100,"stop_at":95.0}', 40, 96.7)
+        True
+    """
+    values, _ = _parsed(settings)
+    goal, steps = values.get("stop_at"), values.get("steps")
+    return goal is not None and mean >= goal and (steps is None or env_steps < steps)
 
 
 def shared(settings: str) -> str:

@@ -1,25 +1,27 @@
 """Runs beside each other: their evaluations as one CSV, and their learning curves as one figure for each environment.
 
 `estep compare OUT RUN ...` writes OUT/evaluations.csv, OUT/curves.csv and OUT/curves_ENV.png, .svg. Runs with the same
-settings, apart from those of `labels.IGNORED_FIELDS`, share a curve: the interquartile mean over seeds (of fewer than
-four, the mean), with a 95 % bootstrap interval from three seeds on (Agarwal et al. 2021, arXiv:2108.13264), or from the
-lowest to the highest of two.
+settings, apart from those of `labels.IGNORED_FIELDS`, share a curve: the middle of the seeds with its 95 % interval, as
+`instruments.interval.middle` has them.
+
+Every point of a curve has all seeds: a curve ends at the last step that all of them have. A run that ended because it
+reached the return of --stop-at is carried on with its last value, since to leave out the best seeds would be wrong.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
-import numpy.typing as npt
-from scipy import stats
 
+from estep.errors import RejectedInput
+from estep.instruments.interval import MANY, middle
 from estep.plots import labels
 from estep.plots.curves import save, style
 from estep.runs import tables
@@ -30,6 +32,10 @@ LEGEND_LINE = 0.17
 """Height of a line of the legend, in inches: the axes keep their height, however many curves there are."""
 LEGEND_WIDTH = 90
 """Characters in a line of the legend."""
+MARGIN = 0.06
+"""Of the range of all seeds, above and below it."""
+BAND = 3
+"""From so many seeds on a figure has their interval: that of two is right but so wide that it hides all else."""
 SPREAD = 4
 """Where the last curve is so many times longer than the first, the axis of steps is logarithmic."""
 
@@ -58,8 +64,18 @@ class Seeds(NamedTuple):
     """Those that its runs have in common."""
     env_steps: int
     seeds: int
-    iqm: float
+    """The same at every step."""
+    carried: int
+    """Seeds that had reached the return of --stop-at before, whose last value is carried on."""
+    longest: int
+    """The last step that any seed has: the curve is cut where some seed ends before."""
+    lowest: float
+    """Of the seeds."""
+    highest: float
+    middle: float
+    """Their mean; from ten seeds on their interquartile mean."""
     low: float
+    """Lower limit of the 95 % interval of the middle; NaN for a single seed."""
     high: float
 
 
@@ -89,31 +105,43 @@ def write(found: Sequence[Point], out: Path) -> list[Path]:
 
 
 def curves(found: Sequence[Point]) -> list[Seeds]:
-    """Every curve, point by point."""
-    groups: dict[tuple[str, str, Hashable, int], dict[int, float]] = {}
-    settings: dict[Hashable, str] = {}
+    """Every curve, point by point.
+
+    Raises:
+        RejectedInput: the seeds of a curve have no step in common.
+    """
+    groups: dict[tuple[str, str, Hashable], list[Point]] = {}
     for point in sorted(found, key=lambda point: point.env_steps):
-        key = labels.recorded(point.settings).key
-        settings.setdefault(key, labels.shared(point.settings))
-        groups.setdefault((point.env, point.algorithm, key, point.env_steps), {})[point.seed] = point.mean
-    return [
-        Seeds(env, algorithm, settings[key], steps, len(seeds), *_middle(list(seeds.values())))
-        for (env, algorithm, key, steps), seeds in groups.items()
-    ]
+        groups.setdefault((point.env, point.algorithm, labels.recorded(point.settings).key), []).append(point)
+    return [row for group in groups.values() for row in _curve(group)]
 
 
-def _iqm(values: npt.NDArray[np.float64], axis: int) -> Any:
-    return stats.trim_mean(values, 0.25, axis=axis)
+def _curve(group: Sequence[Point]) -> list[Seeds]:
+    """One curve. `group` is in the order of steps."""
+    runs: dict[int, dict[int, float]] = {}
+    for point in group:
+        runs.setdefault(point.seed, {})[point.env_steps] = point.mean
+    last = {point.seed: point for point in group}
+    reached = {seed for seed, point in last.items() if labels.reached_goal(point.settings, point.env_steps, point.mean)}
 
+    def value(seed: int, step: int) -> float | None:
+        end = last[seed]
+        return end.mean if seed in reached and step > end.env_steps else runs[seed].get(step)
 
-def _middle(values: Sequence[float]) -> tuple[float, float, float]:
-    """The interquartile mean over seeds and its interval."""
-    middle = float(_iqm(np.asarray(values), 0))
-    if len(values) < 3 or len(set(values)) == 1:
-        return middle, min(values), max(values)
-    random = np.random.default_rng(0)  # the same interval each time the same curves are drawn
-    ends = stats.bootstrap((values,), _iqm, method="percentile", rng=random).confidence_interval
-    return middle, float(ends.low), float(ends.high)
+    one, longest, rows = group[0], group[-1].env_steps, []
+    for step in dict.fromkeys(point.env_steps for point in group):
+        values = [known for seed in runs if (known := value(seed, step)) is not None]
+        if len(values) == len(runs):
+            carried = sum(step > last[seed].env_steps for seed in reached)
+            about = one.env, one.algorithm, labels.shared(one.settings), step, len(runs), carried, longest
+            rows.append(Seeds(*about, min(values), max(values), *middle(values)))
+    if not rows:
+        raise RejectedInput(
+            f"The seeds {', '.join(map(str, runs))} of {one.algorithm} on {one.env} were never evaluated after the "
+            "same number of steps.",
+            "Compare runs with the same --eval-every, or leave out the run that is too short.",
+        )
+    return rows
 
 
 def draw(rows: Sequence[Seeds], out: Path) -> dict[str, str]:
@@ -123,17 +151,52 @@ def draw(rows: Sequence[Seeds], out: Path) -> dict[str, str]:
     names = labels.labels((row.algorithm, row.settings) for row in rows)
     for i, (of_curve, name) in enumerate(names.items()):
         curve = [row for row in rows if (row.algorithm, row.settings) == of_curve]
-        steps, seeds = [row.env_steps for row in curve], max(row.seeds for row in curve)
-        (line,) = axes.plot(steps, [row.iqm for row in curve], style(i), marker="o", markersize=3)
-        label = labels.wrap(f"{name}, {seeds} seed{'s' * (seeds > 1)}", LEGEND_WIDTH)
+        steps = [row.env_steps for row in curve]
+        (line,) = axes.plot(steps, [row.middle for row in curve], style(i), marker="o", markersize=3)
+        label = labels.wrap(f"{name}, {seeds_label(curve[-1])}", LEGEND_WIDTH)
         line.set_label("\n".join(label))
         lines += len(label)
         ends.append(steps[-1])
-        low, high = [row.low for row in curve], [row.high for row in curve]
-        axes.fill_between(steps, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
+        if curve[-1].seeds >= BAND:
+            low, high = [row.low for row in curve], [row.high for row in curve]
+            axes.fill_between(steps, low, high, color=line.get_color(), alpha=0.12, linewidth=0)
     axes.set(xlabel="environment steps", ylabel="return of the deterministic policy", title=rows[0].env)
+    axes.set_ylim(*_limits(rows))
     if max(ends) > SPREAD * min(ends):
         axes.set_xscale("log")
-    figure.legend(loc="outside lower center", fontsize="x-small", frameon=False, alignment="left")
-    figure.set_size_inches(6.0, 3.6 + LEGEND_LINE * lines)
+    title = "\n".join(_legend(rows))
+    legend = {"fontsize": "x-small", "title_fontsize": "x-small", "frameon": False, "alignment": "left"}
+    figure.legend(loc="outside lower center", title=title or None, **legend)
+    figure.set_size_inches(6.0, 3.6 + LEGEND_LINE * (lines + len(_legend(rows))))
     return save(figure, out, f"curves_{safe_name(rows[0].env)}")
+
+
+def seeds_label(last: Seeds) -> str:
+    """How many seeds a curve has, and what became of those that ended early. `last` is the end of the curve.
+
+    Example:
+        >>> seeds_label(Seeds("Some-v0", "sac", "{}", 20, 5, 2, 20, 1.0, 2.0, 1.5, 1.2, 1.8))
+        'n = 5, 2 stopped early and carried on'
+    """
+    text = f"n = {last.seeds}"
+    if last.carried:
+        text += f", {last.carried} stopped early and carried on"
+    return text + (f", cut at {last.env_steps:,} steps, where a seed ends" if last.longest > last.env_steps else "")
+
+
+def _legend(rows: Sequence[Seeds]) -> list[str]:
+    """What line and band are, in one line for each way of seeds."""
+    counts = [row.seeds for row in rows]
+    few, many = min(counts) < MANY, max(counts) >= MANY
+    mean = f"mean of n seeds{f' < {MANY}' * many}, from n = {BAND} on with its 95 % interval"
+    iqm = f"interquartile mean of n seeds{f' ≥ {MANY}' * few}, with its 95 % interval"
+    return [text for text, present in ((mean, few), (iqm, many)) if present and max(counts) > 1]
+
+
+def _limits(rows: Sequence[Seeds]) -> tuple[float | None, float | None]:
+    """Ends of the axis of returns, with room for every seed. The frame cuts an interval that is far wider."""
+    values = [value for row in rows for value in (row.lowest, row.highest) if np.isfinite(value)]
+    if not values or min(values) == max(values):
+        return None, None
+    margin = MARGIN * (max(values) - min(values))
+    return min(values) - margin, max(values) + margin

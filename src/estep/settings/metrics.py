@@ -111,7 +111,7 @@ METRICS = (
     # The M-step
     Metric(
         "m/alpha",
-        "Temperature α (η in MPO): the price of one nat of KL(q‖p).",
+        "Temperature α (η in MPO): the price of one nat of KL(q‖p). A run notes when log α reaches a limit, -15 or 10.",
         "reward per nat",
         ALWAYS,
         shown="alpha",

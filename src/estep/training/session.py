@@ -11,12 +11,13 @@ import numpy as np
 from safetensors.numpy import save as to_bytes
 
 from estep.envs.base import HostEnv
-from estep.errors import NumericHalt
+from estep.errors import NumericHalt, StorageFailure
 from estep.policy.evaluate import Evaluation, evaluate
 from estep.policy.job import Reporter
 from estep.runs import checkpoint, storage
 from estep.runs.folder import RunFolder
 from estep.training import snapshot
+from estep.training.limits import limits_reached
 from estep.training.sinks import Sinks
 from estep.training.trainer import Trainer
 
@@ -32,8 +33,8 @@ class Callbacks(NamedTuple):
     report: Reporter
     stop: Callable[[], bool]
     """Whether to stop now."""
-    evaluation_env: Callable[[], HostEnv]
-    """Makes new environments for an evaluation."""
+    evaluation_env: HostEnv | None
+    """The environments for evaluation, or None to train without."""
 
 
 class Session:
@@ -49,6 +50,8 @@ class Session:
         self.shown = 0.0
         self.since = self.began
         self.updates_before = trainer.counts.updates
+        self.limits: set[str] = set()
+        """The limits of multipliers that were reported."""
 
     def restore(self, meta: dict[str, Any]) -> None:
         """Load the session's part of a checkpoint."""
@@ -63,7 +66,32 @@ class Session:
         return self.wall_before + time.monotonic() - self.began
 
     def run(self, steps: int) -> str:
-        """Train for `steps` environment steps. Returns "done", or "stopped" if the caller stopped the run."""
+        """Train for `steps` environment steps. Whatever ends the run early, a sound agent is saved first.
+
+        Returns:
+            "done", or "stopped" if the caller stopped the run.
+        """
+        try:
+            return self.train(steps)
+        except (NumericHalt, StorageFailure):
+            raise
+        except BaseException:
+            self.rescue()
+            raise
+
+    def rescue(self) -> None:
+        """Save a checkpoint because the run ends early, if the agent is sound. A failure is only reported."""
+        if not self.trainer.sound:
+            return
+        try:
+            self.save_once()
+        except Exception as error:
+            self.callbacks.report.note(f"What was learned could not be saved: {error}")
+        else:
+            self.callbacks.report.note(f"saved    step_{self.trainer.counts.saved} before the run ended early")
+
+    def train(self, steps: int) -> str:
+        """Train, log, evaluate and save until the end, the goal or a stop."""
         counts, config = self.trainer.counts, self.trainer.config
         while counts.env_steps < steps:
             before = counts.env_steps
@@ -114,18 +142,23 @@ class Session:
         self.sinks.metric(record | {"wall_s": self.wall_s})
         self.last |= trainer.tally.means()
         trainer.tally = type(trainer.tally)()
+        for name, text in limits_reached(trainer.agent).items():
+            if name not in self.limits:
+                self.callbacks.report.note(f"note     {text}")
+            self.limits.add(name)
 
     def evaluate(self) -> None:
         """Evaluate the policy, and save a checkpoint if it is the best so far."""
-        trainer, counts = self.trainer, self.trainer.counts
-        env = self.callbacks.evaluation_env()
-        try:
-            with trainer.compiling("the deterministic policy"):
-                scores = evaluate(
-                    trainer.actor, env, trainer.config.eval_episodes, trainer.config.seed, trainer.scaling
-                )
-        finally:
-            env.close()
+        trainer, counts, config = self.trainer, self.trainer.counts, self.trainer.config
+        env = self.callbacks.evaluation_env
+        if env is None:
+            return
+        with trainer.compiling("the deterministic policy"):
+            # No two evaluations have an episode in common, also where a run was resumed between them.
+            first = counts.env_steps
+            scores = evaluate(
+                trainer.actor, env, config.eval_episodes, config.seed, trainer.scaling, first_episode=first
+            )
         counts.evaluated = counts.env_steps
         self.sinks.evaluation(counts.env_steps, counts.updates, scores, self.wall_s)
         self.last |= {"eval_mean": scores.mean, "eval_std": scores.std, "eval_episodes": len(scores.returns)}
@@ -140,7 +173,7 @@ class Session:
         steps = self.trainer.counts.env_steps
         self.callbacks.report.note(
             f"evaluated at {steps:,} steps: return {scores.mean:.1f} ± {scores.std:.1f} "
-            f"over {len(scores.returns)} episodes"
+            f"over {len(scores.returns)} episodes" + (f" ({scores.cut} of them cut)" if scores.cut else "")
         )
 
     def save_once(self) -> None:

@@ -23,6 +23,7 @@ from estep.policy.actor import ACT, UPDATE, Actor, Scaling, key_of, memo_of_expl
 from estep.runs.leaves import skeleton
 from estep.settings.run import RunConfig
 from estep.training.allocation import allocate, check_fits
+from estep.training.compiling import Compiling
 from estep.training.scale import ScaleWatch, check_image, warn_of_bounds
 from estep.training.update import improve, init
 
@@ -101,11 +102,16 @@ class Trainer:
         self.halt_dump: dict[str, Any] = {}
         self.scale_watch = ScaleWatch(env, config.normalise)
         warn_of_bounds(env)
+        self.sound = True
+        """Whether agent and replay are whole: not while an update or the storing of a step goes on."""
+        self.settled = True
+        """Whether the environments are where replay says: not between a step and its storing."""
 
     def begin(self) -> None:
         """Reset the environments of a new run."""
         self.obs = self.env.reset()
         self.scale_watch.check(self.obs, 0)
+        self.count_obs(self.obs)
 
     @property
     def scaling(self) -> Scaling:
@@ -151,11 +157,12 @@ class Trainer:
         """Take one step in each environment and store it in replay."""
         u, action, memo = self.choose()
         start = time.perf_counter()
+        self.settled = False
         step = self.env.step(action)
         self.seconds["env_s"] += time.perf_counter() - start
+        self.sound = False
         self.replay.add(self.obs, u, step.reward, step.terminated, step.truncated, step.next_obs, step.valid, memo)
-        if self.moments is not None:
-            self.moments.update(step.next_obs[step.valid])
+        self.count_obs(step.obs)
         self.obs = step.obs
         self.counts.env_steps += self.config.num_envs
         self.scale_watch.check(step.next_obs, self.counts.env_steps)
@@ -163,6 +170,12 @@ class Trainer:
             self.counts.episodes += 1
             self.recent.append(episode.total)
             self.finished.append(episode)
+        self.sound = self.settled = True
+
+    def count_obs(self, obs: Floats) -> None:
+        """Count observations [n, o] that are acted on, the first of an episode too. Its last one does not count."""
+        if self.moments is not None:
+            self.moments.update(obs)
 
     def choose(self) -> tuple[Floats, Floats, dict[str, Floats]]:
         """Choose actions in the current states. During warm-up they are uniform; on-policy data have no warm-up.
@@ -196,6 +209,7 @@ class Trainer:
             NumericHalt: too many updates were skipped; `halt_dump` has the last batch.
         """
         counts, block = self.counts, self.block
+        self.sound = False
         start = time.perf_counter()
         rows = self.rows()
         batches = self.replay.read(rows)
@@ -215,6 +229,7 @@ class Trainer:
         self.tally.add(read if not skipped.any() else {k: v[skipped == 0] for k, v in read.items()})
         if skipped.any() or counts.skips_in_a_row:
             self.count_skips(skipped, batches)
+        self.sound = True
 
     def rows(self) -> Rows:
         """The rows of replay [K, B, T] for the next block of updates. They are sampled uniformly. For on-policy data
@@ -255,22 +270,4 @@ class Trainer:
 
     def compiling(self, what: str) -> Compiling:
         """A context that reports the compilation of a program when it runs for the first time."""
-        return Compiling(self, what)
-
-
-class Compiling:
-    """Reports the first call of a program and how long it took."""
-
-    def __init__(self, trainer: Trainer, what: str) -> None:
-        self.trainer, self.what = trainer, what
-
-    def __enter__(self) -> None:
-        self.first = self.what not in self.trainer.compiled
-        if self.first:
-            self.trainer.compiled.add(self.what)
-            self.trainer.note(f"compiling {self.what} ...")
-            self.start = time.perf_counter()
-
-    def __exit__(self, *unused: object) -> None:
-        if self.first:
-            self.trainer.note(f"compiled {self.what} in {time.perf_counter() - self.start:.1f} s")
+        return Compiling(what, self.compiled, self.note)
