@@ -135,6 +135,8 @@ DISCRETE = {Particles, Sampled}
 """Weighted points: draws without a density."""
 EXACT = {Categorical, Softmax, FactoredSoftmax}
 """Over A choices: all of them are drawn, whatever the number asked for."""
+CHOICES = {FactoredCategorical}
+"""Samples of choices, whose probabilities are no density over numbers."""
 FITTING = {ClosedForm: Boltzmann, Exact: Softmax, Stein: Implicit}
 """Optimisers of a family of their own."""
 
@@ -203,7 +205,8 @@ def test_distributions(density):
 
 
 @pytest.mark.parametrize(
-    "density", [m for m in members(Distribution) if m.id not in {k.__name__ for k in UNSAMPLED | DISCRETE | EXACT}]
+    "density",
+    [m for m in members(Distribution) if m.id not in {k.__name__ for k in UNSAMPLED | DISCRETE | EXACT | CHOICES}],
 )
 def test_draws_have_the_density_they_say(density):
     """E_q[p/q] = 1 for a prior p that q covers."""

@@ -3,7 +3,7 @@
 import gymnasium
 import numpy as np
 import pytest
-from faulty import NoGym, Noisy, Plain, Remembering, Simulated, Unseeded, at, raising
+from faulty import UNIT, NoGym, Noisy, Plain, Remembering, Simulated, Unseeded, at, raising
 
 from estep.envs.checker import check_env
 from estep.errors import UsageError
