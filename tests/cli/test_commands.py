@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from estep.cli import health, inspecting
-from estep.cli.progress import Plain, describe
-from estep.cli.results import FIELDS, Results
+from estep.cli.results import FIELDS
 from estep.errors import EnvironmentFailure, NumericHalt, RejectedInput, StorageFailure
 from estep.instruments import inspection
 from estep.instruments.calibration import Bias, Calibration, Pair
@@ -20,6 +19,7 @@ from estep.instruments.inspection import Gaps, Growth, Improved, Inspection
 from estep.instruments.staleness import Staleness
 from estep.policy import recorded
 from estep.policy.evaluate import Evaluation
+from estep.policy.progress import Plain, describe
 from estep.training import run as run_module
 
 TRAIN = ("train", "iterative-sac", "--env", "Hopper-v5")
@@ -271,8 +271,8 @@ def test_lists(run):
 
 def test_plain_progress_is_a_line_a_minute(capsys, monkeypatch):
     clock = [0.0]
-    monkeypatch.setattr("estep.cli.progress.time.monotonic", lambda: clock[0])
-    report = Plain(Results(False, False))
+    monkeypatch.setattr("estep.policy.progress.time.monotonic", lambda: clock[0])
+    report = Plain({})
     for second in range(0, 181):
         clock[0] = float(second)
         report.progress({"env_steps": second, "steps": 180, "updates": 0})

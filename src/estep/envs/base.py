@@ -47,6 +47,9 @@ class Episode(NamedTuple):
     """Undiscounted sum of rewards."""
     length: int
     """Number of good steps."""
+    success: float | None = None
+    """Whether the episode was successful, from 0 to 1; None if `info` does not tell. `info["is_success"]` counts at the
+    last step (as in gymnasium-robotics), `info["success"]` if it was so at any step (as in metaworld)."""
 
 
 class Progress(NamedTuple):

@@ -21,6 +21,7 @@ from estep.envs.validation import (
     is_flag,
     read_observation,
     read_reward,
+    read_success,
 )
 from estep.envs.watch import Watch, end_process
 from estep.errors import EnvironmentFailure, NumericHalt
@@ -104,13 +105,14 @@ class EnvInstance:
         self.episode = -1
         self.length = 0
         self.total = 0.0
+        self.success: float | None = None
         self.obs = np.zeros(self.observation.size, np.float32)
         self._actions = np.zeros((64, self.action.size), np.float32)
 
     def begin(self, episode: int) -> Floats:
         """Begin an episode, or the next episode whose first observation is good. Returns that observation [o]."""
         while True:
-            self.episode, self.length, self.total = episode, 0, 0.0
+            self.episode, self.length, self.total, self.success = episode, 0, 0.0, None
             seed = self.stream.episode_seed(episode)
             result = self._call(lambda: self.env.reset(seed=seed))
             if not isinstance(result, tuple) or len(result) != 2:
@@ -147,7 +149,7 @@ class EnvInstance:
             watch.call = 0
         if not isinstance(result, tuple) or len(result) != 5:
             raise self._malformed("step", "(observation, reward, terminated, truncated, info)")
-        value, reward, terminated, truncated, _ = result
+        value, reward, terminated, truncated, info = result
         wrong = read_observation(value, self.observation, out) or self._clock.was_reset()
         number = read_reward(reward)
         if number != number:
@@ -161,6 +163,7 @@ class EnvInstance:
         self._bounds.check(out)
         self._bad.good(self.stream.index)
         self._record(action, number)
+        self.success = read_success(info, self.success)
         self.obs = out
         return number, bool(terminated), bool(truncated) or self.length >= self.stream.cut, True
 
@@ -255,7 +258,8 @@ class GymnasiumEnv(HostEnv):
             terminated[i], truncated[i] = end, cut
             if end or cut:
                 if instance.length:
-                    self._finished.append(Episode(i, instance.episode, instance.total, instance.length))
+                    record = instance.episode, instance.total, instance.length, instance.success
+                    self._finished.append(Episode(i, *record))
                 out = instance.begin(instance.episode + 1)
             obs[i] = out
         return Step(next_obs, reward, terminated, truncated, valid, obs)

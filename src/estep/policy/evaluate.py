@@ -18,6 +18,13 @@ class Evaluation(NamedTuple):
     """Standard deviation over episodes, ddof 0."""
     returns: list[float]
     lengths: list[int]
+    success: float | None = None
+    """Share of successful episodes, of those whose `info` tells it, as `Episode.success` says; else None."""
+
+    @property
+    def success_text(self) -> str:
+        """The share of successes as the end of a sentence; empty if it is not known."""
+        return "" if self.success is None else f", success {self.success:.0%}"
 
 
 def evaluate(
@@ -48,4 +55,6 @@ def evaluate(
     ordered = sorted((e for e in done), key=lambda e: (e.number, e.env))
     first = [e for e in ordered if sum(o.env == e.env and o.number < e.number for o in ordered) < rounds][:episodes]
     returns = [e.total for e in first]
-    return Evaluation(float(np.mean(returns)), float(np.std(returns)), returns, [e.length for e in first])
+    known = [e.success for e in first if e.success is not None]
+    success = float(np.mean(known)) if known else None
+    return Evaluation(float(np.mean(returns)), float(np.std(returns)), returns, [e.length for e in first], success)

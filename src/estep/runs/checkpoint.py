@@ -246,7 +246,7 @@ def newest(run_dir: Path) -> tuple[Path | None, list[tuple[Path, str]]]:
 
 
 def locate(run_dir: Path, which: str | int) -> Path:
-    """The folder of the checkpoint "best", "latest" or of a number of steps, not verified.
+    """The folder of the checkpoint "best", "latest", of a number of steps or of a name, not verified.
 
     Raises RejectedInput if there is no such checkpoint.
     """
@@ -254,6 +254,8 @@ def locate(run_dir: Path, which: str | int) -> Path:
     if str(which).isdecimal():
         named = [path.name for manifest, path in _manifests(folder)[0] if manifest.step == int(which)]
         name = named[0] if named else f"step_{which}"
+    elif _PUBLISHED.fullmatch(str(which)):
+        name = str(which)
     else:
         name = _pointer(Path(run_dir), str(which)) or ""
     if not _PUBLISHED.fullmatch(name) or not (folder / name).is_dir():

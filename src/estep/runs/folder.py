@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from estep.errors import RejectedInput
+from estep.errors import RejectedInput, nearest
 from estep.runs import storage, strict
 from estep.runs.checkpoint import reap
 from estep.runs.tables import CsvLines, JsonLines, records
@@ -73,7 +73,7 @@ class RunFolder:
         except (OSError, ValueError):
             sound = False
         if not sound:
-            fix = "Give the folder that estep train printed."
+            fix = _similar(path) or "Give the folder that estep train printed."
             raise RejectedInput(f"{path} is not a run folder: it has no {RUN}.", fix)
         return cls(path)
 
@@ -175,6 +175,15 @@ class RunFolder:
                 f"{path} cannot be read: {error}.", "Restore the file from a backup, or train again."
             ) from error
         return value
+
+
+def _similar(path: Path) -> str:
+    """A question that names the most similar path, where there is no such path; else an empty text."""
+    try:
+        near = "" if path.exists() else nearest(path.name, (other.name for other in path.parent.iterdir()))
+    except (OSError, ValueError):
+        near = ""
+    return f"Did you mean {path.parent / near}?" if near else ""
 
 
 def _read(path: Path, limit: int) -> bytes:

@@ -24,6 +24,7 @@ from estep.runs.config_file import Recipe
 from estep.runs.folder import RunFolder
 from estep.settings.run import RunConfig
 from estep.training import snapshot
+from estep.training.callbacks import current_policy
 from estep.training.session import Callbacks, Session
 from estep.training.sinks import Sinks
 from estep.training.trainer import Trainer
@@ -161,7 +162,14 @@ def run_session(
         meta: the session's part of the checkpoint.
     """
     sinks = Sinks(folder, resumed_at)
-    callbacks = Callbacks(context.report, context.stop, ft.partial(make_env, env, recipe.run, context, EVAL))
+    callbacks = Callbacks(
+        context.report,
+        context.stop,
+        evaluation_env=ft.partial(make_env, env, recipe.run, context, EVAL),
+        policy=ft.partial(current_policy, recipe, folder.path, trainer, env),
+        on_step=context.on_step,
+        on_evaluation=context.on_evaluation,
+    )
     session = Session(folder, trainer, sinks, callbacks)
     if meta is not None:
         session.restore(meta)
