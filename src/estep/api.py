@@ -13,8 +13,9 @@ Example:
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import functools as ft
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,12 +23,13 @@ from estep.algorithms.named import check_class, class_of, name_of
 from estep.core.agent import Algorithm
 from estep.envs.build import Source, source_name
 from estep.envs.watch import end_process
-from estep.errors import UsageError, unknown
+from estep.errors import EnvironmentFailure, UsageError, unknown
 from estep.plots.curves import draw_if_possible
 from estep.policy import policy
 from estep.policy.job import Reporter, RunContext, Silent, never_stop
 from estep.policy.policy import Policy
 from estep.policy.progress import reporter
+from estep.runs.folder import record_ending
 from estep.settings import arguments, presets, renamed
 from estep.settings.run import RunConfig
 from estep.training import run
@@ -126,14 +128,23 @@ def _context(command: list[str], report: Any, on_step: Any, on_evaluation: Any) 
     """The context of a run from Python, with progress on stderr where `report` is "auto". Raises UsageError."""
     functions = arguments.function("on_step", on_step), arguments.function("on_evaluation", on_evaluation)
     if report == "auto":
-        with reporter({}) as shown:
-            yield RunContext(command, shown, never_stop, end_process, *functions)
+        known: dict[str, Any] = {}
+        with reporter(known) as shown:
+            yield RunContext(command, shown, never_stop, ft.partial(_end_hung, known), *functions)
         return
     missing = [name for name in ("started", "note", "progress") if report is not None and not hasattr(report, name)]
     if missing:
         what = f"report is {report!r:.100}, which has no function {missing[0]}."
         raise UsageError(what, 'Give "auto", None, or an object with the functions of estep.policy.job.Reporter.')
     yield RunContext(command, report or Silent(), never_stop, end_process, *functions)
+
+
+def _end_hung(known: Mapping[str, Any], message: str) -> None:
+    """End the process because the environment hangs, and say so in run.json. Another thread calls this."""
+    ending = {"status": "error", "exit_code": EnvironmentFailure.exit_code, "error": message.partition("\n")[0]}
+    with suppress(Exception):
+        record_ending(known["run_dir"], ending)
+    end_process(message)
 
 
 def _algorithm(given: Any) -> tuple[str, Any]:

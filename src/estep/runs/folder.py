@@ -14,6 +14,7 @@ from typing import Any, Self
 from estep.errors import RejectedInput, nearest
 from estep.runs import storage, strict
 from estep.runs.checkpoint import reap
+from estep.runs.provenance import now
 from estep.runs.tables import CsvLines, JsonLines, records
 
 RUN = "run.json"
@@ -106,7 +107,7 @@ class RunFolder:
             except (OSError, ValueError):
                 held = None
             sound = isinstance(held, dict) and strict.is_count(held.get("pid"))
-            if sound and (held["pid"] == os.getpid() or Path(f"/proc/{held['pid']}").exists()):
+            if sound and (held["pid"] == os.getpid() or _is_alive(held["pid"])):
                 return dict(held)
             if time.monotonic() > patience:
                 return dict(held) if sound else {}
@@ -175,6 +176,29 @@ class RunFolder:
                 f"{path} cannot be read: {error}.", "Restore the file from a backup, or train again."
             ) from error
         return value
+
+
+def record_ending(path: Path | str, ending: Mapping[str, Any]) -> None:
+    """Write into run.json how a run ends whose process is about to be ended, from any thread.
+
+    A run that another process writes, or whose end is recorded already, stays as it is. Raises RejectedInput and
+    StorageFailure.
+    """
+    folder = RunFolder.open(path)
+    record = folder.read_run()
+    if record.get("status") == "running" and folder._holder().get("pid") == os.getpid():
+        folder.write_run({**record, **ending, "ended": now()})
+
+
+def _is_alive(pid: int) -> bool:
+    """Whether there is a process of this number."""
+    try:
+        os.kill(pid, 0)  # no signal is sent
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # it belongs to another user
+        return True
+    return True
 
 
 def _similar(path: Path) -> str:
