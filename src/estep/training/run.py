@@ -67,6 +67,7 @@ def train(
         StorageFailure: the disk is full, is read-only or reports errors.
     """
     recipe = Recipe(name_of(algorithm), algorithm, source_name(env), isinstance(env, str), config, preset)
+    config_file.check_readable(recipe)
     check_source(env)
     note_reason(cache.use_cache(), context.report)
     with closing(make_env(env, config, context, TRAIN)) as training_env:
