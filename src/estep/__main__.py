@@ -1,8 +1,6 @@
 """`python -m estep` is the command line."""
 
-import sys
-
-from estep.cli.main import main
+from estep.cli.main import entry
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry()

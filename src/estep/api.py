@@ -42,6 +42,7 @@ def train(
     *,
     preset: str | None = "auto",
     out: Path | str = "runs",
+    name: str | None = None,
     report: Reporter | Literal["auto"] | None = "auto",
     on_step: Callable[[RunState], object] | None = None,
     on_evaluation: Callable[[RunState], object] | None = None,
@@ -55,6 +56,8 @@ def train(
         env: a Gymnasium id, a `gymnasium.Env`, or a function without arguments that makes one.
         preset: "auto" for the preset of the environment, "none" or None, or the name of a preset.
         out: the folder for run folders; that of this run is `policy.run_dir`.
+        name: the environment's name in the run folder; None for its id or its class. Give it where one class is several
+            environments.
         report: "auto" shows progress on stderr, as a bar on a terminal and as a few lines elsewhere; None shows
             nothing; an object of your own gets the progress (`estep.policy.job.Reporter`).
         on_step: called with an `estep.RunState` after each step of the environments.
@@ -72,20 +75,12 @@ def train(
         NumericHalt: too many updates were not finite.
         StorageFailure: the disk is full, read-only or failing.
     """
-    preset = presets.NONE if preset is None else arguments.text("preset", preset)
-    name, start = _algorithm(algorithm)
-    chosen = presets.find(name, source_name(env), preset) if isinstance(algorithm, str) else None
-    changes = {**(chosen.changes if chosen else {}), **_today(options, start)}
-    row, changes = _take(start, changes)
-    config, changes = _take(RunConfig(), changes)
-    if changes:
-        known = [field.name for part in (row, config) for field in dataclasses.fields(part)]
-        raise unknown("option", min(changes), known, f"Choose from {', '.join(known)}.")
-    folder = arguments.path("out", out)
-    with _context(["estep.train", name, source_name(env)], report, on_step, on_evaluation) as context:
-        result = run.train(row, env, config, out=folder, preset=chosen.name if chosen else None, context=context)
+    called, row, config, applied = _settings(algorithm, env, preset, options)
+    folder, name = arguments.path("out", out), None if name is None else arguments.text("name", name)
+    with _context(["estep.train", called, source_name(env)], report, on_step, on_evaluation) as context:
+        result = run.train(row, env, config, out=folder, preset=applied, name=name, context=context)
         draw_if_possible(result.run_dir, context.report.note)
-    return dataclasses.replace(_best(result.run_dir, allow_import=True), env=env)
+    return dataclasses.replace(policy.load(result.run_dir, allow_import=True), env=env)
 
 
 def resume(
@@ -119,7 +114,7 @@ def resume(
     with _context(["estep.resume", str(path)], report, on_step, on_evaluation) as context:
         result = run.resume(path, steps=total, env=env, allow_import=allow_import, context=context)
         draw_if_possible(result.run_dir, context.report.note)
-    found = _best(result.run_dir, allow_import=allow_import)
+    found = policy.load(result.run_dir, allow_import=allow_import)
     return found if env is None else dataclasses.replace(found, env=env)
 
 
@@ -147,6 +142,22 @@ def _end_hung(known: Mapping[str, Any], message: str) -> None:
     end_process(message)
 
 
+def _settings(
+    algorithm: Any, env: Source, preset: Any, options: dict[str, Any]
+) -> tuple[str, Any, RunConfig, str | None]:
+    """An algorithm's name, the algorithm and the run with all settings, and the preset's name. Raises UsageError."""
+    preset = presets.NONE if preset is None else arguments.text("preset", preset)
+    called, start = _algorithm(algorithm)
+    chosen = presets.find(called, source_name(env), preset) if isinstance(algorithm, str) else None
+    changes = {**(chosen.changes if chosen else {}), **_today(options, start)}
+    row, changes = _take(start, changes)
+    config, changes = _take(RunConfig(), changes)
+    if changes:
+        known = [field.name for part in (row, config) for field in dataclasses.fields(part)]
+        raise unknown("option", min(changes), known, f"Choose from {', '.join(known)}.")
+    return called, row, config, chosen.name if chosen else None
+
+
 def _algorithm(given: Any) -> tuple[str, Any]:
     """The name of an algorithm and the algorithm with its settings. A class stands for its defaults."""
     if isinstance(given, str):
@@ -155,11 +166,6 @@ def _algorithm(given: Any) -> tuple[str, Any]:
     check_class(kind.__qualname__, kind)
     algorithm = kind() if kind is given else given
     return name_of(algorithm), algorithm
-
-
-def _best(run_dir: Path, allow_import: bool) -> Policy:
-    """The policy of the best checkpoint, or of the newest if no evaluation was made."""
-    return policy.load(run_dir, "best" if (run_dir / "best").is_file() else "latest", allow_import=allow_import)
 
 
 def _today(options: dict[str, Any], algorithm: Any) -> dict[str, Any]:

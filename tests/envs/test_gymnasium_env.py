@@ -1,11 +1,14 @@
+import sys
+
 import gymnasium
+import jax.numpy as jnp
 import mujoco
 import numpy as np
 import pytest
-from faulty import Cached, Counter, NoGym, act, quiet, raising
+from faulty import Cached, Counter, NoGym, Plain, act, quiet, raising
 
 from estep.envs import build
-from estep.envs.build import EVAL, TRAIN, env_ids
+from estep.envs.build import EVAL, env_ids
 from estep.envs.gymnasium import make
 from estep.errors import EnvironmentFailure, NumericHalt, UsageError
 
@@ -71,7 +74,7 @@ def test_cut_only_without_a_time_limit():
     limited.reset()
     assert [bool(limited.step(act()).truncated[0]) for _ in range(6)] == [False] * 5 + [True]
     assert limited.describe()["time limit"] == "6 steps"
-    assert quiet(lambda: Counter(0)).describe()["time limit"] == "none"
+    assert quiet(lambda: Counter(0)).describe()["time limit"] == "no TimeLimit wrapper"
 
 
 def test_terminated_at_the_time_limit_is_terminated():
@@ -226,15 +229,80 @@ def test_sources(monkeypatch, tmp_path):
 def test_instances():
     with pytest.raises(UsageError, match="one environment"):
         quiet(Counter(), num_envs=2)
-    with pytest.raises(UsageError, match="Pass a function"):
-        quiet(Counter(), stream=EVAL)
     made = gymnasium.make("Pendulum-v1")
-    mine, other = quiet(made, stream=TRAIN), quiet(made, stream=EVAL)
-    assert mine._instances[0].env is made
-    assert other._instances[0].env is not made
-    assert other.describe()["time limit"] == "200 steps"
+    mine = quiet(made)
+    assert mine.envs == [made]
+    assert mine.describe()["time limit"] == "200 steps"
     mine.close()
     mine.close()
+
+
+def test_arrays_without_axes_are_numbers():
+    for wrap in (np.asarray, jnp.asarray, np.float32):
+        env = quiet(
+            lambda: Counter(fault=lambda env, kind, value, wrap=wrap: wrap(value) if kind != "flags" else value)
+        )
+        env.reset()
+        assert env.step(act()).valid.all(), wrap
+    for wrap in (np.asarray, jnp.asarray, np.bool_):
+        flags = lambda env, kind, value, wrap=wrap: tuple(map(wrap, value)) if kind == "flags" else value
+        env = quiet(lambda: Counter(length=2, fault=flags))
+        env.reset()
+        steps = [env.step(act()) for _ in range(2)]
+        assert [bool(step.terminated[0]) for step in steps] == [False, True], wrap
+
+
+def test_an_id_of_another_package_names_the_package():
+    with pytest.raises(UsageError, match="pip install gymnasium-robotics, then give gymnasium_robotics:FetchReach-v4"):
+        quiet("FetchReach-v4")
+    with pytest.raises(UsageError, match="shimmy:dm_control/cheetah-run-v0"):
+        quiet("dm_control/cheetah-run-v0")
+
+
+def test_spaces_that_cannot_be_read_are_told():
+    class Bare(gymnasium.Env):
+        """Sets no spaces."""
+
+    with pytest.raises(EnvironmentFailure, match="has no observation_space"):
+        quiet(Bare)
+
+
+def test_running_statistics_of_wrappers_are_refused():
+    for wrapper, advice in (("NormalizeObservation", "--normalise"), ("NormalizeReward", "TransformReward")):
+        with pytest.raises(UsageError, match=f"{wrapper}, whose running statistics") as error:
+            quiet(lambda wrapper=wrapper: getattr(gymnasium.wrappers, wrapper)(Plain()))
+        assert advice in error.value.fix
+
+
+def test_what_an_environment_does_to_numpy_is_undone():
+    class Strict(Counter):
+        def reset(self, **options):
+            np.seterr(all="raise")
+            return super().reset(**options)
+
+    before = np.geterr()
+    env = quiet(Strict)
+    env.reset()
+    env.step(act())
+    assert np.geterr() == before
+
+
+def test_ends_of_the_process_and_errors_in_close_are_no_ends():
+    class Quits(Counter):
+        def step(self, action):
+            raise SystemExit(3)
+
+        def close(self):
+            raise RuntimeError("the window is gone")
+
+    env = quiet(Quits)
+    env.reset()
+    with pytest.raises(EnvironmentFailure, match="raised SystemExit: 3"):
+        env.step(act())
+    with pytest.warns(RuntimeWarning, match="the window is gone"):
+        env.close()
+    with pytest.raises(EnvironmentFailure, match="SystemExit"):
+        quiet(lambda: sys.exit(1))
 
 
 def test_mujoco_warns_once_and_leaves_no_file(capfd, monkeypatch, tmp_path):

@@ -51,7 +51,7 @@ def test_starts_are_near_the_origin_and_follow_the_seed():
 
 def test_it_has_an_id_and_thirty_steps():
     assert ID in build.env_ids()
-    [env] = build.build(ID, 1, build.TRAIN)
+    [env] = build.build(ID, 1)
     env.reset(seed=0)
     cut = [env.step(np.zeros(2, np.float32))[3] for _ in range(30)]
     assert cut == [False] * 29 + [True]

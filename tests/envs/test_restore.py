@@ -88,10 +88,24 @@ def test_silent_mujoco_reset_at_the_first_step_is_seen():
     assert env.step(act(1, 6)).valid[0]
 
 
-def test_simulation_time_must_increase():
-    env = quiet(lambda: Simulated(jump=4))
+def valid(env, steps):
     env.reset()
-    assert [bool(step.valid[0]) for step in roll(env, [act()] * 5)] == [True] * 3 + [False, True]
+    return [bool(step.valid[0]) for step in roll(env, [act()] * steps)]
+
+
+def test_a_reset_by_the_simulator_is_told_from_what_the_environment_does():
+    assert valid(quiet(lambda: Simulated(unstable=4)), 5) == [True] * 3 + [False, True]
+    assert all(valid(quiet(lambda: Simulated(respawn=4, waits=range(6, 30))), 40))  # kinematics, waiting, a respawn
+    assert all(valid(quiet(lambda: Simulated(unstable=4), detect_resets=False), 5))
+
+
+def test_data_that_is_not_mujocos_is_left_alone():
+    class Lazy(Counter):
+        @property
+        def data(self):
+            raise RuntimeError("not loaded yet")
+
+    assert all(valid(quiet(Lazy), 4))
 
 
 def test_counters_round_trip():

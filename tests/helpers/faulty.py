@@ -108,19 +108,31 @@ class Data:
 
 
 class Simulated(Plain):
-    """Keeps a clock that jumps back at one step."""
+    """Has a simulator that is unstable at one step, and that the environment resets itself at another one.
 
-    def __init__(self, jump=0):
+    As MuJoCo does: a reset sets time and counts to 0, and an unstable state is counted after it.
+    """
+
+    def __init__(self, unstable=0, respawn=0, waits=()):
         super().__init__(length=0)
-        self.data, self.jump = Data(), jump
+        self.data, self.unstable, self.respawn, self.waits = Data(), unstable, respawn, waits
 
     def reset(self, *, seed=None, options=None):
-        self.data.time = 0.0
+        self.restart()
         return super().reset(seed=seed)
+
+    def restart(self):
+        self.data.time = 0.0
+        for warning in self.data.warning:
+            warning.number = 0
 
     def step(self, action):
         out = super().step(action)
-        self.data.time = 0.0 if self.steps == self.jump else self.data.time + 0.1
+        if self.steps not in self.waits:
+            self.data.time += 0.1
+        if self.steps in (self.respawn, self.unstable):
+            self.restart()
+        self.data.warning[5].number += self.steps == self.unstable
         return out
 
 

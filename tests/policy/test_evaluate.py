@@ -84,8 +84,10 @@ def test_each_environment_plays_its_share_however_fast_it_is(agent, episodes, nu
 
 
 def test_an_environment_without_an_end_is_cut(agent):
-    found = judge(agent, env=lambda: Counter(length=0), max_episode_steps=7)
+    with pytest.warns(RuntimeWarning, match="2 of 2 evaluation episodes were cut after 7 steps"):
+        found = judge(agent, env=lambda: Counter(length=0), max_episode_steps=7)
     assert found.lengths == [7, 7]
+    assert found.cut == 2
 
 
 def test_a_bad_first_observation_does_not_count_as_an_episode(agent):

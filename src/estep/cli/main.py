@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools as ft
 import importlib
+import os
 import platform
 import sys
 import traceback
@@ -58,6 +60,15 @@ class Context(NamedTuple):
     life: Lifecycle
     command: tuple[str, ...]
     """The whole command line, for the record of a run."""
+
+
+def entry() -> None:
+    """The installed command. With --json, what exit handlers print goes to stderr: the JSON object is the last line."""
+    code = main()
+    if "--json" in sys.argv:
+        with contextlib.suppress(OSError):
+            os.dup2(2, 1)
+    sys.exit(code)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -150,4 +161,4 @@ def _trace(verbose: bool) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry()

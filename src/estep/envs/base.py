@@ -47,6 +47,8 @@ class Episode(NamedTuple):
     """Undiscounted sum of rewards."""
     length: int
     """Number of good steps."""
+    cut: bool = False
+    """Whether estep ended it, because the environment has no time limit."""
     success: float | None = None
     """Whether the episode was successful, from 0 to 1; None if `info` does not tell. `info["is_success"]` counts at the
     last step (as in gymnasium-robotics), `info["success"]` if it was so at any step (as in metaworld)."""
@@ -79,9 +81,17 @@ class HostEnv(abc.ABC):
     def bad(self) -> int:
         """Number of bad transitions (and bad first observations) so far."""
 
+    @property
     @abc.abstractmethod
-    def reset(self) -> Floats:
+    def name(self) -> str:
+        """The environment's name, for messages and for the run folder."""
+
+    @abc.abstractmethod
+    def reset(self, episode: int | None = None) -> Floats:
         """Begin a new episode in each environment.
+
+        Args:
+            episode: number of the episode, which determines its seed; None takes the next one.
 
         Returns:
             The first observations [E, o].
@@ -89,6 +99,14 @@ class HostEnv(abc.ABC):
         Raises:
             EnvironmentFailure: an environment raised, or its first observations were bad 10 times in a row.
         """
+
+    @abc.abstractmethod
+    def seed_of_episode(self, episode: int) -> int:
+        """The seed with which the first environment begins an episode."""
+
+    @abc.abstractmethod
+    def start_from(self, seed: int) -> Floats:
+        """The observation [o] that the first environment gives after a reset with a seed. `reset` must follow."""
 
     @abc.abstractmethod
     def step(self, action: Floats) -> Step:

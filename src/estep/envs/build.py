@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import gymnasium
 from gymnasium.wrappers import TimeLimit
 
 import estep.envs.multigoal  # noqa: F401  (registers estep/MultiGoal-v0)
-from estep.errors import EnvironmentFailure, UsageError, unknown
+from estep.envs.packages import unknown_id
+from estep.errors import EnvironmentFailure, UsageError
 from estep.settings.references import import_module
 
-TRAIN, EVAL = 0, 1
-"""Two streams of episode seeds: episodes for training and episodes for evaluation."""
+TRAIN, EVAL, FRESH = 0, 1, 2
+"""Three streams of episode seeds: for training, for the evaluations of a run, and for evaluations of a trained policy,
+whose episodes were neither trained on nor used to choose the best checkpoint."""
 Source: TypeAlias = "str | gymnasium.Env[Any, Any] | Callable[[], Any]"
 
 
@@ -24,35 +26,41 @@ def env_ids() -> list[str]:
     return sorted(gymnasium.registry)
 
 
-def build(source: Source, num_envs: int, stream: int) -> list[gymnasium.Env[Any, Any]]:
-    """Make the environments of a stream.
+def build(source: Source, num_envs: int) -> list[gymnasium.Env[Any, Any]]:
+    """Make environments. An instance stands for itself.
 
     Args:
         source: a Gymnasium id, an instance, or a function without arguments that makes an environment.
         num_envs: how many environments.
-        stream: TRAIN or EVAL. An instance is used for training; for evaluation a copy is made from its spec.
 
     Raises:
-        UsageError: the id or its module is unknown, or the instance cannot be copied.
+        UsageError: the id or its module is unknown, the function gave one object twice, or a wrapper has statistics.
         EnvironmentFailure: the environment raised or is not a Gymnasium environment.
     """
     name = source_name(source)
     print_each_warning_once()
     if isinstance(source, str):
         register(source)
-        return [construct(lambda: gymnasium.make(source, disable_env_checker=True), name) for _ in range(num_envs)]
-    if isinstance(source, gymnasium.Env):
+        envs = [construct(lambda: gymnasium.make(source, disable_env_checker=True), name) for _ in range(num_envs)]
+    elif isinstance(source, gymnasium.Env):
         if num_envs > 1:
             what = f"{name} is one environment, but --num-envs is {num_envs}."
             raise UsageError(what, "Pass the environment's id or a function that makes it, or set num_envs=1.")
-        if stream == TRAIN:
-            return [source]
-        spec = copyable(source, name)
-        return [construct(lambda: gymnasium.make(spec), name)]
-    if not callable(source):
+        envs = [construct(lambda: source, name)]
+    elif callable(source):
+        envs = [construct(source, name) for _ in range(num_envs)]
+    else:
         what = f"{name} is not a Gymnasium environment."
         raise EnvironmentFailure(what, "Pass a Gymnasium id, a gymnasium.Env, or a function that makes one.")
-    return [construct(source, name) for _ in range(num_envs)]
+    check_distinct(envs, name)
+    return envs
+
+
+def check_distinct(envs: list[gymnasium.Env[Any, Any]], name: str) -> None:
+    """Check that no environment stands in the list twice. Raises UsageError."""
+    if len({id(env.unwrapped) for env in envs}) < len(envs):
+        what = f"{name} gave the same environment twice, so the episodes of two environments would be mixed."
+        raise UsageError(what, "Let the function make a new environment at each call.")
 
 
 def print_each_warning_once() -> None:
@@ -71,14 +79,6 @@ def _warn(message: str) -> None:
     print(f"MuJoCo: {message}", file=sys.stderr, flush=True)
 
 
-def copyable(env: gymnasium.Env[Any, Any], name: str) -> Any:
-    """The spec from which a second environment can be made. Raises UsageError if the environment has no spec."""
-    if env.spec is None:
-        what = f"estep cannot make a second one of {name} for evaluation, because gymnasium.make did not make it."
-        raise UsageError(what, "Pass a function that makes the environment instead.")
-    return env.spec
-
-
 def construct(make: Callable[[], Any], name: str) -> gymnasium.Env[Any, Any]:
     """Call a function that makes an environment, and check its result."""
     try:
@@ -86,14 +86,45 @@ def construct(make: Callable[[], Any], name: str) -> gymnasium.Env[Any, Any]:
     except (ImportError, gymnasium.error.DependencyNotInstalled) as error:
         what = f"{name} needs a module that cannot be imported: {error}."
         raise UsageError(what, "Install that module.") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         what = f"Making the environment {name} raised {type(error).__name__}: {error}."
         raise EnvironmentFailure(what, "Check that the environment can be made without estep.") from error
     if not isinstance(env, gymnasium.Env):
         what = f"{name} made a {type(env).__name__}, which is not a gymnasium.Env."
         fix = "Derive it from gymnasium.Env. For several environments use --num-envs, not a vector environment."
         raise EnvironmentFailure(what, fix)
+    for space in ("observation_space", "action_space"):
+        try:
+            getattr(env, space)
+        except Exception as error:
+            what = f"{name} has no {space}: reading it raised {type(error).__name__}: {error}."
+            raise EnvironmentFailure(what, f"Set self.{space} to a Gymnasium space in __init__.") from error
+    check_statistics(env, name)
     return env
+
+
+def check_statistics(env: gymnasium.Env[Any, Any], name: str) -> None:
+    """Refuse wrappers that normalise by running statistics: evaluation, `resume` and a deployed policy lack those.
+
+    Raises:
+        UsageError: a wrapper has statistics of observations or of returns.
+    """
+    for layer in layers(env):
+        kind = type(layer).__name__
+        if hasattr(layer, "return_rms"):
+            what = f"{name} has the wrapper {kind}, whose running statistics are not saved with the run."
+            raise UsageError(what, "Remove the wrapper, and scale rewards by a constant (TransformReward).")
+        if hasattr(layer, "obs_rms"):
+            what = f"{name} has the wrapper {kind}, whose running statistics are not saved with the policy."
+            raise UsageError(what, "Remove the wrapper, and give --normalise (in Python normalise=True) instead.")
+
+
+def layers(env: gymnasium.Env[Any, Any]) -> Iterator[gymnasium.Env[Any, Any]]:
+    """The wrappers of an environment from the outermost, then the environment itself."""
+    while isinstance(env, gymnasium.Wrapper):
+        yield env
+        env = env.env
+    yield env
 
 
 def register(env_id: str) -> None:
@@ -116,23 +147,25 @@ def register(env_id: str) -> None:
     try:
         gymnasium.spec(name)
     except gymnasium.error.Error as error:
-        raise unknown("environment", name, gymnasium.registry, "`estep envs` lists all environments.") from error
+        raise unknown_id(name) from error
 
 
 def source_name(source: Source) -> str:
-    """The name of an environment in messages."""
+    """The name of an environment in messages: an id, a class, or the function that makes it."""
     if isinstance(source, str):
         return source
     if isinstance(source, gymnasium.Env):
-        return source.spec.id if source.spec else type(source.unwrapped).__name__
-    return getattr(source, "__name__", type(source).__name__)
+        return env_name(source)
+    function = source.func if isinstance(source, functools.partial) else source
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def env_name(env: gymnasium.Env[Any, Any]) -> str:
+    """The name of an environment that exists: its id, or its class."""
+    return env.spec.id if env.spec else type(env.unwrapped).__name__
 
 
 def time_limit(env: gymnasium.Env[Any, Any]) -> int | None:
     """Steps after which a TimeLimit wrapper truncates, or None. A limit inside the environment cannot be seen."""
-    limits = []
-    while isinstance(env, gymnasium.Wrapper):
-        if isinstance(env, TimeLimit):
-            limits.append(int(env._max_episode_steps))
-        env = env.env
+    limits = [int(layer._max_episode_steps) for layer in layers(env) if isinstance(layer, TimeLimit)]
     return min(limits, default=None)

@@ -10,10 +10,11 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 
-from estep.envs.build import EVAL, Source, build, source_name, time_limit
-from estep.envs.gymnasium import GymnasiumEnv, make
+from estep.envs.build import Source, build, source_name, time_limit
+from estep.envs.gymnasium import GymnasiumEnv, Options, wrap
+from estep.envs.second import build_again
 from estep.envs.spaces import ActionSpace, ObservationSpace, action_space, observation_space
-from estep.envs.validation import SimulationClock, read_observation, read_reward
+from estep.envs.validation import SimulationClock, is_flag, read_observation, read_reward
 from estep.errors import EnvironmentFailure, EstepError
 
 CAP = 1_000
@@ -47,14 +48,14 @@ class EpisodeRecord(NamedTuple):
 def check_env(env: Source) -> list[Finding]:
     """Check an environment with two episodes of at most 1,000 steps and a few shorter episodes.
 
-    Copies of an instance are made from its spec. If a check raises an exception, the later checks are skipped.
+    If a check raises an exception, the later checks are skipped.
 
     Raises:
-        UsageError: there is no such environment, or an instance has no spec.
+        UsageError: there is no such environment.
     """
     findings: list[Finding] = []
     try:
-        one = build(env, 1, EVAL)[0]
+        one = build(env, 1)[0]
         findings.append(Finding("construct", True, source_name(env)))
         observation = observation_space(one.observation_space, "it")
         findings.append(Finding("observation space", True, f"Box of {observation.size}"))
@@ -66,15 +67,26 @@ def check_env(env: Source) -> list[Finding]:
     try:
         findings += check_episodes(one, observation)
         if all(finding.ok for finding in findings):
-            findings += [*check_determinism(one, build(env, 1, EVAL)[0]), check_restore(env)]
+            other, fresh = (build_again(env, 1, [one])[0] for _ in range(2))
+            findings += [*check_determinism(one, other), check_restore(one, fresh)]
+            for copied in (other, fresh):
+                check_close(copied)
     except EstepError as error:
-        findings.append(Finding("runs", False, error.what))
-    except Exception as error:
+        findings.append(Finding("runs", False, f"{error.what} {error.fix}"))
+    except (Exception, SystemExit) as error:
         findings.append(Finding("runs", False, f"{type(error).__name__}: {error}"))
-    limit = time_limit(one)
-    findings.append(Finding("time limit", limit is not None, f"{limit} steps" if limit else "none: set one"))
-    one.close()
+    if not isinstance(env, gymnasium.Env):
+        findings += check_close(one)
     return findings
+
+
+def check_close(env: gymnasium.Env[Any, Any]) -> list[Finding]:
+    """What is wrong with closing an environment, if anything."""
+    try:
+        env.close()
+    except (Exception, SystemExit) as error:
+        return [Finding("close", False, f"raised {type(error).__name__}: {error}")]
+    return []
 
 
 def check_episodes(env: gymnasium.Env[Any, Any], space: ObservationSpace) -> list[Finding]:
@@ -86,7 +98,7 @@ def check_episodes(env: gymnasium.Env[Any, Any], space: ObservationSpace) -> lis
     out = np.empty(space.size, np.float32)
     wrong = next((text for value in observations if (text := read_observation(value, space, out))), "")
     bad_reward = next((repr(value) for value in rewards if np.isnan(read_reward(value))), "")
-    bad_flag = next((repr(value) for value in flags if not isinstance(value, bool | np.bool_)), "")
+    bad_flag = next((repr(value) for value in flags if not is_flag(value) or np.asarray(value).dtype != bool), "")
     findings = [
         Finding("observations", not wrong, wrong or "finite, of the declared shape"),
         Finding("rewards", not bad_reward, f"{bad_reward:.60} is not one finite number" if bad_reward else "finite"),
@@ -96,10 +108,21 @@ def check_episodes(env: gymnasium.Env[Any, Any], space: ObservationSpace) -> lis
         findings.append(Finding("observation bounds", *check_bounds(observations, space)))
     if episodes[0].simulated:
         was_reset = episodes[0].was_reset or episodes[1].was_reset
-        findings.append(Finding("simulation time", not was_reset, was_reset or "increases at every step"))
+        findings.append(Finding("simulation", not was_reset, was_reset or "MuJoCo never reset itself"))
     steps, seconds = len(rewards), sum(episode.seconds for episode in episodes)
-    findings.append(Finding("speed", True, f"{steps / max(seconds, 1e-9):,.0f} steps/s"))
-    return findings
+    speed = Finding("speed", True, f"{steps / max(seconds, 1e-9):,.0f} steps/s")
+    return [*findings, speed, Finding("time limit", True, describe_limit(env, episodes))]
+
+
+def describe_limit(env: gymnasium.Env[Any, Any], episodes: list[EpisodeRecord]) -> str:
+    """What ends the episodes of an environment. Without a wrapper only the episodes themselves can tell."""
+    limit = time_limit(env)
+    if limit:
+        return f"{limit} steps"
+    ended = [len(episode.rewards) for episode in episodes if any(episode.flags)]
+    if ended:
+        return f"no TimeLimit wrapper; the environment ended an episode itself, after {max(ended)} steps"
+    return f"no episode ended within {CAP:,} steps; if none ever ends, wrap it in gymnasium.wrappers.TimeLimit"
 
 
 def check_bounds(observations: list[Any], space: ObservationSpace) -> tuple[bool, str]:
@@ -122,7 +145,6 @@ def check_determinism(first: gymnasium.Env[Any, Any], other: gymnasium.Env[Any, 
     steps = all(
         equal_bits(mine.observations, x.observations) and equal_bits(mine.rewards, x.rewards) for x in (again, new)
     )
-    other.close()
     detail = "different seeds give different starts" if varied else "different seeds give the same start"
     differ = "equal seeds give different starts"
     return [
@@ -137,17 +159,15 @@ def equal_bits(a: list[Any], b: list[Any]) -> bool:
     return len(a) == len(b) and all(np.asarray(x).tobytes() == np.asarray(y).tobytes() for x, y in pairs)
 
 
-def check_restore(source: Source) -> Finding:
-    """Whether replaying an unfinished episode in a new environment restores its state. A resumed run needs this."""
-    before, after = make(source, stream=EVAL, timeout=0.0), make(source, stream=EVAL, timeout=0.0)
+def check_restore(one: gymnasium.Env[Any, Any], other: gymnasium.Env[Any, Any]) -> Finding:
+    """Whether replaying an unfinished episode in another environment restores its state. A resumed run needs this."""
+    before, after = (wrap([env], None, Options(timeout=0.0)) for env in (one, other))
     actions = random_actions(before.action_space, 2 * REPLAYED)
     before.reset()
     for action in actions[:REPLAYED]:
         before.step(action)
     _, (exact,) = after.restore(before.progress())
     exact = exact and continue_equally(before, after, actions[REPLAYED:])
-    before.close()
-    after.close()
     return Finding("restore", exact, "exact" if exact else "not exact: a resumed run starts a new episode")
 
 

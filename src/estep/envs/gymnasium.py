@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
 
 from estep.core.types import Floats, Spec
 from estep.envs.base import Counters, Episode, HostEnv, Progress, Step
-from estep.envs.build import TRAIN, Source, build, source_name, time_limit
+from estep.envs.build import TRAIN, Source, build, env_name, time_limit
 from estep.envs.spaces import ActionSpace, ObservationSpace, action_space, observation_space
 from estep.envs.validation import (
     BadTransitions,
@@ -26,52 +27,80 @@ from estep.envs.validation import (
 from estep.envs.watch import Watch, end_process
 from estep.errors import EnvironmentFailure, NumericHalt
 
+NO_LIMIT = "no TimeLimit wrapper"
 RECORDED = 100_000
 """Largest number of steps of an unfinished episode that are recorded for an exact restore."""
 
 
-def make(
-    env: Source,
-    *,
-    num_envs: int = 1,
-    seed: int = 0,
-    stream: int = TRAIN,
-    max_episode_steps: int | None = None,
-    timeout: float = 60.0,
-    on_hang: Callable[[str], None] = end_process,
-) -> GymnasiumEnv:
+class Options(NamedTuple):
+    """How environments are seeded, limited and watched."""
+
+    seed: int = 0
+    stream: int = TRAIN
+    """With the seed it determines the seed of every episode."""
+    max_episode_steps: int | None = None
+    """Largest length of an episode, for environments without a TimeLimit."""
+    timeout: float = 60.0
+    """Seconds that one call of the environment may take; 0 means no limit."""
+    on_hang: Callable[[str], None] = end_process
+    """Called with a message, from another thread, when a call takes longer."""
+    detect_resets: bool = True
+    """Whether a step in which MuJoCo reset itself is a bad transition."""
+
+
+def make(env: Source, *, num_envs: int = 1, **options: Any) -> GymnasiumEnv:
     """Make environments for the training loop.
 
     Args:
         env: a Gymnasium id (`module:Id` too), one instance, or a function without arguments that makes one.
         num_envs: how many environments.
-        seed, stream: they determine the seed of every episode.
-        max_episode_steps: largest length of an episode, for environments without a TimeLimit.
-        timeout: seconds that one call of the environment may take; 0 means no limit.
-        on_hang: called with a message, from another thread, when a call takes longer.
+        **options: the fields of `Options`.
 
     Raises:
         UsageError: the id or its module is unknown (exit code 2).
         EnvironmentFailure: the environment raised, or estep cannot train on it (exit code 5).
     """
-    envs, name = build(env, num_envs, stream), source_name(env)
+    made = build(env, num_envs)
+    # An instance belongs to the user, who may go on with it after the run.
+    return wrap(made, env if isinstance(env, str) else None, Options(**options), closes=made[0] is not env)
+
+
+def wrap(
+    envs: Sequence[gymnasium.Env[Any, Any]], name: str | None, options: Options, *, closes: bool = True
+) -> GymnasiumEnv:
+    """Environments that exist, for the training loop.
+
+    Args:
+        envs: the environments, of one kind.
+        name: their name; None takes the id or the class of the first.
+        options: how they are seeded, limited and watched.
+        closes: whether `close` closes them.
+
+    Raises:
+        EnvironmentFailure: estep cannot train on them.
+    """
+    name = name or env_name(envs[0])
     observation, action = observation_space(envs[0].observation_space, name), action_space(envs[0].action_space, name)
     for other in envs[1:]:
         if (other.observation_space, other.action_space) != (envs[0].observation_space, envs[0].action_space):
             what = f"The environments of {name} have different spaces."
             raise EnvironmentFailure(what, "Give all of them the same observation space and the same action space.")
     limit = time_limit(envs[0])
-    cut = max_episode_steps if limit is None else None
-    watch = Watch(timeout, name, on_hang)
-    bad, bounds = BadTransitions(num_envs, name), Bounds(observation, name)
+    cut = options.max_episode_steps if limit is None else None
+    watch = Watch(options.timeout, name, options.on_hang)
+    bad, bounds = BadTransitions(len(envs), name), Bounds(observation, name)
+    seeds = options.seed, options.stream
     instances = [
         EnvInstance(
-            one, SeedStream(name, index, (seed, stream), cut or math.inf), (observation, action), (watch, bad, bounds)
+            one,
+            SeedStream(name, index, seeds, cut or math.inf),
+            (observation, action),
+            (watch, bad, bounds, SimulationClock(one, options.detect_resets)),
         )
         for index, one in enumerate(envs)
     ]
-    ending = f"{limit} steps" if limit else f"none; cut at {cut} steps" if cut else "none"
-    return GymnasiumEnv(instances, ending)
+    ending = f"{limit} steps" if limit else f"no TimeLimit wrapper; cut at {cut} steps" if cut else NO_LIMIT
+    return GymnasiumEnv(instances, ending, closes)
 
 
 class SeedStream:
@@ -95,16 +124,18 @@ class EnvInstance:
         env: gymnasium.Env[Any, Any],
         stream: SeedStream,
         spaces: tuple[ObservationSpace, ActionSpace],
-        watches: tuple[Watch, BadTransitions, Bounds],
+        watches: tuple[Watch, BadTransitions, Bounds, SimulationClock],
     ) -> None:
         self.env, self.stream = env, stream
         self.observation, self.action = spaces
-        self._watch, self._bad, self._bounds = watches
-        self._clock = SimulationClock(env)
+        self._watch, self._bad, self._bounds, self._clock = watches
         self._calls = 0
+        self._errors = np.geterr()
         self.episode = -1
         self.length = 0
         self.total = 0.0
+        self.cut = False
+        """Whether estep ended the last episode, because the environment has no TimeLimit and did not end it."""
         self.success: float | None = None
         self.obs = np.zeros(self.observation.size, np.float32)
         self._actions = np.zeros((64, self.action.size), np.float32)
@@ -113,12 +144,7 @@ class EnvInstance:
         """Begin an episode, or the next episode whose first observation is good. Returns that observation [o]."""
         while True:
             self.episode, self.length, self.total, self.success = episode, 0, 0.0, None
-            seed = self.stream.episode_seed(episode)
-            result = self._call(lambda: self.env.reset(seed=seed))
-            if not isinstance(result, tuple) or len(result) != 2:
-                raise self._malformed("reset", "(observation, info)")
-            obs = np.empty(self.observation.size, np.float32)
-            wrong = read_observation(result[0], self.observation, obs)
+            obs, wrong = self.reset(self.stream.episode_seed(episode))
             if not wrong:
                 self._bounds.check(obs)
                 self._clock.start()
@@ -126,6 +152,14 @@ class EnvInstance:
                 return obs
             self._bad.bad(self.stream.index, wrong)
             episode += 1
+
+    def reset(self, seed: int) -> tuple[Floats, str]:
+        """Reset the environment with a seed. Returns its observation [o], and what is wrong with it or ""."""
+        result = self._call(self.env.reset, seed=seed)
+        if not isinstance(result, tuple) or len(result) != 2:
+            raise self._malformed("reset", "(observation, info)")
+        obs = np.empty(self.observation.size, np.float32)
+        return obs, read_observation(result[0], self.observation, obs)
 
     def advance(self, action: Floats, raw: Any, out: Floats) -> tuple[float, bool, bool, bool]:
         """Take one step.
@@ -138,15 +172,7 @@ class EnvInstance:
         Returns:
             Reward, terminated, truncated and valid.
         """
-        self._calls += 1
-        watch = self._watch
-        watch.call = self._calls
-        try:
-            result = self.env.step(raw)
-        except Exception as error:
-            raise self._raised(error) from error
-        finally:
-            watch.call = 0
+        result = self._call(self.env.step, raw)
         if not isinstance(result, tuple) or len(result) != 5:
             raise self._malformed("step", "(observation, reward, terminated, truncated, info)")
         value, reward, terminated, truncated, info = result
@@ -165,7 +191,9 @@ class EnvInstance:
         self._record(action, number)
         self.success = read_success(info, self.success)
         self.obs = out
-        return number, bool(terminated), bool(truncated) or self.length >= self.stream.cut, True
+        end, cut = bool(terminated), bool(truncated)
+        self.cut = self.length >= self.stream.cut and not (end or cut)
+        return number, end, cut or self.cut, True
 
     def progress(self) -> Progress:
         """The record from which `restore` replays the unfinished episode."""
@@ -202,18 +230,22 @@ class EnvInstance:
         self.length = length + 1
         self.total += reward
 
-    def _call(self, function: Callable[[], Any]) -> Any:
-        """Call the environment while the watch measures the time."""
+    def _call(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        """Call the environment while the watch measures the time. If a reset or a first step changed how NumPy treats
+        errors, that is put back. Later steps are not asked, because asking takes two microseconds."""
+        watch = self._watch
         self._calls += 1
-        self._watch.call = self._calls
+        watch.call = self._calls
         try:
-            return function()
-        except Exception as error:
+            return function(*arguments, **named)
+        except (Exception, SystemExit) as error:
             raise self._raised(error) from error
         finally:
-            self._watch.call = 0
+            watch.call = 0
+            if not self.length and np.geterr() != self._errors:
+                np.seterr(**self._errors)
 
-    def _raised(self, error: Exception) -> EnvironmentFailure:
+    def _raised(self, error: BaseException) -> EnvironmentFailure:
         where = f"{self.stream.name} (environment {self.stream.index}, episode {self.episode}, step {self.length})"
         seed = self.stream.episode_seed(self.episode)
         what = f"{where} raised {type(error).__name__}: {error}."
@@ -227,9 +259,9 @@ class EnvInstance:
 class GymnasiumEnv(HostEnv):
     """E Gymnasium environments, stepped one after the other. `make` builds it."""
 
-    def __init__(self, instances: Sequence[EnvInstance], ending: str) -> None:
+    def __init__(self, instances: Sequence[EnvInstance], ending: str, closes: bool = True) -> None:
         self._instances = list(instances)
-        self._ending = ending
+        self._ending, self._closes = ending, closes
         first = self._instances[0]
         self.num_envs = len(self._instances)
         self.spec = Spec(first.observation.size, first.action.size, first.action.squash)
@@ -241,8 +273,24 @@ class GymnasiumEnv(HostEnv):
     def bad(self) -> int:
         return self._bad.total
 
-    def reset(self) -> Floats:
-        return np.stack([instance.begin(instance.episode + 1) for instance in self._instances])
+    @property
+    def name(self) -> str:
+        return self._instances[0].stream.name
+
+    @property
+    def envs(self) -> list[gymnasium.Env[Any, Any]]:
+        """The environments themselves."""
+        return [instance.env for instance in self._instances]
+
+    def reset(self, episode: int | None = None) -> Floats:
+        numbers = [one.episode + 1 if episode is None else episode for one in self._instances]
+        return np.stack([one.begin(number) for one, number in zip(self._instances, numbers, strict=True)])
+
+    def seed_of_episode(self, episode: int) -> int:
+        return self._instances[0].stream.episode_seed(episode)
+
+    def start_from(self, seed: int) -> Floats:
+        return self._instances[0].reset(seed)[0]
 
     def step(self, action: Floats) -> Step:
         if not finite(action):
@@ -258,7 +306,7 @@ class GymnasiumEnv(HostEnv):
             terminated[i], truncated[i] = end, cut
             if end or cut:
                 if instance.length:
-                    record = instance.episode, instance.total, instance.length, instance.success
+                    record = instance.episode, instance.total, instance.length, instance.cut, instance.success
                     self._finished.append(Episode(i, *record))
                 out = instance.begin(instance.episode + 1)
             obs[i] = out
@@ -277,7 +325,7 @@ class GymnasiumEnv(HostEnv):
 
     def describe(self) -> dict[str, str]:
         return {
-            "environment": self._instances[0].stream.name,
+            "environment": self.name,
             "observation": str(self.spec.obs_dim),
             "action": self.action_space.describe(),
             "time limit": self._ending,
@@ -291,5 +339,11 @@ class GymnasiumEnv(HostEnv):
 
     def close(self) -> None:
         self._watch.close()
-        for instance in self._instances:
-            instance.env.close()
+        for env in self.envs if self._closes else []:
+            try:
+                env.close()
+            except (Exception, SystemExit) as error:  # nothing depends on it any more
+                warnings.warn(
+                    f"{self.name}: close() raised {type(error).__name__}: {error}.", RuntimeWarning, stacklevel=2
+                )
+        self._closes = False

@@ -62,9 +62,9 @@ def read_observation(value: Any, space: ObservationSpace, out: Floats) -> str:
 def read_reward(value: Any) -> float:
     """The reward as a float. It is NaN unless the value is one real number, finite in float32. A bool is 0 or 1."""
     if type(value) not in PLAIN and not isinstance(value, REAL):
-        if type(value) is not np.ndarray or value.shape != () or value.dtype.kind not in "fiub":
+        if not is_scalar_array(value, "fiub"):
             return math.nan
-        value = value.item()
+        value = np.asarray(value).item()
     try:
         number = float(value)
     except OverflowError:  # an integer beyond float64
@@ -89,8 +89,16 @@ def read_success(info: Any, before: float | None) -> float | None:
 
 
 def is_flag(value: Any) -> bool:
-    """Whether a value is allowed for terminated or truncated: a bool or an integer."""
-    return type(value) is bool or isinstance(value, FLAG)
+    """Whether a value is allowed for terminated or truncated: a bool or an integer, also as an array without axes."""
+    return type(value) is bool or isinstance(value, FLAG) or is_scalar_array(value, "biu")
+
+
+def is_scalar_array(value: Any, kinds: str) -> bool:
+    """Whether a value is an array without axes, of NumPy or another library, with a dtype of one of these kinds."""
+    if isinstance(value, np.ma.MaskedArray) or not hasattr(value, "__array__"):
+        return False
+    array = np.asarray(value)
+    return array.shape == () and array.dtype.kind in kinds
 
 
 class Bounds:
@@ -114,21 +122,27 @@ class Bounds:
 
 
 class SimulationClock:
-    """Detects that MuJoCo reset its state in the middle of an episode. The environment itself does not report it."""
+    """Detects that MuJoCo reset its state in the middle of an episode. The environment itself does not report it.
 
-    def __init__(self, env: Any) -> None:
-        self._env = env
+    MuJoCo counts the warnings before such a reset. What the environment does itself changes no count: it may place
+    bodies without a step, wait, or reset the simulation for a respawn, and none of that is a fault.
+    """
+
+    def __init__(self, env: Any, watches: bool = True) -> None:
+        self._env, self._watches = env, watches
         self._data: Any = None
 
     def start(self) -> None:
         """Begin an episode. The data object is read again, because some environments make a new one at each reset."""
-        data: Any = getattr(self._env.unwrapped, "data", None)
-        if not (hasattr(data, "time") and hasattr(data, "warning")):
-            self._data = None
+        if not self._watches:
             return
-        self._data, self._time = data, data.time
-        self._items = [data.warning[kind] for kind in RESETTING]
-        self._warnings = sum([item.number for item in self._items])
+        try:
+            data: Any = getattr(self._env.unwrapped, "data", None)
+            self._items = [data.warning[kind] for kind in RESETTING]
+            self._time, self._warnings = data.time, self._count()
+        except Exception:  # no MuJoCo environment: `data` is absent, is something else, or is a property that raises
+            data = None
+        self._data = data
 
     @property
     def watching(self) -> bool:
@@ -136,17 +150,20 @@ class SimulationClock:
         return self._data is not None
 
     def was_reset(self) -> str:
-        """After a step: how one can see that the simulator was reset, or an empty string."""
+        """After a step: how one can see that MuJoCo reset itself, or an empty string."""
         data = self._data
         if data is None:
             return ""
-        before, self._time = self._time, data.time
-        if not self._time > before:
-            return f"the simulation time went from {before:g} to {self._time:g}"
+        time, warnings = data.time, self._count()
+        # A reset by MuJoCo sets the counts to 0 and then counts its own warning. So the count may be the one of
+        # before; then the time, which has gone back, tells it.
+        unstable = warnings > self._warnings or (warnings > 0 and time < self._time)
+        self._time, self._warnings = time, warnings
+        return "MuJoCo reported an unstable state and reset itself" if unstable else ""
+
+    def _count(self) -> int:
         a, b, c, d = self._items
-        if a.number + b.number + c.number + d.number > self._warnings:
-            return "MuJoCo reported an unstable state"
-        return ""
+        return int(a.number + b.number + c.number + d.number)
 
 
 class BadTransitions:
@@ -183,6 +200,8 @@ class BadTransitions:
         while recent[0] <= self.seen - WINDOW:
             recent.popleft()
         fix = "Run estep check-env. The environment must return finite values of the declared shape."
+        if why.startswith("MuJoCo"):
+            fix = "Use a smaller time step or smaller forces; or give --no-detect-resets to train on such steps."
         if self._in_a_row[env] >= IN_A_ROW:
             raise EnvironmentFailure(f"{self._name} gave {IN_A_ROW} bad transitions in a row; in the last, {why}.", fix)
         span = min(self.seen, WINDOW)

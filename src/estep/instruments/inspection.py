@@ -14,7 +14,7 @@ import numpy.typing as npt
 from jaxtyping import Array, Float
 
 from estep.core.types import Key
-from estep.envs.build import EVAL, Source
+from estep.envs.build import FRESH, Source
 from estep.errors import UsageError
 from estep.instruments import calibration, gap, improvement, landscape, modes, optimisers, staleness, states, transfer
 from estep.instruments.calibration import Calibration
@@ -262,7 +262,7 @@ def measure_calibration(subject: Subject, results: dict[str, Any]) -> Calibratio
     calibration.critic(subject.policy.agent)
     source = chosen_env(recipe, options.env, options.allow_import)
     run = dataclasses.replace(recipe.run, eval_episodes=options.episodes, seed=subject.seed)
-    with closing(make_env(source, run, subject.context, EVAL)) as env:
+    with closing(make_env(source, run, subject.context, FRESH)) as env:
         check_spec(env.spec, subject.policy.agent.spec)
         return calibration.calibration(subject.policy.agent, env, subject.policy.scaling, subject.key, options.episodes)
 

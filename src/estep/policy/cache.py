@@ -32,7 +32,7 @@ def use_cache() -> str | None:
     config: Any = jax.config
     if config.jax_compilation_cache_dir:
         return None
-    folder = cache_folder() / "jax"
+    folder = cache_folder().absolute() / "jax"
     try:
         storage.make_dir(folder)
         status = folder.stat()

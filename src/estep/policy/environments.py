@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
 import gymnasium
 
+from estep.core.types import Floats
 from estep.envs import gymnasium as envs
 from estep.envs.base import HostEnv
-from estep.envs.build import EVAL, Source, copyable, source_name
+from estep.envs.build import EVAL, TRAIN, Source
+from estep.envs.second import WITHOUT, build_again
 from estep.errors import UsageError
 from estep.policy.job import RunContext
 from estep.runs.config_file import Recipe
@@ -45,46 +50,85 @@ def chosen_env(recipe: Recipe, env: Source | None, allow_import: bool) -> Source
 
 
 def make_env(env: Source, config: RunConfig, context: RunContext, stream: int) -> HostEnv:
-    """Make the environments for training or for evaluation.
+    """Make the environments for training, or those for evaluating a policy that is not in training.
 
     Args:
         env: a Gymnasium id, an instance, or a function that makes an environment.
         config: how many environments, seed, and limits.
         context: what to do if the environment hangs.
-        stream: TRAIN or EVAL.
+        stream: TRAIN, EVAL or FRESH.
     """
-    evaluating = stream == EVAL
-    count = min(config.eval_episodes, SIDE_BY_SIDE) if evaluating else config.num_envs
-    if evaluating and not (isinstance(env, str) or callable(env)):
-        count = 1
-    cap = config.max_episode_steps if evaluating else None
-    return envs.make(
-        env,
-        num_envs=count,
-        seed=config.seed,
-        stream=stream,
-        max_episode_steps=cap,
-        timeout=config.env_timeout,
-        on_hang=context.on_hang,
-    )
+    count = config.num_envs if stream == TRAIN else side_by_side(env, config)
+    return envs.make(env, num_envs=count, **_options(config, context, stream)._asdict())
 
 
-def check_source(env: Source) -> None:
-    """Check before training that evaluation can make a second environment.
+@contextmanager
+def make_pair(env: Source, config: RunConfig, context: RunContext) -> Iterator[tuple[HostEnv, HostEnv | None]]:
+    """The environments of a run: those of training, and those of its evaluations, which stay open as long.
 
     Raises:
-        UsageError: the environment is an instance that gymnasium.make did not make.
+        UsageError: no second environment can be made, or it has other spaces.
+        EnvironmentFailure: estep cannot train on them.
     """
-    if isinstance(env, gymnasium.Env):
-        copyable(env, source_name(env))
+    with ExitStack() as stack:
+        training = envs.make(env, num_envs=config.num_envs, **_options(config, context, TRAIN)._asdict())
+        stack.callback(training.close)
+        if not config.eval_episodes:
+            yield training, None
+            return
+        made = build_again(env, side_by_side(env, config), training.envs)
+        evaluation = envs.wrap(made, training.name, _options(config, context, EVAL))
+        stack.callback(evaluation.close)
+        check_equal_spaces(training, evaluation)
+        yield training, evaluation
+
+
+def _options(config: RunConfig, context: RunContext, stream: int) -> envs.Options:
+    cap = None if stream == TRAIN else config.max_episode_steps
+    return envs.Options(config.seed, stream, cap, config.env_timeout, context.on_hang, config.detect_resets)
+
+
+def side_by_side(env: Source, config: RunConfig) -> int:
+    """How many environments an evaluation has. An instance stands for one."""
+    return 1 if isinstance(env, gymnasium.Env) else max(1, min(config.eval_episodes, SIDE_BY_SIDE))
+
+
+def check_equal_spaces(training: envs.GymnasiumEnv, evaluation: envs.GymnasiumEnv) -> None:
+    """Check that evaluation has the spaces of training, bounds and dtypes included. Raises UsageError."""
+    for name in ("observation_space", "action_space"):
+        mine, other = getattr(training.envs[0], name), getattr(evaluation.envs[0], name)
+        if mine != other:
+            what = f"{training.name}: the {name} of training is {mine}, but that of evaluation is {other}."
+            fix = f"Pass a function that makes and configures the environment; or {WITHOUT}."
+            raise UsageError(what, fix)
+
+
+def compare_starts(training: HostEnv, evaluation: HostEnv | None, first: Floats) -> str | None:
+    """A note if the environment for evaluation starts elsewhere from the seed of the first training episode.
+
+    Args:
+        training: the environments of training.
+        evaluation: those of evaluation.
+        first: the first observations of training [E, o].
+    """
+    if evaluation is None:
+        return None
+    start = evaluation.start_from(training.seed_of_episode(0))
+    if start.tobytes() == first[0].tobytes():
+        return None
+    return (
+        f"note     {training.name} starts differently from equal seeds, or evaluation has another environment than "
+        "training: estep check-env tells"
+    )
 
 
 def time_limit_note(env: HostEnv, run: RunConfig) -> str | None:
     """A note on the length of evaluation episodes, if the environment has no time limit; else None."""
-    if not env.describe()["time limit"].startswith("none"):
+    if not env.describe()["time limit"].startswith(envs.NO_LIMIT):
         return None
     return (
-        f"note     no time limit: evaluation episodes end after {run.max_episode_steps:,} steps (--max-episode-steps)"
+        f"note     {envs.NO_LIMIT}: an evaluation episode that lasts longer is cut after "
+        f"{run.max_episode_steps:,} steps (--max-episode-steps)"
     )
 
 

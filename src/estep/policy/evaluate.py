@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,8 @@ class Evaluation(NamedTuple):
     """Standard deviation over episodes, ddof 0."""
     returns: list[float]
     lengths: list[int]
+    cut: int = 0
+    """How many episodes estep ended after --max-episode-steps, because the environment did not end them."""
     success: float | None = None
     """Share of successful episodes, of those whose `info` tells it, as `Episode.success` says; else None."""
 
@@ -28,24 +31,32 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(
-    actor: Actor, env: HostEnv, episodes: int, seed: int, scaling: Scaling, deterministic: bool = True
+    actor: Actor,
+    env: HostEnv,
+    episodes: int,
+    seed: int,
+    scaling: Scaling,
+    deterministic: bool = True,
+    first_episode: int = 0,
 ) -> Evaluation:
-    """Run whole episodes. Equal seeds give equal numbers.
+    """Run whole episodes. Equal seeds and equal numbers of the first episode give equal numbers.
 
     Args:
         actor: the agent that acts.
-        env: new environments of the evaluation stream, at most as many as episodes.
+        env: environments that are not trained in, at most as many as episodes.
         episodes: how many episodes; environment i runs every E-th of them.
         seed: seed of the random numbers of inference and of sampled actions.
         scaling: mean and scale of observations.
         deterministic: whether the action is squash(mode of q); otherwise it is sampled from q.
+        first_episode: number of the first episode of each environment, which determines its seed.
 
     Raises:
         EnvironmentFailure: the environment raised or gave too many bad transitions.
     """
     rounds = -(-episodes // env.num_envs)
     done: list[Episode] = []
-    key, obs, step = key_of(seed, EVALUATE), env.reset(), 0
+    env.finished()  # what an earlier evaluation left
+    key, obs, step = key_of(seed, EVALUATE), env.reset(first_episode), 0
     while any(sum(e.env == i for e in done) < rounds for i in range(env.num_envs)):
         number = np.uint32(step)
         action = actor.mode(obs, key, number, scaling) if deterministic else actor.draw(obs, key, number, scaling)[1]
@@ -54,7 +65,14 @@ def evaluate(
         step += 1
     ordered = sorted((e for e in done), key=lambda e: (e.number, e.env))
     first = [e for e in ordered if sum(o.env == e.env and o.number < e.number for o in ordered) < rounds][:episodes]
-    returns = [e.total for e in first]
+    returns, lengths, cut = [e.total for e in first], [e.length for e in first], sum(e.cut for e in first)
+    if cut:
+        warnings.warn(
+            f"{env.name}: {cut} of {episodes} evaluation episodes were cut after {max(lengths):,} steps, so their "
+            "returns lack what comes later. Give a larger --max-episode-steps (max_episode_steps).",
+            RuntimeWarning,
+            stacklevel=2,
+        )
     known = [e.success for e in first if e.success is not None]
     success = float(np.mean(known)) if known else None
-    return Evaluation(float(np.mean(returns)), float(np.std(returns)), returns, [e.length for e in first], success)
+    return Evaluation(float(np.mean(returns)), float(np.std(returns)), returns, lengths, cut, success)

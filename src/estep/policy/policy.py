@@ -19,7 +19,7 @@ from estep.core.agent import Agent
 from estep.core.types import Spec
 from estep.data.normalise import Moments
 from estep.envs.base import HostEnv
-from estep.envs.build import EVAL, Source
+from estep.envs.build import FRESH, Source
 from estep.envs.spaces import ActionSpace, recorded
 from estep.errors import EstepError, RejectedInput, UsageError
 from estep.likelihoods.state_value import StateValue
@@ -138,11 +138,12 @@ class Policy:
     def evaluate(
         self, episodes: int = 10, *, seed: int | None = None, env: Source | None = None, deterministic: bool = True
     ) -> Evaluation:
-        """Returns of whole episodes.
+        """Returns of whole episodes. Their seeds are fresh: neither training nor its evaluations, which chose the best
+        checkpoint, had these episodes.
 
         Args:
             episodes: how many episodes.
-            seed: seed of the episodes; None takes the seed of the evaluations during training.
+            seed: seed of the episodes; None takes the seed of the run.
             env: the environment; None takes the environment of training.
             deterministic: whether the action is squash(mode of q); otherwise it is sampled from q.
 
@@ -159,7 +160,7 @@ class Policy:
         run = dataclasses.replace(self.recipe.run, eval_episodes=arguments.count("episodes", episodes))
         chosen = run if seed is None else dataclasses.replace(run, seed=arguments.seed(seed))
         deterministic = arguments.truth("deterministic", deterministic)
-        return self.evaluate_with(make_env(source, chosen, QUIET, EVAL), chosen, deterministic)
+        return self.evaluate_with(make_env(source, chosen, QUIET, FRESH), chosen, deterministic)
 
     def evaluate_with(self, env: HostEnv, run: RunConfig, deterministic: bool = True) -> Evaluation:
         """Returns of whole episodes, as `evaluate`, in environments that exist already; they are closed at the end.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from estep.core.agent import Agent
-from estep.envs.build import EVAL, Source
+from estep.envs.build import FRESH, Source
 from estep.policy import cache, policy
 from estep.policy.environments import chosen_env, make_env, time_limit_note
 from estep.policy.evaluate import Evaluation
@@ -70,11 +70,11 @@ def evaluate_run(
     source = chosen_env(trained.recipe, env, allow_import)
     settings = settings or EvalSettings()
     how = "deterministic actions" if settings.deterministic else "sampled actions"
-    context.report.note(f"evaluating {trained.run_dir} at {trained.env_steps:,} steps with {how}")
+    context.report.note(f"evaluating {trained.run_dir} at {trained.env_steps:,} steps with {how}, on fresh episodes")
     changes: dict[str, Any] = {"eval_episodes": settings.episodes, "seed": settings.seed}
     changes["max_episode_steps"] = settings.max_episode_steps
     config = dataclasses.replace(trained.recipe.run, **{name: v for name, v in changes.items() if v is not None})
-    made = make_env(source, config, context, EVAL)
+    made = make_env(source, config, context, FRESH)
     note_reason(time_limit_note(made, config), context.report)
     return EvalResult(
         trained.evaluate_with(made, config, settings.deterministic), trained.run_dir, trained.env_steps, trained.updates

@@ -246,7 +246,8 @@ def newest(run_dir: Path) -> tuple[Path | None, list[tuple[Path, str]]]:
 
 
 def locate(run_dir: Path, which: str | int) -> Path:
-    """The folder of the checkpoint "best", "latest", of a number of steps or of a name, not verified.
+    """The folder of the checkpoint "best", "latest", of a number of steps or of a name, not verified. Before the first
+    evaluation the best one is the latest.
 
     Raises RejectedInput if there is no such checkpoint.
     """
@@ -258,6 +259,8 @@ def locate(run_dir: Path, which: str | int) -> Path:
         name = str(which)
     else:
         name = _pointer(Path(run_dir), str(which)) or ""
+        if which == "best" and not name:  # a run that ended before its first evaluation
+            name = _pointer(Path(run_dir), "latest") or ""
     if not _PUBLISHED.fullmatch(name) or not (folder / name).is_dir():
         held = ", ".join(path.name for _, path in reversed(_manifests(folder)[0])) or "none yet"
         raise RejectedInput(f"{run_dir} has no checkpoint {which!a}.", f"Choose one of its checkpoints: {held}.")

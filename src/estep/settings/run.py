@@ -7,6 +7,7 @@ from typing import Annotated
 
 from annotated_types import Ge, Interval
 
+from estep.errors import UsageError
 from estep.settings.kinds import Help, named_options, validate
 
 
@@ -51,8 +52,11 @@ class RunConfig:
     ] = None
     eval_episodes: Annotated[
         int,
-        Help("Episodes in one evaluation, in environments and with seeds of their own, by the deterministic action."),
-        Ge(1),
+        Help(
+            "Episodes in one evaluation, in environments and with seeds of their own, by the deterministic action "
+            "(0: train without evaluation, which needs no second environment)."
+        ),
+        Ge(0),
     ] = 10
     checkpoint_every: Annotated[int, Help("Environment steps between checkpoints (0: only at the end)."), Ge(0)] = (
         10_000
@@ -70,5 +74,12 @@ class RunConfig:
         Ge(0),
     ] = 60.0
 
+    detect_resets: Annotated[
+        bool, Help("Leave out the step in which MuJoCo reset itself, because its state had become unstable.")
+    ] = True
+
     def __post_init__(self) -> None:
         validate(self)
+        if self.stop_at is not None and not self.eval_episodes:
+            what = "--stop-at needs evaluations, but --eval-episodes is 0."
+            raise UsageError(what, "Give --eval-episodes at least 1, or leave --stop-at out.")

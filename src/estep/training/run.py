@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools as ft
 import os
-from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,10 +13,11 @@ import jax
 from estep.algorithms.named import name_of
 from estep.core.agent import Algorithm
 from estep.data.memory import format_bytes
-from estep.envs.build import EVAL, TRAIN, Source, source_name
+from estep.envs.base import HostEnv
+from estep.envs.build import Source
 from estep.errors import STOPPED, EstepError
 from estep.policy import cache
-from estep.policy.environments import check_source, chosen_env, make_env, time_limit_note
+from estep.policy.environments import chosen_env, compare_starts, make_pair, time_limit_note
 from estep.policy.job import Reporter, RunContext, note_reason
 from estep.runs import checkpoint, config_file, provenance
 from estep.runs.config_file import Recipe
@@ -46,7 +46,14 @@ class Result(NamedTuple):
 
 
 def train(
-    algorithm: Algorithm, env: Source, config: RunConfig, *, out: Path, preset: str | None, context: RunContext
+    algorithm: Algorithm,
+    env: Source,
+    config: RunConfig,
+    *,
+    out: Path,
+    preset: str | None,
+    name: str | None = None,
+    context: RunContext,
 ) -> Result:
     """Train an algorithm and write its run folder.
 
@@ -58,6 +65,7 @@ def train(
         config: the settings of the run.
         out: folder of all runs.
         preset: name of the preset that was applied, for the record.
+        name: name of the environment in the run folder; None takes its id or its class.
         context: reports and stops.
 
     Raises:
@@ -66,18 +74,20 @@ def train(
         NumericHalt: too many updates had a result that is not finite.
         StorageFailure: the disk is full, is read-only or reports errors.
     """
-    recipe = Recipe(name_of(algorithm), algorithm, source_name(env), isinstance(env, str), config, preset)
-    config_file.check_readable(recipe)
-    check_source(env)
+    out = out.absolute()  # an environment may change the working directory
     note_reason(cache.use_cache(), context.report)
-    with closing(make_env(env, config, context, TRAIN)) as training_env:
+    with make_pair(env, config, context) as (training_env, evaluation_env):
+        name = name or training_env.name
+        recipe = Recipe(name_of(algorithm), algorithm, name, isinstance(env, str), config, preset)
+        config_file.check_readable(recipe)
         trainer = Trainer(algorithm, training_env, config, context.report.note)
         trainer.begin()
+        note_reason(compare_starts(training_env, evaluation_env, trainer.obs), context.report)
         with RunFolder.create(out, recipe.name, recipe.env, config.seed, datetime.now()) as folder:
             folder.write_run(provenance.describe(context.command, {"run": config.seed}))
             folder.write_config(config_file.encode(recipe), config_file.differences(recipe))
             note_start(folder, trainer, recipe, context.report)
-            return run_session(recipe, folder, trainer, env, context, resumed_at=None)
+            return run_session(recipe, folder, trainer, (env, evaluation_env), context, resumed_at=None)
 
 
 def resume(
@@ -106,7 +116,6 @@ def resume(
     folder = RunFolder.open(run_dir)
     recipe = config_file.decode(folder.read_config(), allow_import=allow_import)
     source = chosen_env(recipe, env, allow_import)
-    check_source(source)
     longer = steps is not None and steps > recipe.run.steps
     if steps is not None:
         recipe = recipe._replace(run=with_steps(recipe.run, steps))
@@ -120,16 +129,17 @@ def resume(
         if done is not None:
             context.report.note("This run is finished. Give a larger --steps to continue it.")
             return done
-        with closing(make_env(source, recipe.run, context, TRAIN)) as training_env:
+        with make_pair(source, recipe.run, context) as (training_env, evaluation_env):
             trainer = Trainer(recipe.algorithm, training_env, recipe.run, context.report.note)
             folder.write_config(config_file.encode(recipe), config_file.differences(recipe))
             note_start(folder, trainer, recipe, context.report)
+            envs = source, evaluation_env
             if found is None:
                 context.report.note("The run has no checkpoint yet, so it starts again from its configuration.")
                 trainer.begin()
-                return run_session(recipe, folder, trainer, source, context, resumed_at=0)
+                return run_session(recipe, folder, trainer, envs, context, resumed_at=0)
             meta = restore(trainer, recipe, found, context.report)
-            return run_session(recipe, folder, trainer, source, context, resumed_at=trainer.counts.env_steps, meta=meta)
+            return run_session(recipe, folder, trainer, envs, context, resumed_at=trainer.counts.env_steps, meta=meta)
 
 
 def restore(trainer: Trainer, recipe: Recipe, path: Path, report: Reporter) -> dict[str, Any]:
@@ -145,7 +155,7 @@ def run_session(
     recipe: Recipe,
     folder: RunFolder,
     trainer: Trainer,
-    env: Source,
+    envs: tuple[Source, HostEnv | None],
     context: RunContext,
     *,
     resumed_at: int | None,
@@ -157,20 +167,14 @@ def run_session(
         recipe: the configuration.
         folder: the locked run folder.
         trainer: the trainer at its first step.
-        env: source of the environments for evaluation.
+        envs: what makes the environments, and those for evaluation, or None to train without.
         context: reports and stops.
         resumed_at: environment steps of the checkpoint, or None for a new run.
         meta: the session's part of the checkpoint.
     """
     sinks = Sinks(folder, resumed_at)
-    callbacks = Callbacks(
-        context.report,
-        context.stop,
-        evaluation_env=ft.partial(make_env, env, recipe.run, context, EVAL),
-        policy=ft.partial(current_policy, recipe, folder.path, trainer, env),
-        on_step=context.on_step,
-        on_evaluation=context.on_evaluation,
-    )
+    now = ft.partial(current_policy, recipe, folder.path, trainer, envs[0])
+    callbacks = Callbacks(context.report, context.stop, envs[1], now, context.on_step, context.on_evaluation)
     session = Session(folder, trainer, sinks, callbacks)
     if meta is not None:
         session.restore(meta)
@@ -183,6 +187,12 @@ def run_session(
         return Result(status, folder.path, **numbers)
     except EstepError as failure:
         code, error = failure.exit_code, failure.what
+        raise
+    except KeyboardInterrupt:
+        status, code = "stopped", STOPPED
+        raise
+    except BaseException as failure:
+        error = f"{type(failure).__name__}: {failure}"
         raise
     finally:
         sinks.close()

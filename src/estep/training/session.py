@@ -12,7 +12,7 @@ import numpy as np
 from safetensors.numpy import save as to_bytes
 
 from estep.envs.base import HostEnv
-from estep.errors import NumericHalt
+from estep.errors import NumericHalt, StorageFailure
 from estep.policy.evaluate import Evaluation, evaluate
 from estep.policy.job import Reporter
 from estep.policy.policy import Policy
@@ -35,8 +35,8 @@ class Callbacks(NamedTuple):
     report: Reporter
     stop: Callable[[], bool]
     """Whether to stop now."""
-    evaluation_env: Callable[[], HostEnv]
-    """Makes new environments for an evaluation."""
+    evaluation_env: HostEnv | None
+    """The environments for evaluation, or None to train without."""
     policy: Callable[[], Policy] | None = None
     """Makes the current policy, for the functions below."""
     on_step: Callable[[RunState], object] | None = None
@@ -71,7 +71,32 @@ class Session:
         return self.wall_before + time.monotonic() - self.began
 
     def run(self, steps: int) -> str:
-        """Train for `steps` environment steps. Returns "done", or "stopped" if the caller stopped the run."""
+        """Train for `steps` environment steps. Whatever ends the run early, a sound agent is saved first.
+
+        Returns:
+            "done", or "stopped" if the caller stopped the run.
+        """
+        try:
+            return self.train(steps)
+        except (NumericHalt, StorageFailure):
+            raise
+        except BaseException:
+            self.rescue()
+            raise
+
+    def rescue(self) -> None:
+        """Save a checkpoint because the run ends early, if the agent is sound. A failure is only reported."""
+        if not self.trainer.sound:
+            return
+        try:
+            self.save_once()
+        except Exception as error:
+            self.callbacks.report.note(f"What was learned could not be saved: {error}")
+        else:
+            self.callbacks.report.note(f"saved    step_{self.trainer.counts.saved} before the run ended early")
+
+    def train(self, steps: int) -> str:
+        """Train, log, evaluate and save until the end, the goal or a stop."""
         counts, config = self.trainer.counts, self.trainer.config
         while counts.env_steps < steps:
             before = counts.env_steps
@@ -125,15 +150,16 @@ class Session:
 
     def evaluate(self) -> None:
         """Evaluate the policy, and save a checkpoint if it is the best so far."""
-        trainer, counts = self.trainer, self.trainer.counts
-        env = self.callbacks.evaluation_env()
-        try:
-            with trainer.compiling("the deterministic policy"):
-                scores = evaluate(
-                    trainer.actor, env, trainer.config.eval_episodes, trainer.config.seed, trainer.scaling
-                )
-        finally:
-            env.close()
+        trainer, counts, config = self.trainer, self.trainer.counts, self.trainer.config
+        env = self.callbacks.evaluation_env
+        if env is None:
+            return
+        with trainer.compiling("the deterministic policy"):
+            # No two evaluations have an episode in common, also where a run was resumed between them.
+            first = counts.env_steps
+            scores = evaluate(
+                trainer.actor, env, config.eval_episodes, config.seed, trainer.scaling, first_episode=first
+            )
         counts.evaluated = counts.env_steps
         self.sinks.evaluation(counts.env_steps, counts.updates, scores, self.wall_s)
         self.last |= {"eval_mean": scores.mean, "eval_std": scores.std, "eval_episodes": len(scores.returns)}
@@ -145,10 +171,7 @@ class Session:
         self.tell(self.callbacks.on_evaluation, scores)
 
     def tell(self, function: Callable[[RunState], object] | None, scores: Evaluation | None = None) -> None:
-        """Call a function of the caller, which may return True to stop the run.
-
-        If it raises an exception, a checkpoint is saved first, so that nothing that was learned is lost.
-        """
+        """Call a function of the caller, which may return True to stop the run."""
         if function is None or self.callbacks.policy is None:
             return
         counts, steps = self.trainer.counts, self.trainer.config.steps
@@ -156,11 +179,7 @@ class Session:
         state = RunState(
             counts.env_steps, counts.updates, steps, metrics, scores, self.folder.path, self.callbacks.policy
         )
-        try:
-            answer = function(state)
-        except BaseException:
-            self.save_once()
-            raise
+        answer = function(state)
         self.asked_to_stop |= isinstance(answer, bool | np.bool_) and bool(answer)
 
     def latest(self) -> dict[str, float]:
@@ -174,6 +193,7 @@ class Session:
         self.callbacks.report.note(
             f"evaluated at {steps:,} steps: return {scores.mean:.1f} ± {scores.std:.1f} "
             f"over {len(scores.returns)} episodes{scores.success_text}"
+            + (f" ({scores.cut} of them cut)" if scores.cut else "")
         )
 
     def save_once(self) -> None:

@@ -27,7 +27,7 @@ def tensors(trainer: Trainer) -> dict[str, Arrays]:
     leaves = jax.device_get(named_leaves(trainer.agent))
     files = {file: {name: np.asarray(leaf) for name, leaf in named.items()} for file, named in leaves.items()}
     envs: Arrays = {}
-    for i, open_episode in enumerate(trainer.env.progress()):
+    for i, open_episode in enumerate(progress(trainer)):
         envs[f"{i}.actions"], envs[f"{i}.obs"] = open_episode.actions, open_episode.obs
     return {**files, "env": envs, **stats(trainer)}
 
@@ -48,8 +48,16 @@ def meta(trainer: Trainer) -> dict[str, Any]:
         "bad": trainer.env.counters(),
         "observation": trainer.env.spec.obs_dim,
         "action": trainer.env.action_space.record(),
-        "episodes": [{"episode": p.episode, "length": p.length, "total": p.total} for p in trainer.env.progress()],
+        "episodes": [{"episode": p.episode, "length": p.length, "total": p.total} for p in progress(trainer)],
     }
+
+
+def progress(trainer: Trainer) -> list[Progress]:
+    """The unfinished episodes. If a step was interrupted, replay lacks it, so they are saved as not restorable."""
+    unfinished = trainer.env.progress()
+    if trainer.settled:
+        return unfinished
+    return [p._replace(length=p.length + 1, actions=p.actions[:0]) for p in unfinished]
 
 
 def restore(trainer: Trainer, algorithm: Algorithm, path: Path) -> tuple[list[int], dict[str, Any]]:
@@ -74,9 +82,9 @@ def restore(trainer: Trainer, algorithm: Algorithm, path: Path) -> tuple[list[in
         restore_counts(trainer, loaded.meta)
         if trainer.moments is not None:
             trainer.moments.load(loaded.tensors["stats"])
-        progress = episodes(trainer, loaded.meta["episodes"], loaded.tensors["env"])
+        unfinished = episodes(trainer, loaded.meta["episodes"], loaded.tensors["env"])
         session = session_state(loaded.meta["session"])
-        trainer.obs, exact = trainer.env.restore(progress)
+        trainer.obs, exact = trainer.env.restore(unfinished)
         trainer.env.load_counters(loaded.meta["bad"])  # last, because replaying episodes counts their steps again
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         what = f"The checkpoint {path} does not have what a run needs: {type(error).__name__}: {error}."

@@ -102,6 +102,10 @@ class Trainer:
         self._keys = key_of(config.seed, ACT), key_of(config.seed, UPDATE)
         self.obs: Floats = np.zeros((config.num_envs, spec.obs_dim), np.float32)
         self.halt_dump: dict[str, Any] = {}
+        self.sound = True
+        """Whether agent and replay are whole: not while an update or the storing of a step goes on."""
+        self.settled = True
+        """Whether the environments are where replay says: not between a step and its storing."""
 
     def begin(self) -> None:
         """Reset the environments of a new run."""
@@ -151,8 +155,10 @@ class Trainer:
         """Take one step in each environment and store it in replay."""
         u, action, memo = self.choose()
         start = time.perf_counter()
+        self.settled = False
         step = self.env.step(action)
         self.seconds["env_s"] += time.perf_counter() - start
+        self.sound = False
         self.replay.add(self.obs, u, step.reward, step.terminated, step.truncated, step.next_obs, step.valid, memo)
         if self.moments is not None:
             self.moments.update(step.next_obs[step.valid])
@@ -163,6 +169,7 @@ class Trainer:
             self.recent.append(episode.total)
             self.successes.extend(() if episode.success is None else (episode.success,))
             self.finished.append(episode)
+        self.sound = self.settled = True
 
     def choose(self) -> tuple[Floats, Floats, dict[str, Floats]]:
         """Choose actions in the current states. During warm-up they are uniform; on-policy data have no warm-up.
@@ -196,6 +203,7 @@ class Trainer:
             NumericHalt: too many updates were skipped; `halt_dump` has the last batch.
         """
         counts, block = self.counts, self.block
+        self.sound = False
         start = time.perf_counter()
         rows = self.rows()
         batches = self.replay.read(rows)
@@ -215,6 +223,7 @@ class Trainer:
         self.tally.add(read if not skipped.any() else {k: v[skipped == 0] for k, v in read.items()})
         if skipped.any() or counts.skips_in_a_row:
             self.count_skips(skipped, batches)
+        self.sound = True
 
     def rows(self) -> Rows:
         """The rows of replay [K, B, T] for the next block of updates. They are sampled uniformly. For on-policy data

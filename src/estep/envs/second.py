@@ -1,0 +1,165 @@
+"""The second environment. Evaluation needs one beside that of training, of which it must be a true copy.
+
+An environment of an id or of a function is made again. An instance is made again from its spec if that gives the same,
+else it is copied; the copy is tried out before training, because some objects share a device or a server.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.utils.env_checker import data_equivalence
+
+from estep.envs.build import Source, build, check_distinct, layers, source_name
+from estep.errors import EstepError, UsageError
+
+TRIED = 20
+"""Number of steps after which a copy counts as independent."""
+DEPTH = 3
+"""How deep attributes of attributes are compared."""
+METHODS = {"step", "reset", "close"}
+WITHOUT = "give eval_episodes=0 (--eval-episodes 0) to train without evaluation"
+
+
+def build_again(source: Source, num_envs: int, first: list[gymnasium.Env[Any, Any]]) -> list[gymnasium.Env[Any, Any]]:
+    """Make the environments for evaluation, before training begins.
+
+    Args:
+        source: what made the environments of training.
+        num_envs: how many; of an instance there is one.
+        first: the environments of training.
+
+    Raises:
+        UsageError: no second environment can be made, or it is the one of training.
+    """
+    name = source_name(source)
+    if isinstance(source, gymnasium.Env):
+        return [second(source, name)]
+    try:
+        made = build(source, num_envs)
+    except EstepError as error:
+        what = f"Evaluation needs environments of its own, and making one more of {name} failed: {error.what}"
+        raise UsageError(what, f"Let {name} make a new environment at each call, or {WITHOUT}.") from error
+    check_distinct([*first, *made], name)
+    return made
+
+
+def second(env: gymnasium.Env[Any, Any], name: str) -> gymnasium.Env[Any, Any]:
+    """A second environment like an instance.
+
+    Raises:
+        UsageError: it can neither be made again nor copied.
+    """
+    made = made_again(env)
+    different = sorted(set(differences(env, made))) if made else []
+    if made and not different:
+        return made
+    copied = independent_copy(env)
+    if copied:
+        if made:
+            made.close()
+        return copied
+    if made:
+        warnings.warn(
+            f"{name}: the environment for evaluation, made again by gymnasium.make, differs from the instance in "
+            f"{', '.join(different[:5])}. Pass a function that makes and configures the environment.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return made
+    what = f"estep cannot make a second one of {name} for evaluation: it can neither be made again nor copied."
+    raise UsageError(what, f"Pass a function that makes it, such as `lambda: {expression(env)}`; or {WITHOUT}.")
+
+
+def made_again(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any] | None:
+    """The environment made once more from its spec, or None. A method that was set on the instance is not in a spec."""
+    if overridden(env):
+        return None
+    try:
+        return gymnasium.make(env.spec) if env.spec else None
+    except Exception:  # a wrapper of the user's own, arguments that cannot be copied, a device that opens once
+        return None
+
+
+def independent_copy(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any] | None:
+    """A deep copy that steps alone, or None if there is none."""
+    if overridden(env):
+        return None
+    try:
+        one, other = copy.deepcopy(env), copy.deepcopy(env)
+        return one if independent(one, other) else None
+    except Exception:  # most windows, sockets and simulators cannot be copied
+        return None
+
+
+def overridden(env: gymnasium.Env[Any, Any]) -> bool:
+    """Whether a layer has step, reset or close as an attribute of the instance. A copy would call the original's."""
+    return any(METHODS & set(vars(layer)) for layer in layers(env))
+
+
+def independent(one: gymnasium.Env[Any, Any], other: gymnasium.Env[Any, Any]) -> bool:
+    """Whether an environment gives the same steps when another one is stepped between them."""
+    space = copy.deepcopy(one.action_space)
+    space.seed(0)
+    actions = [space.sample() for _ in range(TRIED)]
+    alone = list(steps(one, actions, seed=1))
+    beside = []
+    for step, _ in zip(steps(one, actions, seed=1), steps(other, actions[::-1], seed=2), strict=False):
+        beside.append(step)
+    return data_equivalence(alone[: len(beside)], beside)
+
+
+def steps(env: gymnasium.Env[Any, Any], actions: list[Any], seed: int) -> Iterator[tuple[Any, ...]]:
+    """The first observation, then observations and rewards of an episode."""
+    yield (copy.deepcopy(env.reset(seed=seed)[0]),)
+    for action in actions:
+        obs, reward, terminated, truncated, _ = env.step(action)
+        yield copy.deepcopy(obs), np.float64(reward)
+        if terminated or truncated:
+            return
+
+
+def differences(env: gymnasium.Env[Any, Any], other: gymnasium.Env[Any, Any]) -> Iterator[str]:
+    """The attributes in which two environments differ after the same reset, as far as they are numbers and texts."""
+    for one in (env, other):
+        one.reset(seed=0)
+    pairs = list(zip(layers(env), layers(other), strict=False))
+    if [type(one) for one, _ in pairs] != [type(two) for _, two in pairs]:
+        yield "its wrappers"
+    for one, two in pairs:
+        yield from different_attributes(vars(one), vars(two), DEPTH)
+
+
+def different_attributes(mine: dict[str, Any], other: dict[str, Any], depth: int) -> Iterator[str]:
+    """The names of attributes that differ: numbers, texts and arrays, also inside other objects."""
+    for name, value in mine.items():
+        if name in ("env", "spec", "np_random", "_np_random") or name not in other:
+            continue
+        if isinstance(value, bool | int | float | str | bytes | np.ndarray | np.generic | tuple | list | set | dict):
+            if not equal(value, other[name]):
+                yield name
+        elif depth and hasattr(value, "__dict__") and hasattr(other[name], "__dict__") and not callable(value):
+            yield from (f"{name}.{inner}" for inner in different_attributes(vars(value), vars(other[name]), depth - 1))
+
+
+def equal(one: Any, two: Any) -> bool:
+    """Whether two values are equal. What cannot be compared counts as equal."""
+    try:
+        return bool(np.array_equal(one, two, equal_nan=True)) if isinstance(one, np.ndarray) else bool(one == two)
+    except Exception:  # arrays in lists, objects that refuse a comparison
+        return True
+
+
+def expression(env: gymnasium.Env[Any, Any]) -> str:
+    """The Python expression that makes an environment like this one, as far as it can be known."""
+    *wrappers, inner = layers(env)
+    made = f'gymnasium.make("{inner.spec.id}")' if inner.spec else f"{type(inner).__name__}(...)"
+    ours = {"TimeLimit", "OrderEnforcing", "PassiveEnvChecker"} if inner.spec else set()
+    for wrapper in reversed(wrappers):
+        made = made if type(wrapper).__name__ in ours else f"{type(wrapper).__name__}({made})"
+    return made

@@ -1,0 +1,151 @@
+"""Whatever ends a run early, a sound agent is saved first, and the run goes on from there."""
+
+import contextlib
+import os
+
+import numpy as np
+import pytest
+from child import Notes, only_run, resume, train
+from faulty import Counter, Plain
+
+from estep.errors import EnvironmentFailure
+from estep.runs import checkpoint
+from estep.runs.folder import RunFolder
+
+WARM = {"steps": 80, "warmup_steps": 80, "checkpoint_every": 0, "eval_every": 0, "eval_episodes": 0}
+"""A run that only explores, so that nothing is compiled."""
+
+
+class Ends(Counter):
+    """Raises at a call, counted over all its instances."""
+
+    calls, at, error, where = 0, 50, RuntimeError("connection lost"), "step"
+
+    @classmethod
+    def count(cls, where):
+        cls.calls += 1
+        if where == cls.where and cls.calls >= cls.at:
+            raise cls.error
+
+    def step(self, action):
+        self.count("step")
+        return super().step(action)
+
+    def reset(self, **options):
+        self.count("reset")
+        return super().reset(**options)
+
+
+@pytest.fixture(params=["step", "reset"])
+def ends(request):
+    return type("Ends", (Ends,), {"where": request.param})
+
+
+@pytest.mark.parametrize("num_envs", [1, 3])
+def test_a_failing_environment_loses_nothing(ends, num_envs, tmp_path):
+    notes = Notes()
+    with pytest.raises(EnvironmentFailure, match="connection lost"):
+        train(tmp_path, env=ends, report=notes, num_envs=num_envs, **WARM)
+    folder = only_run(tmp_path)
+    saved = checkpoint.newest(folder)[0]
+    steps = int(saved.name[5:])
+    assert 30 // num_envs * num_envs - 2 * num_envs <= steps < 80
+    assert notes.said(f"saved    {saved.name}")
+    record = RunFolder.open(folder).read_run()
+    assert (record["status"], record["exit_code"]) == ("error", 5)
+    # What the environments did after the last stored step is not in replay, so their episodes are cut there.
+    ends.at = 10**9
+    notes = Notes()
+    result = resume(folder, env=ends, report=notes)
+    assert (result.status, result.env_steps) == ("done", 81 if num_envs == 3 else 80)
+    assert notes.said("could not be restored exactly")
+    assert checkpoint.load(checkpoint.newest(folder)[0], None, None).meta["counts"]["env_steps"] == result.env_steps
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(1)])
+def test_an_environment_that_ends_the_process_loses_nothing(error, tmp_path):
+    env = type("Ends", (Ends,), {"error": error})
+    with pytest.raises((KeyboardInterrupt, EnvironmentFailure)):
+        train(tmp_path, env=env, **WARM)
+    folder = only_run(tmp_path)
+    assert checkpoint.newest(folder)[0]
+    status = RunFolder.open(folder).read_run()["status"]
+    assert status == ("stopped" if isinstance(error, KeyboardInterrupt) else "error")
+
+
+def test_a_failing_evaluation_loses_nothing(tmp_path):
+    class Judged(Counter):
+        made = 0
+
+        def __init__(self):
+            super().__init__()
+            Judged.made += 1
+            self.first = Judged.made == 1
+
+        def step(self, action):
+            if not self.first:
+                raise RuntimeError("camera lost")
+            return super().step(action)
+
+    with pytest.raises(EnvironmentFailure, match="camera lost"):
+        train(tmp_path, env=Judged, **{**WARM, "eval_episodes": 1})
+    assert checkpoint.newest(only_run(tmp_path))[0].name == "step_80"
+
+
+def test_what_is_not_sound_is_not_saved(tmp_path, monkeypatch):
+    from estep.data.replay import Replay
+
+    def fails(*unused):
+        raise MemoryError
+
+    monkeypatch.setattr(Replay, "add", fails)
+    with pytest.raises(MemoryError):
+        train(tmp_path, env=Counter, **WARM)
+    assert checkpoint.newest(only_run(tmp_path))[0] is None
+    assert RunFolder.open(only_run(tmp_path)).read_run()["error"] == "MemoryError: "
+
+
+def test_a_disk_that_fails_then_does_not_hide_the_error(tmp_path, monkeypatch):
+    def full(*unused, **unused_too):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(checkpoint, "save", full)
+    notes = Notes()
+    with pytest.raises(EnvironmentFailure, match="connection lost"):
+        train(tmp_path, env=type("Ends", (Ends,), {}), report=notes, **WARM)
+    assert notes.said("could not be saved: disk full")
+
+
+def test_another_working_directory_changes_nothing(tmp_path, monkeypatch):
+    class Wanders(Plain):
+        def reset(self, **options):
+            os.chdir("/")
+            return super().reset(**options)
+
+    monkeypatch.chdir(tmp_path)
+    result = train("runs", env=Wanders, **WARM)
+    assert result.run_dir.parent.parent.parent == tmp_path / "runs"
+
+
+def test_without_evaluation_the_best_policy_is_the_last(tmp_path):
+    result = train(tmp_path, env=Counter, **WARM)
+    assert (result.eval_mean, result.eval_episodes) == (None, None)
+    assert checkpoint.locate(result.run_dir, "best").name == "step_80"
+    assert not (result.run_dir / "best").exists()
+
+
+def test_evaluations_of_a_run_have_episodes_of_their_own(tmp_path):
+    seeds = []
+
+    class Seeded(Counter):
+        def reset(self, *, seed=None, options=None):
+            seeds.append(seed)
+            return super().reset(seed=seed)
+
+    changes = {**WARM, "eval_episodes": 2, "eval_every": 40, "steps": 120, "warmup_steps": 120}
+    with contextlib.suppress(StopIteration):
+        train(tmp_path, env=Seeded, **changes)
+    repeated = {seed for seed in seeds if seeds.count(seed) > 1}
+    assert len(repeated) == 1  # the start that is compared before training
+    assert len(seeds) > 24 + 6
+    assert np.isfinite(seeds).all()
