@@ -22,6 +22,7 @@ from estep.envs.validation import (
     is_flag,
     read_observation,
     read_reward,
+    read_success,
 )
 from estep.envs.watch import Watch, end_process
 from estep.errors import EnvironmentFailure, NumericHalt
@@ -135,13 +136,14 @@ class EnvInstance:
         self.total = 0.0
         self.cut = False
         """Whether estep ended the last episode, because the environment has no TimeLimit and did not end it."""
+        self.success: float | None = None
         self.obs = np.zeros(self.observation.size, np.float32)
         self._actions = np.zeros((64, self.action.size), np.float32)
 
     def begin(self, episode: int) -> Floats:
         """Begin an episode, or the next episode whose first observation is good. Returns that observation [o]."""
         while True:
-            self.episode, self.length, self.total = episode, 0, 0.0
+            self.episode, self.length, self.total, self.success = episode, 0, 0.0, None
             obs, wrong = self.reset(self.stream.episode_seed(episode))
             if not wrong:
                 self._bounds.check(obs)
@@ -173,7 +175,7 @@ class EnvInstance:
         result = self._call(self.env.step, raw)
         if not isinstance(result, tuple) or len(result) != 5:
             raise self._malformed("step", "(observation, reward, terminated, truncated, info)")
-        value, reward, terminated, truncated, _ = result
+        value, reward, terminated, truncated, info = result
         wrong = read_observation(value, self.observation, out) or self._clock.was_reset()
         number = read_reward(reward)
         if number != number:
@@ -187,6 +189,7 @@ class EnvInstance:
         self._bounds.check(out)
         self._bad.good(self.stream.index)
         self._record(action, number)
+        self.success = read_success(info, self.success)
         self.obs = out
         end, cut = bool(terminated), bool(truncated)
         self.cut = self.length >= self.stream.cut and not (end or cut)
@@ -303,7 +306,8 @@ class GymnasiumEnv(HostEnv):
             terminated[i], truncated[i] = end, cut
             if end or cut:
                 if instance.length:
-                    self._finished.append(Episode(i, instance.episode, instance.total, instance.length, instance.cut))
+                    record = instance.episode, instance.total, instance.length, instance.cut, instance.success
+                    self._finished.append(Episode(i, *record))
                 out = instance.begin(instance.episode + 1)
             obs[i] = out
         return Step(next_obs, reward, terminated, truncated, valid, obs)

@@ -44,6 +44,15 @@ def reference_of(thing: Any) -> str:
     return f"{_home(str(module))}:{name}"
 
 
+def has_home(thing: Any) -> bool:
+    """Whether any process can find a class or function, in a module or in the file of the script that runs."""
+    try:
+        reference = reference_of(thing)
+    except UsageError:
+        return False
+    return not reference.startswith("__main__:")
+
+
 @ft.cache
 def installed() -> Mapping[str, str]:
     """The algorithms that installed packages add, by their short names: entry points of the group `estep.algorithms`.

@@ -43,6 +43,7 @@ def meta(trainer: Trainer) -> dict[str, Any]:
         "counts": dataclasses.asdict(trainer.counts),
         "tally": dataclasses.asdict(trainer.tally),
         "recent": list(trainer.recent),
+        "successes": list(trainer.successes),
         "skips": list(trainer.skips),
         "bad": trainer.env.counters(),
         "observation": trainer.env.spec.obs_dim,
@@ -108,6 +109,7 @@ def restore_counts(trainer: Trainer, saved: Mapping[str, Any]) -> None:
     tally = saved["tally"]
     trainer.tally = Tally({str(k): number(v) for k, v in tally["sums"].items()}, int(tally["updates"]))
     trainer.recent.extend(number(value) for value in saved["recent"])
+    trainer.successes.extend(number(value) for value in saved.get("successes", ()))  # 0.1.0 has none
     trainer.skips = deque(int(value) for value in saved["skips"])
 
 
