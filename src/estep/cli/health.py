@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from estep.cli.main import Context
 from estep.cli.parse import parse
-from estep.errors import EnvironmentFailure
+from estep.errors import EnvironmentFailure, describe
 from estep.settings import schema
 
 MEMORY_GB, DISK_GB = 1.0, 1.0
@@ -67,7 +67,7 @@ def _run(name: str, function: Callable[[], tuple[bool, str, str]]) -> Check:
     try:
         return Check(name, *function())
     except Exception as error:
-        return Check(name, False, f"{type(error).__name__}: {error}", "Install estep again with its dependencies.")
+        return Check(name, False, describe(error), "Install estep again with its dependencies.")
 
 
 def _python() -> tuple[bool, str, str]:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from estep.cli.lifecycle import Lifecycle
 from estep.cli.results import Results
-from estep.errors import EstepError, UsageError, unknown
+from estep.errors import EstepError, UsageError, describe, unknown
 
 GRACE = 20.0
 """Seconds a run has to save after a signal, before it is ended."""
@@ -100,7 +100,7 @@ def _guarded(name: str, rest: list[str], context: Context) -> int:
     except (Exception, SystemExit) as error:  # SystemExit: an environment may try to end the process
         _trace(results.verbose)
         fix = "Please report it." if results.verbose else "Run again with --verbose to see where it comes from."
-        return results.fail(1, f"{type(error).__name__}: {error}", fix)
+        return results.fail(1, describe(error), fix)
 
 
 def _dispatch(name: str, rest: list[str], context: Context) -> int:

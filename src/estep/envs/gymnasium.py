@@ -25,7 +25,7 @@ from estep.envs.validation import (
     read_success,
 )
 from estep.envs.watch import Watch, end_process
-from estep.errors import EnvironmentFailure, NumericHalt
+from estep.errors import EnvironmentFailure, NumericHalt, describe
 
 NO_LIMIT = "no TimeLimit wrapper"
 RECORDED = 100_000
@@ -248,7 +248,7 @@ class EnvInstance:
     def _raised(self, error: BaseException) -> EnvironmentFailure:
         where = f"{self.stream.name} (environment {self.stream.index}, episode {self.episode}, step {self.length})"
         seed = self.stream.episode_seed(self.episode)
-        what = f"{where} raised {type(error).__name__}: {error}."
+        what = f"{where} raised {describe(error)}."
         return EnvironmentFailure(what, f"Fix the environment. Its reset(seed={seed}) begins that episode.")
 
     def _malformed(self, method: str, wanted: str) -> EnvironmentFailure:
@@ -343,7 +343,5 @@ class GymnasiumEnv(HostEnv):
             try:
                 env.close()
             except (Exception, SystemExit) as error:  # nothing depends on it any more
-                warnings.warn(
-                    f"{self.name}: close() raised {type(error).__name__}: {error}.", RuntimeWarning, stacklevel=2
-                )
+                warnings.warn(f"{self.name}: close() raised {describe(error)}.", RuntimeWarning, stacklevel=2)
         self._closes = False

@@ -21,7 +21,7 @@ from estep.data.normalise import Moments
 from estep.envs.base import HostEnv
 from estep.envs.build import FRESH, Source
 from estep.envs.spaces import ActionSpace, recorded
-from estep.errors import EstepError, RejectedInput, UsageError
+from estep.errors import EstepError, RejectedInput, UsageError, describe
 from estep.likelihoods.state_value import StateValue
 from estep.policy.actor import ACT, Actor, Scaling, key_of, scaling_of
 from estep.policy.environments import make_env
@@ -250,7 +250,7 @@ def load(path: Path | str, checkpoint_name: str | int = "best", *, allow_import:
         if moments is not None:
             moments.load(loaded.tensors["stats"])
     except (KeyError, TypeError, ValueError, AttributeError, EstepError) as error:
-        what = f"The checkpoint {source} does not have what a policy needs: {type(error).__name__}: {error}."
+        what = f"The checkpoint {source} does not have what a policy needs: {describe(error)}."
         raise RejectedInput(what, "Give another one with --checkpoint best, latest or STEP.") from error
     agent = rebuild(skeleton(recipe.algorithm, spec), loaded.tensors)
     env = recipe.env if recipe.by_id and ":" not in recipe.env else None

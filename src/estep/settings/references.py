@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from estep.errors import EstepError, UsageError
+from estep.errors import EstepError, UsageError, describe
 
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
@@ -108,7 +108,7 @@ def call(maker: Callable[..., Any], name: str, arguments: Sequence[Any], takes: 
     except EstepError:
         raise
     except Exception as error:
-        what = f"{name} raised {type(error).__name__}: {error}."
+        what = f"{name} raised {describe(error)}."
         raise UsageError(what, f"It is called with {takes}: correct it, and try again.") from error
 
 

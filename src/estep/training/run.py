@@ -15,7 +15,7 @@ from estep.core.agent import Algorithm
 from estep.data.memory import format_bytes
 from estep.envs.base import HostEnv
 from estep.envs.build import Source
-from estep.errors import STOPPED, EstepError
+from estep.errors import STOPPED, EstepError, describe
 from estep.policy import cache
 from estep.policy.environments import chosen_env, compare_starts, make_pair, time_limit_note
 from estep.policy.job import Reporter, RunContext, note_reason
@@ -192,7 +192,7 @@ def run_session(
         status, code = "stopped", STOPPED
         raise
     except BaseException as failure:
-        error = f"{type(failure).__name__}: {failure}"
+        error = describe(failure)
         raise
     finally:
         sinks.close()

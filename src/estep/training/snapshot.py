@@ -14,7 +14,7 @@ import numpy as np
 
 from estep.core.agent import Algorithm
 from estep.envs.base import Progress
-from estep.errors import RejectedInput
+from estep.errors import RejectedInput, describe
 from estep.runs import checkpoint
 from estep.runs.leaves import expected, named_leaves, rebuild, skeleton
 from estep.training.trainer import Counts, Tally, Trainer
@@ -87,7 +87,7 @@ def restore(trainer: Trainer, algorithm: Algorithm, path: Path) -> tuple[list[in
         trainer.obs, exact = trainer.env.restore(unfinished)
         trainer.env.load_counters(loaded.meta["bad"])  # last, because replaying episodes counts their steps again
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        what = f"The checkpoint {path} does not have what a run needs: {type(error).__name__}: {error}."
+        what = f"The checkpoint {path} does not have what a run needs: {describe(error)}."
         raise RejectedInput(what, "Move this checkpoint out of the run folder, then resume; or train again.") from error
     inexact = [i for i, same in enumerate(exact) if not same]
     for i in inexact:
