@@ -1,8 +1,8 @@
 """The table of environments of other packages: each is checked and trained in for 500 steps, with updates.
 
-`python docs/generate/environments.py results/environments/environments.csv docs/environments.md [PACKAGE ...]` tries the
-environments of the packages that are installed, one process each, and rewrites their rows in the file and the page. Rows
-of packages that are not installed stay, so that several virtual environments can fill one table.
+`python docs/generate/environments.py results/environments/environments.csv docs/environments.md [PACKAGE ...]` tries
+the environments of the packages that are installed, one process each, and rewrites their rows in the file and the page.
+Rows of packages that are not installed stay, so that several virtual environments can fill one table.
 """
 
 from __future__ import annotations

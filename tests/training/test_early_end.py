@@ -102,7 +102,7 @@ def test_what_is_not_sound_is_not_saved(tmp_path, monkeypatch):
     with pytest.raises(MemoryError):
         train(tmp_path, env=Counter, **WARM)
     assert checkpoint.newest(only_run(tmp_path))[0] is None
-    assert RunFolder.open(only_run(tmp_path)).read_run()["error"] == "MemoryError: "
+    assert RunFolder.open(only_run(tmp_path)).read_run()["error"] == "MemoryError"
 
 
 def test_a_disk_that_fails_then_does_not_hide_the_error(tmp_path, monkeypatch):

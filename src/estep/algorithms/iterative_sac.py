@@ -36,11 +36,12 @@ from estep.m_steps.temperature import LOG_ALPHA_BOUNDS, least_entropy
 from estep.nets import Body, mlp
 from estep.priors.flat import Flat
 from estep.settings import fields, groups
-from estep.settings.kinds import refused, validate
+from estep.settings.kinds import named_options, refused, validate
 
 ENCODINGS = {"log_sign": log_sign, "layer_norm": layer_norm, "none": raw}
 
 
+@named_options
 @dataclass(frozen=True)
 class IterativeSAC(groups.EntropyBound, groups.QEnsemble, groups.Learner):
     """Soft actor-critic whose policy is refined, state by state, by a network fed the gradient of its own objective."""

@@ -36,11 +36,12 @@ from estep.m_steps.temperature import LOG_ALPHA_BOUNDS, KLConstraint
 from estep.nets import Body
 from estep.priors.network import policy_network
 from estep.settings import fields, groups
-from estep.settings.kinds import validate
+from estep.settings.kinds import named_options, validate
 
 BEHAVE = {"prior": act_from_prior, "posterior": act_from_slow_posterior}
 
 
+@named_options
 @dataclass(frozen=True)
 class MPO(groups.WeightedSamples, groups.LearnedPolicy, groups.SlowCopies, groups.QEnsemble, groups.Learner):
     """MPO: weigh samples of the policy by their values, then fit the policy to them inside a trust region.

@@ -35,8 +35,10 @@ from estep.m_steps.temperature import LOG_ALPHA_BOUNDS, KLConstraint
 from estep.nets import Body
 from estep.priors.network import LOG_SIGMA, policy_network
 from estep.settings import fields, groups
+from estep.settings.kinds import named_options
 
 
+@named_options
 @dataclass(frozen=True)
 class ParametricMPO(groups.LearnedPolicy, groups.QEnsemble, groups.Learner):
     """MPO whose E-step maximises the value with a network, under a bound of the KL to an earlier policy."""

@@ -39,7 +39,7 @@ from estep.m_steps.temperature import LOG_ALPHA_BOUNDS, Constant, KLConstraint
 from estep.nets import Body
 from estep.priors.network import full_gaussian_network, policy_network
 from estep.settings import fields, groups
-from estep.settings.kinds import refused, validate
+from estep.settings.kinds import named_options, refused, validate
 
 FAMILIES: dict[str, tuple[Callable[..., Prior], trust_region.Measure]] = {
     "diagonal": (policy_network, trust_region.joint),
@@ -47,6 +47,7 @@ FAMILIES: dict[str, tuple[Callable[..., Prior], trust_region.Measure]] = {
 }
 
 
+@named_options
 @dataclass(frozen=True)
 class RERPI(groups.WeightedSamples, groups.LearnedPolicy, groups.SlowCopies, groups.QEnsemble, groups.Learner):
     """MPO in three steps: evaluate, weigh by value or by rank, fit mean and covariance each in its trust region.

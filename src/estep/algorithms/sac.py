@@ -33,8 +33,10 @@ from estep.m_steps.temperature import LOG_ALPHA_BOUNDS, least_entropy
 from estep.nets import Body, mlp
 from estep.priors.flat import Flat
 from estep.settings import fields, groups
+from estep.settings.kinds import named_options
 
 
+@named_options
 @dataclass(frozen=True)
 class SAC(groups.EntropyBound, groups.QEnsemble, groups.Learner):
     """Soft actor-critic: direct amortised inference under a flat prior (maximum entropy)."""

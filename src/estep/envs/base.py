@@ -47,6 +47,9 @@ class Episode(NamedTuple):
     """Number of good steps."""
     cut: bool = False
     """Whether estep ended it, because the environment has no time limit."""
+    success: float | None = None
+    """Whether the episode was successful, from 0 to 1; None if `info` does not tell. `info["is_success"]` counts at the
+    last step (as in gymnasium-robotics), `info["success"]` if it was so at any step (as in metaworld)."""
 
 
 class Progress(NamedTuple):

@@ -12,7 +12,7 @@ from gymnasium.wrappers import TimeLimit
 
 import estep.envs.multigoal  # noqa: F401  (registers estep/MultiGoal-v0)
 from estep.envs.packages import unknown_id
-from estep.errors import EnvironmentFailure, UsageError
+from estep.errors import EnvironmentFailure, UsageError, describe
 from estep.settings.references import import_module
 
 TRAIN, EVAL, FRESH = 0, 1, 2
@@ -87,7 +87,7 @@ def construct(make: Callable[[], Any], name: str) -> gymnasium.Env[Any, Any]:
         what = f"{name} needs a module that cannot be imported: {error}."
         raise UsageError(what, "Install that module.") from error
     except (Exception, SystemExit) as error:
-        what = f"Making the environment {name} raised {type(error).__name__}: {error}."
+        what = f"Making the environment {name} raised {describe(error)}."
         raise EnvironmentFailure(what, "Check that the environment can be made without estep.") from error
     if not isinstance(env, gymnasium.Env):
         what = f"{name} made a {type(env).__name__}, which is not a gymnasium.Env."
@@ -97,7 +97,7 @@ def construct(make: Callable[[], Any], name: str) -> gymnasium.Env[Any, Any]:
         try:
             getattr(env, space)
         except Exception as error:
-            what = f"{name} has no {space}: reading it raised {type(error).__name__}: {error}."
+            what = f"{name} has no {space}: reading it raised {describe(error)}."
             raise EnvironmentFailure(what, f"Set self.{space} to a Gymnasium space in __init__.") from error
     check_statistics(env, name)
     return env
@@ -142,7 +142,7 @@ def register(env_id: str) -> None:
             what = f"The module of {env_id} cannot be imported: {error}."
             raise UsageError(what, "Install the module, or add its folder to PYTHONPATH.") from error
         except Exception as error:
-            what = f"Importing the module of {env_id} raised {type(error).__name__}: {error}."
+            what = f"Importing the module of {env_id} raised {describe(error)}."
             raise EnvironmentFailure(what, "Check that the module can be imported without estep.") from error
     try:
         gymnasium.spec(name)

@@ -18,7 +18,7 @@ from estep.envs.gymnasium import GymnasiumEnv, Options, wrap
 from estep.envs.observations import ObservationSpace, observation_space
 from estep.envs.second import build_again
 from estep.envs.validation import SimulationClock, is_flag, read_observation, read_reward
-from estep.errors import EnvironmentFailure, EstepError
+from estep.errors import EnvironmentFailure, EstepError, describe
 
 CAP = 1_000
 """Largest number of steps of an episode that is checked."""
@@ -77,7 +77,7 @@ def check_env(env: Source) -> list[Finding]:
     except EstepError as error:
         findings.append(Finding("runs", False, f"{error.what} {error.fix}"))
     except (Exception, SystemExit) as error:
-        findings.append(Finding("runs", False, f"{type(error).__name__}: {error}"))
+        findings.append(Finding("runs", False, describe(error)))
     if not isinstance(env, gymnasium.Env):
         findings += check_close(one)
     return findings
@@ -94,7 +94,7 @@ def check_close(env: gymnasium.Env[Any, Any]) -> list[Finding]:
     try:
         env.close()
     except (Exception, SystemExit) as error:
-        return [Finding("close", False, f"raised {type(error).__name__}: {error}")]
+        return [Finding("close", False, f"raised {describe(error)}")]
     return []
 
 

@@ -23,9 +23,10 @@ from estep.envs.validation import (
     is_flag,
     read_observation,
     read_reward,
+    read_success,
 )
 from estep.envs.watch import Watch, end_process
-from estep.errors import EnvironmentFailure, NumericHalt
+from estep.errors import EnvironmentFailure, NumericHalt, describe
 
 NO_LIMIT = "no TimeLimit wrapper"
 RECORDED = 100_000
@@ -136,13 +137,14 @@ class EnvInstance:
         self.total = 0.0
         self.cut = False
         """Whether estep ended the last episode, because the environment has no TimeLimit and did not end it."""
+        self.success: float | None = None
         self.obs = np.zeros(self.observation.size, np.float32)
         self._actions = np.zeros((64, len(self.action.factors) or self.action.size), np.float32)
 
     def begin(self, episode: int) -> Floats:
         """Begin an episode, or the next episode whose first observation is good. Returns that observation [o]."""
         while True:
-            self.episode, self.length, self.total = episode, 0, 0.0
+            self.episode, self.length, self.total, self.success = episode, 0, 0.0, None
             obs, wrong = self.reset(self.stream.episode_seed(episode))
             if not wrong:
                 self._bounds.check(obs)
@@ -174,7 +176,7 @@ class EnvInstance:
         result = self._call(self.env.step, raw)
         if not isinstance(result, tuple) or len(result) != 5:
             raise self._malformed("step", "(observation, reward, terminated, truncated, info)")
-        value, reward, terminated, truncated, _ = result
+        value, reward, terminated, truncated, info = result
         wrong = read_observation(value, self.observation, out) or self._clock.was_reset()
         number = read_reward(reward)
         if number != number:
@@ -188,6 +190,7 @@ class EnvInstance:
         self._bounds.check(out)
         self._bad.good(self.stream.index)
         self._record(action, number)
+        self.success = read_success(info, self.success)
         self.obs = out
         end, cut = bool(terminated), bool(truncated)
         self.cut = self.length >= self.stream.cut and not (end or cut)
@@ -246,7 +249,7 @@ class EnvInstance:
     def _raised(self, error: BaseException) -> EnvironmentFailure:
         where = f"{self.stream.name} (environment {self.stream.index}, episode {self.episode}, step {self.length})"
         seed = self.stream.episode_seed(self.episode)
-        what = f"{where} raised {type(error).__name__}: {error}."
+        what = f"{where} raised {describe(error)}."
         return EnvironmentFailure(what, f"Fix the environment. Its reset(seed={seed}) begins that episode.")
 
     def _malformed(self, method: str, wanted: str) -> EnvironmentFailure:
@@ -304,7 +307,8 @@ class GymnasiumEnv(HostEnv):
             terminated[i], truncated[i] = end, cut
             if end or cut:
                 if instance.length:
-                    self._finished.append(Episode(i, instance.episode, instance.total, instance.length, instance.cut))
+                    record = instance.episode, instance.total, instance.length, instance.cut, instance.success
+                    self._finished.append(Episode(i, *record))
                 out = instance.begin(instance.episode + 1)
             obs[i] = out
         return Step(next_obs, reward, terminated, truncated, valid, obs)
@@ -340,7 +344,5 @@ class GymnasiumEnv(HostEnv):
             try:
                 env.close()
             except (Exception, SystemExit) as error:  # nothing depends on it any more
-                warnings.warn(
-                    f"{self.name}: close() raised {type(error).__name__}: {error}.", RuntimeWarning, stacklevel=2
-                )
+                warnings.warn(f"{self.name}: close() raised {describe(error)}.", RuntimeWarning, stacklevel=2)
         self._closes = False

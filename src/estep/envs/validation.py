@@ -74,6 +74,22 @@ def read_reward(value: Any) -> float:
     return number if -LARGEST <= number <= LARGEST else math.nan
 
 
+def read_success(info: Any, before: float | None) -> float | None:
+    """How successful an episode is, from 0 to 1, after one more step; None if no `info` of it tells.
+
+    Args:
+        info: the step's `info`. `is_success` counts at the last step that has it, `success` if it held at any step.
+        before: the value after the step before.
+    """
+    if not isinstance(info, dict):
+        return before
+    for name, least in (("is_success", 0.0), ("success", before or 0.0)):
+        number = read_reward(info[name]) if name in info else math.nan
+        if number == number:
+            return max(least, min(max(number, 0.0), 1.0))
+    return before
+
+
 def is_flag(value: Any) -> bool:
     """Whether a value is allowed for terminated or truncated: a bool or an integer, also as an array without axes."""
     return type(value) is bool or isinstance(value, FLAG) or is_scalar_array(value, "biu")

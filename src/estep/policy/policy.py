@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools as ft
 from collections.abc import Callable, Mapping
@@ -15,27 +16,29 @@ import numpy as np
 import numpy.typing as npt
 
 from estep.core.agent import Agent
+from estep.core.types import Spec
 from estep.data.normalise import Moments
 from estep.envs.base import ActionSpace, HostEnv
 from estep.envs.build import FRESH, Source
 from estep.envs.observations import ObservationSpace
-from estep.errors import EstepError, RejectedInput, UsageError
+from estep.errors import EstepError, RejectedInput, UsageError, describe
 from estep.likelihoods.state_value import StateValue
 from estep.policy.actor import ACT, Actor, Scaling, key_of, scaling_of
 from estep.policy.environments import make_env
 from estep.policy.evaluate import Evaluation, evaluate
 from estep.policy.job import QUIET
-from estep.policy.spaces import Spaces, check_spaces, space_record, spaces_of
+from estep.policy.spaces import Spaces, check_spaces, rows_of_size, space_record, spaces_of
 from estep.runs import checkpoint, config_file, provenance, storage
 from estep.runs.config_file import Recipe
 from estep.runs.folder import RunFolder
 from estep.runs.leaves import named_leaves, rebuild, skeleton
+from estep.settings import arguments, references
 from estep.settings.run import RunConfig
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Policy:
-    """A trained policy. `estep.load` and `estep.train` make it."""
+    """A trained policy. `estep.load` and `estep.train` make it. It can be pickled and copied."""
 
     recipe: Recipe
     """The run's configuration."""
@@ -51,6 +54,34 @@ class Policy:
     """The environment for evaluation, or None if it is not known."""
     observation_space: ObservationSpace | None = None
     """None if it is not known, as for a run of 0.1.0."""
+    origin: tuple[Policy, Callable[[Agent], Agent]] | None = None
+    """The policy and the function of which `changed` made this one, or None."""
+
+    def __repr__(self) -> str:
+        return f"Policy({self.recipe.name} on {self.recipe.env}, {self.env_steps:,} steps, {self.run_dir})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the policy as its configuration and its arrays, because functions of optimisers cannot be pickled.
+
+        The environment stays if it is an id, or a class or function of a module. Others are left out: pass them to
+        `evaluate`.
+        """
+        env = self.env if isinstance(self.env, str) or references.has_home(self.env) else None
+        if self.origin is not None:
+            if not references.has_home(self.origin[1]):
+                what = "This policy was changed by a function that cannot be pickled."
+                raise UsageError(what, "Pickle the policy before `changed`, or change it by a function of a module.")
+            return _unpickle_changed, (*self.origin, env)
+        rest = {**vars(self), "agent": None, "env": env}
+        rest.pop("_actor", None)
+        return _unpickle, (self.agent.spec, self._arrays(), rest)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Policy:
+        """A copy with statistics of its own. The agent is shared: nothing writes to its arrays."""
+        return dataclasses.replace(self, moments=copy.deepcopy(self.moments, memo))
+
+    def __copy__(self) -> Policy:
+        return dataclasses.replace(self)
 
     @property
     def spaces(self) -> Spaces:
@@ -77,9 +108,16 @@ class Policy:
             One action of the action space's shape, or a batch of them.
 
         Raises:
-            UsageError: the observation does not have the size of training, or is not finite.
+            UsageError: the observation does not have the size of training, is not finite, or is the tuple of a reset.
         """
-        rows, single = self._rows(obs)
+        if (type(seed), type(counter), type(deterministic)) != (int, int, bool) or seed < 0:
+            seed, counter = arguments.seed(seed), arguments.whole("counter", counter)
+            deterministic = arguments.truth("deterministic", deterministic)
+        try:
+            rows, single = self._rows(arguments.observation(obs))
+        except (TypeError, ValueError) as error:
+            what = f"The observation cannot be read as numbers: {error}."
+            raise UsageError(what, "Pass an observation of the training environment, or a batch of them.") from error
         key = key_of(seed, ACT)
         number = np.uint32(counter % 2**32)
         if deterministic:
@@ -105,7 +143,7 @@ class Policy:
         if isinstance(self.agent.likelihood.model, StateValue):
             what = "The critic of this policy values states, not actions, so inference has no objective."
             raise UsageError(what, "Evaluate it without --inference.")
-        return dataclasses.replace(self, agent=change(self.agent))
+        return dataclasses.replace(self, agent=change(self.agent), origin=(self, change))
 
     def evaluate(
         self, episodes: int = 10, *, seed: int | None = None, env: Source | None = None, deterministic: bool = True
@@ -120,7 +158,7 @@ class Policy:
             deterministic: whether the action is squash(mode of q); otherwise it is sampled from q.
 
         Raises:
-            UsageError: the environment is not known and must be passed as env.
+            UsageError: a bad value, or the environment is not known and must be passed as env.
             EnvironmentFailure: the environment raised or gave too many bad transitions.
         """
         source = self.env if env is None else env
@@ -129,8 +167,9 @@ class Policy:
                 "The environment of this policy is not known: a function or a module's id made it.",
                 "Pass that function or id as env.",
             )
-        run = dataclasses.replace(self.recipe.run, eval_episodes=episodes)
-        chosen = run if seed is None else dataclasses.replace(run, seed=seed)
+        run = dataclasses.replace(self.recipe.run, eval_episodes=arguments.count("episodes", episodes))
+        chosen = run if seed is None else dataclasses.replace(run, seed=arguments.seed(seed))
+        deterministic = arguments.truth("deterministic", deterministic)
         return self.evaluate_with(make_env(source, chosen, QUIET, FRESH), chosen, deterministic)
 
     def evaluate_with(self, env: HostEnv, run: RunConfig, deterministic: bool = True) -> Evaluation:
@@ -149,15 +188,17 @@ class Policy:
         """Write the policy into a new folder, which `estep.load` and `estep eval` read. Returns its path.
 
         Raises:
-            UsageError: the folder exists.
+            UsageError: the folder exists, or the policy was changed, so that no configuration describes it.
             StorageFailure: the disk is full, read-only or failing.
         """
-        folder = Path(path).absolute()
+        if self.origin is not None:
+            what = "This policy was changed after its training, so no configuration describes its agent."
+            raise UsageError(what, "Save the policy before `changed`.")
+        folder = arguments.path("path", path).absolute()
         if not storage.claim_dir(folder):
             raise UsageError(f"{folder} exists, so nothing was written.", "Give the path of a new folder.")
         saved = RunFolder(folder)
-        leaves = jax.device_get(named_leaves(self.agent))
-        files = {file: {name: np.asarray(leaf) for name, leaf in named.items()} for file, named in leaves.items()}
+        files = self._arrays()
         if self.moments is not None:
             files["stats"] = dict(self.moments.arrays())
         meta = {"counts": {"env_steps": self.env_steps, "updates": self.updates}}
@@ -167,6 +208,11 @@ class Policy:
         described = provenance.describe(["estep.Policy.save"], {"run": self.recipe.run.seed})
         saved.write_run({**described, "status": "policy", "exit_code": 0, "ended": provenance.now()})
         return folder
+
+    def _arrays(self) -> dict[str, dict[str, npt.NDArray[Any]]]:
+        """The agent's arrays by file and name."""
+        leaves = jax.device_get(named_leaves(self.agent))
+        return {file: {name: np.asarray(leaf) for name, leaf in named.items()} for file, named in leaves.items()}
 
     @ft.cached_property
     def _actor(self) -> Actor:
@@ -184,36 +230,22 @@ class Policy:
         return rows, single
 
 
-def rows_of_size(obs: Any, size: int) -> tuple[npt.NDArray[np.float32], bool]:
-    """Observations as rows [n, size], and whether it was one without a batch axis, where only the size is known.
-
-    Raises:
-        ValueError: the number of elements does not fit.
-    """
-    array = np.asarray(obs, np.float32)
-    if array.size == size:
-        return array.reshape(1, size), array.ndim < 2 or array.shape[0] != 1
-    if array.ndim > 1 and len(array) and array[0].size == size:
-        return array.reshape(len(array), size), False
-    raise ValueError(f"it has shape {array.shape}")
-
-
-def load(path: Path | str, checkpoint_name: str = "best", *, allow_import: bool = False) -> Policy:
+def load(path: Path | str, checkpoint_name: str | int = "best", *, allow_import: bool = False) -> Policy:
     """Load a policy from a run folder or from a folder of `Policy.save`.
 
     Args:
         path: the folder.
-        checkpoint_name: "best", "latest", or a number of environment steps.
+        checkpoint_name: "best", "latest", a number of environment steps, or the folder's name, such as "step_1000".
         allow_import: whether modules that the folder names may be imported. They define algorithms, parts or networks
             outside estep.
 
     Raises:
         RejectedInput: the folder is not a run folder, or the checkpoint is corrupt or incompatible.
-        UsageError: the folder names a module, and allow_import is False.
+        UsageError: a bad value, or the folder names a module and allow_import is False.
     """
-    folder = RunFolder.open(Path(path))
+    which, allow_import = arguments.checkpoint(checkpoint_name), arguments.truth("allow_import", allow_import)
+    folder = RunFolder.open(arguments.path("path", path))
     recipe = config_file.decode(folder.read_config(), allow_import=allow_import)
-    which = int(checkpoint_name) if checkpoint_name.isdecimal() else checkpoint_name
     source = checkpoint.locate(folder.path, which)
     loaded = checkpoint.load(source, None, None)
     try:
@@ -225,8 +257,17 @@ def load(path: Path | str, checkpoint_name: str = "best", *, allow_import: bool 
         if moments is not None:
             moments.load(loaded.tensors["stats"])
     except (KeyError, TypeError, ValueError, AttributeError, EstepError) as error:
-        what = f"The checkpoint {source} does not have what a policy needs: {type(error).__name__}: {error}."
+        what = f"The checkpoint {source} does not have what a policy needs: {describe(error)}."
         raise RejectedInput(what, "Give another one with --checkpoint best, latest or STEP.") from error
     agent = rebuild(skeleton(recipe.algorithm, spec), loaded.tensors)
     env = recipe.env if recipe.by_id and ":" not in recipe.env else None
     return Policy(recipe, agent, moments, spaces.action, env_steps, updates, folder.path, env, spaces.observation)
+
+
+def _unpickle(spec: Spec, arrays: dict[str, dict[str, npt.NDArray[Any]]], rest: dict[str, Any]) -> Policy:
+    """The policy that `Policy.__reduce__` took apart."""
+    return Policy(**{**rest, "agent": rebuild(skeleton(rest["recipe"].algorithm, spec), arrays)})
+
+
+def _unpickle_changed(origin: Policy, change: Callable[[Agent], Agent], env: Source | None) -> Policy:
+    return dataclasses.replace(origin.changed(change), env=env)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from estep.core.types import Spec
 from estep.envs.actions import recorded
@@ -115,3 +116,17 @@ def moved_bounds(before: ObservationSpace, now: ObservationSpace) -> str:
             texts = [f"[{part.low[i]:g}, {part.high[i]:g}]" for part in (other, one)]
             return f"number {i} of {one.name} has the bounds {texts[0]}, not {texts[1]}"
     return ""
+
+
+def rows_of_size(obs: Any, size: int) -> tuple[npt.NDArray[np.float32], bool]:
+    """Observations as rows [n, size], and whether it was one without a batch axis, where only the size is known.
+
+    Raises:
+        ValueError: the number of elements does not fit.
+    """
+    array = np.asarray(obs, np.float32)
+    if array.size == size:
+        return array.reshape(1, size), array.ndim < 2 or array.shape[0] != 1
+    if array.ndim > 1 and len(array) and array[0].size == size:
+        return array.reshape(len(array), size), False
+    raise ValueError(f"it has shape {array.shape}")

@@ -14,7 +14,7 @@ import numpy as np
 
 from estep.core.agent import Algorithm
 from estep.envs.base import HostEnv, Progress
-from estep.errors import EnvironmentFailure, RejectedInput
+from estep.errors import EnvironmentFailure, RejectedInput, describe
 from estep.policy.spaces import check_spaces, space_record, spaces_of
 from estep.runs import checkpoint, manifest
 from estep.runs.leaves import expected, named_leaves, rebuild, skeleton
@@ -44,6 +44,7 @@ def meta(trainer: Trainer) -> dict[str, Any]:
         "counts": dataclasses.asdict(trainer.counts),
         "tally": dataclasses.asdict(trainer.tally),
         "recent": list(trainer.recent),
+        "successes": list(trainer.successes),
         "skips": list(trainer.skips),
         "bad": trainer.env.counters(),
         **space_record(trainer.env.action_space, trainer.env.observation_space, trainer.env.spec.obs_dim),
@@ -110,7 +111,7 @@ def check_environment(path: Path, env: HostEnv) -> None:
 
 def lacking(path: Path, error: Exception) -> RejectedInput:
     """The error for a checkpoint whose values cannot be read."""
-    what = f"The checkpoint {path} does not have what a run needs: {type(error).__name__}: {error}."
+    what = f"The checkpoint {path} does not have what a run needs: {describe(error)}."
     return RejectedInput(what, "Move this checkpoint out of the run folder, then resume; or train again.")
 
 
@@ -127,6 +128,7 @@ def restore_counts(trainer: Trainer, saved: Mapping[str, Any]) -> None:
     tally = saved["tally"]
     trainer.tally = Tally({str(k): number(v) for k, v in tally["sums"].items()}, int(tally["updates"]))
     trainer.recent.extend(number(value) for value in saved["recent"])
+    trainer.successes.extend(number(value) for value in saved.get("successes", ()))  # 0.1.0 has none
     trainer.skips = deque(int(value) for value in saved["skips"])
 
 

@@ -28,7 +28,7 @@ from estep.training.scale import ScaleWatch, check_image, warn_of_bounds
 from estep.training.update import improve, init
 
 RECENT = 10
-"""The reported return is the mean over this many training episodes."""
+"""The reported return and success are means over this many training episodes."""
 SKIPS_IN_A_ROW = 20
 SKIPS_OF_LAST = (10, 10_000)
 """The run halts at 20 skipped updates in a row, or more than 10 of the last 10,000."""
@@ -92,6 +92,7 @@ class Trainer:
         self.moments = Moments(spec.obs_dim) if config.normalise else None
         self.counts, self.tally = Counts(), Tally()
         self.recent: deque[float] = deque(maxlen=RECENT)
+        self.successes: deque[float] = deque(maxlen=RECENT)
         self.skips: deque[int] = deque()
         self.finished: list[Episode] = []
         self.seconds = {"act_s": 0.0, "env_s": 0.0, "sample_s": 0.0, "update_s": 0.0}
@@ -169,6 +170,7 @@ class Trainer:
         for episode in self.env.finished():
             self.counts.episodes += 1
             self.recent.append(episode.total)
+            self.successes.extend(() if episode.success is None else (episode.success,))
             self.finished.append(episode)
         self.sound = self.settled = True
 
