@@ -26,7 +26,8 @@ from estep.envs.watch import end_process
 from estep.errors import EnvironmentFailure, UsageError, unknown
 from estep.plots.curves import draw_if_possible
 from estep.policy import policy
-from estep.policy.job import Reporter, RunContext, Silent, never_stop
+from estep.policy.interrupts import Interrupts
+from estep.policy.job import Reporter, RunContext, Silent
 from estep.policy.policy import Policy
 from estep.policy.progress import reporter
 from estep.runs.folder import record_ending
@@ -74,6 +75,7 @@ def train(
         EnvironmentFailure: an environment that is unfit, raises or gives too many bad transitions.
         NumericHalt: too many updates were not finite.
         StorageFailure: the disk is full, read-only or failing.
+        KeyboardInterrupt: Ctrl-C; the run was saved first, and `estep.resume` continues it.
     """
     called, row, config, applied = _settings(algorithm, env, preset, options)
     folder, name = arguments.path("out", out), None if name is None else arguments.text("name", name)
@@ -122,16 +124,26 @@ def resume(
 def _context(command: list[str], report: Any, on_step: Any, on_evaluation: Any) -> Iterator[RunContext]:
     """The context of a run from Python, with progress on stderr where `report` is "auto". Raises UsageError."""
     functions = arguments.function("on_step", on_step), arguments.function("on_evaluation", on_evaluation)
+    with Interrupts() as interrupts:
+        with _reporting(report) as (shown, on_hang):
+            yield RunContext(command, shown, interrupts.stop, on_hang, *functions)
+    if interrupts.requested:  # the run was saved and is "stopped"
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def _reporting(report: Any) -> Iterator[tuple[Reporter, Callable[[str], None]]]:
+    """The reporter of a run, and what is called when the environment hangs. Raises UsageError."""
     if report == "auto":
         known: dict[str, Any] = {}
         with reporter(known) as shown:
-            yield RunContext(command, shown, never_stop, ft.partial(_end_hung, known), *functions)
+            yield shown, ft.partial(_end_hung, known)
         return
     missing = [name for name in ("started", "note", "progress") if report is not None and not hasattr(report, name)]
     if missing:
         what = f"report is {report!r:.100}, which has no function {missing[0]}."
         raise UsageError(what, 'Give "auto", None, or an object with the functions of estep.policy.job.Reporter.')
-    yield RunContext(command, report or Silent(), never_stop, end_process, *functions)
+    yield report or Silent(), end_process
 
 
 def _end_hung(known: Mapping[str, Any], message: str) -> None:
