@@ -1,11 +1,9 @@
-"""Networks: arrays and static fields only, so that plain `jax.jit`, `jax.grad` and `jax.vmap` apply."""
+"""Multilayer perceptrons: arrays and static fields only, so that plain `jax.jit`, `jax.grad` and `jax.vmap` apply."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple, TypeAlias
 
 import equinox as eqx
 import jax
@@ -13,13 +11,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from estep.core.types import Key
-from estep.errors import UsageError
-from estep.settings import references
 
 Initialiser = Callable[[int, int], float]
 """(fan in, fan out) to the bound of the uniform weights of a layer."""
-FeatureMaker: TypeAlias = Callable[[int, Key], Callable[[Array], Array]]
-"""(obs_dim, key) to a fresh network from one observation [obs_dim] to features [f]."""
+Activation = Callable[[Array], Array]
+"""The function after a hidden layer, element by element."""
+
+ACTIVATIONS: Mapping[str, Activation] = {"relu": jax.nn.relu, "elu": jax.nn.elu, "silu": jax.nn.silu}
+"""By name."""
 
 
 def glorot(fan_in: int, fan_out: int) -> float:
@@ -36,100 +35,86 @@ def glorot(fan_in: int, fan_out: int) -> float:
     return float((6.0 / (fan_in + fan_out)) ** 0.5)
 
 
+def small_init(fan_in: int, fan_out: int) -> float:
+    """An `Initialiser`: a hundredth of Glorot's bound, so that a fresh network is nearly the same for every input."""
+    return 0.01 * glorot(fan_in, fan_out)
+
+
 def zeros(fan_in: int, fan_out: int) -> float:
     """An `Initialiser`: all weights 0, so that a fresh network gives 0."""
     return 0.0
+
+
+def layer_norm(x: Float[Array, " n"]) -> Float[Array, " n"]:
+    """The elements less their mean, over their standard deviation, with finite gradients where all are equal.
+
+    Statistics are in float32 at least. The layer has no gain: the next product of weights has one.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep.nets import layer_norm
+        >>> print(layer_norm(jnp.asarray([1.0, 3.0])), layer_norm(jnp.asarray([5.0, 5.0])))
+        [-1.  1.] [0. 0.]
+
+    Source:
+        Ba, Kiros & Hinton 2016, arXiv:1607.06450.
+    """
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    # less any one element first: the mean of numbers that have a large part in common would be rounded to that part
+    near = wide - jax.lax.stop_gradient(wide[0])
+    deviation = near - near.mean()
+    return (deviation * jax.lax.rsqrt(jnp.square(deviation).mean() + LEAST_VARIANCE)).astype(x.dtype)
+
+
+LEAST_VARIANCE = 1e-8
+"""Added to the variance of a layer: a gradient at equal elements is multiplied by 1e4 at most."""
 
 
 class MLP(eqx.Module):
     """A multilayer perceptron of one or several inputs.
 
     Each input has its own block of the weights of the first layer. So the product with the state is computed once for
-    any number of actions: under `vmap` over actions it has no batch axis.
+    any number of actions: under `vmap` over actions it has no batch axis. With `norm`, each hidden layer is normalised
+    before its bias is added, and the first one once the blocks of its inputs are summed.
     """
 
     first: tuple[Float[Array, "_ _"], ...]
     rest: tuple[Float[Array, "_ _"], ...]
     biases: tuple[Float[Array, " _"], ...]
-    activation: Callable[[Array], Array] = eqx.field(static=True)
+    activation: Activation = eqx.field(static=True)
+    norm: bool = eqx.field(static=True, default=False)
 
     def __call__(self, *inputs: Float[Array, " _"]) -> Float[Array, " o"]:
-        hidden = self.biases[0]
+        hidden = jnp.zeros_like(self.biases[0]) if self.norm else self.biases[0]
         for x, weight in zip(inputs, self.first, strict=True):
             hidden = hidden + x @ weight
-        for weight, bias in zip(self.rest, self.biases[1:], strict=True):
-            hidden = self.activation(hidden) @ weight + bias
-        return hidden
-
-
-class Body(NamedTuple):
-    """How the networks of an agent are built."""
-
-    hidden_sizes: tuple[int, ...]
-    features: str | FeatureMaker = ""
-    """A `FeatureMaker` or its `module:function`: it makes a network in front of each network; "" for none."""
-
-
-class Own(eqx.Module):
-    """Your callable from an observation to features. Its arrays of floats are trained, and nothing else in it."""
-
-    parameters: Any
-    rest: Any = eqx.field(static=True)
-
-    def __call__(self, obs: Float[Array, " o"]) -> Float[Array, " f"]:
-        found: Array = eqx.combine(self.parameters, self.rest)(obs)
-        return found
-
-
-class WithFeatures(eqx.Module):
-    """A network whose first input passes through a network of yours."""
-
-    features: Own
-    head: MLP
-
-    def __call__(self, obs: Float[Array, " o"], *inputs: Float[Array, " _"]) -> Float[Array, " k"]:
-        return self.head(self.features(obs), *inputs)
-
-
-Network: TypeAlias = MLP | WithFeatures
-
-
-def _own(maker: str | FeatureMaker, obs_dim: int, key: Key) -> tuple[Own, int]:
-    """Fresh features for observations of this size, and how many there are."""
-    name, takes = str(maker), "obs_dim and a key"
-    made = references.call(references.resolve(maker) if isinstance(maker, str) else maker, name, (obs_dim, key), takes)
-    own = Own(*eqx.partition(made, eqx.is_inexact_array))
-    shape = references.call(lambda obs: jax.eval_shape(own, obs), name, (jnp.zeros(obs_dim),), "one observation").shape
-    if len(shape) != 1:
-        raise UsageError(f"The features of {name} have the shape {shape}.", "Give one vector for one observation.")
-    return own, shape[0]
-
-
-def with_bias(net: Network, bias: Float[Array, " k"]) -> Network:
-    """The network with another bias of its last layer."""
-    if isinstance(net, WithFeatures):
-        return replace(net, head=replace(net.head, biases=(*net.head.biases[:-1], bias)))
-    return replace(net, biases=(*net.biases[:-1], bias))
+        if self.norm:
+            hidden = layer_norm(hidden) + self.biases[0]
+        for weight, bias in zip(self.rest[:-1], self.biases[1:-1], strict=True):
+            hidden = self.activation(hidden) @ weight
+            hidden = (layer_norm(hidden) if self.norm else hidden) + bias
+        return self.activation(hidden) @ self.rest[-1] + self.biases[-1]
 
 
 def mlp(
     inputs: Sequence[int],
     output: int,
-    hidden: Sequence[int] | Body,
+    hidden: Sequence[int],
     *,
     key: Key,
-    activation: Callable[[Array], Array] = jax.nn.relu,
+    activation: Activation = jax.nn.relu,
+    norm: bool = False,
     head: Initialiser = glorot,
-) -> Network:
-    """A fresh network with Glorot's weights and zero biases.
+) -> MLP:
+    """A fresh perceptron with Glorot's weights and zero biases.
 
     Args:
         inputs: size of each input.
         output: size of the output.
-        hidden: sizes of the hidden layers, at least one; or a `Body`, which may put your own network in front of the
-            first input.
+        hidden: sizes of the hidden layers, at least one.
         key: a random key.
         activation: the function after each hidden layer.
+        norm: whether hidden layers are normalised before it.
         head: initialiser of the output layer.
 
     Example:
@@ -140,24 +125,28 @@ def mlp(
         >>> net(jnp.zeros(3), jnp.zeros(2)).shape
         (4,)
     """
-    body = hidden if isinstance(hidden, Body) else Body(tuple(hidden))
-    if body.features:
-        k_own, key = jax.random.split(key)
-        own, size = _own(body.features, inputs[0], k_own)
-        rest = mlp((size, *inputs[1:]), output, body.hidden_sizes, key=key, activation=activation, head=head)
-        assert isinstance(rest, MLP)
-        return WithFeatures(own, rest)
-    hidden = body.hidden_sizes
     sizes = (sum(inputs), *hidden, output)
-    schemes = [glorot] * len(hidden) + [head]
-    shapes = list(pairwise(sizes))
+    layers = uniform(list(pairwise(sizes)), [glorot] * len(hidden) + [head], key)
+    return MLP(blocks(layers[0], inputs), tuple(layers[1:]), tuple(jnp.zeros(n) for n in sizes[1:]), activation, norm)
+
+
+def uniform(shapes: Sequence[tuple[int, int]], bounds: Sequence[Initialiser], key: Key) -> list[Float[Array, "_ _"]]:
+    """Fresh weights of several layers, uniform within the bounds of each.
+
+    Args:
+        shapes: (fan in, fan out) of each layer.
+        bounds: the initialiser of each.
+        key: a random key.
+    """
     # one call for all layers: every call of the generator is a kernel to compile
     ends = [sum(i * o for i, o in shapes[:k]) for k in range(1, len(shapes))]
     drawn = jnp.split(jax.random.uniform(key, (sum(i * o for i, o in shapes),), minval=-1.0, maxval=1.0), ends)
-    layers = [scheme(i, o) * d.reshape(i, o) for (i, o), d, scheme in zip(shapes, drawn, schemes, strict=True)]
-    cuts = [sum(inputs[:i]) for i in range(1, len(inputs))]
-    biases = tuple(jnp.zeros(n) for n in sizes[1:])
-    return MLP(tuple(jnp.split(layers[0], cuts)), tuple(layers[1:]), biases, activation)
+    return [bound(i, o) * d.reshape(i, o) for (i, o), d, bound in zip(shapes, drawn, bounds, strict=True)]
+
+
+def blocks(weight: Float[Array, "_ _"], inputs: Sequence[int]) -> tuple[Float[Array, "_ _"], ...]:
+    """The weights of a first layer, as one block for each input."""
+    return tuple(jnp.split(weight, [sum(inputs[:i]) for i in range(1, len(inputs))]))
 
 
 def soft_bound(x: Array, low: Array, high: Array) -> Array:
