@@ -53,9 +53,11 @@ def test_a_normalised_layer_has_finite_gradients(x):
 
 
 def test_the_norm_comes_before_the_bias_and_after_the_inputs_are_summed():
-    net = replace(net_of(Body((8,), norm=True)), biases=(jnp.arange(8.0), jnp.zeros(4)))
-    hidden = layer_norm(jnp.concatenate([OBS, ACTION]) @ jnp.concatenate(net.first)) + jnp.arange(8.0)
-    np.testing.assert_allclose(net(OBS, ACTION), jax.nn.relu(hidden) @ net.rest[0], atol=1e-6)
+    bias = jnp.arange(8.0)
+    net = replace(net_of(Body((8, 8), norm=True)), biases=(bias, -bias, jnp.zeros(4)))
+    one = layer_norm(jnp.concatenate([OBS, ACTION]) @ jnp.concatenate(net.first)) + bias
+    two = layer_norm(jax.nn.relu(one) @ net.rest[0]) - bias
+    np.testing.assert_allclose(net(OBS, ACTION), jax.nn.relu(two) @ net.rest[1], atol=1e-5)
 
 
 @every_kind
@@ -136,9 +138,7 @@ def test_the_loss_is_least_at_the_histogram_of_the_target_and_pulls_the_mean_to_
     best = jnp.log(FORM.histogram(target) + 1e-30)
     assert FORM.loss(best, target) < FORM.loss(start, target)
     np.testing.assert_allclose(jax.grad(FORM.loss)(best, target), 0.0, atol=1e-5)
-    logits = start
-    for _ in range(200):
-        logits = logits - jax.grad(FORM.loss)(logits, target)
+    logits = jax.lax.fori_loop(0, 200, lambda _, x: x - jax.grad(FORM.loss)(x, target), start)
     assert abs(FORM.value(logits) - target) < 0.2 * FORM.width
 
 

@@ -90,7 +90,7 @@ class QFunction(Likelihood):
         """The value of every member at the point u of one state."""
         return jnp.stack([self.regression.value(output) for output in self.outputs(obs, action)])
 
-    def outputs(self, obs: Obs, action: Action) -> list[Float[Array, " o"]]:
+    def outputs(self, obs: Obs, action: Action) -> list[Float[Array, " n"]]:
         """What the network of every member gives at the point u of one state."""
         a = self.squash(action)
         return [member(obs, a) for member in self.members]
