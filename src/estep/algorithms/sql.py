@@ -34,10 +34,12 @@ from estep.m_steps.temperature import Constant
 from estep.nets import network, policy_body, small_init
 from estep.priors.uniform import Uniform
 from estep.settings import fields, groups
+from estep.settings.kinds import named_options
 
 PROPOSALS = {"uniform": log_mean_exp_value, "sampler": near_sampler_value}
 
 
+@named_options
 @dataclass(frozen=True)
 class SQL(groups.SlowCopies, groups.QEnsemble, groups.Learner):
     """Soft Q-learning: the posterior of the critic itself, with all its modes, by a sampler trained with SVGD."""
