@@ -20,13 +20,13 @@ import jax
 import jax.numpy as jnp
 
 from estep.algorithms.shared import TRUST_REGIONS, q_critic, weighted_region
-from estep.core.acting import act_from_prior, act_from_slow_posterior, log_prob_memo
-from estep.core.agent import Agent
+from estep.core.acting import act_from_posterior, act_from_prior, log_prob_memo
+from estep.core.agent import Agent, slow_critic
 from estep.core.bootstrap import prior_value
 from estep.core.learned import fixed, learn
 from estep.core.optim import adam, bounded_adam
 from estep.core.types import Key, Spec, unsquashed
-from estep.e_steps.climb import climb_each_state_slow
+from estep.e_steps.climb import climb_each_state
 from estep.errors import UsageError
 from estep.families.choose import boltzmann
 from estep.inference.closed_form import closed_form
@@ -37,7 +37,7 @@ from estep.priors.network import policy_network
 from estep.settings import fields, groups
 from estep.settings.kinds import validate
 
-BEHAVE = {"prior": act_from_prior, "posterior": act_from_slow_posterior}
+BEHAVE = {"prior": act_from_prior, "posterior": act_from_posterior}
 
 
 @dataclass(frozen=True)
@@ -80,11 +80,13 @@ class MPO(groups.WeightedSamples, groups.LearnedPolicy, groups.SlowCopies, group
             temperature=learn(KLConstraint(jnp.asarray(math.log(10.0)), self.epsilon), dual),
             projection=learn(region, dual),
             spec=spec,
-            e_step=climb_each_state_slow,
+            e_step=climb_each_state,
             bootstrap=prior_value,
             behave=BEHAVE[self.act_with],
             infers=self.act_with == "posterior",
             target_samples=self.samples,
+            training_critic=slow_critic,
+            acting_critic=slow_critic,
             project=trust_region.project,
             remember=log_prob_memo if self.target == "retrace" else None,
             length=1 if self.target == "td0" else self.unroll,

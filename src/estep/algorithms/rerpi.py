@@ -23,13 +23,13 @@ import jax.numpy as jnp
 from estep.algorithms.checks import check_choices
 from estep.algorithms.shared import q_critic, weighted_region
 from estep.core.acting import act_from_prior, log_prob_memo
-from estep.core.agent import Agent
+from estep.core.agent import Agent, slow_critic
 from estep.core.bootstrap import prior_value
 from estep.core.learned import fixed, learn
 from estep.core.optim import adam, bounded_adam
 from estep.core.slots import Prior
 from estep.core.types import Key, Spec, unsquashed
-from estep.e_steps.climb import climb_each_state_slow
+from estep.e_steps.climb import climb_each_state
 from estep.families.choose import boltzmann
 from estep.families.particles import Rank, exponential
 from estep.inference.closed_form import closed_form
@@ -88,11 +88,13 @@ class RERPI(groups.WeightedSamples, groups.LearnedPolicy, groups.SlowCopies, gro
             temperature=fixed(Constant(jnp.zeros(()))) if ranks else learn(eta, dual),
             projection=learn(region, dual),
             spec=spec,
-            e_step=climb_each_state_slow,
+            e_step=climb_each_state,
             bootstrap=prior_value,
             behave=act_from_prior,
             infers=False,
             target_samples=self.samples,
+            training_critic=slow_critic,
+            acting_critic=slow_critic,
             project=trust_region.project,
             remember=log_prob_memo if self.target == "retrace" else None,
             length=1 if self.target == "td0" else self.unroll,

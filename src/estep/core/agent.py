@@ -31,6 +31,16 @@ def as_trained(inference: Inference) -> Inference:
     return inference
 
 
+def fast_critic(likelihood: Learned[Likelihood]) -> Likelihood:
+    """Infer on the critic that is trained."""
+    return likelihood.model
+
+
+def slow_critic(likelihood: Learned[Likelihood]) -> Likelihood:
+    """Infer on the slow copy of the critic, from which targets are made."""
+    return likelihood.slow
+
+
 def fit_prior(agent: Agent, draws: Draws, obs: Float[Array, "b o"]) -> tuple[Agent, Info]:
     """Fit the prior alone: the M-step where the projection learns nothing itself.
 
@@ -76,6 +86,10 @@ class Agent(eqx.Module):
     """The inference optimiser as used to act."""
     targeting: Callable[[Inference], Inference] = eqx.field(static=True, default=as_trained)
     """The inference optimiser as used at s' in the target of the critic."""
+    training_critic: Callable[[Learned[Likelihood]], Likelihood] = eqx.field(static=True, default=fast_critic)
+    """The estimate of Q̂ that inference maximises in the E-step, and to find q at the next state of a target."""
+    acting_critic: Callable[[Learned[Likelihood]], Likelihood] = eqx.field(static=True, default=fast_critic)
+    """The estimate of Q̂ that inference maximises to act."""
     project: Callable[[Agent, Draws, Float[Array, "b o"]], tuple[Agent, Info]] = eqx.field(
         static=True, default=fit_prior
     )

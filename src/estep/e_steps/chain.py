@@ -72,9 +72,9 @@ class Chain:
         def follow(row: Transition, key: Key) -> Lam:
             inference = agent.targeting(agent.inference.model)
             at = resumed(inference, row.memo[NEXT_LAM], 1.0 - row.memo[VALID][1])
-            return agent.infer(at, agent.likelihood.model, row.next_obs, key)[2].lam
+            return agent.infer(at, agent.training_critic(agent.likelihood), row.next_obs, key)[2].lam
 
-        agent_climbed, draws, lam, info = climb(agent, agent.likelihood.model, chosen, k_climb, begin)
+        agent_climbed, draws, lam, info = climb(agent, chosen, k_climb, begin)
         next_lam = jax.vmap(follow)(rows, jax.random.split(k_next, rows.reward.shape[0]))
         here, kept_here = keep(lam, memo[LAM][:count])
         there, kept_there = keep(next_lam, memo[NEXT_LAM])

@@ -20,13 +20,13 @@ import jax
 
 from estep.algorithms.compose import parts, rules
 from estep.core.acting import act_from_posterior, act_from_prior, log_prob_memo
-from estep.core.agent import Agent, fit_prior
+from estep.core.agent import Agent, fast_critic, fit_prior, slow_critic
 from estep.core.bootstrap import posterior_value, prior_value
 from estep.core.learned import learn
 from estep.core.optim import adam, bounded_adam
 from estep.core.types import Key, Spec
 from estep.e_steps.actions_taken import BatchWeights
-from estep.e_steps.climb import climb_each_state, climb_each_state_slow
+from estep.e_steps.climb import climb_each_state
 from estep.m_steps import trust_region
 from estep.m_steps.temperature import LOG_ALPHA_BOUNDS
 from estep.settings import fields, groups
@@ -73,7 +73,6 @@ class Compose(groups.FreshData, groups.SlowCopies, groups.QEnsemble, groups.Lear
         prior, family = parts.prior(self, spec, k_p), parts.posterior(self, spec)
         inference, learns = parts.inference(self, spec, family, k_pi), parts.has_parameters(prior, self.prior)
         plain = fresh or not self.kl_in_value
-        climb = climb_each_state_slow if plain else climb_each_state
         return Agent(
             prior=parts.learned_if(learns, prior, tx, **slow),
             posterior=family,
@@ -82,12 +81,13 @@ class Compose(groups.FreshData, groups.SlowCopies, groups.QEnsemble, groups.Lear
             temperature=learn(parts.temperature(self, spec), dual),
             projection=parts.learned_if(learns, parts.region(self, prior, spec), dual),
             spec=spec,
-            e_step=BatchWeights() if fresh else climb,
+            e_step=BatchWeights() if fresh else climb_each_state,
             bootstrap=prior_value if plain else posterior_value,
             behave=act_from_prior if self.act_with == "prior" else act_from_posterior,
             infers=self.act_with == "posterior",
             samples=self.samples,
             target_samples=self.samples,
+            training_critic=slow_critic if plain else fast_critic,
             project=trust_region.project if learns else fit_prior,
             remember=log_prob_memo if self.target == "retrace" else None,
             length=self.unroll if fresh or self.target != "td0" else 1,
