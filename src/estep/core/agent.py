@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 import equinox as eqx
+import jax
 from jaxtyping import Array, Float
 
 from estep.core.learned import Learned, fixed
@@ -109,6 +110,22 @@ class Agent(eqx.Module):
         """The inference problem in one state, for the given estimate of Q̂."""
         return Problem(obs, self.prior.slow, likelihood, self.temperature.model())
 
+    def problem_from(self, inference: Inference, likelihood: Likelihood, obs: Obs, key: Key) -> Problem:
+        """The inference problem in one state, as it is for an optimiser that starts where this one does.
+
+        Args:
+            inference: the optimiser.
+            likelihood: Q̂.
+            obs: the state.
+            key: a random key.
+        """
+        problem = self.problem(likelihood, obs)
+
+        def start() -> Action:
+            return jax.lax.stop_gradient(inference.start_action(problem, self.posterior, key))
+
+        return problem._replace(likelihood=likelihood.relative_to(obs, start))
+
     def infer(
         self, inference: Inference, likelihood: Likelihood, obs: Obs, key: Key
     ) -> tuple[Distribution, Problem, Inferred]:
@@ -123,7 +140,7 @@ class Agent(eqx.Module):
         Returns:
             q, the problem that was solved, and all that the optimiser returned.
         """
-        problem = self.problem(likelihood, obs)
+        problem = self.problem_from(inference, likelihood, obs, key)
         inferred = inference(problem, self.posterior, key)
         return self.posterior(inferred.lam), problem, inferred
 

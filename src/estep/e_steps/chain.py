@@ -2,8 +2,10 @@
 
 Replay stores λ(s) and λ(s') with every step, and each update of the step refines them by a few iterations. So the
 network is trained, and the critic's target evaluated, where many iterations lead, at the cost of few; and more
-iterations than in training are safe. The method is new here; its parts are those of persistent Markov chains in
-learning (Tieleman 2008).
+iterations than in training are safe. Its parts are those of persistent Markov chains in learning (Tieleman 2008).
+
+Prior art: Cetin & Celiktutan 2022, arXiv:2210.06766, act by the steady state of a chain of reasoning steps, which they
+restart from past solutions. Here the steps are amortised, and the chain of s' gives the critic's target.
 """
 
 from __future__ import annotations
@@ -41,6 +43,10 @@ class Resumed(Inference):
         first = self.start(problem, posterior, key)
         earlier = jnp.where(self.afresh > 0, first.earlier, 0.0)
         return first._replace(lam=jnp.where(self.afresh > 0, first.lam, self.lam), earlier=earlier)
+
+    def start_action(self, problem: Problem, posterior: Posterior, key: Key) -> Action:
+        afresh = self.start.start_action(problem, posterior, key)
+        return jnp.where(self.afresh > 0, afresh, posterior(self.lam).mode())
 
 
 @dataclass(frozen=True)
