@@ -1,20 +1,27 @@
 """Which critic inference maximises, how pessimistic it is there, and by what an agent acts."""
 
 import dataclasses
+import functools as ft
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from estep.algorithms import MPO, RERPI, SAC, SQL, Compose, IterativeSAC, ParametricMPO
+from estep.core import em
+from estep.core.acting import act_greedily
 from estep.core.keys import make_key
 from estep.core.learned import learn
 from estep.core.optim import adam
 from estep.core.slots import Problem
-from estep.core.types import Spec
+from estep.core.types import OneHot, Spec
+from estep.errors import UsageError
 from estep.likelihoods.maximised import Maximised, RelativeQ
 from estep.likelihoods.q_function import MeanMinusStd, q_function
+from estep.policy.actor import memo_widths
 from estep.priors.flat import Flat
+from oracles import rows
 
 SPEC = Spec(3, 2)
 OBS, U, KEY = jnp.asarray([0.5, -1.0, 0.2]), jnp.asarray([0.3, -0.7]), make_key(0)
@@ -68,3 +75,128 @@ def test_pessimism_of_acting_is_another_rule_on_the_same_networks():
     acting = Maximised("slow", beta=0.5)(critic)
     assert acting.pessimism == MeanMinusStd(0.5)
     assert all(x is y for x, y in zip(jax.tree.leaves(acting), jax.tree.leaves(critic.slow), strict=True))
+
+
+SMALL = {"hidden_sizes": (8,)}
+ROWS = {
+    "sac": SAC(**SMALL),
+    "iterative-sac": IterativeSAC(**SMALL),
+    "mpo": MPO(**SMALL, target="td0", samples=4),
+    "mpo-parametric": ParametricMPO(**SMALL),
+    "rerpi": RERPI(**SMALL, samples=4),
+    "sql": SQL(**SMALL, particles=4, target_samples=4),
+    "compose": Compose(**SMALL),
+}
+every_row = pytest.mark.parametrize("name", ROWS)
+
+
+@ft.cache
+def after(row, updates=1):
+    """The agent after some updates."""
+    agent = INIT(row)
+    memo = {name: jnp.zeros((*BATCH.reward.shape, size)) for name, size in memo_widths(agent).items()}
+    batch = BATCH._replace(memo=memo)
+    for key in jax.random.split(KEY, updates):
+        agent, memo, _ = STEP(agent, batch, key)
+        batch = batch._replace(memo=memo)
+    return agent
+
+
+INIT = rows.compiled(lambda row: row.init(SPEC, KEY), static_argnums=0)
+STEP, MODE = rows.compiled(em.step), rows.compiled(act_greedily)
+BATCH = rows.batch()
+
+
+def differ(one, other):
+    pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    return any(not np.allclose(x, y, atol=1e-6) for x, y in pairs)
+
+
+def test_slow_and_fast_are_the_same_where_the_copy_is_the_critic():
+    kinds = [dataclasses.replace(ROWS["iterative-sac"], infer_on=kind, tau=1.0) for kind in ("fast", "slow")]
+    assert not differ(*(after(row, updates=2) for row in kinds))
+
+
+SLOWLY = dataclasses.replace(ROWS["iterative-sac"], infer_on="slow", tau=0.25, direct_start=True)
+
+
+def test_the_slow_copy_moves_by_averaging_alone():
+    one, two = after(SLOWLY), after(SLOWLY, updates=2)
+    expected = jax.tree.map(lambda old, new: old + 0.25 * (new - old), one.likelihood.target, two.likelihood.model)
+    assert not differ(expected, two.likelihood.target)
+    assert differ(one.likelihood.target, two.likelihood.target)
+
+
+@pytest.mark.parametrize("change", [{"infer_on": "slow"}, {"pessimism": "difference"}], ids=lambda change: str(change))
+def test_what_inference_maximises_changes_the_actor_and_not_the_target(change):
+    """After two updates of sac, whose second critic step has seen the actor, and whose first has not."""
+    plain = dataclasses.replace(ROWS["sac"], num_critics=3, beta=5.0, tau=0.5, learning_rate=0.01)
+    other = dataclasses.replace(plain, **change)
+    assert not differ(after(plain).likelihood, after(other).likelihood)
+    assert differ(after(plain, 2).inference, after(other, 2).inference)
+
+
+def test_the_pessimism_of_acting_and_the_start_change_acting_alone():
+    agent, obs = after(SLOWLY, updates=2), BATCH.obs[:, 0]
+    rule, start = INIT(dataclasses.replace(SLOWLY, act_beta=0.0)), INIT(dataclasses.replace(SLOWLY, act_by="start"))
+    for row in (rule, start):
+        assert (row.training_critic, row.targeting, row.e_step) == (
+            agent.training_critic,
+            agent.targeting,
+            agent.e_step,
+        )
+    mode = MODE(agent, obs, KEY)
+    assert differ(mode, MODE(dataclasses.replace(agent, acting_critic=rule.acting_critic), obs, KEY))
+    assert not differ(
+        mode, MODE(dataclasses.replace(agent, acting_critic=Maximised("slow", beta=SLOWLY.beta)), obs, KEY)
+    )
+    by_start = MODE(dataclasses.replace(agent, acting=start.acting), obs, KEY)
+    lam = jax.vmap(lambda obs: agent.inference.model.start(agent.problem(None, obs), agent.posterior, KEY).lam)(obs)
+    assert not differ(by_start, jnp.tanh(lam[:, :2]))
+    assert differ(mode, by_start)
+
+
+@every_row
+def test_a_fraction_of_the_rows_infers_in_every_row_of_the_table(name):
+    full = ROWS[name]
+    half = dataclasses.replace(full, inference_fraction=0.5)
+    agents = [jax.eval_shape(lambda key, row=row: row.init(SPEC, key), KEY) for row in (full, half)]
+    batch = rows.batch()
+    for agent, share in zip(agents, (1.0, 1.0 if name == "iterative-sac" else 0.5), strict=True):
+        memo = {key: jnp.zeros((*batch.reward.shape, size)) for key, size in memo_widths(agent).items()}
+        draws = jax.eval_shape(agent.e_step, agent, batch._replace(memo=memo), KEY)[1]
+        whole = batch.reward.size if name != "iterative-sac" else round(0.5 * batch.reward.size)
+        assert draws.action.shape[0] == round(share * whole)
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda: SAC(pessimism="difference", num_critics=1), "spread of several critics"),
+        (lambda: MPO(pessimism="difference"), "spread of several critics"),
+        (lambda: SQL(pessimism="difference", num_critics=2), "start at no action"),
+        (lambda: MPO(act_beta=1.0), "acts without inference"),
+        (lambda: IterativeSAC(act_by="start", direct_start=False), "fixed place"),
+        (lambda: IterativeSAC(act_by="start", act_iterations=3), "--act-iterations"),
+        (lambda: IterativeSAC(act_by="start", act_beta=1.0), "--act-beta"),
+        (lambda: SAC(infer_on="target"), "one of fast, slow"),
+        (lambda: IterativeSAC(act_beta=-1.0), "at least 0"),
+    ],
+)
+def test_what_has_no_use_is_refused(make, why):
+    with pytest.raises(UsageError, match=why):
+        make()
+
+
+def test_a_start_without_a_preference_is_refused_over_choices():
+    row = IterativeSAC(**SMALL, pessimism="difference", direct_start=False)
+    with pytest.raises(UsageError, match="equal probabilities"):
+        row.init(Spec(3, 3, OneHot()), KEY)
+    jax.eval_shape(lambda key: row.init(SPEC, key), KEY)  # numbers have a middle
+
+
+def test_the_defaults_are_the_critic_of_before():
+    for name, row in ROWS.items():
+        agent = jax.eval_shape(lambda key, row=row: row.init(SPEC, key), KEY)
+        slow = name in ("mpo", "rerpi")
+        assert agent.training_critic(agent.likelihood) is (agent.likelihood.slow if slow else agent.likelihood.model)

@@ -25,9 +25,10 @@ from estep.core.bootstrap import prior_value
 from estep.core.learned import fixed, learn
 from estep.core.optim import adam, bounded_adam
 from estep.core.types import Key, Spec
-from estep.e_steps.climb import climb_each_state
+from estep.e_steps.climb import ClimbFraction
 from estep.families.choose import family
 from estep.inference.direct import Direct
+from estep.likelihoods.maximised import Maximised
 from estep.likelihoods.q_function import MeanMinusStd, q_function
 from estep.m_steps.projection import FOLLOW, Keep, copy_posterior
 from estep.m_steps.temperature import LOG_ALPHA_BOUNDS, KLConstraint
@@ -37,7 +38,7 @@ from estep.settings import fields, groups
 
 
 @dataclass(frozen=True)
-class ParametricMPO(groups.LearnedPolicy, groups.QEnsemble, groups.Learner):
+class ParametricMPO(groups.LearnedPolicy, groups.InferOn, groups.CriticInference, groups.QEnsemble, groups.Learner):
     """MPO whose E-step maximises the value with a network, under a bound of the KL to an earlier policy."""
 
     dual_learning_rate: fields.DualLearningRate = 3e-3
@@ -65,10 +66,12 @@ class ParametricMPO(groups.LearnedPolicy, groups.QEnsemble, groups.Learner):
             ),
             projection=fixed(Keep()),
             spec=spec,
-            e_step=climb_each_state,
+            e_step=ClimbFraction(self.inference_fraction),
             bootstrap=prior_value,
             behave=act_from_prior,
             infers=False,
+            acting_critic=Maximised(self.infer_on, self.pessimism),
+            training_critic=Maximised(self.infer_on, self.pessimism),
             samples=self.samples,
             target_samples=self.target_samples,
             project=copy_posterior,

@@ -42,6 +42,10 @@ def slow_critic(likelihood: Learned[Likelihood]) -> Likelihood:
     return likelihood.slow
 
 
+CRITICS = {"fast": fast_critic, "slow": slow_critic}
+"""By the name that the setting `infer_on` has for each."""
+
+
 def fit_prior(agent: Agent, draws: Draws, obs: Float[Array, "b o"]) -> tuple[Agent, Info]:
     """Fit the prior alone: the M-step where the projection learns nothing itself.
 

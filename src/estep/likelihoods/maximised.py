@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.lax import stop_gradient as sg
 from jaxtyping import Array, Float
 
+from estep.core.agent import CRITICS
 from estep.core.learned import Learned
 from estep.core.slots import Bootstrap, Likelihood, Problem
 from estep.core.types import Action, Info, Key, Obs, Scalar, Transition
@@ -40,7 +41,7 @@ class Maximised:
     """Pessimism β; None for the critic's own."""
 
     def __call__(self, critic: Learned[Likelihood]) -> Likelihood:
-        estimate: Any = critic.slow if self.infer_on == "slow" else critic.model
+        estimate: Any = CRITICS[self.infer_on](critic)
         if self.beta is not None:
             estimate = replace(estimate, pessimism=MeanMinusStd(self.beta))
         return RelativeQ(estimate) if self.pessimism == "difference" else estimate

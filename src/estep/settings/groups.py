@@ -13,7 +13,9 @@ stands in its own file alone.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+from estep.errors import UsageError
 from estep.settings import fields
 from estep.settings.kinds import validate
 
@@ -37,6 +39,32 @@ class QEnsemble:
 
     num_critics: fields.NumCritics = 2
     beta: fields.Pessimism = 1.0
+
+
+@dataclass(frozen=True)
+class CriticInference:
+    """How pessimistic inference on a critic is, and in how many of a batch's states it infers."""
+
+    pessimism: fields.PessimismOf = "value"
+    inference_fraction: fields.InferenceFraction = 1.0
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True)
+class InferOn:
+    """The critic that inference maximises."""
+
+    infer_on: fields.InferOn = "fast"
+
+
+@dataclass(frozen=True)
+class Acting:
+    """How an agent acts that infers by iterations."""
+
+    act_by: fields.ActBy = "inference"
+    act_beta: fields.ActPessimism = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +98,7 @@ class WeightedSamples:
 
     unroll: fields.Unroll = 5
     samples: fields.WeightedSamples = 20
+    infer_on: fields.InferOn = "slow"
     epsilon_box: fields.EpsilonBox = 1e-3
 
 
@@ -79,3 +108,18 @@ class FreshData:
 
     rollout: fields.Rollout = 2048
     gae_lambda: fields.GAELambda = 0.95
+
+
+def check(settings: Any) -> None:
+    """Check every setting of an algorithm that has `CriticInference`, in its plain form.
+
+    Raises:
+        UsageError: a value is out of bounds; or one critic, which differs from nothing, is to be pessimistic about
+            differences.
+    """
+    validate(settings)
+    if settings.pessimism == "difference" and settings.num_critics < 2:
+        raise UsageError(
+            "--pessimism difference is about the spread of several critics, and --num-critics is 1.",
+            "Give --num-critics 2 or more, or --pessimism value.",
+        )

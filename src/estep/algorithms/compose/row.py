@@ -20,13 +20,13 @@ import jax
 
 from estep.algorithms.compose import parts, rules
 from estep.core.acting import act_from_posterior, act_from_prior, log_prob_memo
-from estep.core.agent import Agent, fast_critic, fit_prior, slow_critic
+from estep.core.agent import Agent, fit_prior
 from estep.core.bootstrap import posterior_value, prior_value
 from estep.core.learned import learn
 from estep.core.optim import adam, bounded_adam
 from estep.core.types import Key, Spec
 from estep.e_steps.actions_taken import BatchWeights
-from estep.e_steps.climb import climb_each_state
+from estep.e_steps.climb import ClimbFraction
 from estep.m_steps import trust_region
 from estep.m_steps.temperature import LOG_ALPHA_BOUNDS
 from estep.settings import fields, groups
@@ -34,7 +34,9 @@ from estep.settings.kinds import check_order, validate
 
 
 @dataclass(frozen=True)
-class Compose(groups.FreshData, groups.SlowCopies, groups.QEnsemble, groups.Learner):
+class Compose(
+    groups.FreshData, groups.Acting, groups.SlowCopies, groups.CriticInference, groups.QEnsemble, groups.Learner
+):
     """Your own row: a prior, a posterior, a likelihood and an inference optimiser, by name."""
 
     prior: fields.Prior = "flat"
@@ -45,6 +47,7 @@ class Compose(groups.FreshData, groups.SlowCopies, groups.QEnsemble, groups.Lear
     target: fields.CriticTarget = "td0"
     kl_in_value: fields.KLInValue = True
     act_with: fields.ActWith = "posterior"
+    infer_on: fields.InferOnOrDefault = "auto"
     tau: fields.Tau = 0.005
     target_period: fields.TargetPeriod = 1
     unroll: fields.Unroll = 5
@@ -73,6 +76,7 @@ class Compose(groups.FreshData, groups.SlowCopies, groups.QEnsemble, groups.Lear
         prior, family = parts.prior(self, spec, k_p), parts.posterior(self, spec)
         inference, learns = parts.inference(self, spec, family, k_pi), parts.has_parameters(prior, self.prior)
         plain = fresh or not self.kl_in_value
+        training_critic, acting_critic = parts.critics(self, plain)
         return Agent(
             prior=parts.learned_if(learns, prior, tx, **slow),
             posterior=family,
@@ -81,13 +85,15 @@ class Compose(groups.FreshData, groups.SlowCopies, groups.QEnsemble, groups.Lear
             temperature=learn(parts.temperature(self, spec), dual),
             projection=parts.learned_if(learns, parts.region(self, prior, spec), dual),
             spec=spec,
-            e_step=BatchWeights() if fresh else climb_each_state,
+            e_step=BatchWeights() if fresh else ClimbFraction(self.inference_fraction),
             bootstrap=prior_value if plain else posterior_value,
             behave=act_from_prior if self.act_with == "prior" else act_from_posterior,
             infers=self.act_with == "posterior",
             samples=self.samples,
             target_samples=self.samples,
-            training_critic=slow_critic if plain else fast_critic,
+            acting=parts.acting(self, inference),
+            training_critic=training_critic,
+            acting_critic=acting_critic,
             project=trust_region.project if learns else fit_prior,
             remember=log_prob_memo if self.target == "retrace" else None,
             length=self.unroll if fresh or self.target != "td0" else 1,
