@@ -17,6 +17,10 @@ from estep.core.optim import adam
 from estep.core.slots import Problem
 from estep.core.types import OneHot, Spec
 from estep.errors import UsageError
+from estep.inference.direct import Direct
+from estep.inference.iterative import Iterative
+from estep.inference.named import InferenceSettings, chosen
+from estep.instruments.improvement import iterating
 from estep.likelihoods.maximised import Maximised, RelativeQ
 from estep.likelihoods.q_function import MeanMinusStd, q_function
 from estep.policy.actor import memo_widths
@@ -200,3 +204,21 @@ def test_the_defaults_are_the_critic_of_before():
         agent = jax.eval_shape(lambda key, row=row: row.init(SPEC, key), KEY)
         slow = name in ("mpo", "rerpi")
         assert agent.training_critic(agent.likelihood) is (agent.likelihood.slow if slow else agent.likelihood.model)
+
+
+def test_the_iterations_of_an_agent_that_acts_by_its_start_are_still_there():
+    """For `eval --inference iterative`, and for what inspect says of iterations."""
+    row = dataclasses.replace(ROWS["iterative-sac"], act_by="start")
+    agent = jax.eval_shape(lambda key: row.init(SPEC, key), KEY)
+    assert isinstance(agent.acting(agent.inference.model), Direct)
+    assert isinstance(chosen("iterative", InferenceSettings(iterations=7))(agent).inference.model, Iterative)
+    assert iterating(agent) is agent.inference.model
+
+
+def test_an_agent_is_inspected_on_what_it_maximises():
+    row = dataclasses.replace(ROWS["iterative-sac"], infer_on="slow", act_beta=0.0, pessimism="difference")
+    agent = jax.eval_shape(lambda key: row.init(SPEC, key), KEY)
+    gaps = jax.eval_shape(lambda agent: agent.acting_problem(OBS, KEY).likelihood, agent)
+    assert isinstance(gaps, RelativeQ)
+    assert gaps.critic.pessimism == MeanMinusStd(0.0)
+    assert gaps.at_start.shape == (2,)

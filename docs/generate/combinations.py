@@ -107,9 +107,10 @@ def lines() -> Iterator[str]:
     yield from (f"{number}. {why}" for number, why in enumerate(reasons, 1))
 
 
-BETWEEN = """What inference maximises and what acts, beside a flat prior and a Gaussian posterior (closed-form: uniform and
-Boltzmann; advantages: a learned prior). [likelihoods.md](likelihoods.md) says what each setting is for. Over discrete
-actions `--pessimism difference` needs a start that prefers an action: a learned prior or a network."""
+BETWEEN = """\
+What inference maximises and what acts, beside a flat prior and a Gaussian posterior (closed-form: uniform and
+Boltzmann; advantages: a learned prior). [likelihoods.md](likelihoods.md) says what each setting is for. Over
+discrete actions `--pessimism difference` needs a start that prefers an action: a learned prior or a network."""
 
 HEAD = """# What composes
 

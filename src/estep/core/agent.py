@@ -130,6 +130,11 @@ class Agent(eqx.Module):
 
         return problem._replace(likelihood=likelihood.relative_to(obs, start))
 
+    def acting_problem(self, obs: Obs, key: Key) -> Problem:
+        """The inference problem that the agent solves to act in one state."""
+        inference = self.acting(self.inference.model)
+        return self.problem_from(inference, self.acting_critic(self.likelihood), obs, key)
+
     def infer(
         self, inference: Inference, likelihood: Likelihood, obs: Obs, key: Key
     ) -> tuple[Distribution, Problem, Inferred]:
