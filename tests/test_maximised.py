@@ -208,8 +208,7 @@ def test_the_defaults_are_the_critic_of_before():
 
 def test_the_iterations_of_an_agent_that_acts_by_its_start_are_still_there():
     """For `eval --inference iterative`, and for what inspect says of iterations."""
-    row = dataclasses.replace(ROWS["iterative-sac"], act_by="start")
-    agent = jax.eval_shape(lambda key: row.init(SPEC, key), KEY)
+    agent = INIT(dataclasses.replace(SLOWLY, act_by="start"))
     assert isinstance(agent.acting(agent.inference.model), Direct)
     assert isinstance(chosen("iterative", InferenceSettings(iterations=7))(agent).inference.model, Iterative)
     assert iterating(agent) is agent.inference.model
@@ -218,7 +217,7 @@ def test_the_iterations_of_an_agent_that_acts_by_its_start_are_still_there():
 def test_an_agent_is_inspected_on_what_it_maximises():
     row = dataclasses.replace(ROWS["iterative-sac"], infer_on="slow", act_beta=0.0, pessimism="difference")
     agent = jax.eval_shape(lambda key: row.init(SPEC, key), KEY)
-    gaps = jax.eval_shape(lambda agent: agent.acting_problem(OBS, KEY).likelihood, agent)
-    assert isinstance(gaps, RelativeQ)
-    assert gaps.critic.pessimism == MeanMinusStd(0.0)
-    assert gaps.at_start.shape == (2,)
+    judged = jax.eval_shape(lambda agent: agent.acting_problem(OBS, KEY).likelihood, agent)
+    assert isinstance(judged, RelativeQ)
+    assert judged.critic.pessimism == MeanMinusStd(0.0)
+    assert judged.at_start.shape == (2,)
