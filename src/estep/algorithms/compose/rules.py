@@ -110,14 +110,12 @@ RULES = (
             row.likelihood != "state-value"
             or (row.infer_on == "auto" and row.pessimism == "value" and row.inference_fraction == 1.0)
         ),
-        "Advantages of the actions taken come without inference on a critic, so --infer-on, --pessimism and "
-        "--inference-fraction have no use.",
+        "Advantages come without inference on a critic: --infer-on, --pessimism and --inference-fraction have no use.",
         "Give --likelihood q, or leave them out.",
     ),
     Rule(
         lambda row: row.likelihood == "q" or (row.pessimism == "value" and row.act_beta is None),
-        "--pessimism difference and --act-beta are about the spread of an ensemble, which --likelihood {likelihood} "
-        "is not known to be.",
+        "--pessimism difference and --act-beta need the spread of an ensemble; --likelihood {likelihood} may have none.",
         "Give --likelihood q, or leave them out.",
     ),
     Rule(
