@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from estep.core.types import Spec
 from estep.errors import UsageError
+from estep.families.categorical import MOST_COMBINATIONS
+from estep.settings import groups
 from estep.settings.kinds import refused
 
 
@@ -15,16 +18,38 @@ def continuous(name: str, spec: Spec) -> Spec:
     Raises:
         UsageError: they are discrete, which the row has no form for.
     """
-    if spec.discrete:
-        raise UsageError(f"{name} is for continuous actions; these are {spec.action_dim} choices.", "Use sac or mpo.")
+    if spec.factors:
+        raise UsageError(f"{name} is for continuous actions; these are {describe(spec)}.", "Use vmpo or mpo.")
     return spec
+
+
+def check_combinations(name: str, spec: Spec, fix: str = "Use vmpo, mpo or soft-pg, which sample them.") -> None:
+    """Check that a sum over all combinations of choices is feasible. One choice is summed over, however many there are.
+
+    Raises:
+        UsageError: there are too many.
+    """
+    count = math.prod(spec.factors)
+    if len(spec.factors) > 1 and count > MOST_COMBINATIONS:
+        raise UsageError(
+            f"{name} sums over all combinations of choices, at most {MOST_COMBINATIONS}; these are {describe(spec)}, "
+            f"with {count:,} combinations.",
+            fix,
+        )
+
+
+def describe(spec: Spec) -> str:
+    """The choices of a discrete action, in words."""
+    if len(spec.factors) == 1:
+        return f"{spec.action_dim} choices"
+    return f"{len(spec.factors)} independent choices"
 
 
 def check_choices(row: Any, spec: Spec) -> None:
     """What RERPI cannot do over discrete actions.
 
     Raises:
-        UsageError: weights by rank, or a full covariance, there.
+        UsageError: weights by rank over the choices of one action, or a full covariance.
     """
     if spec.discrete and row.weights == "rank":
         raise UsageError(
@@ -32,7 +57,7 @@ def check_choices(row: Any, spec: Spec) -> None:
             "action is weighted by its own probability.",
             "Give --weights exponential.",
         )
-    if spec.discrete and row.covariance == "full":
+    if spec.factors and row.covariance == "full":
         raise UsageError("Discrete actions have no covariance.", "Give --covariance diagonal, which is not used there.")
 
 
@@ -41,12 +66,13 @@ INFERRING_TO_ACT: dict[str, Any] = {"act_iterations": 0, "act_average": 1, "act_
 
 
 def check_acting(row: Any) -> None:
-    """Check how iterations act.
+    """Check every setting of an algorithm that infers by iterations, in its plain form, and how it acts.
 
     Raises:
-        UsageError: more iterates are averaged than there are; the start is to act and is no network; or a setting is
+        UsageError: a value is out of bounds; more iterates are averaged than there are; the start is to act and is no network; or a setting is
             about inference to act, which there is not.
     """
+    groups.check(row)
     iterations = row.act_iterations or row.iterations
     if row.act_average > iterations:
         raise refused("act_average", row.act_average, f"between 1 and {iterations}, the iterations")
@@ -66,13 +92,15 @@ def check_acting(row: Any) -> None:
         )
 
 
-def check_start(row: Any, spec: Spec) -> None:
-    """Refuse pessimism about differences to a start that prefers no action.
+def check_start(name: str, row: Any, spec: Spec) -> None:
+    """Check that iterations can start in an environment.
 
     Raises:
-        UsageError: inference over discrete actions starts at equal probabilities.
+        UsageError: there are too many combinations of choices; or inference over choices starts at equal
+            probabilities, and is to be pessimistic about differences to an action that the start prefers.
     """
-    if spec.discrete and row.pessimism == "difference" and not row.direct_start:
+    check_combinations(name, spec)
+    if spec.factors and row.pessimism == "difference" and not row.direct_start:
         raise UsageError(
             "Over discrete actions inference starts at equal probabilities, so no action is the one that "
             "--pessimism difference compares with.",

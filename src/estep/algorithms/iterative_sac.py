@@ -38,13 +38,15 @@ from estep.m_steps.temperature import LOG_ALPHA_BOUNDS, least_entropy
 from estep.nets import Body, mlp
 from estep.priors.flat import Flat
 from estep.settings import fields, groups
+from estep.settings.kinds import named_options
 
 ENCODINGS = {"log_sign": log_sign, "layer_norm": layer_norm, "none": raw}
 
 
+@named_options
 @dataclass(frozen=True)
 class IterativeSAC(
-    groups.Acting, groups.EntropyBound, groups.InferOn, groups.CriticInference, groups.QEnsemble, groups.Learner
+    groups.Acting, groups.EntropyBound, groups.InferOn, groups.QInference, groups.QEnsemble, groups.Learner
 ):
     """Soft actor-critic whose policy is refined, state by state, by a network fed the gradient of its own objective."""
 
@@ -66,12 +68,11 @@ class IterativeSAC(
     target_samples: fields.TargetSamplesOrSame = 0
 
     def __post_init__(self) -> None:
-        groups.check(self)
         check_acting(self)
 
     def init(self, spec: Spec, key: Key) -> Agent:
-        """A fresh agent for an environment. Raises UsageError where inference starts at no action."""
-        check_start(self, spec)
+        """A fresh agent for an environment. Raises UsageError where inference does not fit its actions."""
+        check_start("iterative-sac", self, spec)
         k_pi, k_q, k_start = jax.random.split(key, 3)
         body = Body(self.hidden_sizes, self.features)
         optimiser, dual = adam(self.learning_rate), bounded_adam(self.learning_rate, *LOG_ALPHA_BOUNDS)

@@ -29,7 +29,8 @@ from estep.policy import policy
 from estep.policy.actor import INSPECT, key_of, scale
 from estep.policy.environments import chosen_env, make_env
 from estep.policy.job import QUIET, RunContext
-from estep.policy.policy import Policy, check_spec
+from estep.policy.policy import Policy
+from estep.policy.spaces import check_spaces
 
 STATES = {"improvement": 256, "gap": 64, "compare": 32, "modes": 16, "transfer": 64, "staleness": 64}
 """Default number of states of each instrument. With two action dimensions the gap uses 16."""
@@ -261,7 +262,7 @@ def measure_calibration(subject: Subject, results: dict[str, Any]) -> Calibratio
     source = chosen_env(recipe, options.env, options.allow_import)
     run = dataclasses.replace(recipe.run, eval_episodes=options.episodes, seed=subject.seed)
     with closing(make_env(source, run, subject.context, FRESH)) as env:
-        check_spec(env.spec, subject.policy.agent.spec)
+        check_spaces(subject.policy.spaces, env.action_space, env.observation_space)
         return calibration.calibration(subject.policy.agent, env, subject.policy.scaling, subject.key, options.episodes)
 
 

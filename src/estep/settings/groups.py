@@ -42,7 +42,7 @@ class QEnsemble:
 
 
 @dataclass(frozen=True)
-class CriticInference:
+class QInference:
     """How pessimistic inference on a critic is, and in how many of a batch's states it infers."""
 
     pessimism: fields.PessimismOf = "value"
@@ -111,7 +111,7 @@ class FreshData:
 
 
 def check(settings: Any) -> None:
-    """Check every setting of an algorithm that has `CriticInference`, in its plain form.
+    """Check every setting of an algorithm that has `QInference`, in its plain form.
 
     Raises:
         UsageError: a value is out of bounds; or one critic, which differs from nothing, is to be pessimistic about
