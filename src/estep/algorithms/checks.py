@@ -69,8 +69,8 @@ def check_acting(row: Any) -> None:
     """Check every setting of an algorithm that infers by iterations, in its plain form, and how it acts.
 
     Raises:
-        UsageError: a value is out of bounds; more iterates are averaged than there are; the start is to act and is no network; or a setting is
-            about inference to act, which there is not.
+        UsageError: a value is out of bounds; more iterates are averaged than there are; the start is to act and is no
+            network; or a setting is about inference to act, which there is not.
     """
     groups.check(row)
     iterations = row.act_iterations or row.iterations
