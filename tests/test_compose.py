@@ -10,6 +10,7 @@ import pytest
 
 from estep.algorithms import Compose
 from estep.core import em
+from estep.core.acting import act_greedily
 from estep.core.keys import make_key
 from estep.core.types import OneHot, Spec
 from estep.errors import UsageError
@@ -53,6 +54,9 @@ def test_a_refusal_names_the_reason_and_the_way_out():
     assert len(VALID) > 40
 
 
+ON_POLICY = {"prior": "learned", "likelihood": "state-value", "inference": "advantages", "act_with": "prior"}
+
+
 @pytest.mark.parametrize(
     ("parts", "why"),
     [
@@ -69,6 +73,21 @@ def test_a_refusal_names_the_reason_and_the_way_out():
         ({"inference": "semi-amortised", "start": "iterative"}, "does not start"),
         ({"start": "direct"}, "does not start"),
         ({"inference": "iterative", "start": "iterative"}, "more iterations"),
+        ({**ON_POLICY, "infer_on": "slow"}, "have no use"),
+        ({**ON_POLICY, "inference_fraction": 0.5}, "have no use"),
+        ({"likelihood": "json:loads", "act_beta": 1.0}, "spread of an ensemble"),
+        ({"likelihood": "json:loads", "pessimism": "difference"}, "spread of an ensemble"),
+        ({"pessimism": "difference", "num_critics": 1}, "several critics"),
+        ({"posterior": "categorical", "inference": "closed-form", "pessimism": "difference"}, "equal probabilities"),
+        ({"posterior": "categorical", "inference": "gradient", "pessimism": "difference"}, "equal probabilities"),
+        ({"act_by": "start"}, "starts at no network"),
+        ({"inference": "cem", "act_by": "start"}, "starts at no network"),
+        (
+            {"prior": "learned", "inference": "semi-amortised", "act_with": "prior", "act_by": "start"},
+            "without inference",
+        ),
+        ({"act_beta": 1.0}, "without it"),
+        ({"inference": "semi-amortised", "act_by": "start", "act_beta": 1.0}, "without it"),
     ],
 )
 def test_what_does_not_fit_is_refused(parts, why):
@@ -111,6 +130,32 @@ def test_an_optimiser_starts_where_it_is_told_and_a_network_there_learns(parts):
     assert bool(moments) == (parts["inference"] == "iterative" or parts["start"] != "prior")
     after, _ = jax.eval_shape(em.update, agent, rows.batch(), make_key(1))
     assert jax.tree.structure(after) == jax.tree.structure(agent)
+
+
+MAXIMISED = [
+    {"inference": "gradient", "start": "direct", "pessimism": "difference", "num_critics": 3, "act_beta": 0.5},
+    {"inference": "iterative", "start": "direct", "infer_on": "slow", "act_by": "start", "inference_fraction": 0.5},
+    {"prior": "uniform", "posterior": "boltzmann", "inference": "closed-form", "pessimism": "difference"},
+    {"posterior": "categorical", "inference": "direct", "pessimism": "difference"},
+]
+
+
+@pytest.mark.parametrize("parts", MAXIMISED, ids=lambda parts: parts["inference"])
+def test_what_inference_maximises_goes_with_the_parts(parts):
+    row, spec = made(**parts), DISCRETE if parts.get("posterior") == "categorical" else CONTINUOUS
+    agent = jax.eval_shape(lambda key: row.init(spec, key), make_key(0))
+    jax.eval_shape(em.update, agent, rows.batch(spec=Spec(3, spec.action_dim)), make_key(1))
+    jax.eval_shape(act_greedily, agent, jnp.zeros((2, 3)), make_key(1))
+    by_network = "act_by" in parts or parts["inference"] == "direct"
+    assert isinstance(agent.acting(agent.inference.model), Direct) == by_network
+
+
+@pytest.mark.parametrize(("plain", "training"), [(False, "fast"), (True, "slow")])
+def test_by_default_the_trust_region_infers_on_the_slow_critic_and_acts_on_the_fast_one(plain, training):
+    row = made(prior="learned", kl_in_value=not plain)
+    agent = jax.eval_shape(lambda key: row.init(CONTINUOUS, key), make_key(0))
+    assert agent.training_critic.infer_on == training
+    assert agent.acting_critic.infer_on == "fast"
 
 
 def test_semi_amortised_is_gradient_ascent_from_a_direct_network():

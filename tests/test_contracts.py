@@ -45,6 +45,7 @@ from estep.inference.iterative import Iterations, Iterative, iterative
 from estep.inference.starts import At, AtPrior, Restarts, Scattered
 from estep.inference.stein import Stein
 from estep.instruments.transfer import WithBonus
+from estep.likelihoods.maximised import RelativeQ
 from estep.likelihoods.q_function import MeanMinusStd, QFunction, q_function
 from estep.likelihoods.state_value import StateValue, state_value
 from estep.m_steps.projection import Keep
@@ -103,6 +104,7 @@ MEMBERS = {
     FactoredSoftmax: FactoredSoftmax((A,)),
     Implicit: Implicit(A, 4),
     QFunction: q_function(2, SPEC, (8,), MeanMinusStd(1.0), 0.9, key=KEY),
+    RelativeQ: RelativeQ(q_function(2, SPEC, (8,), MeanMinusStd(1.0), 0.9, key=KEY)),
     WithBonus: WithBonus(q_function(2, SPEC, (8,), MeanMinusStd(1.0), 0.9, key=KEY), jnp.asarray(0.5), Tanh()),
     StateValue: state_value(SPEC, (8,), 0.9, 0.95, key=KEY),
     Direct: Direct(mlp((3,), 2 * A, (8,), key=KEY)),
@@ -261,6 +263,8 @@ def test_inference(inference, prior):
     assert inferred.earlier.shape == ()
     assert inferred.values.ndim == 1
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(inferred))
+    start = jax.eval_shape(lambda i, k: i.start_action(problem_of(prior), posterior, k), inference, KEY)
+    assert start.shape == (A,)
 
 
 @pytest.mark.parametrize("likelihood", members(Likelihood))

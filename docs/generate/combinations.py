@@ -19,6 +19,7 @@ import jax.numpy as jnp
 
 from estep.algorithms import Compose
 from estep.algorithms.compose.rules import broken_rule
+from estep.core.acting import act_greedily
 from estep.core.em import update
 from estep.core.keys import make_key
 from estep.core.types import OneHot, Spec, Transition
@@ -53,16 +54,32 @@ def attempt(**parts: Any) -> str:
     memo = {name: jnp.zeros((*shape, width)) for name, width in memo_widths(agent).items()}
     batch = Transition(states, jnp.zeros((*shape, spec.action_dim)), nought, nought, states, nought, memo)
     jax.eval_shape(update, agent, batch, make_key(1))
+    jax.eval_shape(act_greedily, agent, states[:, 0], make_key(1))
     return ""
 
 
 CRITICS = {"network": ("mlp", "simba", "simba2"), "critic_norm": ("none", "layer"), "critic_loss": ("mse", "hl-gauss")}
 """The settings of networks and losses that do not all go together."""
 OF_STATES = {"inference": "advantages", "posterior": "boltzmann", "prior": "learned"}
+CHANGES: dict[str, dict[str, Any]] = {
+    "--infer-on slow": {"infer_on": "slow"},
+    "--pessimism difference": {"pessimism": "difference"},
+    "--inference-fraction 0.5": {"inference_fraction": 0.5},
+    "--act-beta 0.5": {"act_beta": 0.5},
+    "--act-by start": {"act_by": "start"},
+    "--act-by start --start direct": {"act_by": "start", "start": "direct"},
+    "--act-with prior --act-beta 0.5": {"act_with": "prior", "act_beta": 0.5},
+}
+"""Settings of what inference maximises and of what acts, by their flags."""
+FITTING: dict[str, dict[str, str]] = {
+    "closed-form": {"prior": "uniform", "posterior": "boltzmann"},
+    "advantages": {"prior": "learned", "posterior": "gaussian"},
+}
+"""The prior and the posterior beside which an inference is tried; flat and gaussian for the others."""
 
 
 def cell(why: str, reasons: list[str]) -> str:
-    """A mark, or the number of a reason, which is added to the list if it is new."""
+    """What a table has for a combination. A new reason is added to those of before."""
     if why and why not in reasons:
         reasons.append(why)
     return str(reasons.index(why) + 1) if why else "✓"
@@ -78,6 +95,19 @@ def critics(reasons: list[str]) -> Iterator[str]:
         yield f"| {' | '.join([*chosen, *cells])} |"
 
 
+def maximised(reasons: list[str]) -> Iterator[str]:
+    """The table of what inference maximises, by inference and setting."""
+    yield "| setting | " + " | ".join(INFERENCES) + " |"
+    yield "| --- " * (len(INFERENCES) + 1) + "|"
+    for flags, change in CHANGES.items():
+        cells = []
+        for inference in INFERENCES:
+            parts = FITTING.get(inference, {"prior": "flat", "posterior": "gaussian"})
+            learned = {"prior": "learned"} if "act_with" in change else {}
+            cells.append(cell(attempt(**{**parts, **learned, "inference": inference, **change}), reasons))
+        yield f"| `{flags}` | " + " | ".join(cells) + " |"
+
+
 def lines() -> Iterator[str]:
     """Both tables, and below them the reasons that their numbers stand for."""
     reasons: list[str] = []
@@ -88,6 +118,8 @@ def lines() -> Iterator[str]:
         for inference in INFERENCES:
             cells.append(cell(attempt(prior=prior, posterior=posterior, inference=inference), reasons))
         yield f"| {prior} | {posterior} | " + " | ".join(cells) + " |"
+    yield from ("", *BETWEEN.splitlines(), "")
+    yield from maximised(reasons)
     yield ""
     yield "Networks and losses, with any `--critic-activation`:"
     yield ""
@@ -95,6 +127,11 @@ def lines() -> Iterator[str]:
     yield ""
     yield from (f"{number}. {why}" for number, why in enumerate(reasons, 1))
 
+
+BETWEEN = """\
+What inference maximises and what acts, beside a flat prior and a Gaussian posterior (closed-form: uniform and
+Boltzmann; advantages: a learned prior). [likelihoods.md](likelihoods.md) says what each setting is for. Over
+discrete actions `--pessimism difference` needs a start that prefers an action: a learned prior or a network."""
 
 HEAD = """# What composes
 

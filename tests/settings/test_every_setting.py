@@ -43,9 +43,10 @@ def values(hint):
     if kind.base is int:
         least = limits.get("Ge", 0)
         return st.integers(least, least + MOST)
+    none = st.none() if type(None) in typing.get_args(kind.base) else st.nothing()
     low, high = limits.get("Ge", limits.get("Gt", -10.0)), limits.get("Le", limits.get("Lt", 10.0))
     low, high = low + (NEAR * abs(low or 1.0) if "Gt" in limits else 0.0), min(high, low + 10.0)
-    return st.floats(low, high - (NEAR * abs(high) if "Lt" in limits else 0.0))
+    return none | st.floats(low, high - (NEAR * abs(high) if "Lt" in limits else 0.0))
 
 
 @st.composite

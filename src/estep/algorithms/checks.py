@@ -8,6 +8,8 @@ from typing import Any
 from estep.core.types import Spec
 from estep.errors import UsageError
 from estep.families.categorical import MOST_COMBINATIONS
+from estep.settings import groups
+from estep.settings.kinds import refused
 
 
 def continuous(name: str, spec: Spec) -> Spec:
@@ -57,3 +59,50 @@ def check_choices(row: Any, spec: Spec) -> None:
         )
     if spec.factors and row.covariance == "full":
         raise UsageError("Discrete actions have no covariance.", "Give --covariance diagonal, which is not used there.")
+
+
+INFERRING_TO_ACT: dict[str, Any] = {"act_iterations": 0, "act_average": 1, "act_beta": None}
+"""Settings of inference to act alone, with the values that ask for nothing."""
+
+
+def check_acting(row: Any) -> None:
+    """Check every setting of an algorithm that infers by iterations, in its plain form, and how it acts.
+
+    Raises:
+        UsageError: a value is out of bounds; more iterates are averaged than there are; the start is to act and is no
+            network; or a setting is about inference to act, which there is not.
+    """
+    groups.check(row)
+    iterations = row.act_iterations or row.iterations
+    if row.act_average > iterations:
+        raise refused("act_average", row.act_average, f"between 1 and {iterations}, the iterations")
+    if row.act_by == "inference":
+        return
+    if not row.direct_start:
+        raise UsageError(
+            "Inference starts at a fixed place, which is no policy to act by.",
+            "Give --direct-start, or --act-by inference.",
+        )
+    unused = [name for name, default in INFERRING_TO_ACT.items() if getattr(row, name) != default]
+    if unused:
+        flag = "--" + unused[0].replace("_", "-")
+        raise UsageError(
+            f"{flag} is about inference to act, and --act-by start acts without it.",
+            f"Leave out {flag}, or give --act-by inference.",
+        )
+
+
+def check_start(name: str, row: Any, spec: Spec) -> None:
+    """Check that iterations can start in an environment.
+
+    Raises:
+        UsageError: there are too many combinations of choices; or inference over choices starts at equal
+            probabilities, and is to be pessimistic about differences to an action that the start prefers.
+    """
+    check_combinations(name, spec)
+    if spec.factors and row.pessimism == "difference" and not row.direct_start:
+        raise UsageError(
+            "Over discrete actions inference starts at equal probabilities, so no action is the one that "
+            "--pessimism difference compares with.",
+            "Give --direct-start, or --pessimism value.",
+        )

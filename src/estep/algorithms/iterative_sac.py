@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import jax
 
-from estep.algorithms.checks import check_combinations
+from estep.algorithms.checks import check_acting, check_start
 from estep.core.acting import act_from_posterior
 from estep.core.agent import Agent
 from estep.core.bootstrap import posterior_value
@@ -30,20 +30,24 @@ from estep.families.choose import family
 from estep.families.noise import antithetic, independent
 from estep.inference.direct import Direct
 from estep.inference.iterative import Iterations, iterative, layer_norm, log_sign, raw
+from estep.inference.starts import start_of
+from estep.likelihoods.maximised import Maximised
 from estep.likelihoods.q_function import q_of
 from estep.m_steps.projection import Keep
 from estep.m_steps.temperature import LOG_ALPHA_BOUNDS, least_entropy
 from estep.nets import network, policy_body
 from estep.priors.flat import Flat
 from estep.settings import fields, groups
-from estep.settings.kinds import named_options, refused
+from estep.settings.kinds import named_options
 
 ENCODINGS = {"log_sign": log_sign, "layer_norm": layer_norm, "none": raw}
 
 
 @named_options
 @dataclass(frozen=True)
-class IterativeSAC(groups.EntropyBound, groups.QEnsemble, groups.Learner):
+class IterativeSAC(
+    groups.Acting, groups.EntropyBound, groups.InferOn, groups.QInference, groups.QEnsemble, groups.Learner
+):
     """Soft actor-critic whose policy is refined, state by state, by a network fed the gradient of its own objective."""
 
     tau: fields.Tau = 0.005
@@ -64,14 +68,11 @@ class IterativeSAC(groups.EntropyBound, groups.QEnsemble, groups.Learner):
     target_samples: fields.TargetSamplesOrSame = 0
 
     def __post_init__(self) -> None:
-        groups.validate_with_critic(self)
-        iterations = self.act_iterations or self.iterations
-        if self.act_average > iterations:
-            raise refused("act_average", self.act_average, f"between 1 and {iterations}, the iterations")
+        check_acting(self)
 
     def init(self, spec: Spec, key: Key) -> Agent:
-        """A fresh agent for an environment. Raises UsageError where it has too many combinations of choices."""
-        check_combinations("iterative-sac", spec)
+        """A fresh agent for an environment. Raises UsageError where inference does not fit its actions."""
+        check_start("iterative-sac", self, spec)
         k_pi, k_q, k_start = jax.random.split(key, 3)
         body = policy_body(self)
         optimiser, dual = adam(self.learning_rate), bounded_adam(self.learning_rate, *LOG_ALPHA_BOUNDS)
@@ -93,9 +94,11 @@ class IterativeSAC(groups.EntropyBound, groups.QEnsemble, groups.Learner):
             e_step=Chain(self.restart_probability, fraction) if self.persist else ClimbFraction(fraction),
             bootstrap=stored_bootstrap if self.persist else posterior_value,
             behave=act_from_posterior,
+            training_critic=Maximised(self.infer_on, self.pessimism),
+            acting_critic=Maximised(self.infer_on, self.pessimism, self.act_beta),
             remember=empty_memo if self.persist else None,
             samples=training.samples,
             target_samples=targeting.samples,
-            acting=acting,
+            acting=start_of if self.act_by == "start" else acting,
             targeting=targeting,
         )

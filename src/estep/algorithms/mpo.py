@@ -21,16 +21,17 @@ import jax
 import jax.numpy as jnp
 
 from estep.algorithms.shared import TRUST_REGIONS, q_critic, weighted_region
-from estep.core.acting import act_from_prior, act_from_slow_posterior, log_prob_memo
+from estep.core.acting import act_from_posterior, act_from_prior, log_prob_memo
 from estep.core.agent import Agent
 from estep.core.bootstrap import prior_value
 from estep.core.learned import fixed, learn
 from estep.core.optim import adam, bounded_adam
 from estep.core.types import Key, Spec, unsquashed
-from estep.e_steps.climb import climb_each_state_slow
+from estep.e_steps.climb import ClimbFraction
 from estep.errors import UsageError
 from estep.families.choose import boltzmann
 from estep.inference.closed_form import closed_form
+from estep.likelihoods.maximised import Maximised
 from estep.m_steps import trust_region
 from estep.m_steps.temperature import LOG_ALPHA_BOUNDS, KLConstraint
 from estep.nets import policy_body
@@ -38,12 +39,14 @@ from estep.priors.network import policy_network
 from estep.settings import fields, groups
 from estep.settings.kinds import named_options
 
-BEHAVE = {"prior": act_from_prior, "posterior": act_from_slow_posterior}
+BEHAVE = {"prior": act_from_prior, "posterior": act_from_posterior}
 
 
 @named_options
 @dataclass(frozen=True)
-class MPO(groups.WeightedSamples, groups.LearnedPolicy, groups.SlowCopies, groups.QEnsemble, groups.Learner):
+class MPO(
+    groups.WeightedSamples, groups.LearnedPolicy, groups.SlowCopies, groups.QInference, groups.QEnsemble, groups.Learner
+):
     """MPO: weigh samples of the policy by their values, then fit the policy to them inside a trust region.
 
     Discrete actions need no samples and have neither scale nor box: `samples`, `sigma`, `epsilon_scale`, `epsilon_box`
@@ -57,14 +60,19 @@ class MPO(groups.WeightedSamples, groups.LearnedPolicy, groups.SlowCopies, group
     epsilon_scale: fields.EpsilonScale = 1e-6
     trust_region: fields.TrustRegion = "per-dimension"
     act_with: fields.ActWith = "prior"
+    act_beta: fields.ActPessimism = None
 
     def __post_init__(self) -> None:
-        groups.validate_with_critic(self)
+        groups.check(self)
         if self.target == "retrace" and self.act_with == "posterior":
             raise UsageError(
                 "Retrace needs the density of the actions taken, and weighted particles have none.",
                 "Give --target n-step or td0, or --act-with prior.",
             )
+
+        if self.act_beta is not None and self.act_with == "prior":
+            what = "--act-beta is about inference to act, and --act-with prior acts without inference."
+            raise UsageError(what, "Leave out --act-beta, or give --act-with posterior.")
 
     def init(self, spec: Spec, key: Key) -> Agent:
         """A fresh agent for an environment."""
@@ -81,11 +89,13 @@ class MPO(groups.WeightedSamples, groups.LearnedPolicy, groups.SlowCopies, group
             temperature=learn(KLConstraint(jnp.asarray(math.log(10.0)), self.epsilon), dual),
             projection=learn(region, dual),
             spec=spec,
-            e_step=climb_each_state_slow,
+            e_step=ClimbFraction(self.inference_fraction),
             bootstrap=prior_value,
             behave=BEHAVE[self.act_with],
             infers=self.act_with == "posterior",
             target_samples=self.samples,
+            training_critic=Maximised(self.infer_on, self.pessimism),
+            acting_critic=Maximised(self.infer_on, self.pessimism, self.act_beta),
             project=trust_region.project,
             remember=log_prob_memo if self.target == "retrace" else None,
             length=1 if self.target == "td0" else self.unroll,

@@ -26,9 +26,10 @@ from estep.core.bootstrap import prior_value
 from estep.core.learned import fixed, learn
 from estep.core.optim import adam, bounded_adam
 from estep.core.types import Key, Spec
-from estep.e_steps.climb import climb_each_state
+from estep.e_steps.climb import ClimbFraction
 from estep.families.choose import family
 from estep.inference.direct import Direct
+from estep.likelihoods.maximised import Maximised
 from estep.likelihoods.q_function import q_of
 from estep.m_steps.projection import FOLLOW, Keep, copy_posterior
 from estep.m_steps.temperature import LOG_ALPHA_BOUNDS, KLConstraint
@@ -40,7 +41,7 @@ from estep.settings.kinds import named_options
 
 @named_options
 @dataclass(frozen=True)
-class ParametricMPO(groups.LearnedPolicy, groups.QEnsemble, groups.Learner):
+class ParametricMPO(groups.LearnedPolicy, groups.InferOn, groups.QInference, groups.QEnsemble, groups.Learner):
     """MPO whose E-step maximises the value with a network, under a bound of the KL to an earlier policy."""
 
     dual_learning_rate: fields.DualLearningRate = 3e-3
@@ -67,10 +68,12 @@ class ParametricMPO(groups.LearnedPolicy, groups.QEnsemble, groups.Learner):
             ),
             projection=fixed(Keep()),
             spec=spec,
-            e_step=climb_each_state,
+            e_step=ClimbFraction(self.inference_fraction),
             bootstrap=prior_value,
             behave=act_from_prior,
             infers=False,
+            acting_critic=Maximised(self.infer_on, self.pessimism),
+            training_critic=Maximised(self.infer_on, self.pessimism),
             samples=self.samples,
             target_samples=self.target_samples,
             project=copy_posterior,

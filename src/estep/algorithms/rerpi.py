@@ -30,10 +30,11 @@ from estep.core.learned import fixed, learn
 from estep.core.optim import adam, bounded_adam
 from estep.core.slots import Prior
 from estep.core.types import Key, Spec, unsquashed
-from estep.e_steps.climb import climb_each_state_slow
+from estep.e_steps.climb import ClimbFraction
 from estep.families.choose import boltzmann
 from estep.families.particles import Rank, exponential
 from estep.inference.closed_form import closed_form
+from estep.likelihoods.maximised import Maximised
 from estep.m_steps import trust_region
 from estep.m_steps.temperature import LOG_ALPHA_BOUNDS, Constant, KLConstraint
 from estep.nets import policy_body
@@ -49,7 +50,9 @@ FAMILIES: dict[str, tuple[Callable[..., Prior], trust_region.Measure]] = {
 
 @named_options
 @dataclass(frozen=True)
-class RERPI(groups.WeightedSamples, groups.LearnedPolicy, groups.SlowCopies, groups.QEnsemble, groups.Learner):
+class RERPI(
+    groups.WeightedSamples, groups.LearnedPolicy, groups.SlowCopies, groups.QInference, groups.QEnsemble, groups.Learner
+):
     """MPO in three steps: evaluate, weigh by value or by rank, fit mean and covariance each in its trust region.
 
     Discrete actions need no samples and have neither scale nor box: `samples`, `sigma`, `epsilon_scale` and
@@ -66,7 +69,7 @@ class RERPI(groups.WeightedSamples, groups.LearnedPolicy, groups.SlowCopies, gro
     epsilon_scale: fields.EpsilonScale = 1e-5
 
     def __post_init__(self) -> None:
-        groups.validate_with_critic(self)
+        groups.check(self)
         if self.rank_shift <= 1 - self.samples:
             raise refused("rank_shift", self.rank_shift, f"above 1 - samples, {1 - self.samples}")
 
@@ -89,11 +92,12 @@ class RERPI(groups.WeightedSamples, groups.LearnedPolicy, groups.SlowCopies, gro
             temperature=fixed(Constant(jnp.zeros(()))) if ranks else learn(eta, dual),
             projection=learn(region, dual),
             spec=spec,
-            e_step=climb_each_state_slow,
+            e_step=ClimbFraction(self.inference_fraction),
             bootstrap=prior_value,
             behave=act_from_prior,
             infers=False,
             target_samples=self.samples,
+            training_critic=Maximised(self.infer_on, self.pessimism),
             project=trust_region.project,
             remember=log_prob_memo if self.target == "retrace" else None,
             length=1 if self.target == "td0" else self.unroll,

@@ -24,9 +24,10 @@ from estep.core.bootstrap import posterior_value
 from estep.core.learned import fixed, learn
 from estep.core.optim import adam, bounded_adam
 from estep.core.types import Key, Spec
-from estep.e_steps.climb import climb_each_state
+from estep.e_steps.climb import ClimbFraction
 from estep.families.choose import family
 from estep.inference.direct import Direct
+from estep.likelihoods.maximised import Maximised
 from estep.likelihoods.q_function import q_of
 from estep.m_steps.projection import Keep
 from estep.m_steps.temperature import LOG_ALPHA_BOUNDS, least_entropy
@@ -38,7 +39,7 @@ from estep.settings.kinds import named_options
 
 @named_options
 @dataclass(frozen=True)
-class SAC(groups.EntropyBound, groups.QEnsemble, groups.Learner):
+class SAC(groups.EntropyBound, groups.InferOn, groups.QInference, groups.QEnsemble, groups.Learner):
     """Soft actor-critic: direct amortised inference under a flat prior (maximum entropy)."""
 
     tau: fields.Tau = 0.005
@@ -58,7 +59,9 @@ class SAC(groups.EntropyBound, groups.QEnsemble, groups.Learner):
             temperature=learn(least_entropy(spec, self.entropy, self.entropy_fraction), dual),
             projection=fixed(Keep()),
             spec=spec,
-            e_step=climb_each_state,
+            e_step=ClimbFraction(self.inference_fraction),
             bootstrap=posterior_value,
             behave=act_from_posterior,
+            training_critic=Maximised(self.infer_on, self.pessimism),
+            acting_critic=Maximised(self.infer_on, self.pessimism),
         )

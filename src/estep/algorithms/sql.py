@@ -19,12 +19,13 @@ import jax.numpy as jnp
 
 from estep.algorithms.checks import continuous
 from estep.core.acting import act_from_posterior
-from estep.core.agent import Agent
+from estep.core.agent import CRITICS, Agent
 from estep.core.bootstrap import log_mean_exp_value
 from estep.core.learned import fixed, learn
 from estep.core.optim import adam
 from estep.core.types import Key, Spec
-from estep.e_steps.stein import stein_e_step
+from estep.e_steps.stein import SteinFraction
+from estep.errors import UsageError
 from estep.families.sampler import Implicit
 from estep.inference import stein
 from estep.inference.stein import near_sampler_value
@@ -34,14 +35,14 @@ from estep.m_steps.temperature import Constant
 from estep.nets import network, policy_body, small_init
 from estep.priors.uniform import Uniform
 from estep.settings import fields, groups
-from estep.settings.kinds import named_options
+from estep.settings.kinds import named_options, validate
 
 PROPOSALS = {"uniform": log_mean_exp_value, "sampler": near_sampler_value}
 
 
 @named_options
 @dataclass(frozen=True)
-class SQL(groups.SlowCopies, groups.QEnsemble, groups.Learner):
+class SQL(groups.SlowCopies, groups.InferOn, groups.QInference, groups.QEnsemble, groups.Learner):
     """Soft Q-learning: the posterior of the critic itself, with all its modes, by a sampler trained with SVGD."""
 
     hidden_sizes: fields.HiddenSizes = (128, 128)
@@ -53,6 +54,12 @@ class SQL(groups.SlowCopies, groups.QEnsemble, groups.Learner):
     particles: fields.Particles = 16
     target_samples: fields.TargetSamples = 16
     proposal: fields.Proposal = "uniform"
+
+    def __post_init__(self) -> None:
+        validate(self)
+        if self.pessimism == "difference":
+            what = "The samples of soft Q-learning start at no action that --pessimism difference could compare with."
+            raise UsageError(what, "Give --pessimism value.")
 
     def init(self, spec: Spec, key: Key) -> Agent:
         """A fresh agent for an environment. Raises UsageError where actions are discrete."""
@@ -69,8 +76,10 @@ class SQL(groups.SlowCopies, groups.QEnsemble, groups.Learner):
             temperature=fixed(Constant(jnp.asarray(self.alpha))),
             projection=fixed(Keep()),
             spec=spec,
-            e_step=stein_e_step,
+            e_step=SteinFraction(self.inference_fraction),
             bootstrap=PROPOSALS[self.proposal],
             behave=act_from_posterior,
+            training_critic=CRITICS[self.infer_on],
+            acting_critic=CRITICS[self.infer_on],
             target_samples=self.target_samples,
         )

@@ -14,13 +14,8 @@ from estep.core.types import Action, Key, Memo, Obs
 
 
 def act_from_posterior(agent: Agent, obs: Obs, key: Key) -> Distribution:
-    """A behaviour: act from the approximate posterior, inferred on the critic."""
-    return agent.infer(agent.acting(agent.inference.model), agent.likelihood.model, obs, key)[0]
-
-
-def act_from_slow_posterior(agent: Agent, obs: Obs, key: Key) -> Distribution:
-    """A behaviour: act from the approximate posterior, inferred on the slow critic."""
-    return agent.infer(agent.acting(agent.inference.model), agent.likelihood.slow, obs, key)[0]
+    """A behaviour: act from the approximate posterior, inferred on the agent's critic of acting."""
+    return agent.infer(agent.acting(agent.inference.model), agent.acting_critic(agent.likelihood), obs, key)[0]
 
 
 def act_from_prior(agent: Agent, obs: Obs, key: Key) -> Distribution:

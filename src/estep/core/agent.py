@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 import equinox as eqx
+import jax
 from jaxtyping import Array, Float
 
 from estep.core.learned import Learned, fixed
@@ -29,6 +30,20 @@ from estep.core.types import Action, Info, Key, Memo, Obs, Spec, Transition
 def as_trained(inference: Inference) -> Inference:
     """Infer with the settings of training."""
     return inference
+
+
+def fast_critic(likelihood: Learned[Likelihood]) -> Likelihood:
+    """Infer on the critic that is trained."""
+    return likelihood.model
+
+
+def slow_critic(likelihood: Learned[Likelihood]) -> Likelihood:
+    """Infer on the slow copy of the critic, from which targets are made."""
+    return likelihood.slow
+
+
+CRITICS = {"fast": fast_critic, "slow": slow_critic}
+"""By the name that the setting `infer_on` has for each."""
 
 
 def fit_prior(agent: Agent, draws: Draws, obs: Float[Array, "b o"]) -> tuple[Agent, Info]:
@@ -76,6 +91,10 @@ class Agent(eqx.Module):
     """The inference optimiser as used to act."""
     targeting: Callable[[Inference], Inference] = eqx.field(static=True, default=as_trained)
     """The inference optimiser as used at s' in the target of the critic."""
+    training_critic: Callable[[Learned[Likelihood]], Likelihood] = eqx.field(static=True, default=fast_critic)
+    """The estimate of Q̂ that inference maximises in the E-step, and to find q at the next state of a target."""
+    acting_critic: Callable[[Learned[Likelihood]], Likelihood] = eqx.field(static=True, default=fast_critic)
+    """The estimate of Q̂ that inference maximises to act."""
     project: Callable[[Agent, Draws, Float[Array, "b o"]], tuple[Agent, Info]] = eqx.field(
         static=True, default=fit_prior
     )
@@ -95,6 +114,27 @@ class Agent(eqx.Module):
         """The inference problem in one state, for the given estimate of Q̂."""
         return Problem(obs, self.prior.slow, likelihood, self.temperature.model())
 
+    def problem_from(self, inference: Inference, likelihood: Likelihood, obs: Obs, key: Key) -> Problem:
+        """The inference problem in one state, as it is for an optimiser that starts where this one does.
+
+        Args:
+            inference: the optimiser.
+            likelihood: Q̂.
+            obs: the state.
+            key: a random key.
+        """
+        problem = self.problem(likelihood, obs)
+
+        def start() -> Action:
+            return jax.lax.stop_gradient(inference.start_action(problem, self.posterior, key))
+
+        return problem._replace(likelihood=likelihood.relative_to(obs, start))
+
+    def acting_problem(self, obs: Obs, key: Key) -> Problem:
+        """The inference problem that the agent solves to act in one state."""
+        inference = self.acting(self.inference.model)
+        return self.problem_from(inference, self.acting_critic(self.likelihood), obs, key)
+
     def infer(
         self, inference: Inference, likelihood: Likelihood, obs: Obs, key: Key
     ) -> tuple[Distribution, Problem, Inferred]:
@@ -109,7 +149,7 @@ class Agent(eqx.Module):
         Returns:
             q, the problem that was solved, and all that the optimiser returned.
         """
-        problem = self.problem(likelihood, obs)
+        problem = self.problem_from(inference, likelihood, obs, key)
         inferred = inference(problem, self.posterior, key)
         return self.posterior(inferred.lam), problem, inferred
 

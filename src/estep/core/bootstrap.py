@@ -20,14 +20,14 @@ Evaluated: TypeAlias = Callable[[Obs, Key], Distribution]
 
 
 def posterior_value(agent: Agent) -> Bootstrap:
-    """V̄(s') of the posterior: inferred on the critic, evaluated on its slow copy.
+    """V̄(s') of the posterior: inferred on the critic of the E-step, evaluated on the slow copy.
 
     It is for the regularised regime: the KL at s' is part of V(s'), and the KL at s is never part of Q(s, a).
     """
 
     def inferred(obs: Obs, key: Key) -> Distribution:
         inference = agent.targeting(agent.inference.model)
-        return agent.infer(inference, agent.likelihood.model, obs, key)[0]
+        return agent.infer(inference, agent.training_critic(agent.likelihood), obs, key)[0]
 
     return regularised(agent, inferred)
 

@@ -127,6 +127,18 @@ class Likelihood(eqx.Module):
             key: a random key, for estimates that are random.
         """
 
+    def relative_to(self, obs: Obs, start: Callable[[], Action]) -> Likelihood:
+        """The estimate as inference maximises it in one state where it starts at an action.
+
+        Args:
+            obs: the state.
+            start: gives the action a_0, at which inference starts. Only an estimate that depends on it calls it.
+
+        Returns:
+            The estimate itself, unless it judges an action by its difference to a_0.
+        """
+        return self
+
     @abc.abstractmethod
     def loss(self, batch: Transition, bootstrap: Bootstrap, key: Key) -> tuple[Scalar, Info]:
         """The regression loss, averaged over a batch.
@@ -174,6 +186,16 @@ class Inference(eqx.Module):
             posterior: the family of q.
             key: a random key.
         """
+
+    def start_action(self, problem: Problem, posterior: Posterior, key: Key) -> Action:
+        """a_0, the mode of the distribution at which inference starts: of an optimiser without iterations, its result.
+
+        Args:
+            problem: the state, p, Q̂ and α.
+            posterior: the family of q.
+            key: a random key.
+        """
+        return posterior(self(problem, posterior, key).lam).mode()
 
     def evaluations(self, choices: int | None = None) -> tuple[int, int]:
         """What one inference costs in one state, with its start.

@@ -2,8 +2,10 @@
 
 Replay stores λ(s) and λ(s') with every step, and each update of the step refines them by a few iterations. So the
 network is trained, and the critic's target evaluated, where many iterations lead, at the cost of few; and more
-iterations than in training are safe. The method is new here; its parts are those of persistent Markov chains in
-learning (Tieleman 2008).
+iterations than in training are safe. Its parts are those of persistent Markov chains in learning (Tieleman 2008).
+
+Prior art: Cetin & Celiktutan 2022, arXiv:2210.06766, act by the steady state of a chain of reasoning steps, which they
+restart from past solutions. Here the steps are amortised, and the chain of s' gives the critic's target.
 """
 
 from __future__ import annotations
@@ -42,6 +44,10 @@ class Resumed(Inference):
         earlier = jnp.where(self.afresh > 0, first.earlier, 0.0)
         return first._replace(lam=jnp.where(self.afresh > 0, first.lam, self.lam), earlier=earlier)
 
+    def start_action(self, problem: Problem, posterior: Posterior, key: Key) -> Action:
+        afresh = self.start.start_action(problem, posterior, key)
+        return jnp.where(self.afresh > 0, afresh, posterior(self.lam).mode())
+
 
 @dataclass(frozen=True)
 class Chain:
@@ -72,9 +78,9 @@ class Chain:
         def follow(row: Transition, key: Key) -> Lam:
             inference = agent.targeting(agent.inference.model)
             at = resumed(inference, row.memo[NEXT_LAM], 1.0 - row.memo[VALID][1])
-            return agent.infer(at, agent.likelihood.model, row.next_obs, key)[2].lam
+            return agent.infer(at, agent.training_critic(agent.likelihood), row.next_obs, key)[2].lam
 
-        agent_climbed, draws, lam, info = climb(agent, agent.likelihood.model, chosen, k_climb, begin)
+        agent_climbed, draws, lam, info = climb(agent, chosen, k_climb, begin)
         next_lam = jax.vmap(follow)(rows, jax.random.split(k_next, rows.reward.shape[0]))
         here, kept_here = keep(lam, memo[LAM][:count])
         there, kept_there = keep(next_lam, memo[NEXT_LAM])

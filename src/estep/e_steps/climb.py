@@ -14,7 +14,7 @@ from jaxtyping import Array
 from estep.core.agent import Agent
 from estep.core.batch import first_rows, flatten
 from estep.core.objective import soft_value
-from estep.core.slots import Draws, Inference, Inferred, Likelihood
+from estep.core.slots import Draws, Inference, Inferred
 from estep.core.types import Info, Key, Scalar, Transition
 
 EStep: TypeAlias = tuple[Agent, Draws, Any, Info]
@@ -25,28 +25,23 @@ An E-step is a function of the agent, a batch of steps [B, T] and a random key.
 """
 
 
-def climb_each_state(agent: Agent, batch: Transition, key: Key) -> EStep:
-    """An E-step, that of SAC: maximise V(s; q) on the critic in every state of the batch."""
-    agent, draws, _, info = climb(agent, agent.likelihood.model, flatten(batch), key)
-    return agent, draws, batch.memo, info
-
-
-def climb_each_state_slow(agent: Agent, batch: Transition, key: Key) -> EStep:
-    """An E-step, that of parametric MPO: maximise V(s; q) on the slow critic in every state of the batch."""
-    agent, draws, _, info = climb(agent, agent.likelihood.slow, flatten(batch), key)
-    return agent, draws, batch.memo, info
-
-
 @dataclass(frozen=True)
 class ClimbFraction:
-    """An E-step, that of SAC on the first rows of the batch alone. The critic still learns from all rows."""
+    """An E-step, that of SAC: maximise V(s; q) in the states of the first rows of the batch.
 
-    part: float
+    The critic still learns from all rows.
+    """
+
+    part: float = 1.0
     """The fraction of the rows."""
 
     def __call__(self, agent: Agent, batch: Transition, key: Key) -> EStep:
-        agent, draws, _, info = climb(agent, agent.likelihood.model, first_rows(flatten(batch), self.part), key)
+        agent, draws, _, info = climb(agent, first_rows(flatten(batch), self.part), key)
         return agent, draws, batch.memo, info
+
+
+climb_each_state = ClimbFraction()
+"""An E-step: maximise V(s; q) in every state of the batch."""
 
 
 def own_start(inference: Inference, row: Transition) -> Inference:
@@ -56,7 +51,6 @@ def own_start(inference: Inference, row: Transition) -> Inference:
 
 def climb(
     agent: Agent,
-    likelihood: Likelihood,
     rows: Transition,
     key: Key,
     begin: Callable[[Inference, Transition], Inference] = own_start,
@@ -65,7 +59,6 @@ def climb(
 
     Args:
         agent: any agent whose posterior has a density.
-        likelihood: Q̂.
         rows: steps [b].
         key: a random key.
         begin: from the optimiser and one row to the optimiser as it starts there.
@@ -73,6 +66,8 @@ def climb(
     Returns:
         The agent with its step pending, samples of q [b, n], λ [b, l], and scalars to log.
     """
+
+    likelihood = agent.training_critic(agent.likelihood)
 
     def one(inference: Inference, row: Transition, key: Key) -> tuple[Scalar, Draws, Inferred]:
         k_infer, k_value = jax.random.split(key)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools as ft
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from jax.lax import stop_gradient as sg
 from jaxtyping import Array, Float
 
 from estep.core.agent import Agent
-from estep.core.batch import flatten
+from estep.core.batch import first_rows, flatten
 from estep.core.slots import Draws, Inference, Problem
 from estep.core.types import Info, Key, Obs, Scalar, Transition
 from estep.e_steps.climb import EStep
@@ -22,8 +22,9 @@ LEAST_BANDWIDTH = 1e-3
 """The least bandwidth of the kernel, in squared units of u: the median distance of equal particles is 0."""
 
 
-def stein_e_step(agent: Agent, batch: Transition, key: Key) -> EStep:
-    """An E-step: move the sampler along the Stein direction on the critic, in every state of the batch.
+@dataclass(frozen=True)
+class SteinFraction:
+    """An E-step: move the sampler along the Stein direction, in the states of the first rows of the batch.
 
     φ ascends mean_j ⟨Δ_j, u_j(φ)⟩. Half of the samples are fixed and give the direction Δ_j in which the others move.
 
@@ -33,26 +34,36 @@ def stein_e_step(agent: Agent, batch: Transition, key: Key) -> EStep:
     Source:
         Wang & Liu 2016, arXiv:1611.01722; Haarnoja et al. 2017, eq. 13, 14.
     """
-    obs = flatten(batch).obs
-    keys = jax.random.split(key, obs.shape[0])
 
-    def one(sampler: Stein, obs: Obs, key: Key) -> tuple[Scalar, Float[Array, "n a"], Scalar]:
-        k_still, k_moved, k_score = jax.random.split(key, 3)
-        half = sampler.samples // 2
-        still, moved = sg(sampler.points(obs, k_still, half)), sampler.points(obs, k_moved, sampler.samples - half)
-        problem = agent.problem(agent.likelihood.model, obs)
-        delta = direction(still, sg(moved), score(problem, still, k_score))
-        climbed = (delta * moved).sum(1).mean()
-        return climbed, jnp.concatenate([still, moved]), jnp.sqrt(jnp.square(delta).sum(1).mean())
+    part: float = 1.0
+    """The fraction of the rows. The critic still learns from all rows."""
 
-    def loss(inference: Inference) -> tuple[Scalar, tuple[Array, Info]]:
-        climbed, action, size = jax.vmap(ft.partial(one, sampler_of(inference)))(obs, keys)
-        return -climbed.mean(), (action, {"e/stein": size.mean()})
+    def __call__(self, agent: Agent, batch: Transition, key: Key) -> EStep:
+        obs = first_rows(flatten(batch), self.part).obs
+        keys = jax.random.split(key, obs.shape[0])
 
-    inference, (action, info) = agent.inference.descend(loss)
-    n = action.shape[1]
-    draws = Draws(action, jnp.full(action.shape[:2], 1.0 / n), jnp.zeros(action.shape[:2]))  # no density: KL unknown
-    return replace(agent, inference=inference), draws, batch.memo, info
+        def one(sampler: Stein, obs: Obs, key: Key) -> tuple[Scalar, Float[Array, "n a"], Scalar]:
+            k_still, k_moved, k_score = jax.random.split(key, 3)
+            half = sampler.samples // 2
+            still, moved = sg(sampler.points(obs, k_still, half)), sampler.points(obs, k_moved, sampler.samples - half)
+            problem = agent.problem(agent.training_critic(agent.likelihood), obs)
+            delta = direction(still, sg(moved), score(problem, still, k_score))
+            climbed = (delta * moved).sum(1).mean()
+            return climbed, jnp.concatenate([still, moved]), jnp.sqrt(jnp.square(delta).sum(1).mean())
+
+        def loss(inference: Inference) -> tuple[Scalar, tuple[Array, Info]]:
+            climbed, action, size = jax.vmap(ft.partial(one, sampler_of(inference)))(obs, keys)
+            return -climbed.mean(), (action, {"e/stein": size.mean()})
+
+        inference, (action, info) = agent.inference.descend(loss)
+        n = action.shape[1]
+        no_ratio = jnp.zeros(action.shape[:2])  # there is no density, so the KL is not known
+        draws = Draws(action, jnp.full(action.shape[:2], 1.0 / n), no_ratio)
+        return replace(agent, inference=inference), draws, batch.memo, info
+
+
+stein_e_step = SteinFraction()
+"""An E-step: move the sampler along the Stein direction in every state of the batch."""
 
 
 def score(problem: Problem, action: Float[Array, "m a"], key: Key) -> Float[Array, "m a"]:

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from estep.core.objective import values_of
 from estep.core.slots import Inference, Inferred, Lam, Posterior, Problem
-from estep.core.types import Key, Scalar
+from estep.core.types import Action, Key, Scalar
 from estep.errors import UsageError
 from estep.families.categorical import check_draws
 from estep.inference.starts import AtPrior, added, begin, clip
@@ -75,6 +75,9 @@ class CEM(Inference):
     def kept(self) -> int:
         """The number of samples in the elite."""
         return round(self.elite * self.population)
+
+    def start_action(self, problem: Problem, posterior: Posterior, key: Key) -> Action:
+        return self.start.start_action(problem, posterior, key)
 
     def evaluations(self, choices: int | None = None) -> tuple[int, int]:
         return added(self.start.evaluations(choices), self.iterations * self.population)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from estep.core.objective import values_of
 from estep.core.slots import Inference, Inferred, Posterior, Problem
-from estep.core.types import Key, Spec
+from estep.core.types import Action, Key, Spec
 from estep.families.categorical import check_draws, log_probs_of
 from estep.families.particles import Weigh, ess, exponential
 
@@ -43,6 +43,10 @@ class ClosedForm(Inference):
     samples: int = eqx.field(static=True)
     weigh: Weigh = eqx.field(static=True, default=exponential)
 
+    def start_action(self, problem: Problem, posterior: Posterior, key: Key) -> Action:
+        """The mode of the prior, whose samples are weighed."""
+        return problem.prior(problem.obs).mode()
+
     def evaluations(self, choices: int | None = None) -> tuple[int, int]:
         return self.samples, 0
 
@@ -62,6 +66,10 @@ class Exact(Inference):
 
     It is where V is greatest. KL(q‖p) is exact, and so is the gradient ε - KL of the dual.
     """
+
+    def start_action(self, problem: Problem, posterior: Posterior, key: Key) -> Action:
+        """The mode of the prior, whose choices are weighed."""
+        return problem.prior(problem.obs).mode()
 
     def evaluations(self, choices: int | None = None) -> tuple[int, int]:
         return choices or 0, 0

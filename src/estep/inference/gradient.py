@@ -15,7 +15,7 @@ from jax.lax import stop_gradient as sg
 from estep.core.objective import soft_value
 from estep.core.optim import Optimiser, adam
 from estep.core.slots import Inference, Inferred, Lam, Posterior, Problem
-from estep.core.types import Key, Scalar
+from estep.core.types import Action, Key, Scalar
 from estep.inference.starts import AtPrior, added, begin, clip
 
 
@@ -50,6 +50,9 @@ class GradientAscent(Inference):
     low: float = eqx.field(static=True, default=-10.0)
     high: float = eqx.field(static=True, default=2.0)
     """Limits of the log scales."""
+
+    def start_action(self, problem: Problem, posterior: Posterior, key: Key) -> Action:
+        return self.start.start_action(problem, posterior, key)
 
     def evaluations(self, choices: int | None = None) -> tuple[int, int]:
         return added(self.start.evaluations(choices), self.steps * (choices or self.samples), gradients=True)

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from estep.core.objective import values_of
 from estep.core.slots import Distribution, Inference, Inferred, Lam, Posterior, Problem
-from estep.core.types import Key, Scalar
+from estep.core.types import Action, Key, Scalar
 from estep.families.particles import ess
 from estep.inference.cem import fittable
 from estep.inference.starts import AtPrior, added, begin, clip
@@ -75,6 +75,9 @@ class Importance(Inference):
     low: float = eqx.field(static=True, default=-10.0)
     high: float = eqx.field(static=True, default=2.0)
     """Limits of the log scales."""
+
+    def start_action(self, problem: Problem, posterior: Posterior, key: Key) -> Action:
+        return self.start.start_action(problem, posterior, key)
 
     def evaluations(self, choices: int | None = None) -> tuple[int, int]:
         return added(self.start.evaluations(choices), self.iterations * (choices or self.samples))

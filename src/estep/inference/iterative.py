@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from estep.core.objective import soft_value
 from estep.core.slots import Inference, Inferred, Lam, Posterior, Problem
-from estep.core.types import Key, Scalar
+from estep.core.types import Action, Key, Scalar
 from estep.inference.starts import AtPrior, added
 from estep.nets import Body, Network, network, zeros
 
@@ -120,6 +120,9 @@ class Iterative(Inference):
     start: Inference = AtPrior()
     average: int = eqx.field(static=True, default=1)
     """The result is the mean of so many of the last iterates; in training, 1."""
+
+    def start_action(self, problem: Problem, posterior: Posterior, key: Key) -> Action:
+        return self.start.start_action(problem, posterior, key)
 
     def evaluations(self, choices: int | None = None) -> tuple[int, int]:
         return added(self.start.evaluations(choices), self.steps * (choices or self.samples), gradients=True)

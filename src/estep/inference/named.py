@@ -120,6 +120,9 @@ class Trained:
     spec: Spec
     posterior: Posterior
     own: Inference
+    """As it acts."""
+    training: Inference | None = None
+    """As it is trained, where that is another one."""
 
     def amortised(self) -> Inference:
         return self.own
@@ -137,7 +140,7 @@ class Trained:
         return found
 
     def iterative(self, settings: InferenceSettings) -> Inference:
-        found = trained(self.own, Iterative)
+        found = trained(self.own, Iterative) or trained(self.training, Iterative)
         if found is None:
             raise UsageError(
                 f"This run trained {type(self.own).__name__} inference, so there is no iterative network to run.",
@@ -220,7 +223,7 @@ def chosen(name: str, settings: InferenceSettings) -> Callable[[Agent], Agent]:
 
     def change(agent: Agent) -> Agent:
         own = agent.acting(agent.inference.model)
-        inference = make(name, Trained(agent.spec, agent.posterior, own), settings)
+        inference = make(name, Trained(agent.spec, agent.posterior, own, agent.inference.model), settings)
         return with_inference(agent, Restarts(inference, settings.restarts) if settings.restarts else inference)
 
     return change

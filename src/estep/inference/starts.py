@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float
 
 from estep.core.objective import soft_value
 from estep.core.slots import Inference, Inferred, Lam, Posterior, Problem
-from estep.core.types import Key, Scalar
+from estep.core.types import Action, Key, Scalar
 from estep.errors import UsageError, check
 
 
@@ -50,6 +50,9 @@ class Scattered(Inference):
     centre: Inference
     scale: float = eqx.field(static=True)
 
+    def start_action(self, problem: Problem, posterior: Posterior, key: Key) -> Action:
+        return self.centre.start_action(problem, posterior, key)
+
     def evaluations(self, choices: int | None = None) -> tuple[int, int]:
         return self.centre.evaluations(choices)
 
@@ -78,6 +81,9 @@ class Restarts(Inference):
 
     def __check_init__(self) -> None:
         check("restarts", self.n >= 2, self.n, "at least 2, one of which is the optimiser's own start")
+
+    def start_action(self, problem: Problem, posterior: Posterior, key: Key) -> Action:
+        return self.inference.start_action(problem, posterior, key)
 
     def evaluations(self, choices: int | None = None) -> tuple[int, int]:
         once = self.inference.evaluations(choices)

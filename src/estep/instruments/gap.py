@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from estep.core.agent import Agent
+from estep.core.keys import make_key
 from estep.core.objective import soft_value, values_of
 from estep.core.optim import adam
 from estep.core.slots import Distribution, Lam, Problem
@@ -191,7 +192,9 @@ def _sampled_parts(agent: Agent, obs: Float[Array, "b o"], key: Key) -> tuple[Ar
 
     def in_state(obs: Obs, key: Key) -> tuple[Lam, Lam, dict[str, Scalar]]:
         k_infer, k_best, k_value, k_bound = jax.random.split(key, 4)
-        _, problem, inferred = agent.infer(agent.acting(agent.inference.model), agent.likelihood.model, obs, k_infer)
+        _, problem, inferred = agent.infer(
+            agent.acting(agent.inference.model), agent.acting_critic(agent.likelihood), obs, k_infer
+        )
         best = reference(agent, problem, inferred.lam, k_best)
         value, error = sampled(agent.posterior(inferred.lam), problem, k_value)
         top, _ = sampled(agent.posterior(best), problem, k_value)  # the same noise, because the difference matters
@@ -211,7 +214,7 @@ def _exact_parts(agent: Agent, obs: Array, lam: Array, best: Array) -> dict[str,
 
 
 def _exact_of(agent: Agent, obs: Obs, lam: Lam, best: Lam) -> dict[str, Scalar]:
-    problem, top = agent.problem(agent.likelihood.model, obs), agent.posterior(best)
+    problem, top = agent.acting_problem(obs, make_key(0)), agent.posterior(best)  # a start of acting is not random
     of = ft.partial(quadrature.exact, problem, centre=top, nodes=NODES[agent.spec.action_dim])
     inferred, optimum = of(agent.posterior(lam)), of(top)
     return {

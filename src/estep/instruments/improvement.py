@@ -62,14 +62,14 @@ def values_per_iteration(
     Raises:
         UsageError: the agent's inference makes no iterations.
     """
-    inference = agent.acting(agent.inference.model)
+    inference = iterating(agent)
     if not isinstance(inference, Iterative):
         what = f"{type(inference).__name__} inference makes no iterations, so there is no improvement to measure."
         raise UsageError(what, "Inspect a run of iterative-sac.")
 
     def in_state(inference: Iterative, obs: Obs, key: Key) -> Float[Array, " k"]:
         k_infer, k_value = jax.random.split(key)
-        problem = agent.problem(agent.likelihood.model, obs)
+        problem = agent.acting_problem(obs, k_infer)
         lams = inference.path(problem, agent.posterior, k_infer, iterations)
         return jax.vmap(lambda lam: soft_value(agent.posterior(lam), problem, k_value, samples)[0])(lams)
 
@@ -89,6 +89,13 @@ def improvement(
     """
     values = np.asarray(_measure(agent, obs, key, iterations, samples), np.float64)
     return [Improvement(k, *interval(gain)) for k, gain in enumerate((values - values[:, :1]).T)]
+
+
+def iterating(agent: Agent) -> Inference:
+    """The optimiser of acting; that of training where an agent acts by the start of its iterations."""
+    inference = agent.inference.model
+    acting = agent.acting(inference)
+    return inference if isinstance(inference, Iterative) and not isinstance(acting, Iterative) else acting
 
 
 def trained_iterations(inference: Inference) -> int:

@@ -231,10 +231,8 @@ def measure_transfer(subject: Subject, results: dict[str, Any]) -> list[Transfer
     run_dir, here = subject.policy.run_dir, subject.policy
     gap.check_parametric(here.agent)
     others = pick_evenly(step for step in improvement.checkpoints(run_dir) if step != here.env_steps)
-    critics = {
-        f"critic at {step:,}": policy.load(run_dir, str(step), allow_import=True).agent.likelihood.model
-        for step in others
-    }
+    agents = {f"critic at {step:,}": policy.load(run_dir, str(step), allow_import=True).agent for step in others}
+    critics = {name: agent.acting_critic(agent.likelihood) for name, agent in agents.items()}
     return transfer.transfer(here.agent, subject.obs(STATES["transfer"]), subject.key, critics)
 
 

@@ -88,7 +88,7 @@ def _modes_of(
 
     def in_state(obs: Obs, key: Key) -> tuple[Array, Array, Bool[Array, " n"], Array]:
         k_run, k_value, k_spread = jax.random.split(key, 3)
-        problem = agent.problem(agent.likelihood.model, obs)
+        problem = agent.acting_problem(obs, k_run)
         keys = jax.random.split(k_run, restarts)
         lams = jax.vmap(lambda key: inference(problem, agent.posterior, key).lam)(keys)
         value = values_at(agent, obs, lams, k_value, SAMPLES)

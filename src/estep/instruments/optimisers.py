@@ -26,6 +26,7 @@ from estep.inference.iterative import Iterative
 from estep.inference.named import InferenceSettings, Trained, make
 from estep.inference.starts import AtPrior
 from estep.instruments.gap import check_parametric
+from estep.instruments.improvement import iterating
 from estep.instruments.interval import interval
 
 SAMPLES = 256
@@ -96,7 +97,7 @@ EFFORTS: Mapping[str, tuple[int, ...]] = {
 
 def candidates(agent: Agent) -> list[Candidate]:
     """The agent's optimiser and those of EFFORTS that fit its posterior family, with several numbers of iterations."""
-    own = agent.acting(agent.inference.model)
+    own = iterating(agent)
     networks = Trained(agent.spec, agent.posterior, own)
     unfit = set() if isinstance(agent.posterior, Fittable) else {"cem", "importance"}
     if agent.spec.factors:  # all choices are evaluated, so there are no samples of which cem could take an elite
@@ -172,7 +173,7 @@ def _lowered(
 
     def infer(agent: Agent, inference: Inference, obs: Array, key: Key) -> Array:
         def in_state(obs: Obs, key: Key) -> Array:
-            return agent.infer(inference, agent.likelihood.model, obs, key)[2].lam
+            return inference(agent.acting_problem(obs, key), agent.posterior, key).lam
 
         return jax.vmap(in_state)(obs, jax.random.split(key, obs.shape[0]))
 
@@ -214,7 +215,7 @@ def values_at(agent: Agent, obs: Obs, lams: Float[Array, "n l"], key: Key, sampl
         V [n].
     """
     posterior: Posterior = agent.posterior
-    problem = agent.problem(agent.likelihood.model, obs)
+    problem = agent.acting_problem(obs, key)
 
     def value(lam: Array) -> Scalar:
         return soft_value(posterior(lam), problem, key, samples)[0]

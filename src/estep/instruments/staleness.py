@@ -79,7 +79,7 @@ def _missing(agent: Agent, obs: Float[Array, "b o"], stored: Float[Array, "b n l
     def in_state(obs: Obs, stored: Float[Array, "n l"], key: Key) -> Float[Array, " k"]:
         k_infer, k_path, k_best, k_value = jax.random.split(key, 4)
         inference = stored_optimiser(agent)
-        _, problem, inferred = agent.infer(agent.acting(inference), agent.likelihood.model, obs, k_infer)
+        _, problem, inferred = agent.infer(agent.acting(inference), agent.acting_critic(agent.likelihood), obs, k_infer)
 
         def path(lam: Lam, key: Key) -> Float[Array, "k l"]:
             started: Iterative = starting(inference, At(lam))

@@ -52,6 +52,9 @@ class WithBonus(Likelihood):
     size: Scalar
     squash: Squash = eqx.field(static=True)
 
+    def relative_to(self, obs: Obs, start: Callable[[], Action]) -> WithBonus:
+        return WithBonus(self.likelihood.relative_to(obs, start), self.size, self.squash)
+
     def __call__(self, problem: Problem, action: Action, key: Key) -> Scalar:
         return self.likelihood(problem, action, key) + self.size * self.squash(action)[0]
 
@@ -74,7 +77,7 @@ def transfer(
         UsageError: the posterior has no parameters λ.
     """
     check_parametric(agent)
-    own = agent.likelihood.model
+    own = agent.acting_critic(agent.likelihood)
     objectives = {"own": own, "bonus": WithBonus(own, bonus_of(agent, obs, key), agent.spec.squash), **(others or {})}
     rows = []
     for name, likelihood in objectives.items():
@@ -99,7 +102,7 @@ def _missing(agent: Agent, likelihood: Likelihood, obs: Float[Array, "b o"], key
 
     def in_state(obs: Obs, key: Key) -> Float[Array, " e"]:
         k_infer, k_best, k_value = jax.random.split(key, 3)
-        problem = agent.problem(likelihood, obs)
+        problem = agent.problem_from(agent.acting(agent.inference.model), likelihood, obs, k_infer)
         lams = [inference(problem, agent.posterior, k_infer).lam for _, inference in _efforts(agent)]
         best = reference(agent, problem, lams[-1], k_best)
         value: Callable[[Array], Scalar] = lambda lam: sampled(agent.posterior(lam), problem, k_value)[0]
@@ -121,7 +124,7 @@ def bonus_of(agent: Agent, obs: Float[Array, "b o"], key: Key) -> Scalar:
 
     def in_state(obs: Obs, key: Key) -> Scalar:
         k_draw, k_value = jax.random.split(key)
-        problem = agent.problem(agent.likelihood.model, obs)
+        problem = agent.acting_problem(obs, k_draw)
         prior = problem.prior(obs)
         draws = agent.posterior(agent.posterior.start(prior)).draw(k_draw, DRAWS, prior)
         keys = jax.random.split(k_value, draws.action.shape[0])

@@ -97,6 +97,29 @@ ValueRange: TypeAlias = Annotated[
     ),
     LowHigh(),
 ]
+PessimismOf: TypeAlias = Annotated[
+    Literal["value", "difference"],
+    Help(
+        "What inference is pessimistic about, in the E-step and to act: the value of an action, or its difference to "
+        "the mode at which inference starts. Targets are always pessimistic about the value."
+    ),
+]
+InferOn: TypeAlias = Annotated[
+    Literal["fast", "slow"],
+    Help("The critic whose value inference maximises, in the E-step and to act: the trained one, or its slow copy."),
+]
+InferOnOrDefault: TypeAlias = Annotated[
+    Literal["auto", "fast", "slow"],
+    Help(
+        "The critic whose value inference maximises, in the E-step and to act: the trained one, or its slow copy. "
+        "auto is fast, but slow in the E-step with --no-kl-in-value."
+    ),
+]
+ActPessimism: TypeAlias = Annotated[
+    float | None,
+    Help("Pessimism β of the critic that inference maximises to act (none: that of training)."),
+    Interval(ge=0, lt=100),
+]
 CriticTarget: TypeAlias = Annotated[
     Literal["td0", "n-step", "retrace"],
     Help("What the critic is regressed on: returns of one step, of n steps, or of n steps with Retrace's correction."),
@@ -175,7 +198,7 @@ RestartProbability: TypeAlias = Annotated[
 ]
 InferenceFraction: TypeAlias = Annotated[
     float,
-    Help("Fraction of a batch whose states train the inference network. The critic learns from all of it."),
+    Help("Fraction of a batch in whose states the E-step infers and the actor learns. The critic learns from all."),
     Interval(ge=0, le=1),
 ]
 NumCandidates: TypeAlias = Annotated[
@@ -192,6 +215,13 @@ Proposal: TypeAlias = Annotated[
     Help(
         "Where the samples of the critic's target come from: the prior (as published), or half of them from the "
         "neighbourhood of the sampler."
+    ),
+]
+ActBy: TypeAlias = Annotated[
+    Literal["inference", "start"],
+    Help(
+        "What acts: the result of inference, or the network at which inference starts. The critic's target is the "
+        "value of the result either way."
     ),
 ]
 ActWith: TypeAlias = Annotated[Literal["prior", "posterior"], Help("Which distribution acts.")]

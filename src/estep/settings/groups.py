@@ -78,6 +78,32 @@ def validate_with_critic(settings: Any) -> None:
 
 
 @dataclass(frozen=True)
+class QInference:
+    """How pessimistic inference on a critic is, and in how many of a batch's states it infers."""
+
+    pessimism: fields.PessimismOf = "value"
+    inference_fraction: fields.InferenceFraction = 1.0
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True)
+class InferOn:
+    """The critic that inference maximises."""
+
+    infer_on: fields.InferOn = "fast"
+
+
+@dataclass(frozen=True)
+class Acting:
+    """How an agent acts that infers by iterations."""
+
+    act_by: fields.ActBy = "inference"
+    act_beta: fields.ActPessimism = None
+
+
+@dataclass(frozen=True)
 class EntropyBound:
     """A lower bound of the posterior's entropy."""
 
@@ -108,6 +134,7 @@ class WeightedSamples:
 
     unroll: fields.Unroll = 5
     samples: fields.WeightedSamples = 20
+    infer_on: fields.InferOn = "slow"
     epsilon_box: fields.EpsilonBox = 1e-3
 
 
@@ -117,3 +144,18 @@ class FreshData:
 
     rollout: fields.Rollout = 2048
     gae_lambda: fields.GAELambda = 0.95
+
+
+def check(settings: Any) -> None:
+    """Check every setting of an algorithm that has `QInference`, in its plain form.
+
+    Raises:
+        UsageError: a value is out of bounds; or one critic, which differs from nothing, is to be pessimistic about
+            differences.
+    """
+    validate_with_critic(settings)
+    if settings.pessimism == "difference" and settings.num_critics < 2:
+        raise UsageError(
+            "--pessimism difference is about the spread of several critics, and --num-critics is 1.",
+            "Give --num-critics 2 or more, or --pessimism value.",
+        )

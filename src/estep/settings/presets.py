@@ -114,8 +114,14 @@ _MULTIGOAL_SOURCE = "steps, warmup, replay, learning rate and intervals chosen h
 _PAPER: Mapping[str, Any] = {
     **{"iterations": 5, "samples": 10, "antithetic": False, "act_iterations": 0, "act_samples": 0},
     **{"direct_start": False, "persist": False, "inference_fraction": 1.0, "grad_encoding": "layer_norm"},
-    **{"beta": 3.54, "warmup_steps": 5_000},
+    **{"beta": 3.54, "act_beta": 1.41, "infer_on": "slow", "warmup_steps": 5_000},
+    **{"critic_hidden_sizes": (512, 512, 512), "critic_activation": "elu", "critic_norm": "layer"},
 }
+_PAPER_SOURCES = (
+    "beta 2.5·√2 = 3.54",
+    "act_beta 1·√2 = 1.41 and infer_on as in their code of October 2020 (optimism=-1 to act, optimize_targets=True)",
+    "critics as there, without their highway gates",
+)
 _FAST: Mapping[str, Any] = {
     **{"iterations": 2, "samples": 2, "antithetic": True, "act_iterations": 0, "act_samples": 10},
     **{
@@ -154,7 +160,7 @@ def presets() -> tuple[Preset, ...]:
         _preset("sql", "Pendulum-v1", _SQL_PENDULUM, f"{_PENDULUM_SOURCE}; alpha and target_period chosen here"),
         *(_sql(env) for env in _TASKS),
         _preset("sql", "estep/MultiGoal-v0", _MULTIGOAL, f"{SQL}; {_MULTIGOAL_SOURCE}"),
-        Preset("paper", "iterative-sac", ANY, MappingProxyType(dict(_PAPER)), f"{IAPO}; beta 2.5·√2 = 3.54"),
+        Preset("paper", "iterative-sac", ANY, MappingProxyType(dict(_PAPER)), _join(IAPO, *_PAPER_SOURCES)),
     )
 
 

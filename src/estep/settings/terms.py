@@ -116,7 +116,8 @@ TERMS = (
     Term(
         "pessimism",
         "β",
-        "How much the spread of the ensemble lowers the value: Q̂ = mean − β std; 1 is the minimum of two critics.",
+        "How much the spread of the ensemble lowers the value: Q̂ = mean − β std; 1 is the minimum of two critics. "
+        "Inference may be pessimistic about the gain over its start instead (--pessimism difference).",
     ),
     Term("point u", "u", "The action before the squash; densities, replay and KLs are in u."),
     Term(

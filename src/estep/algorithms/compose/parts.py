@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from estep.algorithms.shared import q_critic
+from estep.core.agent import as_trained
 from estep.core.learned import Learned, fixed, learn
 from estep.core.optim import Optimiser
 from estep.core.slots import Inference, Likelihood, Posterior, Prior, Projection
@@ -24,6 +25,8 @@ from estep.families.mixture import Mixture
 from estep.families.noise import antithetic
 from estep.families.particles import Boltzmann
 from estep.inference.named import Fresh, InferenceSettings, make
+from estep.inference.starts import start_of
+from estep.likelihoods.maximised import Maximised
 from estep.likelihoods.state_value import state_value
 from estep.m_steps import trust_region
 from estep.m_steps.projection import Keep
@@ -83,6 +86,25 @@ def inference(row: Any, spec: Spec, family: Posterior, key: Key) -> Inference:
     samples = row.num_candidates if row.inference in ("cem", "importance") else row.samples
     networks = Fresh(spec, family, policy_body(row), key, row.start, row.iterations, row.samples)
     return make(row.inference, networks, InferenceSettings(row.iterations, samples, step_size=1e-2))
+
+
+def acting(row: Any, optimiser: Inference) -> Callable[[Inference], Inference]:
+    """The change to the optimiser that acting makes. Raises UsageError where one of one's own has no start."""
+    if row.act_by == "inference":
+        return as_trained
+    start_of(optimiser)
+    return start_of
+
+
+def critics(row: Any, plain: bool) -> tuple[Maximised, Maximised]:
+    """Which critic inference maximises in training and to act.
+
+    Args:
+        row: the settings.
+        plain: whether the critic learns the plain return of the prior.
+    """
+    training, to_act = ("slow" if plain else "fast", "fast") if row.infer_on == "auto" else (row.infer_on, row.infer_on)
+    return Maximised(training, row.pessimism), Maximised(to_act, row.pessimism, row.act_beta)
 
 
 def _made(slot: Any, name: str, table: Mapping[str, Callable[..., Any]], *arguments: Any) -> Any:

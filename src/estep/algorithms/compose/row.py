@@ -26,7 +26,7 @@ from estep.core.learned import learn
 from estep.core.optim import adam, bounded_adam
 from estep.core.types import Key, Spec
 from estep.e_steps.actions_taken import BatchWeights
-from estep.e_steps.climb import climb_each_state, climb_each_state_slow
+from estep.e_steps.climb import ClimbFraction
 from estep.m_steps import trust_region
 from estep.m_steps.temperature import LOG_ALPHA_BOUNDS
 from estep.settings import fields, groups, part_fields
@@ -35,7 +35,7 @@ from estep.settings.kinds import check_order, named_options
 
 @named_options
 @dataclass(frozen=True)
-class Compose(groups.FreshData, groups.SlowCopies, groups.QEnsemble, groups.Learner):
+class Compose(groups.FreshData, groups.Acting, groups.SlowCopies, groups.QInference, groups.QEnsemble, groups.Learner):
     """Your own row: a prior, a posterior, a likelihood and an inference optimiser, by name."""
 
     prior: part_fields.Prior = "flat"
@@ -46,6 +46,7 @@ class Compose(groups.FreshData, groups.SlowCopies, groups.QEnsemble, groups.Lear
     target: fields.CriticTarget = "td0"
     kl_in_value: fields.KLInValue = True
     act_with: fields.ActWith = "posterior"
+    infer_on: fields.InferOnOrDefault = "auto"
     tau: fields.Tau = 0.005
     target_period: fields.TargetPeriod = 1
     unroll: fields.Unroll = 5
@@ -60,7 +61,7 @@ class Compose(groups.FreshData, groups.SlowCopies, groups.QEnsemble, groups.Lear
     epsilon_scale: fields.EpsilonScale = 5e-5
 
     def __post_init__(self) -> None:
-        groups.validate_with_critic(self)
+        groups.check(self)
         check_order(self, "unroll", "rollout")
         rules.check_parts(self)
 
@@ -74,7 +75,7 @@ class Compose(groups.FreshData, groups.SlowCopies, groups.QEnsemble, groups.Lear
         prior, family = parts.prior(self, spec, k_p), parts.posterior(self, spec)
         inference, learns = parts.inference(self, spec, family, k_pi), parts.has_parameters(prior, self.prior)
         plain = fresh or not self.kl_in_value
-        climb = climb_each_state_slow if plain else climb_each_state
+        training_critic, acting_critic = parts.critics(self, plain)
         return Agent(
             prior=parts.learned_if(learns, prior, tx, **slow),
             posterior=family,
@@ -83,12 +84,15 @@ class Compose(groups.FreshData, groups.SlowCopies, groups.QEnsemble, groups.Lear
             temperature=learn(parts.temperature(self, spec), dual),
             projection=parts.learned_if(learns, parts.region(self, prior, spec), dual),
             spec=spec,
-            e_step=BatchWeights() if fresh else climb,
+            e_step=BatchWeights() if fresh else ClimbFraction(self.inference_fraction),
             bootstrap=prior_value if plain else posterior_value,
             behave=act_from_prior if self.act_with == "prior" else act_from_posterior,
             infers=self.act_with == "posterior",
             samples=self.samples,
             target_samples=self.samples,
+            acting=parts.acting(self, inference),
+            training_critic=training_critic,
+            acting_critic=acting_critic,
             project=trust_region.project if learns else fit_prior,
             remember=log_prob_memo if self.target == "retrace" else None,
             length=self.unroll if fresh or self.target != "td0" else 1,

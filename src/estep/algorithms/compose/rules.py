@@ -31,6 +31,12 @@ def _may_learn(row: Any) -> bool:
     return row.prior == "learned" or is_reference(row.prior)
 
 
+def _starts_at_no_choice(row: Any) -> bool:
+    """Whether inference over choices starts at a distribution that prefers none of them."""
+    at_prior = row.inference == "closed-form" or (row.inference in STARTED and row.start == "prior")
+    return row.posterior == "categorical" and row.prior in ("flat", "uniform") and at_prior
+
+
 RULES = (
     Rule(
         lambda row: row.posterior != "boltzmann" or row.inference in ("closed-form", "advantages"),
@@ -105,6 +111,53 @@ RULES = (
         "{samples} samples of a mixture of {components} components leave some components without a sample.",
         "Give --samples at least as many as --components.",
     ),
+    Rule(
+        lambda row: (
+            row.likelihood != "state-value"
+            or (row.infer_on == "auto" and row.pessimism == "value" and row.inference_fraction == 1.0)
+        ),
+        "Advantages come without inference on a critic: --infer-on, --pessimism and --inference-fraction have no use.",
+        "Give --likelihood q, or leave them out.",
+    ),
+    Rule(
+        lambda row: row.likelihood == "q" or (row.pessimism == "value" and row.act_beta is None),
+        "--pessimism difference and --act-beta use the spread of an ensemble. A {likelihood} likelihood may have none.",
+        "Give --likelihood q, or leave them out.",
+    ),
+    Rule(
+        lambda row: row.pessimism == "value" or row.num_critics > 1,
+        "--pessimism difference is about the spread of several critics, and --num-critics is 1.",
+        "Give --num-critics 2 or more, or --pessimism value.",
+    ),
+    Rule(
+        lambda row: row.pessimism == "value" or not _starts_at_no_choice(row),
+        "Over discrete actions {inference} inference starts at equal probabilities where the prior is {prior}, so no "
+        "action is the one that --pessimism difference compares with.",
+        "Give --prior learned, a --start other than prior, or --pessimism value.",
+    ),
+    Rule(
+        lambda row: row.act_by == "inference" or row.act_with == "posterior",
+        "--act-by start acts by the start of inference, and --act-with prior acts without inference.",
+        "Give --act-by inference, or --act-with posterior.",
+    ),
+    Rule(
+        lambda row: (
+            row.act_by == "inference"
+            or row.inference == "semi-amortised"
+            or is_reference(row.inference)
+            or (row.inference in STARTED and row.start != "prior")
+        ),
+        "{inference} inference with --start {start} starts at no network that could act.",
+        "Give --act-by inference, or --start direct with an inference that iterates.",
+    ),
+    Rule(
+        lambda row: (
+            row.act_beta is None
+            or (row.act_with == "posterior" and row.act_by == "inference" and row.inference != "direct")
+        ),
+        "--act-beta is about inference on the critic to act, and this agent acts without it.",
+        "Give --act-with posterior --act-by inference and an --inference other than direct, or leave out --act-beta.",
+    ),
 )
 """All rules. A message names the first one that is broken."""
 
@@ -153,6 +206,11 @@ def check_several(row: Any, spec: Spec) -> None:
         raise UsageError(
             "The exact posterior over several choices is not independent, as a categorical posterior of them is.",
             "Give --posterior boltzmann, which has samples of it.",
+        )
+    if row.posterior == "boltzmann" and row.prior == "uniform" and row.pessimism == "difference":
+        raise UsageError(
+            "A uniform prior prefers no action that --pessimism difference could compare with.",
+            "Give --prior learned, or --pessimism value.",
         )
     if row.inference not in ("closed-form", "advantages"):
         fix = "Give --posterior boltzmann --inference closed-form, which samples them."
