@@ -213,6 +213,14 @@ class EnvInstance:
         self.begin(progress.episode + 1)
         return False
 
+    def continue_at(self, obs: Floats, length: int) -> None:
+        """Go on from a state that was put into the environment: its observation [o], and the steps before it."""
+        missing = min(length, RECORDED) - len(self._actions)
+        if missing > 0:
+            self._actions = np.concatenate([self._actions, np.zeros((missing, self.action.size), np.float32)])
+        self.obs, self.length = obs, length
+        self._clock.start()
+
     def raw(self, action: Floats) -> Any:
         """The environment's action for an action [a]."""
         return self.action.native(action)
@@ -273,6 +281,11 @@ class GymnasiumEnv(HostEnv):
     @property
     def name(self) -> str:
         return self._instances[0].stream.name
+
+    @property
+    def instances(self) -> list[EnvInstance]:
+        """The environments with their unfinished episodes."""
+        return self._instances
 
     @property
     def envs(self) -> list[gymnasium.Env[Any, Any]]:
