@@ -219,7 +219,7 @@ class EnvInstance:
         if missing > 0:
             self._actions = np.concatenate([self._actions, np.zeros((missing, self.action.size), np.float32)])
         self.obs, self.length = obs, length
-        self._clock.start()
+        self._clock.jump()
 
     def raw(self, action: Floats) -> Any:
         """The environment's action for an action [a]."""

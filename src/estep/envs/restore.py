@@ -12,7 +12,6 @@ state or only count steps. An environment or a wrapper of one's own says that it
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -53,9 +52,6 @@ ATTRIBUTES = {
 }
 """The attributes that are the whole state of a class."""
 MUJOCO = "gymnasium.envs.mujoco."
-DERIVED = ("xpos", "xipos")
-"""Places of bodies, which some tasks read before a step. MuJoCo computes them in the middle of its last step, so they
-do not follow from its state."""
 TRIED = 10
 """Number of steps that must be the same after a state is put back."""
 
@@ -174,7 +170,7 @@ class Simulator:
 
     def _save(self, i: int) -> Saved:
         instance = self._instances[i]
-        return Saved(tuple(saver.save() for saver in self._savers[i]), instance.obs, instance.length)
+        return Saved(tuple([saver.save() for saver in self._savers[i]]), instance.obs, instance.length)
 
     def _load(self, state: Saved) -> None:
         for saver, layer in zip(self._savers[0], state.layers, strict=True):
@@ -208,31 +204,38 @@ def savers(env: gymnasium.Env[Any, Any], name: str) -> list[Saver]:
 
 def _attributes(layer: Any, names: tuple[str, ...]) -> Saver:
     def save() -> list[Any]:
-        return [copy.copy(getattr(layer, name)) for name in names]
+        return [own(getattr(layer, name)) for name in names]
 
     def load(state: list[Any]) -> None:
         for name, value in zip(names, state, strict=True):
-            setattr(layer, name, copy.copy(value))
+            setattr(layer, name, own(value))
+
+    def own(value: Any) -> Any:
+        return value.copy() if isinstance(value, np.ndarray) else value
 
     return Saver(save, load)
 
 
 def _mujoco(env: Any) -> Saver:
-    """Positions, velocities, activations, time, forces and the warm start of the solver, and `DERIVED`."""
+    """Positions, velocities, activations, time, forces and the warm start of the solver; and the places of bodies.
+
+    Some tasks read those places before a step. MuJoCo computes them in the middle of its last step, so they do not
+    follow from its state.
+    """
     import mujoco
 
     signature = mujoco.mjtState.mjSTATE_INTEGRATION
     size = mujoco.mj_stateSize(env.model, signature)
 
     def save() -> tuple[Any, ...]:
-        state = np.empty(size)
-        mujoco.mj_getState(env.model, env.data, state, signature)
-        return state, *(getattr(env.data, name).copy() for name in DERIVED)
+        data, state = env.data, np.empty(size)
+        mujoco.mj_getState(env.model, data, state, signature)
+        return state, data.xpos.copy(), data.xipos.copy()
 
     def load(state: tuple[Any, ...]) -> None:
-        mujoco.mj_setState(env.model, env.data, state[0], signature)
-        for name, values in zip(DERIVED, state[1:], strict=True):
-            getattr(env.data, name)[:] = values
+        data = env.data
+        mujoco.mj_setState(env.model, data, state[0], signature)
+        data.xpos[:], data.xipos[:] = state[1:]
 
     return Saver(save, load)
 
