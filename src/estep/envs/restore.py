@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import gymnasium
 import numpy as np
+import numpy.typing as npt
 
 from estep.core.types import Floats
 from estep.envs.base import HostEnv
@@ -89,8 +90,8 @@ class Moved(NamedTuple):
     """One step from each of n states."""
 
     states: list[Saved]
-    reward: Floats
-    """[n], in float64."""
+    reward: npt.NDArray[np.float64]
+    """[n]."""
     terminated: list[bool]
     ended: list[bool]
     """Whether the episode is over, by termination, by a time limit or by a bad transition."""

@@ -12,19 +12,12 @@ import numpy.typing as npt
 from jaxtyping import Array, Float
 
 from estep.core.agent import Agent
-from estep.core.slots import Inference, Posterior
 from estep.core.types import Action, Floats, Key, Obs, Scalar, Squash, Tanh
 from estep.envs.restore import Saved, Simulator
 from estep.instruments.calibration import Ensemble, critic
+from estep.instruments.ways import Way
 from estep.likelihoods.q_function import biased_std
 from estep.policy.actor import Scaling, scale
-
-
-class Way(NamedTuple):
-    """A way to infer an action on the agent's critic, with its own family of posteriors."""
-
-    inference: Inference
-    posterior: Posterior
 
 
 class Table(NamedTuple):

@@ -14,7 +14,6 @@ control.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -24,40 +23,20 @@ import numpy.typing as npt
 from jaxtyping import Array, Float
 
 from estep.core.agent import Agent
-from estep.core.optim import adam
 from estep.core.types import Key
 from estep.envs.base import HostEnv
 from estep.envs.restore import Saved, Simulator
 from estep.errors import UsageError
-from estep.inference.closed_form import ClosedForm
-from estep.inference.direct import Direct
-from estep.inference.gradient import GradientAscent
-from estep.inference.iterative import Iterative
-from estep.inference.named import trained
-from estep.inference.starts import AtPrior
-from estep.inference.stein import Stein
 from estep.instruments.calibration import critic, members
 from estep.instruments.interval import Interval, interval_of_clusters, trimmed_mean
-from estep.instruments.lockstep import Played, Table, Way, play
+from estep.instruments.lockstep import Played, Table, play
 from estep.instruments.rollouts import Episode, rollouts
 from estep.instruments.states import evenly_spaced
+from estep.instruments.ways import candidates, direct_way
 from estep.policy.actor import Scaling
 
-EFFORTS = (1, 2, 5, 20)
-"""Numbers of iterations, or of particles, that are measured."""
-STEP_SIZE, SAMPLES = 3e-2, 4
-"""Step size and samples of gradient ascent from the direct policy."""
 HORIZON = 150
 """Number of steps over which returns are counted, if the time limit is at least twice as long."""
-
-
-class Candidate(NamedTuple):
-    """A way to infer, with its name."""
-
-    optimiser: str
-    iterations: int
-    """Number of iterations; of particles, their number."""
-    way: Way
 
 
 class Realised(NamedTuple):
@@ -144,7 +123,6 @@ def realised(
     env: HostEnv,
     scaling: Scaling,
     key: Key,
-    *,
     states: int = 256,
     episodes: int = 10,
     steps: int = 25,
@@ -167,10 +145,7 @@ def realised(
             state, or the episodes are too short.
         EnvironmentFailure: the environment raised.
     """
-    critic(agent)
-    if agent.spec.discrete:
-        what = "The actions of this run are discrete, so there is no displacement of the same size to compare with."
-        raise UsageError(what, "Inspect a run with continuous actions.")
+    check_agent(agent)
     k_episodes, k_play, k_deal = jax.random.split(key, 3)
     simulator = Simulator(env)
     played = rollouts(agent, env, scaling, k_episodes, episodes, simulator.save)
@@ -190,6 +165,14 @@ def realised(
         rows = [row._replace(disagreement_before=np.nan, disagreement_after=np.nan) for row in rows]
     count = len(np.unique(starts.episode))
     return Realisation(rows, in_states, steps, horizon, len(starts.saved), count, float(direct.earned.mean()))
+
+
+def check_agent(agent: Agent) -> None:
+    """Check that an agent has a critic of actions, and actions that can be displaced. Raises UsageError."""
+    critic(agent)
+    if agent.spec.discrete:
+        what = "The actions of this run are discrete, so there is no displacement of the same size to compare with."
+        raise UsageError(what, "Inspect a run with continuous actions.")
 
 
 def choose_starts(played: Sequence[Episode], limit: float, horizon: int, steps: int, states: int) -> Starts:
@@ -213,32 +196,6 @@ def choose_starts(played: Sequence[Episode], limit: float, horizon: int, steps: 
         raise UsageError(what, "Give a smaller --realised-steps, or use an environment with longer episodes.")
     episode, step = evenly_spaced(np.asarray(found), states).T
     return Starts([played[i].saved[t] for i, t in zip(episode, step, strict=True)], episode, step)
-
-
-def direct_way(agent: Agent) -> Way | None:
-    """How the direct policy acts: by the direct network, by the mode of the prior of particles, or by one sample of a
-    sampler. None stands for the agent's own way to act."""
-    own = agent.acting(agent.inference.model)
-    if isinstance(own, Stein):
-        return _with_particles(agent, own, 1)
-    if isinstance(own, ClosedForm):
-        return Way(AtPrior(), agent.posterior)
-    network = trained(own, Direct)
-    return None if network is None else Way(network, agent.posterior)
-
-
-def candidates(agent: Agent) -> list[Candidate]:
-    """The optimisers that are measured: the agent's particles, its iterations, or else Adam from its direct policy."""
-    own = agent.acting(agent.inference.model)
-    if isinstance(own, Stein | ClosedForm):
-        return [Candidate("particles", n, _with_particles(agent, own, n)) for n in EFFORTS[1:]]
-    network = trained(own, Iterative)
-    if network is not None:
-        iterative = [(k, replace(network, steps=k, average=1)) for k in EFFORTS]
-        return [Candidate("iterative", k, Way(way, agent.posterior)) for k, way in iterative]
-    start = trained(own, Direct) or own
-    ascents = [(k, GradientAscent(k, SAMPLES, adam(STEP_SIZE), start)) for k in EFFORTS]
-    return [Candidate("semi-amortised", k, Way(way, agent.posterior)) for k, way in ascents]
 
 
 def deal(moved: Float[Array, "n a"], key: Key) -> Float[Array, "n a"]:
@@ -299,11 +256,6 @@ def _in_states(optimiser: str, iterations: int, played: tuple[Played, Played, Pl
     )
     rows = zip(*(column.tolist() for column in columns), strict=True)
     return [InState(optimiser, iterations, *row) for row in rows]
-
-
-def _with_particles(agent: Agent, own: Stein | ClosedForm, count: int) -> Way:
-    posterior: Any = agent.posterior
-    return Way(replace(own, samples=count), replace(posterior, samples=count))
 
 
 def _mean(values: Any) -> float:
