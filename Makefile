@@ -10,7 +10,7 @@ DEMO_LATEST := $(DEMO_RUNS)/iterative-sac/$(DEMO_ENV)/latest
 OPTIMISERS := $(addprefix inference.,cem closed_form direct gradient importance iterative starts stein)
 ANNOTATED := core families priors likelihoods $(OPTIMISERS) e_steps m_steps nets
 
-.PHONY: demo test long lint types ci freeze clean
+.PHONY: demo test long matrix lint types ci freeze clean
 
 # Trains until the environment is solved, evaluates the policy, draws the curves and prints where they are.
 demo: $(INSTALLED)
@@ -27,6 +27,10 @@ long: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m long
 	$(BIN)/python -m pytest -n 2 --dist worksteal tests/test_contracts.py \
 		--jaxtyping-packages="$$(printf 'estep.%s,' $(ANNOTATED))beartype.beartype"
+
+# A short list of tests with each supported Python on PATH and with the oldest and the newest JAX of the range.
+matrix:
+	$(PYTHON) .ci/matrix.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -54,4 +58,4 @@ freeze: $(INSTALLED)
 	mv constraints.new constraints.txt
 
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf .venv .matrix .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

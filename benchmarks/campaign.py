@@ -7,11 +7,10 @@ pinning; and a single process on all cores.
 from __future__ import annotations
 
 import functools as ft
-import os
 
 import sheet
 from contenders import WARM, estep_loop
-from race import Contender, Member
+from race import Contender, Member, usable
 
 AFTER = 64
 
@@ -23,7 +22,7 @@ def members(cores: list[frozenset[int] | None]) -> list[Member]:
 
 def contenders(count: int) -> list[Contender]:
     """One process, and `count` at once."""
-    cores = sorted(os.sched_getaffinity(0))[:count]
+    cores = usable()[:count]
     if len(cores) < count:
         raise SystemExit(f"Only {len(cores)} cores may be used here. Give fewer --processes.")
     return [

@@ -15,6 +15,7 @@ from __future__ import annotations
 import functools as ft
 import json
 import resource
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -44,7 +45,8 @@ class Marks:
             self.first = time.monotonic()
         if self.taken == self.steps:
             found = {"first": self.first, "last": time.monotonic(), **self.aside()}
-            found["rss_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes on macOS, kilobytes on Linux
+            found["rss_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
             self.connection.send(found)
             self.connection.recv()
         return False

@@ -29,6 +29,12 @@ END_S = 10.0
 """That a process gets to end before it is killed."""
 
 
+def usable() -> list[int]:
+    """The cores that this process may use; on a system that does not tell, such as macOS, all of them."""
+    known = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    return sorted(known)
+
+
 class Gate:
     """Counts finished work; at the end of a window reports it and waits for the next one."""
 
@@ -115,7 +121,7 @@ def serve(
     connection: Connection, task: Task, folder: Path, cores: frozenset[int] | None, setting: Mapping[str, str]
 ) -> None:
     """Run a task; what it prints (deprecations, MuJoCo's log) stays in the scratch folder."""
-    if cores is not None:
+    if cores is not None and hasattr(os, "sched_setaffinity"):  # not on macOS, where the system chooses the core
         os.sched_setaffinity(0, cores)  # before any library counts the cores
     os.environ.update(setting)
     os.chdir(folder)

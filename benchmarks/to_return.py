@@ -10,7 +10,6 @@ One seed says little: compare several.
 from __future__ import annotations
 
 import functools as ft
-import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -19,7 +18,7 @@ from typing import Any
 
 import sheet
 from contenders import BATCH, ENV, HIDDEN, peer_model
-from race import Task, Worker
+from race import Task, Worker, usable
 
 
 class Clock:
@@ -122,7 +121,7 @@ def main() -> None:
     parser.add_argument("--eval-every", type=int, default=5_000, help="environment steps between evaluations (5,000)")
     parser.add_argument("--episodes", type=int, default=5, help="of an evaluation (5)")
     parser.add_argument("--warmup-steps", type=int, default=10_000, help="random steps first (10,000)")
-    parser.add_argument("--cores", type=int, nargs="+", default=sorted(os.sched_getaffinity(0)), help=PIN)
+    parser.add_argument("--cores", type=int, nargs="+", default=usable(), help=PIN)
     parser.add_argument("--together", action="store_true", help="run the contenders of a seed at once")
     args = parser.parse_args()
     if args.together and len(set(args.cores)) < len(args.contenders):

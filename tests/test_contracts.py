@@ -25,11 +25,11 @@ from estep.core.slots import (
     Projection,
     Temperature,
 )
-from estep.core.types import Clip, Identity, OneHot, Spec, Squash, Tanh
+from estep.core.types import Clip, Identity, OneHot, OneHots, Spec, Squash, Tanh
 from estep.e_steps.chain import Resumed
 from estep.errors import UsageError
 from estep.families.autoregressive import Autoregressive, AutoregressiveNormal
-from estep.families.categorical import Categorical, Softmax
+from estep.families.categorical import Categorical, FactoredCategorical, FactoredSoftmax, Softmax
 from estep.families.full_gaussian import FullGaussian, FullNormal, strictly_lower
 from estep.families.gaussian import Gaussian, Normal
 from estep.families.mixture import Mixture, NormalMixture
@@ -55,6 +55,7 @@ from estep.priors.flat import Flat
 from estep.priors.gaussian import FixedGaussian
 from estep.priors.network import (
     CategoricalNetwork,
+    FactoredNetwork,
     FullGaussianNetwork,
     GaussianNetwork,
     categorical_network,
@@ -82,6 +83,7 @@ MEMBERS = {
         strictly_lower(jnp.asarray([-0.6]), A),
     ),
     Categorical: Categorical(U),
+    FactoredCategorical: FactoredCategorical(U, (A,)),
     Particles: Particles(jnp.stack([U, -U, 2 * U]), jnp.log(jnp.asarray([0.5, 0.2, 0.3]))),
     Sampled: Sampled(jnp.stack([U, -U, 2 * U]), jnp.asarray([0.5, 2.0, -1.0])),
     EqualMixture: EqualMixture(UniformSquashed(A), Normal(U, jnp.asarray([-1.0, 0.2]))),
@@ -91,12 +93,14 @@ MEMBERS = {
     GaussianNetwork: gaussian_network(SPEC, (8,), 0.5, key=KEY),
     FullGaussianNetwork: full_gaussian_network(SPEC, (8,), 0.5, key=KEY),
     CategoricalNetwork: categorical_network(SPEC, (8,), key=KEY),
+    FactoredNetwork: FactoredNetwork(mlp((3,), A, (8,), key=KEY), (A,)),
     Gaussian: Gaussian(A),
     FullGaussian: FullGaussian(A),
     Mixture: Mixture(A, 2),
     Autoregressive: Autoregressive(A),
     Boltzmann: Boltzmann(A, 4),
     Softmax: Softmax(A),
+    FactoredSoftmax: FactoredSoftmax((A,)),
     Implicit: Implicit(A, 4),
     QFunction: q_function(2, SPEC, (8,), MeanMinusStd(1.0), 0.9, key=KEY),
     WithBonus: WithBonus(q_function(2, SPEC, (8,), MeanMinusStd(1.0), 0.9, key=KEY), jnp.asarray(0.5), Tanh()),
@@ -122,14 +126,17 @@ MEMBERS = {
     Identity: Identity(),
     Clip: Clip(),
     OneHot: OneHot(),
+    OneHots: OneHots((A,)),
 }
 """One instance of every member of every slot."""
 UNSAMPLED = {Improper}
 """Improper densities."""
 DISCRETE = {Particles, Sampled}
 """Weighted points: draws without a density."""
-EXACT = {Categorical, Softmax}
+EXACT = {Categorical, Softmax, FactoredSoftmax}
 """Over A choices: all of them are drawn, whatever the number asked for."""
+CHOICES = {FactoredCategorical}
+"""Samples of choices, whose probabilities are no density over numbers."""
 FITTING = {ClosedForm: Boltzmann, Exact: Softmax, Stein: Implicit}
 """Optimisers of a family of their own."""
 
@@ -198,7 +205,8 @@ def test_distributions(density):
 
 
 @pytest.mark.parametrize(
-    "density", [m for m in members(Distribution) if m.id not in {k.__name__ for k in UNSAMPLED | DISCRETE | EXACT}]
+    "density",
+    [m for m in members(Distribution) if m.id not in {k.__name__ for k in UNSAMPLED | DISCRETE | EXACT | CHOICES}],
 )
 def test_draws_have_the_density_they_say(density):
     """E_q[p/q] = 1 for a prior p that q covers."""

@@ -13,10 +13,14 @@ from estep.algorithms.sac import SAC
 from estep.core.keys import make_key
 from estep.core.learned import fixed
 from estep.core.slots import Likelihood
-from estep.core.types import Identity, Spec
+from estep.core.types import Identity, OneHot, Spec, Tanh
 from estep.envs import gymnasium as envs
+from estep.errors import UsageError
 from estep.inference.direct import Direct
-from estep.instruments.realised import realised
+from estep.instruments.play.lockstep import Table, choose, displaced
+from estep.instruments.play.realised import check_agent, choose_starts, deal, realised
+from estep.instruments.play.rollouts import Episode
+from estep.instruments.play.ways import candidates, direct_way
 from estep.likelihoods.q_function import Pessimism, minimum
 from estep.m_steps.temperature import Constant
 from oracles import lqr
@@ -32,7 +36,6 @@ class Plant(gymnasium.Env):
 
     observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float64)
     action_space = gymnasium.spaces.Box(-1.0, 1.0, (2,), np.float32)  # no action gets there
-    falls = False
 
     def reset(self, *, seed=None, options=None):
         gymnasium.Env.reset(self, seed=seed)
@@ -108,11 +111,86 @@ def test_with_the_exact_critic_the_realised_gain_is_the_predicted_gain(exact):
     last = exact.rows[-1]
     assert last.predicted_low > 0.01
     assert last.control < 0
-    print(last)
 
 
 def test_what_a_false_peak_promises_is_not_realised():
     for row in measured(2.0, -3.0).rows[2:]:
-        print(row)
         assert row.predicted_low > 0
         assert row.realised_high < 0
+
+
+class Cliff(Plant):
+    """The plant, whose episode terminates where the first state is above 0.4."""
+
+    def step(self, action):
+        obs, reward, _, _, info = Plant.step(self, action)
+        return obs, reward, bool(self.s[0] > 0.4), False, info
+
+
+def test_falls_are_counted_and_end_the_return():
+    found = measured(2.0, -3.0, Cliff)
+    last = found.rows[-1]
+    mine = [one for one in found.in_states if one.iterations == 20]
+    assert last.falls_caused == sum(one.fell and not one.direct_fell for one in mine) > 0
+    assert last.falls_prevented == sum(one.direct_fell and not one.fell for one in mine)
+    assert last.share == np.mean([one.realised > 0 for one in mine])
+
+
+def test_the_same_key_gives_the_same_numbers(exact):
+    assert measured(0.0, -1.0) == exact
+
+
+def test_displacements_are_dealt_out_to_other_states_with_random_signs():
+    moved = jnp.arange(1.0, 33.0)[:, None] * jnp.asarray([1.0, -2.0])
+    dealt = np.asarray(deal(moved, make_key(3)))
+    assert sorted(np.abs(dealt[:, 0])) == list(range(1, 33))
+    assert (np.abs(dealt) != np.abs(moved)).all()
+    assert (dealt[:, 1] == -2.0 * dealt[:, 0]).all()
+    assert 8 < (dealt[:, 0] > 0).sum() < 24
+
+
+def test_a_displacement_is_one_of_the_action_and_stays_in_bounds():
+    u = jnp.asarray([0.3, -2.0, 9.0])
+    moved = displaced(Tanh(), u, jnp.asarray([0.2, -0.5, 0.0]))
+    np.testing.assert_allclose(jnp.tanh(moved), [np.tanh(0.3) + 0.2, -1.0, 1.0], atol=1e-5)
+    assert moved[2] == u[2]
+
+
+def names_of(agent):
+    return [(one.optimiser, one.iterations) for one in candidates(agent)]
+
+
+def test_every_kind_of_inference_has_its_rows():
+    assert names_of(rows.start("iterative-sac")) == [("iterative", k) for k in (1, 2, 5, 20)]
+    assert names_of(rows.start("mpo-parametric")) == [("semi-amortised", k) for k in (1, 2, 5, 20)]
+    for row in ("mpo", "sql"):
+        assert names_of(rows.start(row)) == [("particles", n) for n in (2, 5, 20)]
+
+
+@pytest.mark.parametrize("row", ["mpo", "sql"])
+def test_more_particles_have_a_higher_value_than_the_direct_policy(row):
+    agent = rows.start(row)
+    table = Table(agent, direct_way(agent), None, make_key(4))
+    obs = np.random.default_rng(0).normal(size=(32, agent.spec.obs_dim)).astype(np.float32)
+    gains = [float(choose(table, one.way, obs, np.uint32(0)).gain.mean()) for one in candidates(agent)[1:]]
+    assert 0 < gains[0] < gains[1]
+
+
+def test_what_has_no_critic_of_actions_or_no_displacement_is_refused():
+    with pytest.raises(UsageError, match="discrete"):
+        check_agent(SAC(hidden_sizes=(8,)).init(Spec(2, 3, OneHot()), make_key(0)))
+    with pytest.raises(UsageError, match="does not predict the return"):
+        check_agent(rows.start("vmpo"))
+
+
+@pytest.mark.parametrize("options", [{"steps": 61}, {"steps": 25, "horizon": 20}])
+def test_episodes_without_room_for_the_steps_are_refused(options):
+    with pytest.raises(UsageError, match="too short to act by inference"):
+        measured(0.0, -1.0, **options)
+
+
+def test_every_state_has_the_whole_horizon_before_the_time_limit():
+    episode = lambda length, terminated: Episode(*(np.zeros(1),) * 5, terminated, [(length, t) for t in range(length)])
+    starts = choose_starts([episode(100, False), episode(90, True)], 100, 40, 25, 1000)
+    assert [list(starts.step[starts.episode == i]) for i in (0, 1)] == [list(range(61)), list(range(61))]
+    assert starts.saved[70] == (90, 9)

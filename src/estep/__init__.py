@@ -24,10 +24,16 @@ if TYPE_CHECKING:
     from estep.core.keys import make_key as make_key
     from estep.core.types import Spec as Spec
     from estep.core.types import Transition as Transition
+    from estep.errors import EnvironmentFailure as EnvironmentFailure
     from estep.errors import EstepError as EstepError
+    from estep.errors import NumericHalt as NumericHalt
+    from estep.errors import RejectedInput as RejectedInput
+    from estep.errors import StorageFailure as StorageFailure
+    from estep.errors import UsageError as UsageError
     from estep.policy.policy import Policy as Policy
     from estep.policy.policy import load as load
     from estep.settings.run import RunConfig as RunConfig
+    from estep.training.callbacks import RunState as RunState
 
 __version__ = "0.2.0"
 
@@ -48,7 +54,13 @@ _HOMES = {
     "Spec": "estep.core.types",
     "Transition": "estep.core.types",
     "EstepError": "estep.errors",
+    "UsageError": "estep.errors",
+    "RejectedInput": "estep.errors",
+    "NumericHalt": "estep.errors",
+    "EnvironmentFailure": "estep.errors",
+    "StorageFailure": "estep.errors",
     "RunConfig": "estep.settings.run",
+    "RunState": "estep.training.callbacks",
     "Policy": "estep.policy.policy",
     "load": "estep.policy.policy",
     "resume": "estep.api",

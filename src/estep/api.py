@@ -13,31 +13,40 @@ Example:
 from __future__ import annotations
 
 import dataclasses
+import functools as ft
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from estep.algorithms.named import check_class, class_of, name_of
 from estep.core.agent import Algorithm
 from estep.envs.build import Source, source_name
 from estep.envs.watch import end_process
-from estep.errors import unknown
+from estep.errors import EnvironmentFailure, UsageError, unknown
 from estep.plots.curves import draw_if_possible
 from estep.policy import policy
-from estep.policy.job import Reporter, RunContext, Silent, never_stop
+from estep.policy.interrupts import Interrupts
+from estep.policy.job import Reporter, RunContext, Silent
 from estep.policy.policy import Policy
-from estep.settings import presets, renamed
+from estep.policy.progress import reporter
+from estep.runs.folder import record_ending
+from estep.settings import arguments, presets, renamed
 from estep.settings.run import RunConfig
 from estep.training import run
+from estep.training.callbacks import RunState
 
 
 def train(
-    algorithm: str | Algorithm,
+    algorithm: str | Algorithm | type,
     env: Source,
     *,
-    preset: str = "auto",
+    preset: str | None = "auto",
     out: Path | str = "runs",
     name: str | None = None,
-    report: Reporter | None = None,
+    report: Reporter | Literal["auto"] | None = "auto",
+    on_step: Callable[[RunState], object] | None = None,
+    on_evaluation: Callable[[RunState], object] | None = None,
     **options: Any,
 ) -> Policy:
     """Train an algorithm and return its best policy.
@@ -46,43 +55,45 @@ def train(
         algorithm: a name ("sac", "iterative-sac", "my_module:Mine"), to which a preset applies; or an algorithm such as
             `estep.SAC()` or one of your own, which is taken as it is.
         env: a Gymnasium id, a `gymnasium.Env`, or a function without arguments that makes one.
-        preset: "auto" for the preset of the environment, "none", or the name of a preset.
+        preset: "auto" for the preset of the environment, "none" or None, or the name of a preset.
         out: the folder for run folders; that of this run is `policy.run_dir`.
         name: the environment's name in the run folder; None for its id or its class. Give it where one class is several
             environments.
-        report: gets the progress of the run; None for no reports.
+        report: "auto" shows progress on stderr, as a bar on a terminal and as a few lines elsewhere; None shows
+            nothing; an object of your own gets the progress (`estep.policy.job.Reporter`).
+        on_step: called with an `estep.RunState` after each step of the environments.
+        on_evaluation: called with an `estep.RunState` after each evaluation. If either function returns True, the run
+            is saved and stops, and `estep.resume` continues it. If one raises, the run is saved first.
         **options: settings of the algorithm and of `estep.RunConfig`, such as steps (of the environment) and seed.
 
     Returns:
-        The policy of the best checkpoint. It acts, and can be evaluated, saved and loaded.
+        The policy of the best checkpoint, or of the newest if the run stopped before its first evaluation. It acts, and
+        can be evaluated, saved and loaded.
 
     Raises:
         UsageError: an unknown name or a bad value.
         EnvironmentFailure: an environment that is unfit, raises or gives too many bad transitions.
         NumericHalt: too many updates were not finite.
         StorageFailure: the disk is full, read-only or failing.
+        KeyboardInterrupt: Ctrl-C; the run was saved first, and `estep.resume` continues it.
     """
-    if isinstance(algorithm, str):
-        called, start = algorithm, class_of(algorithm)()
-        chosen = presets.find(called, source_name(env), preset)
-    else:
-        called, start, chosen = name_of(algorithm), algorithm, None
-        check_class(called, type(algorithm))
-    changes = {**(chosen.changes if chosen else {}), **_today(options, start)}
-    row, changes = _take(start, changes)
-    config, changes = _take(RunConfig(), changes)
-    if changes:
-        known = [field.name for part in (row, config) for field in dataclasses.fields(part)]
-        raise unknown("option", min(changes), known, f"Choose from {', '.join(known)}.")
-    context = RunContext(["estep.train", called, source_name(env)], report or Silent(), never_stop, end_process)
-    applied = chosen.name if chosen else None
-    result = run.train(row, env, config, out=Path(out), preset=applied, name=name, context=context)
-    draw_if_possible(result.run_dir, context.report.note)
+    called, row, config, applied = _settings(algorithm, env, preset, options)
+    folder, name = arguments.path("out", out), None if name is None else arguments.text("name", name)
+    with _context(["estep.train", called, source_name(env)], report, on_step, on_evaluation) as context:
+        result = run.train(row, env, config, out=folder, preset=applied, name=name, context=context)
+        draw_if_possible(result.run_dir, context.report.note)
     return dataclasses.replace(policy.load(result.run_dir, allow_import=True), env=env)
 
 
 def resume(
-    run_dir: Path | str, *, steps: int | None = None, env: Source | None = None, allow_import: bool = False
+    run_dir: Path | str,
+    *,
+    steps: int | None = None,
+    env: Source | None = None,
+    allow_import: bool = False,
+    report: Reporter | Literal["auto"] | None = "auto",
+    on_step: Callable[[RunState], object] | None = None,
+    on_evaluation: Callable[[RunState], object] | None = None,
 ) -> Policy:
     """Continue a run from its newest sound checkpoint and return its best policy.
 
@@ -91,19 +102,82 @@ def resume(
         steps: a new total of environment steps; None for that of before.
         env: the environment; None to make it from the id in the folder.
         allow_import: whether modules that the folder names may be imported.
+        report, on_step, on_evaluation: as in `train`.
 
     Returns:
-        The policy of the best checkpoint.
+        The policy of the best checkpoint, as `train` returns it.
 
     Raises:
         RejectedInput: not a run folder, no sound checkpoint, or a run that another process is writing.
-        UsageError: the folder names a module, and that may not be imported.
+        UsageError: a bad value, or the folder names a module, and that may not be imported.
     """
-    context = RunContext(["estep.resume", str(run_dir)], Silent(), never_stop, end_process)
-    result = run.resume(Path(run_dir), steps=steps, env=env, allow_import=allow_import, context=context)
-    draw_if_possible(result.run_dir, context.report.note)
+    path, allow_import = arguments.path("run_dir", run_dir), arguments.truth("allow_import", allow_import)
+    total = None if steps is None else arguments.count("steps", steps)
+    with _context(["estep.resume", str(path)], report, on_step, on_evaluation) as context:
+        result = run.resume(path, steps=total, env=env, allow_import=allow_import, context=context)
+        draw_if_possible(result.run_dir, context.report.note)
     found = policy.load(result.run_dir, allow_import=allow_import)
     return found if env is None else dataclasses.replace(found, env=env)
+
+
+@contextmanager
+def _context(command: list[str], report: Any, on_step: Any, on_evaluation: Any) -> Iterator[RunContext]:
+    """The context of a run from Python, with progress on stderr where `report` is "auto". Raises UsageError."""
+    functions = arguments.function("on_step", on_step), arguments.function("on_evaluation", on_evaluation)
+    with Interrupts() as interrupts:
+        with _reporting(report) as (shown, on_hang):
+            yield RunContext(command, shown, interrupts.stop, on_hang, *functions)
+    if interrupts.requested:  # the run was saved and is "stopped"
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def _reporting(report: Any) -> Iterator[tuple[Reporter, Callable[[str], None]]]:
+    """The reporter of a run, and what is called when the environment hangs. Raises UsageError."""
+    if report == "auto":
+        known: dict[str, Any] = {}
+        with reporter(known) as shown:
+            yield shown, ft.partial(_end_hung, known)
+        return
+    missing = [name for name in ("started", "note", "progress") if report is not None and not hasattr(report, name)]
+    if missing:
+        what = f"report is {report!r:.100}, which has no function {missing[0]}."
+        raise UsageError(what, 'Give "auto", None, or an object with the functions of estep.policy.job.Reporter.')
+    yield report or Silent(), end_process
+
+
+def _end_hung(known: Mapping[str, Any], message: str) -> None:
+    """End the process because the environment hangs, and say so in run.json. Another thread calls this."""
+    ending = {"status": "error", "exit_code": EnvironmentFailure.exit_code, "error": message.partition("\n")[0]}
+    with suppress(Exception):
+        record_ending(known["run_dir"], ending)
+    end_process(message)
+
+
+def _settings(
+    algorithm: Any, env: Source, preset: Any, options: dict[str, Any]
+) -> tuple[str, Any, RunConfig, str | None]:
+    """An algorithm's name, the algorithm and the run with all settings, and the preset's name. Raises UsageError."""
+    preset = presets.NONE if preset is None else arguments.text("preset", preset)
+    called, start = _algorithm(algorithm)
+    chosen = presets.find(called, source_name(env), preset) if isinstance(algorithm, str) else None
+    changes = {**(chosen.changes if chosen else {}), **_today(options, start)}
+    row, changes = _take(start, changes)
+    config, changes = _take(RunConfig(), changes)
+    if changes:
+        known = [field.name for part in (row, config) for field in dataclasses.fields(part)]
+        raise unknown("option", min(changes), known, f"Choose from {', '.join(known)}.")
+    return called, row, config, chosen.name if chosen else None
+
+
+def _algorithm(given: Any) -> tuple[str, Any]:
+    """The name of an algorithm and the algorithm with its settings. A class stands for its defaults."""
+    if isinstance(given, str):
+        return given, class_of(given)()
+    kind = given if isinstance(given, type) else type(given)
+    check_class(kind.__qualname__, kind)
+    algorithm = kind() if kind is given else given
+    return name_of(algorithm), algorithm
 
 
 def _today(options: dict[str, Any], algorithm: Any) -> dict[str, Any]:

@@ -57,6 +57,18 @@ class StorageFailure(EstepError):
     exit_code = 6
 
 
+def describe(error: BaseException) -> str:
+    """The type and the text of an exception, for a message.
+
+    Example:
+        >>> describe(ValueError("no port"))
+        'ValueError: no port'
+        >>> describe(AssertionError())
+        'AssertionError'
+    """
+    return f"{type(error).__name__}: {error}".removesuffix(": ").rstrip(".")
+
+
 def check(name: str, sound: bool, value: Any, wanted: str) -> None:
     """Refuse a bad value of a setting. NaN is refused too, because every comparison with NaN is false.
 

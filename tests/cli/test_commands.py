@@ -9,18 +9,18 @@ from pathlib import Path
 import pytest
 
 from estep.cli import health, inspecting
-from estep.cli.progress import Plain, describe
-from estep.cli.results import FIELDS, Results
+from estep.cli.results import FIELDS
 from estep.errors import EnvironmentFailure, NumericHalt, RejectedInput, StorageFailure
 from estep.instruments import inspection
 from estep.instruments.calibration import Bias, Calibration, Pair
 from estep.instruments.gap import Gap
 from estep.instruments.improvement import Improvement
 from estep.instruments.inspection import Gaps, Growth, Improved, Inspection
-from estep.instruments.realised import InState, Realisation, Realised
+from estep.instruments.play.realised import InState, Realisation, Realised
 from estep.instruments.staleness import Staleness
 from estep.policy import recorded
 from estep.policy.evaluate import Evaluation
+from estep.policy.progress import Plain, describe
 from estep.training import run as run_module
 
 TRAIN = ("train", "iterative-sac", "--env", "Hopper-v5")
@@ -246,6 +246,26 @@ def test_config_shows_and_compares(run, tmp_path):
     (tmp_path / "r" / "config.json").write_text(json.dumps({**shown, "run": {**shown["run"], "seed": 3}}))
     ended = run("config", "diff", "sac", str(tmp_path / "r"), "--env", "Swimmer-v5", "--json")
     assert ended.record["differences"] == {"run.seed": [0, 3]}
+    ended = run("config", "diff", str(tmp_path / "r"), "--json")
+    assert ended.record["differences"] == {
+        "algorithm.gamma": {"default": 0.99, "preset": 0.9999, "value": 0.9999},
+        "run.warmup_steps": {"default": 5_000, "preset": 10_000, "value": 10_000},
+        "run.seed": {"default": 0, "preset": 0, "value": 3},
+    }
+    assert run("config", "diff", "sac").out == "no difference from the defaults\n"
+
+
+def test_config_diff_knows_the_names_of_earlier_releases_and_shows_no_bookkeeping(run, tmp_path):
+    old = {"algorithm": {"name": "sac", "discount": 0.9}, "env": {"id": "E", "by_id": True}, "run": {"warmup": 5_000}}
+    for name, format in (("a", 1), ("b", 2)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").write_text("{}")
+        (tmp_path / name / "config.json").write_text(json.dumps({**old, "format": format, "preset": None}))
+    assert run("config", "diff", str(tmp_path / "a"), str(tmp_path / "b")).out == "no difference\n"
+    ended = run("config", "diff", str(tmp_path / "a"), "--json")
+    assert ended.record["differences"] == {"algorithm.gamma": {"default": 0.99, "value": 0.9}}
+    (tmp_path / "a" / "config.json").write_text(json.dumps({**old, "algorithm": {"name": "not_here:Mine"}}))
+    assert run("config", "diff", str(tmp_path / "a")).code == 2  # and the module is not imported
 
 
 def test_check_env(run):
@@ -283,8 +303,8 @@ def test_lists(run):
 
 def test_plain_progress_is_a_line_a_minute(capsys, monkeypatch):
     clock = [0.0]
-    monkeypatch.setattr("estep.cli.progress.time.monotonic", lambda: clock[0])
-    report = Plain(Results(False, False))
+    monkeypatch.setattr("estep.policy.progress.time.monotonic", lambda: clock[0])
+    report = Plain({})
     for second in range(0, 181):
         clock[0] = float(second)
         report.progress({"env_steps": second, "steps": 180, "updates": 0})

@@ -115,6 +115,9 @@ def test_a_hung_environment_ends_the_run_with_its_last_words(tmp_path: Path):
     assert last(out)["exit_code"] == 5
     assert "has not answered for 1 s" in str(last(out)["error"])
     assert "hanging" not in out
+    assert err.startswith("estep ")  # one line before JAX is imported
+    (record,) = (json.loads(path.read_text()) for path in tmp_path.rglob("run.json"))
+    assert (record["status"], record["exit_code"]) == ("error", 5)
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@
 import gymnasium
 import numpy as np
 import pytest
-from faulty import NoGym, Noisy, Plain, Remembering, Simulated, Unseeded, at, raising
+from faulty import UNIT, NoGym, Noisy, Plain, Remembering, Simulated, Unseeded, at, raising
 
 from estep.envs.checker import check_env
 from estep.errors import UsageError
@@ -37,8 +37,8 @@ def broken(kind, value, step=3):
 ZOO = {
     "not an environment": (NoGym, "construct"),
     "raises when made": (lambda: 1 / 0, "construct"),
-    "discrete observation": (lambda: Plain(obs=gymnasium.spaces.Discrete(4)), "observation space"),
-    "several discrete actions": (lambda: Plain(act=gymnasium.spaces.MultiDiscrete([2, 3])), "action space"),
+    "text observation": (lambda: Plain(obs=gymnasium.spaces.Text(4)), "observation space"),
+    "two actions at once": (lambda: Plain(act=gymnasium.spaces.Tuple((UNIT, UNIT))), "action space"),
     "infinite bounds": (lambda: Plain(act=INFINITE), "action space"),
     "random start": (Unseeded, "reset determinism"),
     "random step": (Noisy, "step determinism"),

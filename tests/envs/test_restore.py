@@ -35,7 +35,7 @@ def test_restore_that_differs_begins_anew(monkeypatch):
     obs, exact = quiet(old).restore(one.progress())
     assert exact == [False]
     assert obs[0, 0] == 0
-    monkeypatch.setattr("estep.envs.gymnasium.RECORDED", 10)
+    monkeypatch.setattr("estep.envs.instance.RECORDED", 10)
     long = quiet(lambda: Counter(0))
     long.reset()
     roll(long, [act()] * 11)

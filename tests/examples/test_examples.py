@@ -24,6 +24,7 @@ PROGRAMS = {
     "own_algorithm": ["150"],
     "own_part": ["120"],
     "own_environment": ["150"],
+    "own_images": ["100"],
     "deploy": [],
     "sac_in_60_lines": [],
 }

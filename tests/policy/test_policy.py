@@ -1,8 +1,13 @@
 """The Python API: train from one call, act, evaluate, save, load, resume, inspect."""
 
+import copy
+import dataclasses
 import json
+import multiprocessing
+import pickle
 
 import gymnasium
+import jax
 import numpy as np
 import pytest
 
@@ -54,6 +59,94 @@ def test_a_saved_policy_is_the_same_policy(policy, tmp_path):
     assert (same.env_steps, same.updates) == (policy.env_steps, policy.updates)
 
 
+def through_pickle(policy):
+    return pickle.loads(pickle.dumps(policy))  # noqa: S301  (it was made here)
+
+
+def act_of(policy):
+    return policy.act([1.0, 0.0, 0.0])
+
+
+def test_a_policy_is_pickled_and_copied_with_what_acting_needs(policy):
+    obs = np.random.default_rng(1).normal(size=(5, 3))
+    for same in (through_pickle(policy), copy.copy(policy), copy.deepcopy(policy)):
+        assert (same.act(obs) == policy.act(obs)).all()
+        assert (same.env, same.run_dir, same.updates) == (policy.env, policy.run_dir, policy.updates)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert pool.map(act_of, [policy]) == [act_of(policy)]
+
+
+def halved(agent):
+    """The agent with the parameters of its inference halved."""
+    model = jax.tree.map(lambda leaf: leaf / 2, agent.inference.model)
+    return dataclasses.replace(agent, inference=dataclasses.replace(agent.inference, model=model))
+
+
+def test_a_changed_policy_is_pickled_by_its_change_and_never_saved(policy, tmp_path):
+    changed = policy.changed(halved)
+    same = through_pickle(changed)
+    assert act_of(same) == act_of(changed) != act_of(policy)
+    with pytest.raises(UsageError, match="changed"):
+        pickle.dumps(policy.changed(lambda agent: agent))
+    with pytest.raises(UsageError, match="changed"):
+        changed.save(tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()
+
+
+def test_an_environment_that_no_other_process_finds_is_left_out_of_a_pickle(policy):
+    made = dataclasses.replace(policy, env=lambda: gymnasium.make("Pendulum-v1"))
+    assert through_pickle(made).env is None
+    assert copy.deepcopy(made).env is made.env
+
+
+def test_a_policy_is_shown_in_one_line(policy):
+    text = repr(policy)
+    assert text == f"Policy(iterative-sac on Pendulum-v1, {policy.env_steps} steps, {policy.run_dir})"
+
+
+WRONG = {
+    "episodes as text": (lambda p: p.evaluate("3"), "episodes"),
+    "no episodes": (lambda p: p.evaluate(0), "episodes"),
+    "half an episode": (lambda p: p.evaluate(2.5), "episodes"),
+    "a seed below 0": (lambda p: p.evaluate(1, seed=-1), "seed"),
+    "a number as truth": (lambda p: p.evaluate(1, deterministic=1), "deterministic"),
+    "no seed": (lambda p: p.act([1.0, 0.0, 0.0], seed=None), "seed"),
+    "half a counter": (lambda p: p.act([1.0, 0.0, 0.0], counter=0.5), "counter"),
+    "the tuple of reset": (lambda p: p.act((np.zeros(3), {})), "info"),
+    "the tuple of step": (lambda p: p.act((np.zeros(3), 0.0, False, False, {})), "info"),
+    "no observation": (lambda p: p.act(None), "observation"),
+    "words": (lambda p: p.act("left"), "numbers"),
+    "ragged": (lambda p: p.act([[1.0, 2.0], [3.0]]), "numbers"),
+    "no path": (lambda p: p.save(None), "path"),
+    "a misspelt checkpoint": (lambda p: estep.load(p.run_dir, "lastest"), "Did you mean latest"),
+    "a checkpoint that is no number": (lambda p: estep.load(p.run_dir, True), "no checkpoint True"),
+    "a folder that is none": (lambda p: estep.load(None), "path"),
+    "a policy as a folder": (lambda p: estep.resume(p), "run_dir"),
+    "steps as text": (lambda p: estep.resume(p.run_dir, steps="400"), "steps"),
+    "consent as text": (lambda p: estep.load(p.run_dir, allow_import="yes"), "allow_import"),
+}
+
+
+@pytest.mark.parametrize("call", WRONG)
+def test_an_argument_is_refused_by_its_name(policy, call):
+    function, match = WRONG[call]
+    with pytest.raises(UsageError, match=match):
+        function(policy)
+
+
+def test_arguments_are_taken_as_python_has_them(policy):
+    steps = policy.env_steps
+    for which in (steps, np.int64(steps), float(steps), str(steps), f"step_{steps}", "latest"):
+        assert estep.load(policy.run_dir, which).env_steps == steps
+    assert policy.evaluate(np.float64(1.0), seed=np.int32(3)).returns == policy.evaluate(1, seed=3).returns
+    assert policy.act([1.0, 0.0, 0.0], seed=np.int64(1), counter=2.0) == policy.act([1.0, 0.0, 0.0], seed=1, counter=2)
+
+
+def test_a_misspelt_run_folder_is_answered_with_the_nearest(policy):
+    with pytest.raises(RejectedInput, match=f"Did you mean {policy.run_dir.parent / 'latest'}"):
+        estep.load(policy.run_dir.parent / "lastest")
+
+
 def test_saving_over_something_is_refused(policy, tmp_path):
     with pytest.raises(UsageError, match="exists"):
         policy.save(tmp_path)
@@ -83,12 +176,28 @@ def test_a_factory_is_an_environment_too(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "options", "match"),
-    [("sac", {"stepz": 3}, "stepz"), ("sacc", {}, "sacc"), ("sac", {"gamma": 1.5}, "gamma")],
+    [
+        ("sac", {"stepz": 3}, "stepz"),
+        ("sacc", {}, "sacc"),
+        ("SAC", {}, "Did you mean sac"),
+        ("sac", {"gamma": 1.5}, "gamma"),
+        ("sac", {"preset": 3}, "preset"),
+        ("sac", {"report": 3}, "report"),
+        ("sac", {"on_step": 3}, "on_step"),
+        (None, {}, "not an algorithm"),
+        (estep.RunConfig(), {}, "RunConfig is not an algorithm"),
+    ],
 )
 def test_a_wrong_option_is_refused_by_name(name, options, match, tmp_path):
     with pytest.raises(UsageError, match=match):
         estep.train(name, "Pendulum-v1", out=tmp_path / "runs", **options)
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("out", [None, 3])
+def test_a_folder_of_runs_that_is_no_path_is_refused(out):
+    with pytest.raises(UsageError, match="out"):
+        estep.train("sac", "Pendulum-v1", out=out)
 
 
 def test_inspect_measures_beyond_the_trained_iterations_and_at_checkpoints(policy, tmp_path):

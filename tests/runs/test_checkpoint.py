@@ -189,8 +189,9 @@ def test_retention_keeps_the_newest_and_the_best_by_sequence_not_by_step_or_time
     assert names(tmp_path) == ["step_10", "step_20", "step_20-2", "step_500"]
     assert checkpoint.locate(tmp_path, "best").name == "step_500"
     assert checkpoint.locate(tmp_path, 20).name == checkpoint.locate(tmp_path, "20").name == "step_20-2"
+    assert checkpoint.locate(tmp_path, "step_20").name == "step_20"
     assert [path.name for path, _ in checkpoint.verify(tmp_path)] == ["step_500", "step_20", "step_20-2", "step_10"]
-    for which in ("900", 3, "worst", "../x", "step_10", ""):
+    for which in ("900", 3, "worst", "../x", "step_30", "step_10-2", "step_", ""):
         with pytest.raises(RejectedInput, match="no checkpoint"):
             checkpoint.locate(tmp_path, which)
 

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from estep.algorithms import ALGORITHMS, SAC, IterativeSAC
-from estep.errors import RejectedInput
+from estep.algorithms.named import name_of
+from estep.errors import RejectedInput, UsageError
 from estep.runs import config_file, strict
 from estep.runs.config_file import Recipe
 from estep.settings import renamed
@@ -176,3 +177,26 @@ def test_whatever_is_changed_only_rejected_input_is_raised(path, value):
 def test_junk_is_rejected(junk):
     with pytest.raises(RejectedInput):
         config_file.decode(junk)
+
+
+@dataclasses.dataclass(frozen=True)
+class Own:
+    """An algorithm whose settings nothing checks."""
+
+    width: int = 3
+    scale: float = 1.0
+    words: tuple = ("a",)
+
+    def init(self, spec, key):
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("changes", [{}, {"scale": 2}, {"words": ("b", "c")}])
+def test_what_can_be_read_back_is_written(changes):
+    config_file.check_readable(Recipe(name_of(Own()), Own(**changes), "E", True, RunConfig(), None))
+
+
+@pytest.mark.parametrize("changes", [{"width": 3.0}, {"width": "3"}, {"scale": float("nan")}, {"words": ["a"]}])
+def test_what_could_not_be_read_back_is_refused_before_training(changes):
+    with pytest.raises(UsageError, match="Own"):
+        config_file.check_readable(Recipe(name_of(Own()), Own(**changes), "E", True, RunConfig(), None))

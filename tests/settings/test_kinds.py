@@ -73,6 +73,14 @@ def test_a_value_is_refused_by_its_flag(kind, name, value, wanted):
     assert raised.value.fix
 
 
+@pytest.mark.parametrize(
+    ("kind", "option", "near"), [(RunConfig, "stepz", "steps"), (SAC, "hiden_size", "hidden_sizes")]
+)
+def test_an_unknown_option_is_refused_with_the_nearest(kind, option, near):
+    with pytest.raises(UsageError, match=f"{kind.__name__} has no option '{option}'.\nDid you mean {near}"):
+        kind(**{option: 3})
+
+
 def test_a_part_may_be_named_or_given():
     from own_part import narrow, slow_ascent
 

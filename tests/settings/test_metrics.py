@@ -10,11 +10,11 @@ import pytest
 
 from estep.algorithms import ALGORITHMS
 from estep.cli import results
-from estep.cli.progress import describe
 from estep.core.em import update
 from estep.core.keys import make_key
 from estep.core.types import Spec, Transition
 from estep.policy.actor import memo_widths
+from estep.policy.progress import describe
 from estep.settings import metrics
 from estep.settings.metrics import BOARD, EPISODES_FILE, EVAL_FILE, METRICS, METRICS_FILE, PROGRESS, RESULT
 from estep.training import sinks

@@ -1,13 +1,17 @@
 """Whatever ends a run early, a sound agent is saved first, and the run goes on from there."""
 
 import contextlib
+import functools
 import os
+import signal
 
+import gymnasium
 import numpy as np
 import pytest
 from child import Notes, only_run, resume, train
 from faulty import Counter, Plain
 
+import estep
 from estep.errors import EnvironmentFailure
 from estep.runs import checkpoint
 from estep.runs.folder import RunFolder
@@ -102,7 +106,7 @@ def test_what_is_not_sound_is_not_saved(tmp_path, monkeypatch):
     with pytest.raises(MemoryError):
         train(tmp_path, env=Counter, **WARM)
     assert checkpoint.newest(only_run(tmp_path))[0] is None
-    assert RunFolder.open(only_run(tmp_path)).read_run()["error"] == "MemoryError: "
+    assert RunFolder.open(only_run(tmp_path)).read_run()["error"] == "MemoryError"
 
 
 def test_a_disk_that_fails_then_does_not_hide_the_error(tmp_path, monkeypatch):
@@ -149,3 +153,30 @@ def test_evaluations_of_a_run_have_episodes_of_their_own(tmp_path):
     assert len(repeated) == 1  # the start that is compared before training
     assert len(seeds) > 24 + 6
     assert np.isfinite(seeds).all()
+
+
+def test_ctrl_c_saves_the_run_first_and_ends_it_then(tmp_path):
+    class Interrupted(Counter):
+        calls = 0
+
+        def step(self, action):
+            Interrupted.calls += 1
+            if Interrupted.calls == 50:
+                os.kill(os.getpid(), signal.SIGINT)
+            return super().step(action)
+
+    before = signal.getsignal(signal.SIGINT)
+    small = {name: value for name, value in WARM.items() if name != "checkpoint_every"}
+    with pytest.raises(KeyboardInterrupt):
+        estep.train("sac", Interrupted, out=tmp_path, report=None, **small)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert checkpoint.newest(only_run(tmp_path))[0].name == "step_50"
+    assert RunFolder.open(only_run(tmp_path)).read_run()["status"] == "stopped"
+
+
+def test_a_folder_has_the_name_of_what_a_function_makes_or_a_name_that_is_given(tmp_path):
+    made = lambda: gymnasium.make("Pendulum-v1")
+    assert train(tmp_path, env=made, **WARM).run_dir.parent.name == "Pendulum-v1"
+    assert train(tmp_path, env=functools.partial(Counter, length=9), **WARM).run_dir.parent.name == "Counter"
+    policy = estep.train("sac", made, name="swing up", out=tmp_path, report=None, **WARM)
+    assert policy.run_dir.parent.name == "swing-up"

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import jax
 
+from estep.algorithms.checks import check_combinations
 from estep.core.acting import act_from_posterior
 from estep.core.agent import Agent
 from estep.core.bootstrap import posterior_value
@@ -35,11 +36,12 @@ from estep.m_steps.temperature import LOG_ALPHA_BOUNDS, least_entropy
 from estep.nets import Body, mlp
 from estep.priors.flat import Flat
 from estep.settings import fields, groups
-from estep.settings.kinds import refused, validate
+from estep.settings.kinds import named_options, refused, validate
 
 ENCODINGS = {"log_sign": log_sign, "layer_norm": layer_norm, "none": raw}
 
 
+@named_options
 @dataclass(frozen=True)
 class IterativeSAC(groups.EntropyBound, groups.QEnsemble, groups.Learner):
     """Soft actor-critic whose policy is refined, state by state, by a network fed the gradient of its own objective."""
@@ -68,7 +70,8 @@ class IterativeSAC(groups.EntropyBound, groups.QEnsemble, groups.Learner):
             raise refused("act_average", self.act_average, f"between 1 and {iterations}, the iterations")
 
     def init(self, spec: Spec, key: Key) -> Agent:
-        """A fresh agent for an environment."""
+        """A fresh agent for an environment. Raises UsageError where it has too many combinations of choices."""
+        check_combinations("iterative-sac", spec)
         k_pi, k_q, k_start = jax.random.split(key, 3)
         body = Body(self.hidden_sizes, self.features)
         optimiser, dual = adam(self.learning_rate), bounded_adam(self.learning_rate, *LOG_ALPHA_BOUNDS)

@@ -8,7 +8,8 @@ temperature  η, learned            E_s KL(q‖p̄) ≤ ε, by the dual
 m-step       trust region          max_θ E_q log p_θ, KL of mean and of scale to p̄ bounded each
 
 The Gaussian is over the action itself: actions are clipped to the box, and a second objective keeps them inside.
-Over discrete actions p and q are categorical, q and both expectations are exact, and one KL is bounded.
+Over discrete actions p and q are categorical, q and both expectations are exact, and one KL is bounded. Over several
+choices at once p is a product, and q has weighted samples of it.
 """
 
 from __future__ import annotations
@@ -35,11 +36,12 @@ from estep.m_steps.temperature import LOG_ALPHA_BOUNDS, KLConstraint
 from estep.nets import Body
 from estep.priors.network import policy_network
 from estep.settings import fields, groups
-from estep.settings.kinds import validate
+from estep.settings.kinds import named_options, validate
 
 BEHAVE = {"prior": act_from_prior, "posterior": act_from_slow_posterior}
 
 
+@named_options
 @dataclass(frozen=True)
 class MPO(groups.WeightedSamples, groups.LearnedPolicy, groups.SlowCopies, groups.QEnsemble, groups.Learner):
     """MPO: weigh samples of the policy by their values, then fit the policy to them inside a trust region.

@@ -7,7 +7,7 @@ from typing import Any
 
 from estep.algorithms import ALGORITHMS
 from estep.core.agent import Algorithm
-from estep.errors import UsageError
+from estep.errors import UsageError, unknown
 from estep.settings import references
 
 
@@ -41,7 +41,8 @@ def class_of(name: str) -> type[Any]:
         return kind
     reference = name if references.is_reference(name) else references.installed().get(name)
     if reference is None:
-        raise UsageError(f"There is no algorithm {name}.", f"Choose one of {', '.join(ALGORITHMS)}, or module:Class.")
+        known = [*ALGORITHMS, *references.installed()]
+        raise unknown("algorithm", name, known, f"Choose one of {', '.join(known)}, or module:Class.")
     return check_class(name, references.resolve(reference))
 
 

@@ -8,7 +8,8 @@ temperature  η, learned            E_s KL(q‖p̄) ≤ ε, by the dual; ranks n
 m-step       trust region          max_θ E_q log p_θ, KL of mean and of covariance to p̄ bounded each
 
 The Gaussian is over the action itself: actions are clipped to the box, and a second objective keeps them inside.
-Over discrete actions p and q are categorical, q and both expectations are exact, and one KL is bounded.
+Over discrete actions p and q are categorical, q and both expectations are exact, and one KL is bounded. Over several
+choices at once p is a product, and q has weighted samples of it.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from estep.m_steps.temperature import LOG_ALPHA_BOUNDS, Constant, KLConstraint
 from estep.nets import Body
 from estep.priors.network import full_gaussian_network, policy_network
 from estep.settings import fields, groups
-from estep.settings.kinds import refused, validate
+from estep.settings.kinds import named_options, refused, validate
 
 FAMILIES: dict[str, tuple[Callable[..., Prior], trust_region.Measure]] = {
     "diagonal": (policy_network, trust_region.joint),
@@ -46,6 +47,7 @@ FAMILIES: dict[str, tuple[Callable[..., Prior], trust_region.Measure]] = {
 }
 
 
+@named_options
 @dataclass(frozen=True)
 class RERPI(groups.WeightedSamples, groups.LearnedPolicy, groups.SlowCopies, groups.QEnsemble, groups.Learner):
     """MPO in three steps: evaluate, weigh by value or by rank, fit mean and covariance each in its trust region.

@@ -8,7 +8,7 @@ temperature  learned               H(q) ≥ -d                                  
 m-step       α                     the prior is constant
 
 Over discrete actions the posterior is categorical: V, its gradient and the critic's target are sums over all of them
-(Christodoulou 2019, arXiv:1910.07207), and H(q) ≥ c log n.
+(Christodoulou 2019, arXiv:1910.07207), and H(q) ≥ c log n. Several choices at once may have 256 combinations.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import jax
 
+from estep.algorithms.checks import check_combinations
 from estep.core.acting import act_from_posterior
 from estep.core.agent import Agent
 from estep.core.bootstrap import posterior_value
@@ -32,8 +33,10 @@ from estep.m_steps.temperature import LOG_ALPHA_BOUNDS, least_entropy
 from estep.nets import Body, mlp
 from estep.priors.flat import Flat
 from estep.settings import fields, groups
+from estep.settings.kinds import named_options
 
 
+@named_options
 @dataclass(frozen=True)
 class SAC(groups.EntropyBound, groups.QEnsemble, groups.Learner):
     """Soft actor-critic: direct amortised inference under a flat prior (maximum entropy)."""
@@ -41,7 +44,8 @@ class SAC(groups.EntropyBound, groups.QEnsemble, groups.Learner):
     tau: fields.Tau = 0.005
 
     def init(self, spec: Spec, key: Key) -> Agent:
-        """A fresh agent for an environment."""
+        """A fresh agent for an environment. Raises UsageError where it has too many combinations of choices."""
+        check_combinations("sac", spec)
         k_pi, k_q = jax.random.split(key)
         body = Body(self.hidden_sizes, self.features)
         optimiser, dual = adam(self.learning_rate), bounded_adam(self.learning_rate, *LOG_ALPHA_BOUNDS)

@@ -33,7 +33,7 @@ from estep.nets import Body
 from estep.priors.network import LOG_SIGMA, policy_network
 from estep.priors.uniform import Uniform
 from estep.settings import fields, groups
-from estep.settings.kinds import check_order, validate
+from estep.settings.kinds import check_order, named_options, validate
 
 LOSSES = {
     "policy-gradient": (policy_gradient, posterior_value),
@@ -41,6 +41,7 @@ LOSSES = {
 }
 
 
+@named_options
 @dataclass(frozen=True)
 class SoftPG(groups.FreshData, groups.Learner):
     """KL-regularised advantage actor-critic, or soft Q-learning on the same returns."""

@@ -35,10 +35,12 @@ from estep.nets import Body, mlp
 from estep.priors.network import small_init
 from estep.priors.uniform import Uniform
 from estep.settings import fields, groups
+from estep.settings.kinds import named_options
 
 PROPOSALS = {"uniform": log_mean_exp_value, "sampler": near_sampler_value}
 
 
+@named_options
 @dataclass(frozen=True)
 class SQL(groups.SlowCopies, groups.QEnsemble, groups.Learner):
     """Soft Q-learning: the posterior of the critic itself, with all its modes, by a sampler trained with SVGD."""

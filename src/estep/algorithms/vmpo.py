@@ -34,9 +34,10 @@ from estep.m_steps.temperature import LOG_ALPHA_BOUNDS, KLConstraint
 from estep.nets import Body
 from estep.priors.network import policy_network
 from estep.settings import fields, groups
-from estep.settings.kinds import check_order, validate
+from estep.settings.kinds import check_order, named_options, validate
 
 
+@named_options
 @dataclass(frozen=True)
 class VMPO(groups.FreshData, groups.LearnedPolicy, groups.Learner):
     """V-MPO: weigh the actions that were taken by their advantages, then fit the policy inside a trust region."""

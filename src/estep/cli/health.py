@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from estep.cli.main import Context
 from estep.cli.parse import parse
-from estep.errors import EnvironmentFailure
+from estep.errors import EnvironmentFailure, describe
 from estep.settings import schema
 
 MEMORY_GB, DISK_GB = 1.0, 1.0
@@ -67,7 +67,7 @@ def _run(name: str, function: Callable[[], tuple[bool, str, str]]) -> Check:
     try:
         return Check(name, *function())
     except Exception as error:
-        return Check(name, False, f"{type(error).__name__}: {error}", "Install estep again with its dependencies.")
+        return Check(name, False, describe(error), "Install estep again with its dependencies.")
 
 
 def _python() -> tuple[bool, str, str]:
@@ -82,7 +82,9 @@ def _jax() -> tuple[bool, str, str]:
 
 
 def _cores() -> tuple[bool, str, str]:
-    return True, f"{len(os.sched_getaffinity(0))} usable", ""
+    from estep.runs.provenance import usable_cores
+
+    return True, f"{usable_cores()} usable", ""
 
 
 def _mujoco() -> tuple[bool, str, str]:
@@ -129,9 +131,13 @@ def _disk() -> tuple[bool, str, str]:
 
 
 def _memory() -> tuple[bool, str, str]:
-    fields = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text("ascii").splitlines())
-    free = int(fields["MemAvailable"].split()[0]) * 1024 / 1e9
-    return free >= MEMORY_GB, f"{free:,.1f} GB available", f"Close other programs until {MEMORY_GB:g} GB are free."
+    from estep.data.memory import available
+
+    free = next(available(Path("/")), None)
+    if free is None:
+        return True, "not known on this system", ""
+    fix = f"Close other programs until {MEMORY_GB:g} GB are free."
+    return free / 1e9 >= MEMORY_GB, f"{free / 1e9:,.1f} GB available", fix
 
 
 def _existing(path: Path) -> Path:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from estep.cli.main import Context
 from estep.cli.parse import parse
-from estep.cli.progress import Plain
-from estep.cli.reading import check_checkpoint
 from estep.cli.resolve import run_folder
 from estep.errors import check, unknown
 from estep.policy.job import RunContext, note_reason
+from estep.policy.progress import Plain
+from estep.settings import arguments as arguments_of
 from estep.settings import schema
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def inspect(arguments: list[str], context: Context) -> int:
     from estep.plots import inference
     from estep.policy import cache, policy
 
-    report = Plain(context.results)
+    report = Plain(context.results.known)
     note_reason(cache.use_cache(), report)
     given = None
     if values["states_file"] is not None:
@@ -91,7 +91,7 @@ def inspect(arguments: list[str], context: Context) -> int:
 
 
 def _check(values: dict[str, Any]) -> None:
-    check_checkpoint(values["checkpoint"])
+    arguments_of.checkpoint(values["checkpoint"])
     for name in values["only"]:
         if name not in INSTRUMENTS:
             raise unknown("instrument", name, INSTRUMENTS, f"Give some of: {', '.join(INSTRUMENTS)}.")

@@ -19,7 +19,7 @@ from typing import Any, Self
 from estep.errors import STOPPED
 
 INTERRUPTED = 130
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGINT") if hasattr(signal, name))
 LAST_WORDS = 0.5
 """Seconds for the last message, because writing can block on a pipe that nobody reads."""
 

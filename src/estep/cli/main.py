@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools as ft
 import importlib
 import os
 import platform
@@ -13,7 +14,7 @@ from typing import NamedTuple
 
 from estep.cli.lifecycle import Lifecycle
 from estep.cli.results import Results
-from estep.errors import EstepError, UsageError, unknown
+from estep.errors import EstepError, UsageError, describe, unknown
 
 GRACE = 20.0
 """Seconds a run has to save after a signal, before it is ended."""
@@ -28,14 +29,18 @@ class Command(NamedTuple):
     summary: str
     grace: float = 0.0
     """Seconds it may go on after a signal; a command that only reads is ended at once."""
+    slow: bool = False
+    """Whether it imports JAX, which takes seconds."""
 
 
 COMMANDS = {
-    "train": Command("training", "train", "ALGO --env ID", "train an algorithm on an environment", GRACE),
-    "compose": Command("training", "compose", "--env ID", "train a combination of parts of your own", GRACE),
-    "resume": Command("training", "resume", "RUN", "go on with a run that was stopped", GRACE),
-    "eval": Command("reading", "evaluate", "RUN", "returns of a run's policy over whole episodes"),
-    "inspect": Command("inspecting", "inspect", "RUN", "what inference finds, what it misses, and what it costs"),
+    "train": Command("training", "train", "ALGO --env ID", "train an algorithm on an environment", GRACE, True),
+    "compose": Command("training", "compose", "--env ID", "train a combination of parts of your own", GRACE, True),
+    "resume": Command("training", "resume", "RUN", "go on with a run that was stopped", GRACE, True),
+    "eval": Command("reading", "evaluate", "RUN", "returns of a run's policy over whole episodes", slow=True),
+    "inspect": Command(
+        "inspecting", "inspect", "RUN", "what inference finds, what it misses, and what it costs", slow=True
+    ),
     "compare": Command("comparing", "compare", "OUT RUN ...", "tables and learning curves of several runs"),
     "verify": Command("reading", "verify", "RUN", "check every checkpoint of a run"),
     "algos": Command("listing", "algos", "[ALGO]", "the algorithms: their row of the table and their flags"),
@@ -72,7 +77,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     name, rest = _split(arguments)
     grace = COMMANDS[name].grace if name in COMMANDS else 0.0
     with Results("--json" in arguments, "--verbose" in arguments) as results:
-        with Lifecycle(results.last_words, grace=grace) as life:
+        if name in COMMANDS and COMMANDS[name].slow and rest and not {"-h", "--help"} & set(rest):
+            results.starting()
+        with Lifecycle(ft.partial(results.last_words, grace=grace), grace=grace) as life:
             return _guarded(name, rest, Context(results, life, ("estep", *arguments)))
 
 
@@ -93,7 +100,7 @@ def _guarded(name: str, rest: list[str], context: Context) -> int:
     except (Exception, SystemExit) as error:  # SystemExit: an environment may try to end the process
         _trace(results.verbose)
         fix = "Please report it." if results.verbose else "Run again with --verbose to see where it comes from."
-        return results.fail(1, f"{type(error).__name__}: {error}", fix)
+        return results.fail(1, describe(error), fix)
 
 
 def _dispatch(name: str, rest: list[str], context: Context) -> int:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from estep.cli.main import Context
 from estep.cli.parse import parse
-from estep.cli.progress import Plain
 from estep.cli.resolve import run_folder
 from estep.errors import RejectedInput, UsageError, check, unknown
 from estep.policy.job import RunContext
+from estep.policy.progress import Plain
+from estep.settings import arguments as arguments_of
 from estep.settings import schema
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def evaluate(arguments: list[str], context: Context) -> int:
         check("seed", values["seed"] >= 0, values["seed"], "at least 0")
     cap = values["max_episode_steps"]
     check("max_episode_steps", cap is None or cap >= 1, cap, "at least 1")
-    check_checkpoint(values["checkpoint"])
+    arguments_of.checkpoint(values["checkpoint"])
     change = _inference(values["inference"], {name: values[name] for name in SETTINGS})
     folder = run_folder(values["run"], context.results)
     if values["env"]:
@@ -83,13 +84,13 @@ def evaluate(arguments: list[str], context: Context) -> int:
 
     episodes = recorded.EvalSettings(values["episodes"], values["seed"], cap, not values["stochastic"])
     chosen = {name: values[name] for name in ("checkpoint", "env", "allow_import")} | {"settings": episodes}
-    report = Plain(context.results)
+    report = Plain(context.results.known)
     run_context = RunContext(context.command, report, lambda: context.life.stop_requested, context.results.hang)
     result = recorded.evaluate_run(folder, **chosen, change=change, context=run_context)
     scores, count = result.evaluation, len(result.evaluation.returns)
-    context.results.say(f"return   {scores.mean:.5g} ± {scores.std:.2g} over {count} episodes")
-    record: dict[str, float] = {"env_steps": result.env_steps, "updates": result.updates}
-    record |= {"eval_mean": scores.mean, "eval_std": scores.std}
+    context.results.say(f"return   {scores.mean:.5g} ± {scores.std:.2g} over {count} episodes{scores.success_text}")
+    record: dict[str, float | None] = {"env_steps": result.env_steps, "updates": result.updates}
+    record |= {"eval_mean": scores.mean, "eval_std": scores.std, "eval_success": scores.success}
     return context.results.finish(
         0, {**record, "eval_episodes": count, "returns": scores.returns, "lengths": scores.lengths}
     )
@@ -140,9 +141,3 @@ def _inference(name: str | None, settings: dict[str, Any]) -> Callable[[Agent], 
     if settings["rank_by"] is not None and settings["rank_by"] not in RANKINGS:
         raise unknown("ranking", settings["rank_by"], tuple(RANKINGS), f"Give one of: {', '.join(RANKINGS)}.")
     return chosen(name, InferenceSettings(**settings))
-
-
-def check_checkpoint(which: str) -> None:
-    """Raise UsageError unless a text is best, latest or a number of steps."""
-    if which not in ("best", "latest") and not which.isdecimal():
-        raise unknown("checkpoint", which, ("best", "latest"), "Give best, latest, or a number of environment steps.")

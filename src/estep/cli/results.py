@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
+import estep
 from estep.errors import STOPPED, EnvironmentFailure, StorageFailure
 
 FIELDS = (
@@ -61,6 +62,12 @@ class Results:
         if not self.json:
             self._write(_clean(text) + "\n")
 
+    def starting(self) -> None:
+        """Say on stderr that the command has begun, before JAX is imported, which takes seconds."""
+        if "jax" not in sys.modules:
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                print(f"estep {estep.__version__}: starting, importing JAX ...", file=sys.stderr, flush=True)
+
     def help(self, text: str) -> None:
         """Write a help page, also with --json. Raises StorageFailure."""
         self._write(text.rstrip() + "\n")
@@ -85,30 +92,61 @@ class Results:
             fix: how to fix it.
         """
         what, fix = one_line(what), one_line(fix)
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            sys.stderr.write(_clean(f"estep: {what}\n" + (f"{fix}\n" if fix else "")))
-            sys.stderr.flush()
+        self._complain(what, fix)
         with contextlib.suppress(StorageFailure):
             self.finish(code, {"error": f"{what} {fix}".strip()})
         return code
 
-    def last_words(self, code: int) -> None:
-        """The last message before Lifecycle ends the process."""
+    def _complain(self, what: str, fix: str) -> None:
+        """Write an error to stderr."""
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            sys.stderr.write(_clean(f"estep: {what}\n" + (f"{fix}\n" if fix else "")))
+            sys.stderr.flush()
+
+    def last_words(self, code: int, grace: float = 0.0) -> None:
+        """The last message before Lifecycle ends the process.
+
+        Args:
+            code: the exit code: 75 if the command did not stop in time, 130 after a second interrupt.
+            grace: seconds that the command had to stop; 0 for a command that writes no run.
+        """
         self._show_cursor()
-        if code in ENDINGS:
-            self.finish(code, {})
-        else:
+        run = self.known.get("run_dir", "RUN")
+        fix = f"Continue from the last checkpoint with estep resume {run}."
+        if code not in ENDINGS:
             what = "Interrupted twice, so the progress after the last checkpoint is lost."
-            self.fail(code, what, "Continue from the last checkpoint with estep resume RUN.")
+            self._record_ending(code, what)
+            self.fail(code, what, fix)
+            return
+        if grace > 0:
+            late = f"The run did not stop within {grace:g} s of the signal, so it was ended"
+            what = f"{late}: the progress after the last checkpoint is lost."
+            self._record_ending(code, what)
+            self._complain(what, fix)
+        self.finish(code, {})
 
     def hang(self, message: str) -> None:
         """End the process because the environment hangs. Another thread calls this."""
         self._show_cursor()
-        what, _, fix = message.partition("\n")
-        speaker = threading.Thread(target=self.fail, args=(EnvironmentFailure.exit_code, what, fix), daemon=True)
+        speaker = threading.Thread(target=self._tell_hang, args=(message,), daemon=True)
         speaker.start()
         speaker.join(0.5)  # a pipe that nobody reads must not block the end of the process
         os._exit(EnvironmentFailure.exit_code)
+
+    def _tell_hang(self, message: str) -> None:
+        what, _, fix = message.partition("\n")
+        self._record_ending(EnvironmentFailure.exit_code, what)
+        self.fail(EnvironmentFailure.exit_code, what, fix)
+
+    def _record_ending(self, code: int, error: str) -> None:
+        """Write into run.json how the run of this process ends, if there is one and the disk allows it."""
+        if "run_dir" not in self.known:
+            return
+        from estep.runs.folder import record_ending
+
+        with contextlib.suppress(Exception):
+            status = ENDINGS.get(code, "error")
+            record_ending(self.known["run_dir"], {"status": status, "exit_code": code, "error": error})
 
     def _show_cursor(self) -> None:
         if self.drawing:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools as ft
 import os
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from estep.cli.main import Context
 from estep.cli.parse import Help, parse
-from estep.cli.progress import reporter
 from estep.cli.resolve import resolve, row, run_folder
 from estep.errors import STOPPED, UsageError, check
+from estep.policy.progress import reporter
 from estep.settings import schema
 
 if TYPE_CHECKING:
@@ -74,7 +76,7 @@ def train(arguments: list[str], context: Context) -> int:
 
     algorithm = class_of(found.name)(**resolved.algorithm)
     out = Path(values["out"] if "out" in given else os.environ.get("ESTEP_RUNS_DIR") or values["out"])
-    with reporter(context.results) as report:
+    with _reporter(context) as report:
         preset = resolved.preset
         run_context = _run_context(context, report)
         result = run.train(algorithm, values["env"], config, out=out, preset=preset, context=run_context)
@@ -114,10 +116,14 @@ def resume(arguments: list[str], context: Context) -> int:
     from estep.training import run
 
     chosen = {name: values[name] for name in ("steps", "env", "allow_import")}
-    with reporter(context.results) as report:
+    with _reporter(context) as report:
         result = run.resume(folder, **chosen, context=_run_context(context, report))
         _draw_curves(result, report)
     return _report_result(result, context)
+
+
+def _reporter(context: Context) -> AbstractContextManager[Reporter]:
+    return reporter(context.results.known, ft.partial(setattr, context.results, "drawing"))
 
 
 def _run_context(context: Context, report: Reporter) -> RunContext:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import equinox as eqx
@@ -16,7 +17,7 @@ Key: TypeAlias = PRNGKeyArray
 Obs: TypeAlias = Float[Array, " o"]
 Action: TypeAlias = Float[Array, " a"]
 """The point u. Densities are over u; the environment and the critic get squash(u). One of n choices is a one-hot
-vector of n numbers."""
+vector of n numbers; several choices are their one-hot vectors side by side."""
 Scalar: TypeAlias = Float[Array, ""]
 Info: TypeAlias = dict[str, Array]
 """Scalars to log. No code decides anything by them."""
@@ -130,6 +131,19 @@ class OneHot(Squash):
         return jnp.zeros(())
 
 
+class OneHots(Squash):
+    """a = u, several choices at once: their one-hot vectors side by side. Densities are probabilities."""
+
+    sizes: tuple[int, ...] = eqx.field(static=True)
+    """How many choices each has."""
+
+    def __call__(self, u: Action) -> Action:
+        return u
+
+    def log_det(self, u: Action) -> Scalar:
+        return jnp.zeros(())
+
+
 def log_one_minus_tanh_squared(u: Array) -> Array:
     """log(1 - tanh² u) element by element, exact to a few units in the last place for every float32 u.
 
@@ -172,13 +186,20 @@ class Spec(NamedTuple):
     obs_dim: int
     """Size o of the (flat) observation."""
     action_dim: int
-    """Size a of the action: how many numbers, or how many choices."""
+    """Size a of the action: how many numbers, or how many choices of all parts together."""
     squash: Squash = Tanh()
 
     @property
     def discrete(self) -> bool:
         """Whether an action is one of `action_dim` choices."""
         return isinstance(self.squash, OneHot)
+
+    @property
+    def factors(self) -> tuple[int, ...]:
+        """How many choices each part of a discrete action has; empty where an action is a vector of numbers."""
+        if isinstance(self.squash, OneHots):
+            return self.squash.sizes
+        return (self.action_dim,) if self.discrete else ()
 
 
 def unsquashed(spec: Spec) -> Spec:
@@ -190,3 +211,57 @@ def unsquashed(spec: Spec) -> Spec:
         Clip()
     """
     return spec._replace(squash=Clip()) if isinstance(spec.squash, Tanh) else spec
+
+
+def to_index(action: Floats, factors: Sequence[int]) -> Floats:
+    """The index of each choice [..., k] in one-hot vectors side by side [..., a], as whole float32 numbers.
+
+    Args:
+        action: one-hot vectors.
+        factors: how many choices each of the k parts has.
+
+    Example:
+        >>> import numpy as np
+        >>> from estep.core.types import to_index
+        >>> print(to_index(np.array([0, 1, 0, 0, 1], np.float32), (2, 3)))
+        [1. 2.]
+    """
+    if len(factors) == 1:
+        chosen: Floats = action.argmax(-1)[..., None].astype(np.float32)
+        return chosen
+    positions = np.concatenate([np.arange(size, dtype=np.float32) for size in factors])
+    index: Floats = np.add.reduceat(action * positions, starts_of(factors), axis=-1)
+    return index
+
+
+def to_one_hot(index: Floats, factors: Sequence[int]) -> Floats:
+    """One-hot vectors side by side [..., a] of the indices [..., k] that `to_index` gave.
+
+    Example:
+        >>> import numpy as np
+        >>> from estep.core.types import to_one_hot
+        >>> print(to_one_hot(np.array([1, 2], np.float32), (2, 3)))
+        [0. 1. 0. 0. 1.]
+    """
+    total = sum(factors)
+    if len(factors) == 1 and total <= FEW:
+        compared: Floats = (index == np.arange(total, dtype=np.float32)).astype(np.float32)
+        return compared
+    places = index.reshape(-1, len(factors)).astype(np.int64) + starts_of(factors)
+    action = np.zeros((len(places), total), np.float32)
+    action.reshape(-1)[places + total * np.arange(len(places))[:, None]] = 1.0
+    return action.reshape(*index.shape[:-1], total)
+
+
+FEW = 64
+"""Up to this many choices a comparison with all of them is faster than writing ones in place."""
+
+
+def are_indices(index: Floats, factors: Sequence[int]) -> bool:
+    """Whether all numbers [..., k] are whole and name a choice of their part."""
+    return bool(((index >= 0) & (index < np.array(factors)) & (index == np.floor(index))).all())
+
+
+def starts_of(factors: Sequence[int]) -> npt.NDArray[np.int64]:
+    """[k]: where the one-hot vector of each part begins."""
+    return np.cumsum([0, *factors[:-1]])

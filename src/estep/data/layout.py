@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
-from estep.errors import UsageError
+import numpy as np
+import numpy.typing as npt
+
+from estep.core.types import are_indices, to_index
+from estep.errors import RejectedInput, UsageError
 
 
 class Sizes(NamedTuple):
@@ -17,11 +21,21 @@ class Sizes(NamedTuple):
     """Rows for each environment: one for each step, and some for the final observations of episodes."""
     observation: int
     """Numbers in an observation."""
+    action: int
+    """Numbers that an action is stored as: an index for each of its choices, or the numbers themselves."""
     columns: int
     """Numbers in a row beside the observation: action, reward, discount, last, and memo."""
 
 
-def sizes(capacity: int, num_envs: int, observation: int, action: int, memo: Mapping[str, int] | None) -> Sizes:
+def sizes(
+    capacity: int,
+    num_envs: int,
+    observation: int,
+    choices: int | Sequence[int] = (),
+    memo: Mapping[str, int] | None = None,
+    *,
+    numbers: int = 0,
+) -> Sizes:
     """The sizes of a replay. An episode takes one row more than it has steps.
 
     There are 1/64 more rows than steps, enough for episodes of 64 steps on average. If episodes are shorter, fewer
@@ -30,8 +44,11 @@ def sizes(capacity: int, num_envs: int, observation: int, action: int, memo: Map
     Args:
         capacity: steps over all environments.
         num_envs: how many environments.
-        observation, action: numbers in an observation and in an action.
+        observation: numbers in an observation.
+        choices: how many choices a discrete action has, or each of its parts. However many there are, an index of each
+            part is stored.
         memo: width of each further column, by name.
+        numbers: how many numbers a continuous action has.
 
     Raises:
         UsageError: the capacity is smaller than the number of environments.
@@ -40,14 +57,82 @@ def sizes(capacity: int, num_envs: int, observation: int, action: int, memo: Map
     if steps_per_env < 1:
         what = f"--replay-size {capacity} is too small for one step of each of {num_envs} environments."
         raise UsageError(what, f"Give --replay-size at least {num_envs}.")
-    return Sizes(
-        steps_per_env, steps_per_env + steps_per_env // 64 + 3, observation, action + 3 + sum((memo or {}).values())
-    )
+    action = len(parts(choices)) + numbers
+    columns = action + 3 + sum((memo or {}).values())
+    return Sizes(steps_per_env, steps_per_env + steps_per_env // 64 + 3, observation, action, columns)
+
+
+def parts(choices: int | Sequence[int]) -> tuple[int, ...]:
+    """How many choices each part of a discrete action has; empty where there are none."""
+    return (choices,) if isinstance(choices, int) else tuple(choices)
 
 
 def bytes_needed(
-    capacity: int, num_envs: int, observation: int, action: int, memo: Mapping[str, int] | None = None
+    capacity: int,
+    num_envs: int,
+    observation: int,
+    choices: int | Sequence[int] = (),
+    memo: Mapping[str, int] | None = None,
+    *,
+    numbers: int = 0,
+    dtype: npt.DTypeLike = np.float32,
 ) -> int:
-    """Bytes of the arrays of a Replay with the same arguments (see `sizes`)."""
-    size = sizes(capacity, num_envs, observation, action, memo)
-    return 4 * num_envs * size.rows_per_env * (size.observation + size.columns) + 8 * num_envs * size.steps_per_env
+    """Bytes of the arrays of a Replay with the same arguments (see `sizes`).
+
+    Example:
+        >>> from estep.data.layout import bytes_needed
+        >>> bytes_needed(1_000, 1, 3, 2) == bytes_needed(1_000, 1, 3, 20_000)  # of n choices an index is stored
+        True
+    """
+    size = sizes(capacity, num_envs, observation, choices, memo, numbers=numbers)
+    row = np.dtype(dtype).itemsize * observation + 4 * size.columns
+    return num_envs * size.rows_per_env * row + 8 * num_envs * size.steps_per_env
+
+
+def checked_chunk(
+    i: int, arrays: Mapping[str, npt.NDArray[Any]], targets: Mapping[str, npt.NDArray[Any]], factors: Sequence[int]
+) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of a saved chunk of replay, in the layout of today.
+
+    Args:
+        i: number of the chunk.
+        arrays: the saved arrays, by name.
+        targets: the arrays that they are to be copied to; none where there is no such chunk.
+        factors: how many choices each part of a discrete action has.
+
+    Raises:
+        RejectedInput: a shape or type is wrong, a number is not finite, or an action is no choice.
+    """
+    if not targets or not all(len(target) and name in arrays for name, target in targets.items()):
+        raise malformed(f"chunk {i} has the wrong shape or type")
+    current = in_this_layout(arrays, targets, factors)
+    for name, target in targets.items():
+        if current[name].shape != target.shape or current[name].dtype != target.dtype:
+            raise malformed(f"chunk {i} has the wrong shape or type")
+        if not np.isfinite(current[name]).all():
+            raise malformed(f"chunk {i} holds numbers that are not finite")
+    if factors and not are_indices(current["columns"][:, : len(factors)], factors):
+        raise malformed(f"chunk {i} holds actions that are no choices")
+    return current
+
+
+def in_this_layout(
+    arrays: Mapping[str, npt.NDArray[Any]], targets: Mapping[str, npt.NDArray[Any]], factors: Sequence[int]
+) -> dict[str, npt.NDArray[Any]]:
+    """A saved chunk as it is stored today; what is not of an earlier layout stays as it is.
+
+    Until 0.1.0 observations were stored as float32, whatever the type of the space, and choices as one-hot vectors.
+    The arguments are those of `checked_chunk`.
+    """
+    obs, columns, a = arrays["obs"], arrays["columns"], sum(factors)
+    if obs.dtype == np.float32 and targets["obs"].dtype == np.uint8 and (obs == np.floor(obs.clip(0, 255))).all():
+        obs = obs.astype(np.uint8)
+    if factors and columns.ndim == 2 and columns.shape[1] == targets["columns"].shape[1] - len(factors) + a:
+        columns = np.concatenate([to_index(columns[:, :a], factors), columns[:, a:]], axis=1)
+    return {"obs": obs, "columns": columns}
+
+
+def malformed(why: str) -> RejectedInput:
+    """The error for a saved replay that cannot be used."""
+    fix = "Move this checkpoint out of the run folder, then resume."
+    return RejectedInput(f"The saved replay is malformed: {why}.", fix)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from estep.core.types import Floats, Transition
-from estep.data.layout import sizes
-from estep.errors import RejectedInput, UsageError
+from estep.core.types import Floats, Transition, to_index, to_one_hot
+from estep.data.layout import checked_chunk, malformed, parts, sizes
+from estep.errors import UsageError
 
 CHUNK = 16_384
 """Rows in one chunk of a checkpoint."""
@@ -37,15 +37,25 @@ class Replay:
     """
 
     def __init__(
-        self, capacity: int, num_envs: int, observation: int, action: int, memo: Mapping[str, int] | None = None
+        self,
+        capacity: int,
+        num_envs: int,
+        observation: int,
+        choices: int | Sequence[int] = (),
+        memo: Mapping[str, int] | None = None,
+        *,
+        numbers: int = 0,
+        dtype: npt.DTypeLike = np.float32,
     ) -> None:
-        """Allocate the arrays; the arguments are those of `sizes`. Raises UsageError if the capacity is too small."""
-        self._memo = dict(memo or {})
-        self._size = size = sizes(capacity, num_envs, observation, action, self._memo)
-        self._action = action
-        self.num_envs = num_envs
+        """Allocate the arrays; the arguments are those of `sizes`. Raises UsageError if the capacity is too small.
+
+        Observations are stored as `dtype` and read as float32.
+        """
+        self._memo, self._factors, self.num_envs = dict(memo or {}), parts(choices), num_envs
+        self._size = size = sizes(capacity, num_envs, observation, choices, self._memo, numbers=numbers)
+        self._action = size.action
         rows = size.rows_per_env * num_envs
-        self._obs = np.zeros((rows, observation), np.float32)
+        self._obs = np.zeros((rows, observation), dtype)
         self._columns = np.zeros((rows, size.columns), np.float32)
         self._steps = np.zeros((num_envs, size.steps_per_env), np.int64)
         # Positions only grow. The row is head mod rows_per_env, the entry of the list is first mod steps_per_env.
@@ -86,7 +96,7 @@ class Replay:
         """
         if obs.shape != (self.num_envs, self._size.observation) or next_obs.shape != obs.shape:
             raise ValueError(f"observations have shapes {obs.shape} and {next_obs.shape}")
-        a = self._action
+        a, stored = self._action, to_index(action, self._factors) if self._factors else action
         for env in range(self.num_envs):
             if not valid[env]:
                 self.cut(env)
@@ -96,7 +106,7 @@ class Replay:
             self._obs[row] = obs[env]
             self._obs[after] = next_obs[env]
             columns = self._columns[row]
-            columns[:a] = action[env]
+            columns[:a] = stored[env]
             columns[a] = reward[env]
             columns[a + 1] = 0.0 if terminated[env] else 1.0
             columns[a + 2] = 1.0 if ends else 0.0
@@ -173,7 +183,7 @@ class Replay:
         stored = depth < np.array(counts)[env]
         depth, env = depth[stored][:n][::-1], env[stored][:n][::-1]
         entries = (np.array(self._end)[env] - 1 - depth) % self._size.steps_per_env
-        return self._obs[self._steps[env, entries]]
+        return self._obs[self._steps[env, entries]].astype(np.float32, copy=False)
 
     @property
     def chunks(self) -> int:
@@ -192,13 +202,9 @@ class Replay:
     def load_chunk(self, i: int, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         """Load a saved chunk. Raises RejectedInput if a shape or type is wrong or a number is not finite."""
         rows = slice(i * CHUNK, (i + 1) * CHUNK)
-        for name, target in (("obs", self._obs[rows]), ("columns", self._columns[rows])):
-            saved = arrays.get(name)
-            if i < 0 or saved is None or saved.shape != target.shape or saved.dtype != np.float32 or not len(target):
-                raise _malformed(f"chunk {i} has the wrong shape or type")
-            if not np.isfinite(saved).all():
-                raise _malformed(f"chunk {i} holds numbers that are not finite")
-            target[...] = saved
+        targets = {"obs": self._obs[rows], "columns": self._columns[rows]} if i >= 0 else {}
+        for name, saved in checked_chunk(i, arrays, targets, self._factors).items():
+            targets[name][...] = saved
         self.dirty.discard(i)
 
     def counters(self) -> dict[str, list[int]]:
@@ -215,14 +221,14 @@ class Replay:
             saved = [[int(n) for n in counters[key]] for key in ("head", "open", "tail")]
             per_env = list(zip(range(self.num_envs), *saved, strict=True))
         except (KeyError, TypeError, ValueError) as error:
-            raise _malformed("its counters cannot be read") from error
+            raise malformed("its counters cannot be read") from error
         for env, head, is_open, tail in per_env:
             if not (0 <= tail <= head <= tail + self._size.rows_per_env and is_open in (0, 1)):
-                raise _malformed(f"the counters of environment {env} contradict each other")
+                raise malformed(f"the counters of environment {env} contradict each other")
             rows = np.arange(tail, head) % self._size.rows_per_env * self.num_envs + env
             rows = rows[self._columns[rows, self._action + 2] != NO_STEP]
             if len(rows) > self._size.steps_per_env or (is_open and not len(rows)):
-                raise _malformed(f"the rows of environment {env} do not match its counters")
+                raise malformed(f"the rows of environment {env} do not match its counters")
             self._head[env], self._open[env] = head, bool(is_open)
             self._first[env], self._end[env] = 0, len(rows)
             self._steps[env, : len(rows)] = rows
@@ -270,16 +276,17 @@ class Replay:
         after[after >= len(self._obs)] -= len(self._obs)
         # take is three times faster than indexing here, and it raises for a row that is out of bounds.
         columns: Any = self._columns.take(rows, axis=0)
-        obs: Any = self._obs.take(rows, axis=0)
-        next_obs: Any = self._obs.take(after, axis=0)
+        obs: Any = self._obs.take(rows, axis=0).astype(np.float32, copy=False)
+        next_obs: Any = self._obs.take(after, axis=0).astype(np.float32, copy=False)
         o, a = self._size.observation, self._action
+        action: Any = to_one_hot(columns[:, :a], self._factors) if self._factors else columns[:, :a]
         memo, at = {}, a + 3
         for name, width in self._memo.items():
             memo[name] = columns[:, at : at + width].reshape(*shape, width)
             at += width
         return Transition(
             obs=obs.reshape(*shape, o),
-            action=columns[:, :a].reshape(*shape, a),
+            action=action.reshape(*shape, action.shape[1]),
             reward=columns[:, a].reshape(shape),
             discount=columns[:, a + 1].reshape(shape),
             next_obs=next_obs.reshape(*shape, o),
@@ -291,8 +298,3 @@ class Replay:
         """Number of rows that were ever written. They are the first rows, because environments are interleaved."""
         positions = max(head + is_open for head, is_open in zip(self._head, self._open, strict=True))
         return min(positions, self._size.rows_per_env) * self.num_envs
-
-
-def _malformed(why: str) -> RejectedInput:
-    fix = "Move this checkpoint out of the run folder, then resume."
-    return RejectedInput(f"The saved replay is malformed: {why}.", fix)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from estep.core.types import Floats, Spec
-
-if TYPE_CHECKING:
-    from estep.envs.spaces import ActionSpace
+from estep.core.types import Floats, Spec, Squash, are_indices, to_index, to_one_hot
+from estep.envs.observations import ObservationSpace
 
 Flags: TypeAlias = npt.NDArray[np.bool_]
 
@@ -49,6 +47,9 @@ class Episode(NamedTuple):
     """Number of good steps."""
     cut: bool = False
     """Whether estep ended it, because the environment has no time limit."""
+    success: float | None = None
+    """Whether the episode was successful, from 0 to 1; None if `info` does not tell. `info["is_success"]` counts at the
+    last step (as in gymnasium-robotics), `info["success"]` if it was so at any step (as in metaworld)."""
 
 
 class Progress(NamedTuple):
@@ -58,11 +59,59 @@ class Progress(NamedTuple):
     length: int
     """Number of steps so far, t."""
     actions: Floats
-    """[t, a] as given to `step`, or [0, a] if the episode is too long to be recorded."""
+    """[t, w], of the actions as given to `step`, packed by `ActionSpace.pack`; [0, w] if the episode is too long to be
+    recorded."""
     obs: Floats
     """[o]: the last observation. A replayed episode must end in it, bit for bit."""
     total: float
     """Sum of rewards so far."""
+
+
+class ActionSpace(abc.ABC):
+    """Converts the library's actions, float vectors of `size` numbers, to an environment's actions."""
+
+    shape: tuple[int, ...]
+    """Shape of the environment's action."""
+    size: int
+    dtype: np.dtype[Any]
+    squash: Squash
+    """The function from points u to actions."""
+    factors: tuple[int, ...]
+    """How many choices each part of a discrete action has; empty where an action is a vector of numbers."""
+
+    @abc.abstractmethod
+    def native(self, action: Floats) -> npt.NDArray[Any]:
+        """The environment's actions [..., *shape] for actions [..., a]."""
+
+    @abc.abstractmethod
+    def uniform(self, generator: np.random.Generator, count: int) -> tuple[Floats, Floats]:
+        """Uniform random actions: the points u and the actions squash(u), both [count, a]."""
+
+    @abc.abstractmethod
+    def describe(self) -> str:
+        """A short text for the first lines of a run."""
+
+    @abc.abstractmethod
+    def record(self) -> dict[str, Any]:
+        """The space as JSON values, which `recorded` reads."""
+
+    def pack(self, action: Floats) -> Floats:
+        """Actions [..., a] as they are recorded: an index for each choice, or the numbers themselves."""
+        return to_index(action, self.factors) if self.factors else action
+
+    def unpack(self, saved: Floats) -> Floats:
+        """Recorded actions as [..., a]. Until 0.1.0 choices were recorded as one-hot vectors, which stay as they are.
+
+        Raises:
+            ValueError: these are no actions of this space.
+        """
+        if self.factors and saved.shape[-1] == len(self.factors):
+            if not are_indices(saved, self.factors):
+                raise ValueError("recorded actions are no choices")
+            return to_one_hot(saved, self.factors)
+        if saved.shape[-1] != self.size:
+            raise ValueError(f"recorded actions have {saved.shape[-1]} numbers, not {self.size}")
+        return saved
 
 
 class HostEnv(abc.ABC):
@@ -72,6 +121,8 @@ class HostEnv(abc.ABC):
     num_envs: int
     action_space: ActionSpace
     """Converts actions in [-1, 1] or one-hot vectors to the environment's actions."""
+    observation_space: ObservationSpace
+    """What the environment's observations are, and how they become o numbers."""
 
     @property
     @abc.abstractmethod

@@ -3,22 +3,48 @@
 from __future__ import annotations
 
 import functools
+import re
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import gymnasium
 from gymnasium.wrappers import TimeLimit
 
 import estep.envs.multigoal  # noqa: F401  (registers estep/MultiGoal-v0)
-from estep.envs.packages import unknown_id
-from estep.errors import EnvironmentFailure, UsageError
+from estep.errors import EnvironmentFailure, UsageError, describe, unknown
 from estep.settings.references import import_module
 
 TRAIN, EVAL, FRESH = 0, 1, 2
 """Three streams of episode seeds: for training, for the evaluations of a run, and for evaluations of a trained policy,
 whose episodes were neither trained on nor used to choose the best checkpoint."""
 Source: TypeAlias = "str | gymnasium.Env[Any, Any] | Callable[[], Any]"
+
+
+class Package(NamedTuple):
+    """A package that registers environments when its module is imported."""
+
+    pattern: str
+    """A regular expression for the beginning of its ids."""
+    install: str
+    """What pip installs."""
+    module: str
+    """The module to write before the id."""
+
+
+PACKAGES = (
+    Package(r"dm_control/", "shimmy[dm-control]", "shimmy"),
+    Package(r"ALE/|.*NoFrameskip|.*Deterministic-v", "ale-py", "ale_py"),
+    Package(r"Meta-World/|.*-v[23]-goal", "metaworld", "metaworld"),
+    Package(r"MiniGrid-|BabyAI-", "minigrid", "minigrid"),
+    Package(r"Panda(Reach|Push|Slide|PickAndPlace|Stack|Flip)", "panda-gym", "panda_gym"),
+    Package(r"(highway|merge|roundabout|parking|intersection|racetrack|exit|u-turn)-", "highway-env", "highway_env"),
+    Package(
+        r"Fetch|Hand(Reach|Manipulate)|AntMaze|PointMaze|AdroitHand|FrankaKitchen|Shadow|MaMuJoCo",
+        "gymnasium-robotics",
+        "gymnasium_robotics",
+    ),
+)
 
 
 def env_ids() -> list[str]:
@@ -87,7 +113,7 @@ def construct(make: Callable[[], Any], name: str) -> gymnasium.Env[Any, Any]:
         what = f"{name} needs a module that cannot be imported: {error}."
         raise UsageError(what, "Install that module.") from error
     except (Exception, SystemExit) as error:
-        what = f"Making the environment {name} raised {type(error).__name__}: {error}."
+        what = f"Making the environment {name} raised {describe(error)}."
         raise EnvironmentFailure(what, "Check that the environment can be made without estep.") from error
     if not isinstance(env, gymnasium.Env):
         what = f"{name} made a {type(env).__name__}, which is not a gymnasium.Env."
@@ -97,7 +123,7 @@ def construct(make: Callable[[], Any], name: str) -> gymnasium.Env[Any, Any]:
         try:
             getattr(env, space)
         except Exception as error:
-            what = f"{name} has no {space}: reading it raised {type(error).__name__}: {error}."
+            what = f"{name} has no {space}: reading it raised {describe(error)}."
             raise EnvironmentFailure(what, f"Set self.{space} to a Gymnasium space in __init__.") from error
     check_statistics(env, name)
     return env
@@ -142,12 +168,26 @@ def register(env_id: str) -> None:
             what = f"The module of {env_id} cannot be imported: {error}."
             raise UsageError(what, "Install the module, or add its folder to PYTHONPATH.") from error
         except Exception as error:
-            what = f"Importing the module of {env_id} raised {type(error).__name__}: {error}."
+            what = f"Importing the module of {env_id} raised {describe(error)}."
             raise EnvironmentFailure(what, "Check that the module can be imported without estep.") from error
     try:
         gymnasium.spec(name)
     except gymnasium.error.Error as error:
         raise unknown_id(name) from error
+
+
+def unknown_id(name: str) -> UsageError:
+    """The error for an id that is not in Gymnasium's registry: the package that has it, or the nearest known id.
+
+    Example:
+        >>> unknown_id("FetchReach-v4").fix
+        'Run pip install gymnasium-robotics, then give gymnasium_robotics:FetchReach-v4.'
+    """
+    for package in PACKAGES:
+        if re.match(package.pattern, name):
+            what = f"There is no environment {name!r} here. Environments of that name are in {package.install}."
+            return UsageError(what, f"Run pip install {package.install}, then give {package.module}:{name}.")
+    return unknown("environment", name, gymnasium.registry, "`estep envs` lists all environments.")
 
 
 def source_name(source: Source) -> str:

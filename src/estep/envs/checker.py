@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
 import numpy.typing as npt
 
+from estep.envs.actions import action_space
+from estep.envs.base import ActionSpace
 from estep.envs.build import Source, build, source_name, time_limit
 from estep.envs.gymnasium import GymnasiumEnv, Options, wrap
+from estep.envs.observations import ObservationSpace, observation_space
 from estep.envs.second import build_again
-from estep.envs.spaces import ActionSpace, ObservationSpace, action_space, observation_space
 from estep.envs.validation import SimulationClock, is_flag, read_observation, read_reward
-from estep.errors import EnvironmentFailure, EstepError
+from estep.errors import EnvironmentFailure, EstepError, describe
 
 CAP = 1_000
 """Largest number of steps of an episode that is checked."""
@@ -58,7 +61,7 @@ def check_env(env: Source) -> list[Finding]:
         one = build(env, 1)[0]
         findings.append(Finding("construct", True, source_name(env)))
         observation = observation_space(one.observation_space, "it")
-        findings.append(Finding("observation space", True, f"Box of {observation.size}"))
+        findings.append(Finding("observation space", True, described(one.observation_space, observation)))
         action = action_space(one.action_space, "it")
         findings.append(Finding("action space", True, action.describe()))
     except EnvironmentFailure as error:
@@ -74,10 +77,16 @@ def check_env(env: Source) -> list[Finding]:
     except EstepError as error:
         findings.append(Finding("runs", False, f"{error.what} {error.fix}"))
     except (Exception, SystemExit) as error:
-        findings.append(Finding("runs", False, f"{type(error).__name__}: {error}"))
+        findings.append(Finding("runs", False, describe(error)))
     if not isinstance(env, gymnasium.Env):
         findings += check_close(one)
     return findings
+
+
+def described(space: Any, read: ObservationSpace) -> str:
+    """An observation space in words, with what an image needs."""
+    needs = "; pixels need a network of your own: set features" if read.image else ""
+    return f"{type(space).__name__} of {read.describe()}{needs}"
 
 
 def check_close(env: gymnasium.Env[Any, Any]) -> list[Finding]:
@@ -85,7 +94,7 @@ def check_close(env: gymnasium.Env[Any, Any]) -> list[Finding]:
     try:
         env.close()
     except (Exception, SystemExit) as error:
-        return [Finding("close", False, f"raised {type(error).__name__}: {error}")]
+        return [Finding("close", False, f"raised {describe(error)}")]
     return []
 
 
@@ -127,7 +136,9 @@ def describe_limit(env: gymnasium.Env[Any, Any], episodes: list[EpisodeRecord]) 
 
 def check_bounds(observations: list[Any], space: ObservationSpace) -> tuple[bool, str]:
     """Whether all observations lie within the declared bounds, and a text that says so."""
-    rows = np.stack([np.asarray(value, np.float32).reshape(-1) for value in observations])
+    rows = np.empty((len(observations), space.size), np.float32)
+    for value, row in zip(observations, rows, strict=True):
+        read_observation(value, space, row)
     outside = ((rows < space.low) | (rows > space.high)).any(0)
     if not outside.any():
         return True, "all observations lie within them"
@@ -156,7 +167,14 @@ def check_determinism(first: gymnasium.Env[Any, Any], other: gymnasium.Env[Any, 
 def equal_bits(a: list[Any], b: list[Any]) -> bool:
     """Whether two lists of arrays are equal bit for bit."""
     pairs = zip(a, b, strict=False)
-    return len(a) == len(b) and all(np.asarray(x).tobytes() == np.asarray(y).tobytes() for x, y in pairs)
+    return len(a) == len(b) and all(bits(x) == bits(y) for x, y in pairs)
+
+
+def bits(value: Any) -> bytes:
+    """The bits of an array, or of all arrays of a dict."""
+    if isinstance(value, Mapping):
+        return b"".join(bits(value[key]) for key in sorted(value))
+    return np.asarray(value).tobytes()
 
 
 def check_restore(one: gymnasium.Env[Any, Any], other: gymnasium.Env[Any, Any]) -> Finding:

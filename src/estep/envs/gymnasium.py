@@ -11,24 +11,21 @@ import gymnasium
 import numpy as np
 
 from estep.core.types import Floats, Spec
+from estep.envs.actions import action_space
 from estep.envs.base import Counters, Episode, HostEnv, Progress, Step
 from estep.envs.build import TRAIN, Source, build, env_name, time_limit
-from estep.envs.spaces import ActionSpace, ObservationSpace, action_space, observation_space
+from estep.envs.instance import EnvInstance, SeedStream
+from estep.envs.observations import observation_space
 from estep.envs.validation import (
     BadTransitions,
     Bounds,
     SimulationClock,
     finite,
-    is_flag,
-    read_observation,
-    read_reward,
 )
 from estep.envs.watch import Watch, end_process
-from estep.errors import EnvironmentFailure, NumericHalt
+from estep.errors import EnvironmentFailure, NumericHalt, describe
 
 NO_LIMIT = "no TimeLimit wrapper"
-RECORDED = 100_000
-"""Largest number of steps of an unfinished episode that are recorded for an exact restore."""
 
 
 class Options(NamedTuple):
@@ -102,165 +99,6 @@ def wrap(
     return GymnasiumEnv(instances, ending, closes)
 
 
-class SeedStream:
-    """The name and the index of an environment, and the seeds of its episodes."""
-
-    def __init__(self, name: str, index: int, seeds: tuple[int, int], cut: float) -> None:
-        self.name, self.index, self.seeds, self.cut = name, index, seeds, cut
-
-    def episode_seed(self, episode: int) -> int:
-        """The seed of an episode: 31 bits (some environments accept no more), from seed, stream, index and episode."""
-        seed, stream = self.seeds
-        sequence = np.random.SeedSequence(seed, spawn_key=(stream, self.index, episode))
-        return int(sequence.generate_state(1)[0] >> 1)
-
-
-class EnvInstance:
-    """One environment and its unfinished episode."""
-
-    def __init__(
-        self,
-        env: gymnasium.Env[Any, Any],
-        stream: SeedStream,
-        spaces: tuple[ObservationSpace, ActionSpace],
-        watches: tuple[Watch, BadTransitions, Bounds, SimulationClock],
-    ) -> None:
-        self.env, self.stream = env, stream
-        self.observation, self.action = spaces
-        self._watch, self._bad, self._bounds, self._clock = watches
-        self._calls = 0
-        self._errors = np.geterr()
-        self.episode = -1
-        self.length = 0
-        self.total = 0.0
-        self.cut = False
-        """Whether estep ended the last episode, because the environment has no TimeLimit and did not end it."""
-        self.obs = np.zeros(self.observation.size, np.float32)
-        self._actions = np.zeros((64, self.action.size), np.float32)
-
-    def begin(self, episode: int) -> Floats:
-        """Begin an episode, or the next episode whose first observation is good. Returns that observation [o]."""
-        while True:
-            self.episode, self.length, self.total = episode, 0, 0.0
-            obs, wrong = self.reset(self.stream.episode_seed(episode))
-            if not wrong:
-                self._bounds.check(obs)
-                self._clock.start()
-                self.obs = obs
-                return obs
-            self._bad.bad(self.stream.index, wrong)
-            episode += 1
-
-    def reset(self, seed: int) -> tuple[Floats, str]:
-        """Reset the environment with a seed. Returns its observation [o], and what is wrong with it or ""."""
-        result = self._call(self.env.reset, seed=seed)
-        if not isinstance(result, tuple) or len(result) != 2:
-            raise self._malformed("reset", "(observation, info)")
-        obs = np.empty(self.observation.size, np.float32)
-        return obs, read_observation(result[0], self.observation, obs)
-
-    def advance(self, action: Floats, raw: Any, out: Floats) -> tuple[float, bool, bool, bool]:
-        """Take one step.
-
-        Args:
-            action: [a], in [-1, 1] or one-hot.
-            raw: the same action as the environment takes it.
-            out: [o], where the next observation is written; after a bad transition, the last good observation.
-
-        Returns:
-            Reward, terminated, truncated and valid.
-        """
-        result = self._call(self.env.step, raw)
-        if not isinstance(result, tuple) or len(result) != 5:
-            raise self._malformed("step", "(observation, reward, terminated, truncated, info)")
-        value, reward, terminated, truncated, _ = result
-        wrong = read_observation(value, self.observation, out) or self._clock.was_reset()
-        number = read_reward(reward)
-        if number != number:
-            wrong = wrong or f"the reward is {reward!r:.60}"
-        if not (is_flag(terminated) and is_flag(truncated)):
-            wrong = wrong or "terminated or truncated is not a bool"
-        if wrong:
-            out[:] = self.obs
-            self._bad.bad(self.stream.index, wrong)
-            return 0.0, False, True, False
-        self._bounds.check(out)
-        self._bad.good(self.stream.index)
-        self._record(action, number)
-        self.obs = out
-        end, cut = bool(terminated), bool(truncated)
-        self.cut = self.length >= self.stream.cut and not (end or cut)
-        return number, end, cut or self.cut, True
-
-    def progress(self) -> Progress:
-        """The record from which `restore` replays the unfinished episode."""
-        count = self.length if self.length <= RECORDED else 0
-        return Progress(self.episode, self.length, self._actions[:count].copy(), self.obs.copy(), self.total)
-
-    def restore(self, progress: Progress) -> bool:
-        """Replay an unfinished episode. If it does not end in the same observation, begin the next episode."""
-        obs = self.begin(progress.episode)
-        exact = self.episode == progress.episode and len(progress.actions) == progress.length
-        for action in progress.actions if exact else ():
-            obs = np.empty_like(obs)
-            _, terminated, truncated, valid = self.advance(action, self.raw(action), obs)
-            if terminated or truncated or not valid:
-                exact = False
-                break
-        if exact and obs.tobytes() == progress.obs.tobytes():
-            self.total = progress.total
-            return True
-        self.begin(progress.episode + 1)
-        return False
-
-    def continue_at(self, obs: Floats, length: int) -> None:
-        """Go on from a state that was put into the environment: its observation [o], and the steps before it."""
-        missing = min(length, RECORDED) - len(self._actions)
-        if missing > 0:
-            self._actions = np.concatenate([self._actions, np.zeros((missing, self.action.size), np.float32)])
-        self.obs, self.length = obs, length
-        self._clock.jump()
-
-    def raw(self, action: Floats) -> Any:
-        """The environment's action for an action [a]."""
-        return self.action.native(action)
-
-    def _record(self, action: Floats, reward: float) -> None:
-        """Add a good step to the unfinished episode."""
-        length = self.length
-        if length < RECORDED:
-            if length == len(self._actions):
-                self._actions = np.concatenate([self._actions, np.zeros_like(self._actions)])
-            self._actions[length] = action
-        self.length = length + 1
-        self.total += reward
-
-    def _call(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-        """Call the environment while the watch measures the time. If a reset or a first step changed how NumPy treats
-        errors, that is put back. Later steps are not asked, because asking takes two microseconds."""
-        watch = self._watch
-        self._calls += 1
-        watch.call = self._calls
-        try:
-            return function(*arguments, **named)
-        except (Exception, SystemExit) as error:
-            raise self._raised(error) from error
-        finally:
-            watch.call = 0
-            if not self.length and np.geterr() != self._errors:
-                np.seterr(**self._errors)
-
-    def _raised(self, error: BaseException) -> EnvironmentFailure:
-        where = f"{self.stream.name} (environment {self.stream.index}, episode {self.episode}, step {self.length})"
-        seed = self.stream.episode_seed(self.episode)
-        what = f"{where} raised {type(error).__name__}: {error}."
-        return EnvironmentFailure(what, f"Fix the environment. Its reset(seed={seed}) begins that episode.")
-
-    def _malformed(self, method: str, wanted: str) -> EnvironmentFailure:
-        what = f"{self.stream.name} did not return {wanted} from {method}."
-        return EnvironmentFailure(what, "Follow the gymnasium.Env interface. The old Gym interface has fewer values.")
-
-
 class GymnasiumEnv(HostEnv):
     """E Gymnasium environments, stepped one after the other. `make` builds it."""
 
@@ -270,7 +108,7 @@ class GymnasiumEnv(HostEnv):
         first = self._instances[0]
         self.num_envs = len(self._instances)
         self.spec = Spec(first.observation.size, first.action.size, first.action.squash)
-        self.action_space = first.action
+        self.action_space, self.observation_space = first.action, first.observation
         self._watch, self._bad = first._watch, first._bad
         self._finished: list[Episode] = []
 
@@ -316,7 +154,8 @@ class GymnasiumEnv(HostEnv):
             terminated[i], truncated[i] = end, cut
             if end or cut:
                 if instance.length:
-                    self._finished.append(Episode(i, instance.episode, instance.total, instance.length, instance.cut))
+                    record = instance.episode, instance.total, instance.length, instance.cut, instance.success
+                    self._finished.append(Episode(i, *record))
                 out = instance.begin(instance.episode + 1)
             obs[i] = out
         return Step(next_obs, reward, terminated, truncated, valid, obs)
@@ -335,7 +174,7 @@ class GymnasiumEnv(HostEnv):
     def describe(self) -> dict[str, str]:
         return {
             "environment": self.name,
-            "observation": str(self.spec.obs_dim),
+            "observation": self.observation_space.describe(),
             "action": self.action_space.describe(),
             "time limit": self._ending,
         }
@@ -352,7 +191,5 @@ class GymnasiumEnv(HostEnv):
             try:
                 env.close()
             except (Exception, SystemExit) as error:  # nothing depends on it any more
-                warnings.warn(
-                    f"{self.name}: close() raised {type(error).__name__}: {error}.", RuntimeWarning, stacklevel=2
-                )
+                warnings.warn(f"{self.name}: close() raised {describe(error)}.", RuntimeWarning, stacklevel=2)
         self._closes = False

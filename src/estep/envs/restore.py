@@ -22,7 +22,8 @@ import numpy.typing as npt
 from estep.core.types import Floats
 from estep.envs.base import HostEnv
 from estep.envs.build import layers, time_limit
-from estep.envs.gymnasium import EnvInstance, GymnasiumEnv
+from estep.envs.gymnasium import GymnasiumEnv
+from estep.envs.instance import EnvInstance
 from estep.envs.validation import finite
 from estep.errors import NumericHalt, UsageError
 

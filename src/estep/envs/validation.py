@@ -13,7 +13,7 @@ import numpy as np
 
 from estep.core.types import Floats
 from estep.envs.base import Counters
-from estep.envs.spaces import ObservationSpace
+from estep.envs.observations import ObservationSpace, is_array
 from estep.errors import EnvironmentFailure, RejectedInput
 
 WINDOW = 100_000
@@ -45,8 +45,10 @@ def read_observation(value: Any, space: ObservationSpace, out: Floats) -> str:
     Returns:
         What is wrong with the observation, or an empty string.
     """
+    if not space.plain:
+        return space.read(value, out) or ("" if finite(out) else "the observation is not finite in float32")
     if type(value) is not np.ndarray:
-        if isinstance(value, np.ma.MaskedArray) or not hasattr(value, "__array__"):
+        if not is_array(value, space.shape):
             return f"the observation is a {type(value).__name__}, not an array"
         value = np.asarray(value)
     if value.shape != space.shape:
@@ -70,6 +72,22 @@ def read_reward(value: Any) -> float:
     except OverflowError:  # an integer beyond float64
         return math.nan
     return number if -LARGEST <= number <= LARGEST else math.nan
+
+
+def read_success(info: Any, before: float | None) -> float | None:
+    """How successful an episode is, from 0 to 1, after one more step; None if no `info` of it tells.
+
+    Args:
+        info: the step's `info`. `is_success` counts at the last step that has it, `success` if it held at any step.
+        before: the value after the step before.
+    """
+    if not isinstance(info, dict):
+        return before
+    for name, least in (("is_success", 0.0), ("success", before or 0.0)):
+        number = read_reward(info[name]) if name in info else math.nan
+        if number == number:
+            return max(least, min(max(number, 0.0), 1.0))
+    return before
 
 
 def is_flag(value: Any) -> bool:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from estep.core.objective import values_of
 from estep.core.slots import Inference, Inferred, Posterior, Problem
 from estep.core.types import Key, Spec
-from estep.families.categorical import check_draws
+from estep.families.categorical import check_draws, log_probs_of
 from estep.families.particles import Weigh, ess, exponential
 
 
@@ -69,12 +69,12 @@ class Exact(Inference):
     def __call__(self, problem: Problem, posterior: Posterior, key: Key) -> Inferred:
         action = jnp.eye(sum(posterior.block_sizes))
         values = values_of(problem, action, key)
-        log_p = jax.vmap(problem.prior(problem.obs).log_prob)(action)
+        log_p = log_probs_of(problem.prior(problem.obs), action)
         return Inferred(log_p + exponential(values, problem.alpha), jnp.zeros(()), jnp.zeros(0))
 
 
 def closed_form(spec: Spec, samples: int, weigh: Weigh = exponential) -> Inference:
-    """`Exact` where actions are discrete, with exponential weights whatever `weigh` is, else `ClosedForm`.
+    """`Exact` where an action is one of n choices, with exponential weights whatever `weigh` is, else `ClosedForm`.
 
     Args:
         spec: the environment.

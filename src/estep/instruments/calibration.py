@@ -27,7 +27,7 @@ from estep.core.types import Action, Key, Obs, Scalar, Transition
 from estep.envs.base import HostEnv
 from estep.errors import UsageError
 from estep.instruments.interval import interval
-from estep.instruments.rollouts import Episode, has_soft_critic, rollouts
+from estep.instruments.play.rollouts import Episode, has_soft_critic, rollouts
 from estep.likelihoods.q_function import MeanMinusStd, biased_std
 from estep.policy.actor import Scaling
 

@@ -24,14 +24,15 @@ from estep.instruments.improvement import Improvement, Logged
 from estep.instruments.landscape import Landscape
 from estep.instruments.modes import Modes
 from estep.instruments.optimisers import Compared, Outcome
-from estep.instruments.realised import Realisation, check_agent, realised
+from estep.instruments.play.realised import Realisation, check_agent, realised
 from estep.instruments.staleness import Staleness
 from estep.instruments.transfer import Transfer
 from estep.policy import policy
 from estep.policy.actor import INSPECT, key_of, scale
 from estep.policy.environments import chosen_env, make_env
 from estep.policy.job import QUIET, RunContext
-from estep.policy.policy import Policy, check_spec
+from estep.policy.policy import Policy
+from estep.policy.spaces import check_spaces
 
 STATES = {"improvement": 256, "gap": 64, "compare": 32, "modes": 16, "transfer": 64, "staleness": 64, "realised": 256}
 """Default number of states of each instrument. With two action dimensions the gap uses 16."""
@@ -158,8 +159,7 @@ def inspect_run(run_dir: Path, options: Options | None = None, context: RunConte
         context: reports and stops.
 
     Raises:
-        RejectedInput: the folder is not a run folder, or has no such good checkpoint, or the checkpoint has no replay
-            and no states are given.
+        RejectedInput: not a run folder, no such good checkpoint, or it has no replay and no states are given.
         EnvironmentFailure: the environment raised, hung or gave too many bad transitions.
     """
     chosen = options or Options()
@@ -181,8 +181,7 @@ def measure_improvement(subject: Subject, results: dict[str, Any]) -> Improved:
     agent = subject.policy.agent
     steps = subject.options.iterations or improvement.BEYOND * max(improvement.most_iterations(agent), 1)
     curve = improvement.improvement(agent, subject.obs(STATES["improvement"]), subject.key, steps)
-    growth = over_checkpoints(subject, steps)
-    return Improved(curve, growth, improvement.logged(subject.policy.run_dir))
+    return Improved(curve, over_checkpoints(subject, steps), improvement.logged(subject.policy.run_dir))
 
 
 def over_checkpoints(subject: Subject, iterations: int) -> list[Growth]:
@@ -207,9 +206,8 @@ def measure_gap(subject: Subject, results: dict[str, Any]) -> Gaps:
 
 def measure_comparison(subject: Subject, results: dict[str, Any]) -> Comparison:
     """The comparison of inference optimisers."""
-    agent = subject.policy.agent
+    agent, obs = subject.policy.agent, subject.obs(STATES["compare"])
     gap.check_parametric(agent)
-    obs = subject.obs(STATES["compare"])
     outcomes = optimisers.run_candidates(agent, obs, subject.key, optimisers.candidates(agent))
     return Comparison(optimisers.compare(outcomes), outcomes, len(obs))
 
@@ -272,9 +270,9 @@ def measure_calibration(subject: Subject, results: dict[str, Any]) -> Calibratio
 def measure_realised(subject: Subject, results: dict[str, Any]) -> Realisation:
     """The gain of inferred actions, in the environment of training."""
     options, here = subject.options, subject.policy
+    sizes = options.states or STATES["realised"], options.episodes, options.realised_steps
     check_agent(here.agent)
     with fresh_env(subject) as env:
-        sizes = options.states or STATES["realised"], options.episodes, options.realised_steps
         return realised(here.agent, env, here.scaling, subject.key, *sizes)
 
 
@@ -282,10 +280,10 @@ def measure_realised(subject: Subject, results: dict[str, Any]) -> Realisation:
 def fresh_env(subject: Subject) -> Iterator[HostEnv]:
     """The environment of training, with episodes that neither training nor its evaluations had."""
     options, recipe = subject.options, subject.policy.recipe
-    source = chosen_env(recipe, options.env, options.allow_import)
     run = dataclasses.replace(recipe.run, eval_episodes=options.episodes, seed=subject.seed)
+    source = chosen_env(recipe, options.env, options.allow_import)
     with closing(make_env(source, run, subject.context, FRESH)) as env:
-        check_spec(env.spec, subject.policy.agent.spec)
+        check_spaces(subject.policy.spaces, env.action_space, env.observation_space)
         yield env
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools as ft
+import math
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -98,7 +99,7 @@ def candidates(agent: Agent) -> list[Candidate]:
     own = agent.acting(agent.inference.model)
     networks = Trained(agent.spec, agent.posterior, own)
     unfit = set() if isinstance(agent.posterior, Fittable) else {"cem", "importance"}
-    if agent.spec.discrete:  # all choices are evaluated, so there are no samples of which cem could take an elite
+    if agent.spec.factors:  # all choices are evaluated, so there are no samples of which cem could take an elite
         unfit.add("cem")
     named = [
         (name, k, make(name, networks, InferenceSettings(iterations=k)))
@@ -106,7 +107,7 @@ def candidates(agent: Agent) -> list[Candidate]:
         for k in efforts
         if name not in unfit
     ]
-    choices = agent.spec.action_dim if agent.spec.discrete else None
+    choices = math.prod(agent.spec.factors) if agent.spec.factors else None
     return [START, *(Candidate(*each, *each[-1].evaluations(choices)) for each in [*_agent_candidates(own), *named])]
 
 

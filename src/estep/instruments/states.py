@@ -15,7 +15,8 @@ from estep.errors import RejectedInput, UsageError
 from estep.policy.policy import Policy
 from estep.runs import checkpoint
 from estep.runs.folder import RunFolder
-from estep.training.trainer import allocate
+from estep.settings import arguments
+from estep.training.allocation import allocate
 
 States: TypeAlias = npt.NDArray[np.float32]
 
@@ -75,8 +76,9 @@ def replay_of(trained: Policy, which: str) -> Replay:
     Raises:
         RejectedInput: the checkpoint has no replay, such as one of `Policy.save`.
     """
-    replay = allocate(trained.agent, trained.recipe.run)
-    path = checkpoint.locate(RunFolder.open(trained.run_dir).path, int(which) if which.isdecimal() else which)
+    known = trained.observation_space
+    replay = allocate(trained.agent, trained.recipe.run, np.dtype(np.float32) if known is None else known.storage)
+    path = checkpoint.locate(RunFolder.open(trained.run_dir).path, arguments.checkpoint(which))
     checkpoint.load(path, None, replay)
     return replay
 

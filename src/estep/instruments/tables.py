@@ -13,7 +13,7 @@ from estep.instruments.improvement import Improvement, Logged
 from estep.instruments.inspection import Gaps, Growth, Inspection
 from estep.instruments.interval import interval
 from estep.instruments.optimisers import Compared
-from estep.instruments.realised import InState, Realised
+from estep.instruments.play.realised import InState, Realised
 from estep.instruments.staleness import Staleness
 from estep.instruments.transfer import Transfer
 from estep.runs import storage, strict, tables

@@ -49,7 +49,7 @@ def least_entropy(spec: Spec, per_dimension: float, fraction: float) -> KLConstr
     Args:
         spec: the environment.
         per_dimension: H̄ in nats for each dimension of a continuous action.
-        fraction: H̄ of a discrete action, as a fraction of the greatest entropy, log n.
+        fraction: H̄ of a discrete action, as a fraction of the greatest entropy, log n of all combinations.
 
     Example:
         >>> from estep import Spec
@@ -60,7 +60,7 @@ def least_entropy(spec: Spec, per_dimension: float, fraction: float) -> KLConstr
     Source:
         For discrete actions Christodoulou 2019, arXiv:1910.07207.
     """
-    entropy = fraction * math.log(spec.action_dim) if spec.discrete else per_dimension * spec.action_dim
+    entropy = fraction * math.log(math.prod(spec.factors)) if spec.factors else per_dimension * spec.action_dim
     return KLConstraint(jnp.zeros(()), epsilon=-entropy)
 
 

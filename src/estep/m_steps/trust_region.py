@@ -16,7 +16,7 @@ from estep.core.agent import Agent
 from estep.core.learned import Learned
 from estep.core.slots import Draws, Prior, Projection
 from estep.core.types import Info, Obs, Scalar
-from estep.families.categorical import Categorical, categorical_kl
+from estep.families.categorical import Categorical, FactoredCategorical, categorical_kl
 from estep.families.full_gaussian import FullNormal, full_kl
 from estep.families.gaussian import Normal, gaussian_kl
 from estep.m_steps.multipliers import InsideBox, Multiplier
@@ -67,8 +67,8 @@ def joint_full(q: FullNormal, p: FullNormal) -> Float[Array, " 1"]:
     return full_kl(q, p)[None]
 
 
-def choices(q: Categorical, p: Categorical) -> Float[Array, " 1"]:
-    """A `Measure`: one KL, of distributions over choices."""
+def choices(q: Categorical | FactoredCategorical, p: Categorical | FactoredCategorical) -> Float[Array, " 1"]:
+    """A `Measure`: one KL, of distributions over choices; over several choices, the sum."""
     return categorical_kl(q, p)[None]
 
 
@@ -80,7 +80,7 @@ def form_for(example: Any, split: Split, measure: Measure) -> tuple[Split, Measu
         split: the split of a Gaussian.
         measure: the measure of a Gaussian.
     """
-    return (coupled, choices) if isinstance(example, Categorical) else (split, measure)
+    return (coupled, choices) if isinstance(example, Categorical | FactoredCategorical) else (split, measure)
 
 
 class TrustRegion(Projection):

@@ -11,7 +11,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from estep.instruments.realised import Realisation, Realised
+from estep.instruments.play.realised import Realisation, Realised
 from estep.plots.curves import BLUE, GREY, save
 
 ORANGE = "#d95f02"

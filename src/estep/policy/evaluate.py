@@ -21,6 +21,13 @@ class Evaluation(NamedTuple):
     lengths: list[int]
     cut: int = 0
     """How many episodes estep ended after --max-episode-steps, because the environment did not end them."""
+    success: float | None = None
+    """Share of successful episodes, of those whose `info` tells it, as `Episode.success` says; else None."""
+
+    @property
+    def success_text(self) -> str:
+        """The share of successes as the end of a sentence; empty if it is not known."""
+        return "" if self.success is None else f", success {self.success:.0%}"
 
 
 def evaluate(
@@ -66,4 +73,6 @@ def evaluate(
             RuntimeWarning,
             stacklevel=2,
         )
-    return Evaluation(float(np.mean(returns)), float(np.std(returns)), returns, lengths, cut)
+    known = [e.success for e in first if e.success is not None]
+    success = float(np.mean(known)) if known else None
+    return Evaluation(float(np.mean(returns)), float(np.std(returns)), returns, lengths, cut, success)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from estep.envs.watch import end_process
 
@@ -45,6 +45,10 @@ class RunContext(NamedTuple):
     """Whether the run should stop now."""
     on_hang: Callable[[str], None]
     """Called with a message when the environment hangs."""
+    on_step: Callable[[Any], object] | None = None
+    """Called with a RunState after each step of the environments. The run stops if it returns True."""
+    on_evaluation: Callable[[Any], object] | None = None
+    """Called with a RunState after each evaluation. The run stops if it returns True."""
 
 
 def never_stop() -> bool:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools as ft
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,25 +18,27 @@ import numpy.typing as npt
 from estep.core.agent import Agent
 from estep.core.types import Spec
 from estep.data.normalise import Moments
-from estep.envs.base import HostEnv
+from estep.envs.base import ActionSpace, HostEnv
 from estep.envs.build import FRESH, Source
-from estep.envs.spaces import ActionSpace, recorded
-from estep.errors import EstepError, RejectedInput, UsageError
+from estep.envs.observations import ObservationSpace
+from estep.errors import EstepError, RejectedInput, UsageError, describe
 from estep.likelihoods.state_value import StateValue
 from estep.policy.actor import ACT, Actor, Scaling, key_of, scaling_of
 from estep.policy.environments import make_env
 from estep.policy.evaluate import Evaluation, evaluate
 from estep.policy.job import QUIET
+from estep.policy.spaces import Spaces, check_spaces, rows_of_size, space_record, spaces_of
 from estep.runs import checkpoint, config_file, provenance, storage
 from estep.runs.config_file import Recipe
 from estep.runs.folder import RunFolder
 from estep.runs.leaves import named_leaves, rebuild, skeleton
+from estep.settings import arguments, references
 from estep.settings.run import RunConfig
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Policy:
-    """A trained policy. `estep.load` and `estep.train` make it."""
+    """A trained policy. `estep.load` and `estep.train` make it. It can be pickled and copied."""
 
     recipe: Recipe
     """The run's configuration."""
@@ -49,6 +52,41 @@ class Policy:
     run_dir: Path
     env: Source | None = None
     """The environment for evaluation, or None if it is not known."""
+    observation_space: ObservationSpace | None = None
+    """None if it is not known, as for a run of 0.1.0."""
+    origin: tuple[Policy, Callable[[Agent], Agent]] | None = None
+    """The policy and the function of which `changed` made this one, or None."""
+
+    def __repr__(self) -> str:
+        return f"Policy({self.recipe.name} on {self.recipe.env}, {self.env_steps:,} steps, {self.run_dir})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the policy as its configuration and its arrays, because functions of optimisers cannot be pickled.
+
+        The environment stays if it is an id, or a class or function of a module. Others are left out: pass them to
+        `evaluate`.
+        """
+        env = self.env if isinstance(self.env, str) or references.has_home(self.env) else None
+        if self.origin is not None:
+            if not references.has_home(self.origin[1]):
+                what = "This policy was changed by a function that cannot be pickled."
+                raise UsageError(what, "Pickle the policy before `changed`, or change it by a function of a module.")
+            return _unpickle_changed, (*self.origin, env)
+        rest = {**vars(self), "agent": None, "env": env}
+        rest.pop("_actor", None)
+        return _unpickle, (self.agent.spec, self._arrays(), rest)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Policy:
+        """A copy with statistics of its own. The agent is shared: nothing writes to its arrays."""
+        return dataclasses.replace(self, moments=copy.deepcopy(self.moments, memo))
+
+    def __copy__(self) -> Policy:
+        return dataclasses.replace(self)
+
+    @property
+    def spaces(self) -> Spaces:
+        """The spaces of the environment of training."""
+        return Spaces(self.agent.spec.obs_dim, self.action_space, self.observation_space)
 
     @property
     def scaling(self) -> Scaling:
@@ -56,12 +94,13 @@ class Policy:
         return scaling_of(self.moments)
 
     def act(
-        self, obs: npt.ArrayLike, *, deterministic: bool = True, seed: int = 0, counter: int = 0
-    ) -> npt.NDArray[Any]:
-        """The action for an observation, as the environment takes it: a float array, or an integer.
+        self, obs: npt.ArrayLike | Mapping[str, Any], *, deterministic: bool = True, seed: int = 0, counter: int = 0
+    ) -> npt.NDArray[Any] | np.generic:
+        """The action for an observation, as the environment takes it in training: an array, or one integer.
 
         Args:
-            obs: one observation of the environment's shape, or a batch of them with one leading axis.
+            obs: one observation of the environment's shape (a dict for a Dict space), or a batch of them with one
+                leading axis (a dict of batches).
             deterministic: whether the action is squash(mode of q); otherwise it is sampled from q.
             seed, counter: of the random numbers; equal pairs give equal samples, so count up from step to step.
 
@@ -69,9 +108,16 @@ class Policy:
             One action of the action space's shape, or a batch of them.
 
         Raises:
-            UsageError: the observation does not have the size of training, or is not finite.
+            UsageError: the observation does not have the size of training, is not finite, or is the tuple of a reset.
         """
-        rows, single = self._rows(obs)
+        if (type(seed), type(counter), type(deterministic)) != (int, int, bool) or seed < 0:
+            seed, counter = arguments.seed(seed), arguments.whole("counter", counter)
+            deterministic = arguments.truth("deterministic", deterministic)
+        try:
+            rows, single = self._rows(arguments.observation(obs))
+        except (TypeError, ValueError) as error:
+            what = f"The observation cannot be read as numbers: {error}."
+            raise UsageError(what, "Pass an observation of the training environment, or a batch of them.") from error
         key = key_of(seed, ACT)
         number = np.uint32(counter % 2**32)
         if deterministic:
@@ -79,7 +125,8 @@ class Policy:
         else:
             action = self._actor.draw(rows, key, number, self.scaling)[1]
         native = self.action_space.native(np.array(action))
-        return np.asarray(native[0]) if single else native
+        one: npt.NDArray[Any] | np.generic = native[0]  # an integer of NumPy where the action has no axis
+        return one if single else native
 
     def changed(self, change: Callable[[Agent], Agent]) -> Policy:
         """The policy of a changed agent, such as an agent that infers with another optimiser:
@@ -96,7 +143,7 @@ class Policy:
         if isinstance(self.agent.likelihood.model, StateValue):
             what = "The critic of this policy values states, not actions, so inference has no objective."
             raise UsageError(what, "Evaluate it without --inference.")
-        return dataclasses.replace(self, agent=change(self.agent))
+        return dataclasses.replace(self, agent=change(self.agent), origin=(self, change))
 
     def evaluate(
         self, episodes: int = 10, *, seed: int | None = None, env: Source | None = None, deterministic: bool = True
@@ -111,7 +158,7 @@ class Policy:
             deterministic: whether the action is squash(mode of q); otherwise it is sampled from q.
 
         Raises:
-            UsageError: the environment is not known and must be passed as env.
+            UsageError: a bad value, or the environment is not known and must be passed as env.
             EnvironmentFailure: the environment raised or gave too many bad transitions.
         """
         source = self.env if env is None else env
@@ -120,8 +167,9 @@ class Policy:
                 "The environment of this policy is not known: a function or a module's id made it.",
                 "Pass that function or id as env.",
             )
-        run = dataclasses.replace(self.recipe.run, eval_episodes=episodes)
-        chosen = run if seed is None else dataclasses.replace(run, seed=seed)
+        run = dataclasses.replace(self.recipe.run, eval_episodes=arguments.count("episodes", episodes))
+        chosen = run if seed is None else dataclasses.replace(run, seed=arguments.seed(seed))
+        deterministic = arguments.truth("deterministic", deterministic)
         return self.evaluate_with(make_env(source, chosen, QUIET, FRESH), chosen, deterministic)
 
     def evaluate_with(self, env: HostEnv, run: RunConfig, deterministic: bool = True) -> Evaluation:
@@ -133,95 +181,93 @@ class Policy:
             deterministic: whether the action is squash(mode of q); otherwise it is sampled from q.
         """
         with closing(env):
-            check_spec(env.spec, self.agent.spec)
+            check_spaces(self.spaces, env.action_space, env.observation_space)
             return evaluate(self._actor, env, run.eval_episodes, run.seed, self.scaling, deterministic)
 
     def save(self, path: Path | str) -> Path:
         """Write the policy into a new folder, which `estep.load` and `estep eval` read. Returns its path.
 
         Raises:
-            UsageError: the folder exists.
+            UsageError: the folder exists, or the policy was changed, so that no configuration describes it.
             StorageFailure: the disk is full, read-only or failing.
         """
-        folder = Path(path).absolute()
+        if self.origin is not None:
+            what = "This policy was changed after its training, so no configuration describes its agent."
+            raise UsageError(what, "Save the policy before `changed`.")
+        folder = arguments.path("path", path).absolute()
         if not storage.claim_dir(folder):
             raise UsageError(f"{folder} exists, so nothing was written.", "Give the path of a new folder.")
         saved = RunFolder(folder)
-        leaves = jax.device_get(named_leaves(self.agent))
-        files = {file: {name: np.asarray(leaf) for name, leaf in named.items()} for file, named in leaves.items()}
+        files = self._arrays()
         if self.moments is not None:
             files["stats"] = dict(self.moments.arrays())
         meta = {"counts": {"env_steps": self.env_steps, "updates": self.updates}}
-        space = {"observation": self.agent.spec.obs_dim, "action": self.action_space.record()}
+        space = space_record(self.action_space, self.observation_space, self.agent.spec.obs_dim)
         saved.write_config(config_file.encode(self.recipe), config_file.differences(self.recipe))
         checkpoint.set_best(folder, int(checkpoint.save(folder, self.env_steps, files, meta | space, None).name[5:]))
         described = provenance.describe(["estep.Policy.save"], {"run": self.recipe.run.seed})
         saved.write_run({**described, "status": "policy", "exit_code": 0, "ended": provenance.now()})
         return folder
 
+    def _arrays(self) -> dict[str, dict[str, npt.NDArray[Any]]]:
+        """The agent's arrays by file and name."""
+        leaves = jax.device_get(named_leaves(self.agent))
+        return {file: {name: np.asarray(leaf) for name, leaf in named.items()} for file, named in leaves.items()}
+
     @ft.cached_property
     def _actor(self) -> Actor:
         return Actor(self.agent)
 
-    def _rows(self, obs: npt.ArrayLike) -> tuple[npt.NDArray[np.float32], bool]:
-        array = np.asarray(obs, np.float32)
-        size = self.agent.spec.obs_dim
-        if array.size == size:
-            rows, single = array.reshape(1, size), array.ndim < 2 or array.shape[0] != 1
-        elif array.ndim > 1 and array[0].size == size:
-            rows, single = array.reshape(len(array), size), False
-        else:
-            what = f"The observation has shape {array.shape}, but this policy reads {size} numbers."
-            raise UsageError(what, "Pass an observation of the training environment, or a batch of them.")
+    def _rows(self, obs: npt.ArrayLike | Mapping[str, Any]) -> tuple[npt.NDArray[np.float32], bool]:
+        try:
+            known = self.observation_space
+            rows, single = rows_of_size(obs, self.agent.spec.obs_dim) if known is None else known.batch(obs)
+        except (TypeError, ValueError) as error:
+            what = f"The observation does not fit this policy, which reads {self.agent.spec.obs_dim} numbers: {error}."
+            raise UsageError(what, "Pass an observation of the training environment, or a batch of them.") from error
         if not np.isfinite(rows).all():
             raise UsageError("The observation is not finite.", "Check the environment: estep check-env ID.")
         return rows, single
 
 
-def load(path: Path | str, checkpoint_name: str = "best", *, allow_import: bool = False) -> Policy:
+def load(path: Path | str, checkpoint_name: str | int = "best", *, allow_import: bool = False) -> Policy:
     """Load a policy from a run folder or from a folder of `Policy.save`.
 
     Args:
         path: the folder.
-        checkpoint_name: "best", "latest", or a number of environment steps.
+        checkpoint_name: "best", "latest", a number of environment steps, or the folder's name, such as "step_1000".
         allow_import: whether modules that the folder names may be imported. They define algorithms, parts or networks
             outside estep.
 
     Raises:
         RejectedInput: the folder is not a run folder, or the checkpoint is corrupt or incompatible.
-        UsageError: the folder names a module, and allow_import is False.
+        UsageError: a bad value, or the folder names a module and allow_import is False.
     """
-    folder = RunFolder.open(Path(path))
+    which, allow_import = arguments.checkpoint(checkpoint_name), arguments.truth("allow_import", allow_import)
+    folder = RunFolder.open(arguments.path("path", path))
     recipe = config_file.decode(folder.read_config(), allow_import=allow_import)
-    which = int(checkpoint_name) if checkpoint_name.isdecimal() else checkpoint_name
     source = checkpoint.locate(folder.path, which)
     loaded = checkpoint.load(source, None, None)
     try:
-        space = recorded(loaded.meta["action"])
-        spec = Spec(int(loaded.meta["observation"]), space.size, space.squash)
+        spaces = spaces_of(loaded.meta)
+        spec = spaces.spec
         counts = loaded.meta["counts"]
         env_steps, updates = int(counts["env_steps"]), int(counts["updates"])
         moments = Moments(spec.obs_dim) if "stats" in loaded.tensors else None
         if moments is not None:
             moments.load(loaded.tensors["stats"])
     except (KeyError, TypeError, ValueError, AttributeError, EstepError) as error:
-        what = f"The checkpoint {source} does not have what a policy needs: {type(error).__name__}: {error}."
+        what = f"The checkpoint {source} does not have what a policy needs: {describe(error)}."
         raise RejectedInput(what, "Give another one with --checkpoint best, latest or STEP.") from error
     agent = rebuild(skeleton(recipe.algorithm, spec), loaded.tensors)
     env = recipe.env if recipe.by_id and ":" not in recipe.env else None
-    return Policy(recipe, agent, moments, space, env_steps, updates, folder.path, env)
+    return Policy(recipe, agent, moments, spaces.action, env_steps, updates, folder.path, env, spaces.observation)
 
 
-def check_spec(env_spec: Spec, policy_spec: Spec) -> None:
-    """Check that a policy fits an environment: sizes of observations and actions, and discrete or continuous actions.
+def _unpickle(spec: Spec, arrays: dict[str, dict[str, npt.NDArray[Any]]], rest: dict[str, Any]) -> Policy:
+    """The policy that `Policy.__reduce__` took apart."""
+    return Policy(**{**rest, "agent": rebuild(skeleton(rest["recipe"].algorithm, spec), arrays)})
 
-    Raises:
-        UsageError: it does not fit.
-    """
-    kinds = [f"{spec.action_dim} {'choices' if spec.discrete else 'numbers'}" for spec in (env_spec, policy_spec)]
-    if (env_spec.obs_dim, kinds[0]) != (policy_spec.obs_dim, kinds[1]):
-        raise UsageError(
-            f"The environment has observations of {env_spec.obs_dim} numbers and actions of {kinds[0]}, "
-            f"but the policy was trained with {policy_spec.obs_dim} numbers and {kinds[1]}.",
-            "Evaluate the policy in the environment of its training.",
-        )
+
+def _unpickle_changed(origin: Policy, change: Callable[[Agent], Agent], env: Source | None) -> Policy:
+    return dataclasses.replace(origin.changed(change), env=env)

@@ -11,7 +11,7 @@ from jaxtyping import Array
 
 from estep.core.slots import Distribution, Prior
 from estep.core.types import Key, Obs, Spec
-from estep.families.categorical import Categorical
+from estep.families.categorical import Categorical, FactoredCategorical
 from estep.families.full_gaussian import FullNormal, strictly_lower
 from estep.families.gaussian import Normal
 from estep.nets import Body, Network, glorot, mlp, soft_bound, with_bias
@@ -66,6 +66,16 @@ class CategoricalNetwork(Prior):
         return Categorical(self.net(obs))
 
 
+class FactoredNetwork(Prior):
+    """p_θ(a|s) = Π_i softmax(f_θ(s)_i)[a_i] over several independent choices."""
+
+    net: Network
+    sizes: tuple[int, ...] = eqx.field(static=True)
+
+    def __call__(self, obs: Obs) -> Distribution:
+        return FactoredCategorical(self.net(obs), self.sizes)
+
+
 def bounded(log_sigma: Array, low: float, high: float) -> Array:
     """Each log scale moved smoothly into [low, high].
 
@@ -94,7 +104,7 @@ def gaussian_network(spec: Spec, hidden: Sequence[int] | Body, sigma: float, *, 
     return GaussianNetwork(_network(spec, 2 * spec.action_dim, hidden, sigma, key))
 
 
-def categorical_network(spec: Spec, hidden: Sequence[int] | Body, *, key: Key) -> CategoricalNetwork:
+def categorical_network(spec: Spec, hidden: Sequence[int] | Body, *, key: Key) -> CategoricalNetwork | FactoredNetwork:
     """A fresh prior that is nearly uniform in every state.
 
     Args:
@@ -102,12 +112,13 @@ def categorical_network(spec: Spec, hidden: Sequence[int] | Body, *, key: Key) -
         hidden: sizes of the hidden layers, or a `Body`.
         key: a random key.
     """
-    return CategoricalNetwork(mlp((spec.obs_dim,), spec.action_dim, hidden, key=key, head=small_init))
+    net = mlp((spec.obs_dim,), spec.action_dim, hidden, key=key, head=small_init)
+    return FactoredNetwork(net, spec.factors) if len(spec.factors) > 1 else CategoricalNetwork(net)
 
 
 def policy_network(
     spec: Spec, hidden: Sequence[int] | Body, sigma: float, *, key: Key
-) -> GaussianNetwork | CategoricalNetwork:
+) -> GaussianNetwork | CategoricalNetwork | FactoredNetwork:
     """A fresh prior for the kind of action: nearly uniform over choices, or near N(0, sigma²).
 
     Args:
@@ -116,7 +127,7 @@ def policy_network(
         sigma: the standard deviation of a fresh Gaussian, in units of u.
         key: a random key.
     """
-    if spec.discrete:
+    if spec.factors:
         return categorical_network(spec, hidden, key=key)
     return gaussian_network(spec, hidden, sigma, key=key)
 

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 from estep.core.slots import Distribution, Prior
 from estep.core.types import Clip, Obs, Spec, Tanh
 from estep.errors import UsageError
-from estep.families.categorical import Categorical
+from estep.families.categorical import Categorical, FactoredCategorical
 from estep.families.uniform import UniformAction, UniformSquashed
 
 
 class Uniform(Prior):
-    """p(a|s) = 2^-d on [-1, 1]^d, and 1/n over n choices.
+    """p(a|s) = 2^-d on [-1, 1]^d, and 1/n over n choices or combinations of choices.
 
     Policies are the same as with `Flat`, and values lower by α d log 2 a step (α log n over choices). The difference
     matters only where episodes terminate.
@@ -36,6 +36,9 @@ class Uniform(Prior):
     density: Distribution
 
     def __init__(self, spec: Spec) -> None:
+        if len(spec.factors) > 1:
+            self.density = FactoredCategorical(jnp.zeros(spec.action_dim), spec.factors)
+            return
         if spec.discrete:
             self.density = Categorical(jnp.zeros(spec.action_dim))
             return

@@ -246,8 +246,8 @@ def newest(run_dir: Path) -> tuple[Path | None, list[tuple[Path, str]]]:
 
 
 def locate(run_dir: Path, which: str | int) -> Path:
-    """The folder of the checkpoint "best", "latest" or of a number of steps, not verified. Before the first evaluation
-    the best one is the latest.
+    """The folder of the checkpoint "best", "latest", of a number of steps or of a name, not verified. Before the first
+    evaluation the best one is the latest.
 
     Raises RejectedInput if there is no such checkpoint.
     """
@@ -255,6 +255,8 @@ def locate(run_dir: Path, which: str | int) -> Path:
     if str(which).isdecimal():
         named = [path.name for manifest, path in _manifests(folder)[0] if manifest.step == int(which)]
         name = named[0] if named else f"step_{which}"
+    elif _PUBLISHED.fullmatch(str(which)):
+        name = str(which)
     else:
         name = _pointer(Path(run_dir), str(which)) or ""
         if which == "best" and not name:  # a run that ended before its first evaluation

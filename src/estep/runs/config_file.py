@@ -15,6 +15,7 @@ from estep.algorithms import ALGORITHMS
 from estep.algorithms.named import class_of
 from estep.core.agent import Algorithm
 from estep.errors import EstepError, RejectedInput, UsageError
+from estep.runs import strict
 from estep.settings import references, renamed
 from estep.settings.kinds import kind_of
 from estep.settings.run import RunConfig
@@ -58,6 +59,23 @@ def encode(recipe: Recipe) -> dict[str, Any]:
         "run": dataclasses.asdict(recipe.run),
         "preset": recipe.preset,
     }
+
+
+def check_readable(recipe: Recipe) -> None:
+    """Refuse, before training, a configuration that no later process could read back.
+
+    Settings of the library are checked by their types; an algorithm of somebody's own may have others.
+
+    Raises:
+        UsageError: a setting has no JSON value, or not the type of the setting's default.
+    """
+    fix = "Give every setting a value of the type of its default."
+    try:
+        read = decode(strict.parse(strict.dump(encode(recipe))), allow_import=True)
+    except RejectedInput as error:
+        raise UsageError(f"The settings of {recipe.name} could not be read back. {error.what}", fix) from error
+    if encode(read) != encode(recipe):
+        raise UsageError(f"The settings of {recipe.name} would be read back with other values.", fix)
 
 
 def differences(recipe: Recipe) -> dict[str, Any]:

@@ -11,9 +11,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from estep.errors import RejectedInput
+from estep.errors import RejectedInput, nearest
 from estep.runs import storage, strict
 from estep.runs.checkpoint import reap
+from estep.runs.provenance import now
 from estep.runs.tables import CsvLines, JsonLines, records
 
 RUN = "run.json"
@@ -73,7 +74,7 @@ class RunFolder:
         except (OSError, ValueError):
             sound = False
         if not sound:
-            fix = "Give the folder that estep train printed."
+            fix = _similar(path) or "Give the folder that estep train printed."
             raise RejectedInput(f"{path} is not a run folder: it has no {RUN}.", fix)
         return cls(path)
 
@@ -106,7 +107,7 @@ class RunFolder:
             except (OSError, ValueError):
                 held = None
             sound = isinstance(held, dict) and strict.is_count(held.get("pid"))
-            if sound and (held["pid"] == os.getpid() or Path(f"/proc/{held['pid']}").exists()):
+            if sound and (held["pid"] == os.getpid() or _is_alive(held["pid"])):
                 return dict(held)
             if time.monotonic() > patience:
                 return dict(held) if sound else {}
@@ -175,6 +176,38 @@ class RunFolder:
                 f"{path} cannot be read: {error}.", "Restore the file from a backup, or train again."
             ) from error
         return value
+
+
+def record_ending(path: Path | str, ending: Mapping[str, Any]) -> None:
+    """Write into run.json how a run ends whose process is about to be ended, from any thread.
+
+    A run that another process writes, or whose end is recorded already, stays as it is. Raises RejectedInput and
+    StorageFailure.
+    """
+    folder = RunFolder.open(path)
+    record = folder.read_run()
+    if record.get("status") == "running" and folder._holder().get("pid") == os.getpid():
+        folder.write_run({**record, **ending, "ended": now()})
+
+
+def _is_alive(pid: int) -> bool:
+    """Whether there is a process of this number."""
+    try:
+        os.kill(pid, 0)  # no signal is sent
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # it belongs to another user
+        return True
+    return True
+
+
+def _similar(path: Path) -> str:
+    """A question that names the most similar path, where there is no such path; else an empty text."""
+    try:
+        near = "" if path.exists() else nearest(path.name, (other.name for other in path.parent.iterdir()))
+    except (OSError, ValueError):
+        near = ""
+    return f"Did you mean {path.parent / near}?" if near else ""
 
 
 def _read(path: Path, limit: int) -> bytes:

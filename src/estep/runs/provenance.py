@@ -59,9 +59,17 @@ def _git(directory: Path, *arguments: str) -> str:
 
 
 def hardware() -> dict[str, Any]:
-    """Processor, number of cores that this process may use, and memory in bytes."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return {"cpu": _processor(), "cores": len(os.sched_getaffinity(0)), "memory": memory}
+    """Processor, number of cores that this process may use, and memory in bytes (None if it is not known)."""
+    try:
+        memory: int | None = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not on every system
+        memory = None
+    return {"cpu": _processor(), "cores": usable_cores(), "memory": memory}
+
+
+def usable_cores() -> int:
+    """Number of cores that this process may use; on a system that does not tell, such as macOS, all of them."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _processor() -> str:

@@ -104,6 +104,10 @@ def records(path: Path) -> list[dict[str, Any]]:
     raise RejectedInput(f"{path} has a line that is not a JSON object.", "Restore the file from a backup.")
 
 
+NEW_COLUMNS = ("success",)
+"""Columns that files of 0.1.0 do not have. Such a file goes on without them."""
+
+
 class CsvLines:
     """eval.csv and episodes.csv: a header line, then one row per line. None and non-finite numbers become empty."""
 
@@ -113,8 +117,11 @@ class CsvLines:
         self.sync = self._lines.sync
         self.close = self._lines.close
         content = self._lines.read()
+        before = [name for name in columns if name not in NEW_COLUMNS]
         if not content:
             self._lines.append(_row(columns))
+        elif content[0] == _row(before):
+            self._columns = tuple(before)
         elif content[0] != _row(columns):
             raise RejectedInput(
                 f"The columns of {path} are not {', '.join(columns)}.",

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import functools as ft
 import math
 import operator
 import types
 from collections.abc import Callable, Iterator, Mapping
-from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from annotated_types import GroupedMetadata
 
-from estep.errors import UsageError
+from estep.errors import UsageError, unknown
 from estep.settings import references
 
 LARGEST = 2**53
 """Integers up to here keep their value in any JSON reader."""
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +63,33 @@ def _bounds(metadata: list[Any]) -> Iterator[Any]:
             yield from _bounds(list(one))
         elif not isinstance(one, Help | Choices):
             yield one
+
+
+def named_options(kind: type[T]) -> type[T]:
+    """Decorate a dataclass of settings: an unknown name is refused, and the nearest one is named.
+
+    Python alone raises TypeError for an unknown name.
+
+    Example:
+        >>> from estep import RunConfig
+        >>> RunConfig(stepz=100)
+        Traceback (most recent call last):
+        estep.errors.UsageError: RunConfig has no option 'stepz'.
+        Did you mean steps?
+    """
+    construct: Any = vars(kind)["__init__"]
+
+    @ft.wraps(construct)
+    def construct_checked(self: Any, *values: Any, **options: Any) -> None:
+        known = [field.name for field in dataclasses.fields(self)]
+        wrong = sorted(set(options) - set(known))
+        if wrong:
+            listing = f"Choose from {', '.join(known)}."
+            raise UsageError(f"{kind.__name__} has no option {wrong[0]!r}.", unknown("", wrong[0], known, listing).fix)
+        construct(self, *values, **options)
+
+    setattr(kind, "__init__", construct_checked)  # noqa: B010  (mypy allows no assignment to __init__)
+    return kind
 
 
 def validate(settings: Any) -> None:

@@ -45,6 +45,7 @@ class Metric(NamedTuple):
 ALWAYS = "always"
 LEARNED_PRIOR = "algorithms whose prior is fitted inside a trust region: mpo, rerpi, vmpo, compose --prior learned"
 ON_POLICY = "on-policy algorithms: vmpo, soft-pg, compose --likelihood state-value"
+SUCCESS = "environments whose info has is_success or success"
 EVALUATED = "once the policy was evaluated"
 
 METRICS = (
@@ -181,6 +182,12 @@ METRICS = (
         "reward",
         "once a training episode ended",
     ),
+    Metric(
+        "success",
+        "Share of successes in the last ten training episodes whose info tells success.",
+        "fraction",
+        SUCCESS,
+    ),
     Metric("data/replay", "Transitions held in replay.", "transitions", ALWAYS),
     Metric(
         "data/bad", "Bad transitions of the environment, such as numbers that are not finite.", "transitions", ALWAYS
@@ -200,14 +207,25 @@ METRICS = (
     Metric("min", "Lowest return of these episodes.", "reward", ALWAYS, EVAL_FILE),
     Metric("max", "Highest return of these episodes.", "reward", ALWAYS, EVAL_FILE),
     Metric("wall_s", "Time that the run had taken by then.", "seconds", ALWAYS, EVAL_FILE),
+    Metric(
+        "success", "Share of successful episodes, of those whose info tells success.", "fraction", SUCCESS, EVAL_FILE
+    ),
     Metric("eval/return", "Mean return of an evaluation, as in eval.csv.", "reward", ALWAYS, BOARD),
     Metric("eval/return_std", "Standard deviation of that return over the episodes.", "reward", ALWAYS, BOARD),
+    Metric("eval/success", "Share of successful episodes of an evaluation.", "fraction", SUCCESS, BOARD),
     # Training episodes
     Metric("env_steps", "Environment steps taken when the episode ended.", "steps", ALWAYS, EPISODES_FILE),
     Metric("env", "Number of the environment, from 0.", "", ALWAYS, EPISODES_FILE),
     Metric("episode", "Number of the episode in its environment, from 0.", "", ALWAYS, EPISODES_FILE),
     Metric("return", "Undiscounted return of the episode.", "reward", ALWAYS, EPISODES_FILE),
     Metric("length", "Length of the episode.", "steps", ALWAYS, EPISODES_FILE),
+    Metric(
+        "success",
+        "Whether the episode was successful, from 0 to 1: is_success at its last step, or success at any step.",
+        "",
+        SUCCESS,
+        EPISODES_FILE,
+    ),
     # The progress line
     Metric("env_steps", "Environment steps taken.", "steps", ALWAYS, PROGRESS),
     Metric("steps", "Environment steps that the run is to take.", "steps", ALWAYS, PROGRESS),
@@ -238,6 +256,7 @@ METRICS = (
         "inference by iterations",
         PROGRESS,
     ),
+    Metric("success", "Share of successes in the last training episodes.", "fraction", SUCCESS, PROGRESS),
     Metric("best", "Best mean return of an evaluation so far.", "reward", EVALUATED, PROGRESS),
     # The result
     Metric("status", 'How the command ended: "done", "stopped" or "error".', "", ALWAYS, RESULT),

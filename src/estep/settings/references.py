@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from estep.errors import EstepError, UsageError
+from estep.errors import EstepError, UsageError, describe
 
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
@@ -42,6 +42,15 @@ def reference_of(thing: Any) -> str:
             "Define a class or a function at the top level of a module, and pass that.",
         )
     return f"{_home(str(module))}:{name}"
+
+
+def has_home(thing: Any) -> bool:
+    """Whether any process can find a class or function, in a module or in the file of the script that runs."""
+    try:
+        reference = reference_of(thing)
+    except UsageError:
+        return False
+    return not reference.startswith("__main__:")
 
 
 @ft.cache
@@ -99,7 +108,7 @@ def call(maker: Callable[..., Any], name: str, arguments: Sequence[Any], takes: 
     except EstepError:
         raise
     except Exception as error:
-        what = f"{name} raised {type(error).__name__}: {error}."
+        what = f"{name} raised {describe(error)}."
         raise UsageError(what, f"It is called with {takes}: correct it, and try again.") from error
 
 

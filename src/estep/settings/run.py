@@ -8,9 +8,10 @@ from typing import Annotated
 from annotated_types import Ge, Interval
 
 from estep.errors import UsageError
-from estep.settings.kinds import Help, validate
+from estep.settings.kinds import Help, named_options, validate
 
 
+@named_options
 @dataclass(frozen=True)
 class RunConfig:
     """How long to train, on what data, and what to write down. The algorithm's own settings live in its row.

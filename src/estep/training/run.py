@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools as ft
 import os
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +15,7 @@ from estep.core.agent import Algorithm
 from estep.data.memory import format_bytes
 from estep.envs.base import HostEnv
 from estep.envs.build import Source
-from estep.errors import STOPPED, EstepError
+from estep.errors import STOPPED, EstepError, describe
 from estep.policy import cache
 from estep.policy.environments import chosen_env, compare_starts, make_pair, time_limit_note
 from estep.policy.job import Reporter, RunContext, note_reason
@@ -23,6 +24,7 @@ from estep.runs.config_file import Recipe
 from estep.runs.folder import RunFolder
 from estep.settings.run import RunConfig
 from estep.training import snapshot
+from estep.training.callbacks import current_policy
 from estep.training.session import Callbacks, Session
 from estep.training.sinks import Sinks
 from estep.training.trainer import Trainer
@@ -77,6 +79,7 @@ def train(
     with make_pair(env, config, context) as (training_env, evaluation_env):
         name = name or training_env.name
         recipe = Recipe(name_of(algorithm), algorithm, name, isinstance(env, str), config, preset)
+        config_file.check_readable(recipe)
         trainer = Trainer(algorithm, training_env, config, context.report.note)
         trainer.begin()
         note_reason(compare_starts(training_env, evaluation_env, trainer.obs), context.report)
@@ -84,7 +87,7 @@ def train(
             folder.write_run(provenance.describe(context.command, {"run": config.seed}))
             folder.write_config(config_file.encode(recipe), config_file.differences(recipe))
             note_start(folder, trainer, recipe, context.report)
-            return run_session(recipe, folder, trainer, evaluation_env, context, resumed_at=None)
+            return run_session(recipe, folder, trainer, (env, evaluation_env), context, resumed_at=None)
 
 
 def resume(
@@ -127,16 +130,27 @@ def resume(
             context.report.note("This run is finished. Give a larger --steps to continue it.")
             return done
         with make_pair(source, recipe.run, context) as (training_env, evaluation_env):
-            trainer = Trainer(recipe.algorithm, training_env, recipe.run, context.report.note)
+            trainer = trainer_for(recipe, training_env, found, context.report)
             folder.write_config(config_file.encode(recipe), config_file.differences(recipe))
             note_start(folder, trainer, recipe, context.report)
+            envs = source, evaluation_env
             if found is None:
                 context.report.note("The run has no checkpoint yet, so it starts again from its configuration.")
                 trainer.begin()
-                return run_session(recipe, folder, trainer, evaluation_env, context, resumed_at=0)
+                return run_session(recipe, folder, trainer, envs, context, resumed_at=0)
             meta = restore(trainer, recipe, found, context.report)
-            at = trainer.counts.env_steps
-            return run_session(recipe, folder, trainer, evaluation_env, context, resumed_at=at, meta=meta)
+            return run_session(recipe, folder, trainer, envs, context, resumed_at=trainer.counts.env_steps, meta=meta)
+
+
+def trainer_for(recipe: Recipe, env: HostEnv, found: Path | None, report: Reporter) -> Trainer:
+    """A new trainer, in environments that are compared with those of the checkpoint, if there is one.
+
+    Raises:
+        UsageError: they have other spaces.
+    """
+    if found is not None:
+        snapshot.check_environment(found, env)
+    return Trainer(recipe.algorithm, env, recipe.run, report.note)
 
 
 def restore(trainer: Trainer, recipe: Recipe, path: Path, report: Reporter) -> dict[str, Any]:
@@ -152,7 +166,7 @@ def run_session(
     recipe: Recipe,
     folder: RunFolder,
     trainer: Trainer,
-    env: HostEnv | None,
+    envs: tuple[Source, HostEnv | None],
     context: RunContext,
     *,
     resumed_at: int | None,
@@ -164,13 +178,15 @@ def run_session(
         recipe: the configuration.
         folder: the locked run folder.
         trainer: the trainer at its first step.
-        env: the environments for evaluation, or None to train without.
+        envs: what makes the environments, and those for evaluation, or None to train without.
         context: reports and stops.
         resumed_at: environment steps of the checkpoint, or None for a new run.
         meta: the session's part of the checkpoint.
     """
     sinks = Sinks(folder, resumed_at)
-    session = Session(folder, trainer, sinks, Callbacks(context.report, context.stop, env))
+    now = ft.partial(current_policy, recipe, folder.path, trainer, envs[0])
+    callbacks = Callbacks(context.report, context.stop, envs[1], now, context.on_step, context.on_evaluation)
+    session = Session(folder, trainer, sinks, callbacks)
     if meta is not None:
         session.restore(meta)
     folder.write_run({**folder.read_run(), "status": "running", "exit_code": None, "error": None, "ended": None})
@@ -187,7 +203,7 @@ def run_session(
         status, code = "stopped", STOPPED
         raise
     except BaseException as failure:
-        error = f"{type(failure).__name__}: {failure}"
+        error = describe(failure)
         raise
     finally:
         sinks.close()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,9 +15,11 @@ from estep.envs.base import HostEnv
 from estep.errors import NumericHalt, StorageFailure
 from estep.policy.evaluate import Evaluation, evaluate
 from estep.policy.job import Reporter
+from estep.policy.policy import Policy
 from estep.runs import checkpoint, storage
 from estep.runs.folder import RunFolder
 from estep.training import snapshot
+from estep.training.callbacks import RunState
 from estep.training.limits import limits_reached
 from estep.training.sinks import Sinks
 from estep.training.trainer import Trainer
@@ -35,6 +38,10 @@ class Callbacks(NamedTuple):
     """Whether to stop now."""
     evaluation_env: HostEnv | None
     """The environments for evaluation, or None to train without."""
+    policy: Callable[[], Policy] | None = None
+    """Makes the current policy, for the functions below."""
+    on_step: Callable[[RunState], object] | None = None
+    on_evaluation: Callable[[RunState], object] | None = None
 
 
 class Session:
@@ -52,6 +59,7 @@ class Session:
         self.updates_before = trainer.counts.updates
         self.limits: set[str] = set()
         """The limits of multipliers that were reported."""
+        self.asked_to_stop = False
 
     def restore(self, meta: dict[str, Any]) -> None:
         """Load the session's part of a checkpoint."""
@@ -96,6 +104,7 @@ class Session:
         while counts.env_steps < steps:
             before = counts.env_steps
             self.advance()
+            self.tell(self.callbacks.on_step)
             if crossed(before, counts.env_steps, config.log_every) or counts.env_steps >= steps:
                 self.log()
             if crossed(before, counts.env_steps, config.eval_every) and counts.env_steps < steps:
@@ -104,7 +113,7 @@ class Session:
                     break
             if crossed(before, counts.env_steps, config.checkpoint_every) and counts.env_steps < steps:
                 self.save_once()
-            if self.callbacks.stop():
+            if self.asked_to_stop or self.callbacks.stop():
                 self.save_once()
                 return "stopped"
             self.show(steps)
@@ -134,8 +143,7 @@ class Session:
         trainer, counts = self.trainer, self.trainer.counts
         record: dict[str, float] = {"env_steps": counts.env_steps, "updates": counts.updates}
         record["episodes"] = counts.episodes
-        if trainer.recent:
-            record["return"] = float(np.mean(trainer.recent))
+        record |= means_of({"return": trainer.recent, "success": trainer.successes})
         record |= trainer.tally.means()
         record |= {"data/replay": len(trainer.replay), "data/bad": trainer.env.bad, "skipped": counts.skipped}
         record |= {f"time/{name}": seconds for name, seconds in trainer.seconds.items()}
@@ -167,13 +175,32 @@ class Session:
             if self.save():
                 checkpoint.set_best(self.folder.path, counts.env_steps)
         self.note_evaluation(scores)
+        self.tell(self.callbacks.on_evaluation, scores)
+
+    def tell(self, function: Callable[[RunState], object] | None, scores: Evaluation | None = None) -> None:
+        """Call a function of the caller, which may return True to stop the run."""
+        if function is None or self.callbacks.policy is None:
+            return
+        counts, steps = self.trainer.counts, self.trainer.config.steps
+        metrics = MappingProxyType(self.latest())
+        state = RunState(
+            counts.env_steps, counts.updates, steps, metrics, scores, self.folder.path, self.callbacks.policy
+        )
+        answer = function(state)
+        self.asked_to_stop |= isinstance(answer, bool | np.bool_) and bool(answer)
+
+    def latest(self) -> dict[str, float]:
+        """The newest value of each metric that is known."""
+        recent = means_of({"return": self.trainer.recent, "success": self.trainer.successes})
+        return {**self.last, **self.trainer.tally.means(), **recent}
 
     def note_evaluation(self, scores: Evaluation) -> None:
         """Report an evaluation."""
         steps = self.trainer.counts.env_steps
         self.callbacks.report.note(
             f"evaluated at {steps:,} steps: return {scores.mean:.1f} ± {scores.std:.1f} "
-            f"over {len(scores.returns)} episodes" + (f" ({scores.cut} of them cut)" if scores.cut else "")
+            f"over {len(scores.returns)} episodes{scores.success_text}"
+            + (f" ({scores.cut} of them cut)" if scores.cut else "")
         )
 
     def save_once(self) -> None:
@@ -228,8 +255,7 @@ class Session:
         record: dict[str, float] = {"env_steps": counts.env_steps, "steps": steps, "updates": counts.updates}
         if rate > 0:
             record |= {"env_steps_per_s": rate, "eta_s": (steps - counts.env_steps) / rate}
-        if trainer.recent:
-            record["return"] = float(np.mean(trainer.recent))
+        record |= means_of({"return": trainer.recent, "success": trainer.successes})
         means = {**self.last, **trainer.tally.means()}
         record |= {name: value for name, value in means.items() if name.startswith(SHOWN)}
         iterations = [name for name in means if name.startswith("e/improvement_")]
@@ -238,6 +264,11 @@ class Session:
         if math.isfinite(self.best):
             record["best"] = self.best
         self.callbacks.report.progress(record)
+
+
+def means_of(recent: Mapping[str, Collection[float]]) -> dict[str, float]:
+    """The mean of each list of numbers that is not empty."""
+    return {name: float(np.mean(list(numbers))) for name, numbers in recent.items() if numbers}
 
 
 def crossed(before: int, now: int, every: int) -> bool:

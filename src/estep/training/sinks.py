@@ -10,8 +10,8 @@ from estep.envs.base import Episode
 from estep.policy.evaluate import Evaluation
 from estep.runs.folder import RunFolder
 
-EVAL_COLUMNS = ("env_steps", "updates", "mean", "std", "episodes", "min", "max", "wall_s")
-EPISODE_COLUMNS = ("env_steps", "env", "episode", "return", "length")
+EVAL_COLUMNS = ("env_steps", "updates", "mean", "std", "episodes", "min", "max", "wall_s", "success")
+EPISODE_COLUMNS = ("env_steps", "env", "episode", "return", "length", "success")
 
 
 class Sinks:
@@ -51,15 +51,18 @@ class Sinks:
         """
         ends = {"min": min(scores.returns), "max": max(scores.returns), "wall_s": round(wall_s, 3)}
         row = {"env_steps": env_steps, "updates": updates, "mean": scores.mean, "std": scores.std}
-        self.evaluations.append({**row, "episodes": len(scores.returns), **ends})
+        self.evaluations.append({**row, "episodes": len(scores.returns), **ends, "success": scores.success})
         self.board.add_scalar("eval/return", scores.mean, env_steps)
         self.board.add_scalar("eval/return_std", scores.std, env_steps)
+        if scores.success is not None:
+            self.board.add_scalar("eval/success", scores.success, env_steps)
 
     def finished(self, env_steps: int, episodes: Sequence[Episode]) -> None:
         """Write rows of episodes.csv."""
         for episode in episodes:
             row = {"env_steps": env_steps, "env": episode.env, "episode": episode.number}
-            self.episodes.append({**row, "return": episode.total, "length": episode.length})
+            result = {"return": episode.total, "length": episode.length, "success": episode.success}
+            self.episodes.append({**row, **result})
 
     def sync(self) -> None:
         """Write all lines to the disk. A checkpoint needs this first."""

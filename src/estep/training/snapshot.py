@@ -13,9 +13,10 @@ import jax
 import numpy as np
 
 from estep.core.agent import Algorithm
-from estep.envs.base import Progress
-from estep.errors import RejectedInput
-from estep.runs import checkpoint
+from estep.envs.base import HostEnv, Progress
+from estep.errors import EnvironmentFailure, RejectedInput, describe
+from estep.policy.spaces import check_spaces, space_record, spaces_of
+from estep.runs import checkpoint, manifest
 from estep.runs.leaves import expected, named_leaves, rebuild, skeleton
 from estep.training.trainer import Counts, Tally, Trainer
 
@@ -43,10 +44,10 @@ def meta(trainer: Trainer) -> dict[str, Any]:
         "counts": dataclasses.asdict(trainer.counts),
         "tally": dataclasses.asdict(trainer.tally),
         "recent": list(trainer.recent),
+        "successes": list(trainer.successes),
         "skips": list(trainer.skips),
         "bad": trainer.env.counters(),
-        "observation": trainer.env.spec.obs_dim,
-        "action": trainer.env.action_space.record(),
+        **space_record(trainer.env.action_space, trainer.env.observation_space, trainer.env.spec.obs_dim),
         "episodes": [{"episode": p.episode, "length": p.length, "total": p.total} for p in progress(trainer)],
     }
 
@@ -86,13 +87,32 @@ def restore(trainer: Trainer, algorithm: Algorithm, path: Path) -> tuple[list[in
         trainer.obs, exact = trainer.env.restore(unfinished)
         trainer.env.load_counters(loaded.meta["bad"])  # last, because replaying episodes counts their steps again
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        what = f"The checkpoint {path} does not have what a run needs: {type(error).__name__}: {error}."
-        raise RejectedInput(what, "Move this checkpoint out of the run folder, then resume; or train again.") from error
+        raise lacking(path, error) from error
     inexact = [i for i, same in enumerate(exact) if not same]
     for i in inexact:
         trainer.replay.cut(i)
     trainer.count_obs(trainer.obs[inexact])  # the first of new episodes; all others were counted before the checkpoint
     return inexact, session
+
+
+def check_environment(path: Path, env: HostEnv) -> None:
+    """Check that environments have the spaces that a checkpoint records.
+
+    Raises:
+        UsageError: they have other spaces.
+        RejectedInput: the checkpoint does not say which.
+    """
+    try:
+        before = spaces_of(manifest.read(path).meta)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, EnvironmentFailure) as error:
+        raise lacking(path, error) from error
+    check_spaces(before, env.action_space, env.observation_space)
+
+
+def lacking(path: Path, error: Exception) -> RejectedInput:
+    """The error for a checkpoint whose values cannot be read."""
+    what = f"The checkpoint {path} does not have what a run needs: {describe(error)}."
+    return RejectedInput(what, "Move this checkpoint out of the run folder, then resume; or train again.")
 
 
 def session_state(saved: Mapping[str, Any]) -> dict[str, Any]:
@@ -108,6 +128,7 @@ def restore_counts(trainer: Trainer, saved: Mapping[str, Any]) -> None:
     tally = saved["tally"]
     trainer.tally = Tally({str(k): number(v) for k, v in tally["sums"].items()}, int(tally["updates"]))
     trainer.recent.extend(number(value) for value in saved["recent"])
+    trainer.successes.extend(number(value) for value in saved.get("successes", ()))  # 0.1.0 has none
     trainer.skips = deque(int(value) for value in saved["skips"])
 
 
@@ -134,7 +155,8 @@ def episodes(trainer: Trainer, saved: Any, arrays: Mapping[str, Any]) -> list[Pr
     if len(unfinished) != trainer.env.num_envs:
         raise ValueError(f"it has {len(unfinished)} environments, not {trainer.env.num_envs}")
     for p in unfinished:
-        fits = p.actions.shape == (len(p.actions), trainer.env.spec.action_dim) and p.actions.dtype == np.float32
+        fits = p.actions.ndim == 2 and p.actions.dtype == np.float32
+        trainer.env.action_space.unpack(p.actions)  # raises ValueError for actions of another space
         if not fits or not np.isfinite(p.actions).all() or not 0 <= p.episode < 2**31 or p.length < 0:
             raise ValueError("its unfinished episodes are malformed")
     return unfinished

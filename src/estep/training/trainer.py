@@ -15,20 +15,20 @@ import numpy.typing as npt
 
 from estep.core.agent import Agent, Algorithm
 from estep.core.types import Floats, Tanh
-from estep.data.layout import bytes_needed
-from estep.data.memory import check_memory
 from estep.data.normalise import Moments
-from estep.data.replay import Replay, Rows, philox
+from estep.data.replay import Rows, philox
 from estep.envs.base import Episode, HostEnv
-from estep.errors import NumericHalt, UsageError
-from estep.policy.actor import ACT, UPDATE, Actor, Scaling, key_of, memo_of_exploration, memo_widths, scaling_of
+from estep.errors import NumericHalt
+from estep.policy.actor import ACT, UPDATE, Actor, Scaling, key_of, memo_of_exploration, scaling_of
 from estep.runs.leaves import skeleton
 from estep.settings.run import RunConfig
+from estep.training.allocation import allocate, check_fits
 from estep.training.compiling import Compiling
+from estep.training.scale import ScaleWatch, check_image, warn_of_bounds
 from estep.training.update import improve, init
 
 RECENT = 10
-"""The reported return is the mean over this many training episodes."""
+"""The reported return and success are means over this many training episodes."""
 SKIPS_IN_A_ROW = 20
 SKIPS_OF_LAST = (10, 10_000)
 """The run halts at 20 skipped updates in a row, or more than 10 of the last 10,000."""
@@ -80,20 +80,19 @@ class Trainer:
             note: called with lines for the user.
 
         Raises:
-            UsageError: replay does not fit in memory.
+            UsageError: replay does not fit in memory, or observations are images and there is no network for them.
         """
         self.config, self.env, self.note = config, env, note
-        spec = env.spec
+        check_image(algorithm, env)
+        spec, stored = env.spec, env.observation_space.storage
         shaped = skeleton(algorithm, spec)
-        filled = max(min(capacity(shaped, config), config.steps), config.num_envs)
-        self.replay_bytes = bytes_needed(filled, config.num_envs, spec.obs_dim, spec.action_dim, memo_widths(shaped))
-        """Bytes that replay uses at the end of the run. The arrays may be larger: unused memory costs nothing."""
-        check_memory(self.replay_bytes, filled, self.replay_bytes / filled)
-        self.replay = allocate(shaped, config)
+        self.replay_bytes = check_fits(shaped, config, stored)
+        self.replay = allocate(shaped, config, stored)
         self.agent: Agent = init(algorithm, spec, key_of(config.seed, 0))
         self.moments = Moments(spec.obs_dim) if config.normalise else None
         self.counts, self.tally = Counts(), Tally()
         self.recent: deque[float] = deque(maxlen=RECENT)
+        self.successes: deque[float] = deque(maxlen=RECENT)
         self.skips: deque[int] = deque()
         self.finished: list[Episode] = []
         self.seconds = {"act_s": 0.0, "env_s": 0.0, "sample_s": 0.0, "update_s": 0.0}
@@ -102,6 +101,8 @@ class Trainer:
         self._keys = key_of(config.seed, ACT), key_of(config.seed, UPDATE)
         self.obs: Floats = np.zeros((config.num_envs, spec.obs_dim), np.float32)
         self.halt_dump: dict[str, Any] = {}
+        self.scale_watch = ScaleWatch(env, config.normalise)
+        warn_of_bounds(env)
         self.sound = True
         """Whether agent and replay are whole: not while an update or the storing of a step goes on."""
         self.settled = True
@@ -110,6 +111,7 @@ class Trainer:
     def begin(self) -> None:
         """Reset the environments of a new run."""
         self.obs = self.env.reset()
+        self.scale_watch.check(self.obs, 0)
         self.count_obs(self.obs)
 
     @property
@@ -164,9 +166,11 @@ class Trainer:
         self.count_obs(step.obs)
         self.obs = step.obs
         self.counts.env_steps += self.config.num_envs
+        self.scale_watch.check(step.next_obs, self.counts.env_steps)
         for episode in self.env.finished():
             self.counts.episodes += 1
             self.recent.append(episode.total)
+            self.successes.extend(() if episode.success is None else (episode.success,))
             self.finished.append(episode)
         self.sound = self.settled = True
 
@@ -269,23 +273,3 @@ class Trainer:
     def compiling(self, what: str) -> Compiling:
         """A context that reports the compilation of a program when it runs for the first time."""
         return Compiling(what, self.compiled, self.note)
-
-
-def capacity(agent: Agent, config: RunConfig) -> int:
-    """Steps that replay stores. For on-policy data it is two rollouts, because ends of episodes need rows too."""
-    return 2 * agent.rollout or config.replay_size
-
-
-def allocate(agent: Agent, config: RunConfig) -> Replay:
-    """Make the replay of an agent, or of an agent's structure. The system provides its memory as it fills.
-
-    Raises:
-        UsageError: the arrays are too large for the system.
-    """
-    steps, spec = capacity(agent, config), agent.spec
-    try:
-        return Replay(steps, config.num_envs, spec.obs_dim, spec.action_dim, memo_widths(agent))
-    except (MemoryError, ValueError, OverflowError) as error:
-        raise UsageError(
-            f"Replay of {steps:,} transitions does not fit in memory: {error}.", "Give a smaller --replay-size."
-        ) from error

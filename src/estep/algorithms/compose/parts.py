@@ -17,7 +17,7 @@ from estep.core.slots import Inference, Likelihood, Posterior, Prior, Projection
 from estep.core.types import Key, Spec
 from estep.errors import UsageError
 from estep.families.autoregressive import Autoregressive
-from estep.families.categorical import Softmax
+from estep.families.choose import family
 from estep.families.full_gaussian import FullGaussian
 from estep.families.gaussian import Gaussian
 from estep.families.mixture import Mixture
@@ -48,7 +48,7 @@ POSTERIORS: Mapping[str, Callable[[Any, Spec], Posterior]] = {
     "mixture": lambda row, spec: Mixture(spec.action_dim, row.components),
     "autoregressive": lambda row, spec: Autoregressive(spec.action_dim, antithetic),
     "boltzmann": lambda row, spec: Boltzmann(spec.action_dim, row.samples),
-    "categorical": lambda row, spec: Softmax(spec.action_dim),
+    "categorical": lambda row, spec: family(spec),
 }
 """(settings, environment) to a family."""
 
@@ -99,7 +99,7 @@ def _made(slot: Any, name: str, table: Mapping[str, Callable[..., Any]], *argume
 def temperature(row: Any, spec: Spec) -> KLConstraint:
     """The multiplier of KL(q‖p) ≤ ε, with an ε that suits the prior where none is given."""
     flat = least_entropy(spec, -1.0, 0.3)
-    volume = math.log(spec.action_dim) if spec.discrete else spec.action_dim * math.log(2.0)
+    volume = math.log(math.prod(spec.factors)) if spec.factors else spec.action_dim * math.log(2.0)
     natural = {"flat": flat.epsilon, "uniform": flat.epsilon + volume}
     return replace(flat, epsilon=row.epsilon or natural.get(row.prior, 0.1))
 

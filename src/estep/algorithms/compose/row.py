@@ -30,9 +30,10 @@ from estep.e_steps.climb import climb_each_state, climb_each_state_slow
 from estep.m_steps import trust_region
 from estep.m_steps.temperature import LOG_ALPHA_BOUNDS
 from estep.settings import fields, groups
-from estep.settings.kinds import check_order, validate
+from estep.settings.kinds import check_order, named_options, validate
 
 
+@named_options
 @dataclass(frozen=True)
 class Compose(groups.FreshData, groups.SlowCopies, groups.QEnsemble, groups.Learner):
     """Your own row: a prior, a posterior, a likelihood and an inference optimiser, by name."""

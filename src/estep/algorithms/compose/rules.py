@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from estep.algorithms.checks import check_combinations
 from estep.core.types import Spec
 from estep.errors import UsageError
 from estep.settings.references import is_reference
@@ -123,9 +124,31 @@ def check_environment(row: Any, spec: Spec) -> None:
     """Refuse what cannot work in this environment.
 
     Raises:
-        UsageError: a family of another kind of action than the environment's.
+        UsageError: a family of another kind of action than the environment's, or too many combinations of choices.
     """
-    if not is_reference(row.posterior) and spec.discrete != (row.posterior == "categorical"):
-        kind = "one of several choices" if spec.discrete else "numbers"
-        fix = "Give --posterior categorical." if spec.discrete else "Give a --posterior other than categorical."
+    several = len(spec.factors) > 1
+    fits = (row.posterior == "categorical") == bool(spec.factors) or (several and row.posterior == "boltzmann")
+    if not is_reference(row.posterior) and not fits:
+        kind = "several choices" if several else "one of several choices" if spec.discrete else "numbers"
+        fix = "Give --posterior categorical." if spec.factors else "Give a --posterior other than categorical."
         raise UsageError(f"A {row.posterior} posterior does not fit this environment, whose actions are {kind}.", fix)
+    if several:
+        check_several(row, spec)
+
+
+def check_several(row: Any, spec: Spec) -> None:
+    """Refuse what cannot work where an action is several independent choices.
+
+    Raises:
+        UsageError: a prior over numbers, a posterior that is not independent, or sums over too many combinations.
+    """
+    if row.prior == "gaussian":
+        raise UsageError("A Gaussian prior has no discrete actions.", "Give --prior flat, uniform or learned.")
+    if row.posterior == "categorical" and row.inference == "closed-form":
+        raise UsageError(
+            "The exact posterior over several choices is not independent, as a categorical posterior of them is.",
+            "Give --posterior boltzmann, which has samples of it.",
+        )
+    if row.inference not in ("closed-form", "advantages"):
+        fix = "Give --posterior boltzmann --inference closed-form, which samples them."
+        check_combinations(f"{row.inference} inference", spec, fix)

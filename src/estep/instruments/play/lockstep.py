@@ -15,7 +15,7 @@ from estep.core.agent import Agent
 from estep.core.types import Action, Floats, Key, Obs, Scalar, Squash, Tanh
 from estep.envs.restore import Saved, Simulator
 from estep.instruments.calibration import Ensemble, critic
-from estep.instruments.ways import Way
+from estep.instruments.play.ways import Way
 from estep.likelihoods.q_function import biased_std
 from estep.policy.actor import Scaling, scale
 

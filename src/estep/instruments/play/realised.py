@@ -29,10 +29,10 @@ from estep.envs.restore import Saved, Simulator
 from estep.errors import UsageError
 from estep.instruments.calibration import critic, members
 from estep.instruments.interval import Interval, interval_of_clusters, trimmed_mean
-from estep.instruments.lockstep import Played, Table, play
-from estep.instruments.rollouts import Episode, rollouts
+from estep.instruments.play.lockstep import Played, Table, play
+from estep.instruments.play.rollouts import Episode, rollouts
+from estep.instruments.play.ways import candidates, direct_way
 from estep.instruments.states import evenly_spaced
-from estep.instruments.ways import candidates, direct_way
 from estep.policy.actor import Scaling
 
 HORIZON = 150

@@ -1,0 +1,132 @@
+"""Compares the spaces of an environment with those of before: those that a policy or a checkpoint was trained with."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from estep.core.types import Spec
+from estep.envs.actions import recorded
+from estep.envs.base import ActionSpace
+from estep.envs.observations import ObservationSpace, Part, recorded_observations
+from estep.errors import UsageError
+
+
+class Spaces(NamedTuple):
+    """The spaces that a policy was trained with."""
+
+    obs_dim: int
+    action: ActionSpace
+    observation: ObservationSpace | None
+    """None if it is not recorded, as in checkpoints of 0.1.0."""
+
+    @property
+    def spec(self) -> Spec:
+        """What the algorithm knew of the environment."""
+        return Spec(self.obs_dim, self.action.size, self.action.squash)
+
+
+def spaces_of(meta: Mapping[str, Any]) -> Spaces:
+    """The spaces that a checkpoint records.
+
+    Raises:
+        KeyError, TypeError, ValueError, EnvironmentFailure: the record is malformed.
+    """
+    size, saved = int(meta["observation"]), meta.get("observation_space")
+    observation = None if saved is None else recorded_observations(saved)
+    if observation is not None and observation.size != size:
+        raise ValueError(f"its observation space has {observation.size} numbers, not {size}")
+    return Spaces(size, recorded(meta["action"]), observation)
+
+
+def space_record(action: ActionSpace, observation: ObservationSpace | None, obs_dim: int) -> dict[str, Any]:
+    """The JSON values that `spaces_of` reads.
+
+    Args:
+        action: the action space.
+        observation: the observation space, or None if it is not known.
+        obs_dim: numbers in an observation.
+    """
+    known = {} if observation is None else {"observation_space": observation.record()}
+    return {"observation": obs_dim, "action": action.record(), **known}
+
+
+def check_spaces(before: Spaces, action: ActionSpace, observation: ObservationSpace) -> None:
+    """Check that an environment is that of before: its actions, and the shapes and types of its observations.
+
+    Other bounds of observations are warned of, because nothing that was learned depends on them.
+
+    Raises:
+        UsageError: something else differs; the message names both.
+    """
+    wrong = action_difference(before.action, action) or observation_difference(before, observation)
+    if wrong:
+        fix = "Give the environment of the training, or train a new policy in this one."
+        raise UsageError(f"The environment is not that of the training: {wrong}.", fix)
+    moved = None if before.observation is None else moved_bounds(before.observation, observation)
+    if moved:
+        warnings.warn(f"The environment is not that of the training: {moved}.", RuntimeWarning, stacklevel=2)
+
+
+def action_difference(before: ActionSpace, now: ActionSpace) -> str:
+    """How two action spaces differ, or an empty string."""
+    old, new = before.record(), now.record()
+    if old == new:
+        return ""
+    if set(old) != set(new) or before.shape != now.shape or before.dtype != now.dtype:
+        texts = [f"{one.describe()} (shape {one.shape}, {one.dtype})" for one in (now, before)]
+        return f"its actions are {texts[0]}, not {texts[1]}"
+    if "low" not in old:
+        return f"its actions are {new}, not {old}"
+    low, high = (np.array([old[bound], new[bound]]) for bound in ("low", "high"))
+    i = int(np.argmax((low[0] != low[1]) | (high[0] != high[1])))
+    texts = [f"[{low[row, i]:g}, {high[row, i]:g}]" for row in (1, 0)]
+    return f"action dimension {i} has the bounds {texts[0]}, not {texts[1]}"
+
+
+def observation_difference(before: Spaces, now: ObservationSpace) -> str:
+    """How shapes and types of observations differ, or an empty string."""
+    if before.observation is None:
+        same = now.size == before.obs_dim
+        return "" if same else f"its observations have {now.size} numbers, not {before.obs_dim}"
+    old, new = before.observation.parts, now.parts
+    if [part.path for part in old] != [part.path for part in new]:
+        return f"its observations are {now.describe()}, not {before.observation.describe()}"
+    for one, other in zip(old, new, strict=True):
+        if (one.shape, one.dtype, one.choices) != (other.shape, other.dtype, other.choices):
+            return f"{one.name} is {form(other)}, not {form(one)}"
+    return ""
+
+
+def form(part: Part) -> str:
+    """Shape and type of a part of an observation, in words."""
+    return f"one of {part.choices}" if part.choices else f"{part.dtype} of shape {part.shape}"
+
+
+def moved_bounds(before: ObservationSpace, now: ObservationSpace) -> str:
+    """How the bounds of observations differ, or an empty string."""
+    for one, other in zip(before.parts, now.parts, strict=True):
+        differs = (one.low != other.low) | (one.high != other.high)
+        if differs.any():
+            i = int(np.argmax(differs))
+            texts = [f"[{part.low[i]:g}, {part.high[i]:g}]" for part in (other, one)]
+            return f"number {i} of {one.name} has the bounds {texts[0]}, not {texts[1]}"
+    return ""
+
+
+def rows_of_size(obs: Any, size: int) -> tuple[npt.NDArray[np.float32], bool]:
+    """Observations as rows [n, size], and whether it was one without a batch axis, where only the size is known.
+
+    Raises:
+        ValueError: the number of elements does not fit.
+    """
+    array = np.asarray(obs, np.float32)
+    if array.size == size:
+        return array.reshape(1, size), array.ndim < 2 or array.shape[0] != 1
+    if array.ndim > 1 and len(array) and array[0].size == size:
+        return array.reshape(len(array), size), False
+    raise ValueError(f"it has shape {array.shape}")

@@ -1,0 +1,74 @@
+"""The replay of an agent: how much memory it needs, and its arrays."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from estep.core.agent import Agent
+from estep.data.layout import bytes_needed
+from estep.data.memory import check_memory
+from estep.data.replay import Replay
+from estep.errors import UsageError
+from estep.policy.actor import memo_widths
+from estep.settings.run import RunConfig
+
+
+class Row(NamedTuple):
+    """What replay stores of a step."""
+
+    observation: int
+    choices: tuple[int, ...]
+    memo: dict[str, int]
+    numbers: int
+    dtype: np.dtype[Any]
+
+
+def row_of(agent: Agent, dtype: np.dtype[Any]) -> Row:
+    """What replay stores of a step of an agent.
+
+    Args:
+        agent: the agent, or its structure.
+        dtype: type in which observations are stored.
+    """
+    spec = agent.spec
+    return Row(spec.obs_dim, spec.factors, memo_widths(agent), 0 if spec.factors else spec.action_dim, dtype)
+
+
+def capacity(agent: Agent, config: RunConfig) -> int:
+    """Steps that replay stores. For on-policy data it is two rollouts, because ends of episodes need rows too."""
+    return 2 * agent.rollout or config.replay_size
+
+
+def check_fits(agent: Agent, config: RunConfig, dtype: np.dtype[Any]) -> int:
+    """Bytes that replay uses at the end of the run. The arrays may be larger: unused memory costs nothing.
+
+    Args:
+        agent: the agent, or its structure.
+        config: the settings of the run.
+        dtype: type in which observations are stored.
+
+    Raises:
+        UsageError: it does not fit in memory.
+    """
+    filled = max(min(capacity(agent, config), config.steps), config.num_envs)
+    row = row_of(agent, dtype)
+    needed = bytes_needed(filled, config.num_envs, *row[:3], numbers=row.numbers, dtype=dtype)
+    check_memory(needed, filled, needed / filled)
+    return needed
+
+
+def allocate(agent: Agent, config: RunConfig, dtype: np.dtype[Any]) -> Replay:
+    """Make the replay of an agent. The system provides its memory as it fills. The arguments are those of `check_fits`.
+
+    Raises:
+        UsageError: the arrays are too large for the system.
+    """
+    steps, row = capacity(agent, config), row_of(agent, dtype)
+    try:
+        return Replay(steps, config.num_envs, *row[:3], numbers=row.numbers, dtype=dtype)
+    except (MemoryError, ValueError, OverflowError) as error:
+        raise UsageError(
+            f"Replay of {steps:,} transitions does not fit in memory: {error}.", "Give a smaller --replay-size."
+        ) from error

@@ -1,0 +1,74 @@
+"""Checks before and at the first steps of a run: images without a network of one's own, and numbers that are large."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+from estep.core.types import Floats
+from estep.envs.actions import BoxActions
+from estep.envs.base import HostEnv
+from estep.errors import UsageError
+
+LARGE = 1e3
+"""Bounds of actions and observations beyond this are warned of."""
+WATCHED = 1_000
+"""Steps at the beginning of a run whose observations are looked at."""
+
+
+def check_image(algorithm: Any, env: HostEnv) -> None:
+    """Check that an image goes to a network of the user's own. An algorithm without the setting `features` may do what
+    it likes with the pixels.
+
+    Raises:
+        UsageError: the observation is an image, and the setting `features` is empty.
+    """
+    image = env.observation_space.image
+    if image is not None and not getattr(algorithm, "features", "own"):
+        size = " x ".join(map(str, image.shape))
+        raise UsageError(
+            f"{image.name[0].upper()}{image.name[1:]} is an image of {size} pixels, which needs a network of your own.",
+            "Give a network of your own as features (examples/own_images.py shows one), or wrap the environment in "
+            "gymnasium.wrappers.FlattenObservation to train on the pixels as a plain vector.",
+        )
+
+
+def warn_of_bounds(env: HostEnv) -> None:
+    """Warn where the bounds of actions are so large that they are rather limits of the type than of the task."""
+    space = env.action_space
+    if not isinstance(space, BoxActions):
+        return
+    largest = np.maximum(np.abs(space.low), np.abs(space.high))
+    if largest.max() > LARGE:
+        i = int(np.argmax(largest))
+        warnings.warn(
+            f"Action dimension {i} has the bounds [{space.low[i]:g}, {space.high[i]:g}], beyond {LARGE:g}: random "
+            "actions at the start are as large. Wrap the environment in gymnasium.wrappers.TransformAction with the "
+            "bounds that the task needs.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+
+class ScaleWatch:
+    """Warns once when observations of the first steps are so large that networks learn badly from them."""
+
+    def __init__(self, env: HostEnv, normalise: bool) -> None:
+        self.watching = not normalise and env.observation_space.image is None
+
+    def check(self, obs: Floats, step: int) -> None:
+        """Look at observations [E, o] of a step, if it is one of the first."""
+        if not self.watching:
+            return
+        self.watching = step < WATCHED
+        env, number = np.unravel_index(int(np.abs(obs).argmax()), obs.shape)
+        if abs(obs[env, number]) > LARGE:
+            self.watching = False
+            warnings.warn(
+                f"Observation {number} is {obs[env, number]:g}, beyond {LARGE:g}, and networks learn badly from such "
+                "numbers. Train with --normalise (normalise=True), which scales them.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
