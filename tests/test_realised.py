@@ -1,6 +1,7 @@
 """What inferred actions gain, on a linear-quadratic task whose values are known."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import equinox as eqx
 import gymnasium
@@ -23,7 +24,8 @@ from estep.instruments.play.rollouts import Episode
 from estep.instruments.play.ways import candidates, direct_way
 from estep.likelihoods.q_function import Pessimism, minimum
 from estep.m_steps.temperature import Constant
-from oracles import lqr
+from estep.plots.realised import draw_realised
+from oracles import lqr, rows
 
 TASK = lqr.problem()._replace(w=np.zeros((2, 2)))
 GAIN = np.array([[-0.1, 0.0], [0.0, -0.1]])
@@ -141,7 +143,7 @@ def test_the_same_key_gives_the_same_numbers(exact):
 
 
 def test_displacements_are_dealt_out_to_other_states_with_random_signs():
-    moved = jnp.arange(1.0, 33.0)[:, None] * jnp.asarray([1.0, -2.0])
+    moved = jnp.stack([jnp.arange(1.0, 33.0), -2.0 * jnp.arange(1.0, 33.0)], 1)
     dealt = np.asarray(deal(moved, make_key(3)))
     assert sorted(np.abs(dealt[:, 0])) == list(range(1, 33))
     assert (np.abs(dealt) != np.abs(moved)).all()
@@ -194,3 +196,11 @@ def test_every_state_has_the_whole_horizon_before_the_time_limit():
     starts = choose_starts([episode(100, False), episode(90, True)], 100, 40, 25, 1000)
     assert [list(starts.step[starts.episode == i]) for i in (0, 1)] == [list(range(61)), list(range(61))]
     assert starts.saved[70] == (90, 9)
+
+
+def test_the_figure_is_the_same_to_the_byte(exact, tmp_path):
+    drawn = []
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        drawn.append([Path(file).read_bytes() for file in draw_realised(exact, tmp_path / name).values()])
+    assert drawn[0] == drawn[1]

@@ -24,7 +24,7 @@ from estep.instruments.improvement import Improvement, Logged
 from estep.instruments.landscape import Landscape
 from estep.instruments.modes import Modes
 from estep.instruments.optimisers import Compared, Outcome
-from estep.instruments.play.realised import Realisation, check_agent, realised
+from estep.instruments.play.realised import Realisation, realised
 from estep.instruments.staleness import Staleness
 from estep.instruments.transfer import Transfer
 from estep.policy import policy
@@ -271,7 +271,6 @@ def measure_realised(subject: Subject, results: dict[str, Any]) -> Realisation:
     """The gain of inferred actions, in the environment of training."""
     options, here = subject.options, subject.policy
     sizes = options.states or STATES["realised"], options.episodes, options.realised_steps
-    check_agent(here.agent)
     with fresh_env(subject) as env:
         return realised(here.agent, env, here.scaling, subject.key, *sizes)
 
