@@ -16,7 +16,7 @@ from estep.errors import UsageError
 from estep.inference.direct import Direct
 from estep.inference.iterative import Iterative
 from estep.inference.starts import AtPrior
-from estep.settings.fields import INFERENCES, POSTERIORS, PRIORS
+from estep.settings.part_fields import INFERENCES, POSTERIORS, PRIORS
 from oracles import rows
 
 CHOICES = {"prior": PRIORS, "posterior": POSTERIORS, "inference": INFERENCES}

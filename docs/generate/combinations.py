@@ -22,9 +22,10 @@ from estep.algorithms.compose.rules import broken_rule
 from estep.core.em import update
 from estep.core.keys import make_key
 from estep.core.types import OneHot, Spec, Transition
+from estep.errors import UsageError
 from estep.policy.actor import memo_widths
 from estep.runs import storage
-from estep.settings.fields import INFERENCES, POSTERIORS, PRIORS
+from estep.settings.part_fields import INFERENCES, POSTERIORS, PRIORS
 
 SMALL: dict[str, Any] = {
     **{"hidden_sizes": (8,), "iterations": 2, "samples": 4},
@@ -35,14 +36,17 @@ BATCH = 4
 
 def attempt(**parts: Any) -> str:
     """What is wrong with a combination; nothing if an update of it traces."""
-    on_policy = parts["inference"] == "advantages"
+    on_policy = parts.get("inference") == "advantages"
     rest: dict[str, Any] = {"likelihood": "state-value", "act_with": "prior"} if on_policy else {}
     fields = dataclasses.asdict(Compose()) | SMALL | rest | parts
     wrong = broken_rule(SimpleNamespace(**fields))
     if wrong is not None:
         return wrong.why.format(**{name: name.upper() for name in fields})
-    row = Compose(**fields)
-    spec = Spec(3, 3, OneHot()) if parts["posterior"] == "categorical" else Spec(3, 2)
+    try:
+        row = Compose(**fields)
+    except UsageError as error:
+        return error.what
+    spec = Spec(3, 3, OneHot()) if parts.get("posterior") == "categorical" else Spec(3, 2)
     agent = jax.eval_shape(lambda key: row.init(spec, key), make_key(0))
     shape = BATCH, agent.length
     states, nought = jnp.zeros((*shape, spec.obs_dim)), jnp.zeros(shape)
@@ -52,19 +56,42 @@ def attempt(**parts: Any) -> str:
     return ""
 
 
+CRITICS = {"network": ("mlp", "simba", "simba2"), "critic_norm": ("none", "layer"), "critic_loss": ("mse", "hl-gauss")}
+"""The settings of networks and losses that do not all go together."""
+OF_STATES = {"inference": "advantages", "posterior": "boltzmann", "prior": "learned"}
+
+
+def cell(why: str, reasons: list[str]) -> str:
+    """A mark, or the number of a reason, which is added to the list if it is new."""
+    if why and why not in reasons:
+        reasons.append(why)
+    return str(reasons.index(why) + 1) if why else "✓"
+
+
+def critics(reasons: list[str]) -> Iterator[str]:
+    """The table of networks and losses, for action values and for state values."""
+    yield "| network | critic-norm | critic-loss | likelihood q | likelihood state-value |"
+    yield "| --- " * 5 + "|"
+    for chosen in itertools.product(*CRITICS.values()):
+        named = dict(zip(CRITICS, chosen, strict=True))
+        cells = [cell(attempt(**named, **parts), reasons) for parts in ({}, OF_STATES)]
+        yield f"| {' | '.join([*chosen, *cells])} |"
+
+
 def lines() -> Iterator[str]:
-    """The table, and below it the reasons that its numbers stand for."""
+    """Both tables, and below them the reasons that their numbers stand for."""
     reasons: list[str] = []
     yield "| prior | posterior | " + " | ".join(INFERENCES) + " |"
     yield "| --- " * (len(INFERENCES) + 2) + "|"
     for prior, posterior in itertools.product(PRIORS, POSTERIORS):
         cells = []
         for inference in INFERENCES:
-            why = attempt(prior=prior, posterior=posterior, inference=inference)
-            if why and why not in reasons:
-                reasons.append(why)
-            cells.append(str(reasons.index(why) + 1) if why else "✓")
+            cells.append(cell(attempt(prior=prior, posterior=posterior, inference=inference), reasons))
         yield f"| {prior} | {posterior} | " + " | ".join(cells) + " |"
+    yield ""
+    yield "Networks and losses, with any `--critic-activation`:"
+    yield ""
+    yield from critics(reasons)
     yield ""
     yield from (f"{number}. {why}" for number, why in enumerate(reasons, 1))
 

@@ -20,7 +20,7 @@ from estep.runs import storage
 
 BEGIN, END = "<!-- table: from results/environments -->", "<!-- end of table -->"
 COLUMNS = ("package", "version", "environment", "check-env", "500 steps of sac")
-LIMIT = 240
+LIMIT = 600
 """Seconds for one environment."""
 PACKAGES = {
     "gymnasium (classic control)": "CartPole-v1 MountainCar-v0 MountainCarContinuous-v0 Pendulum-v1 Acrobot-v1",

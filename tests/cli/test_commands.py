@@ -272,7 +272,7 @@ def test_check_env(run):
     ended = run("check-env", "Pendulum-v1", "--json")
     assert ended.code == 0
     assert all(one["ok"] for one in ended.record["findings"])
-    ended = run("check-env", "FrozenLake-v1", "--json")  # its observation is a number of a state
+    ended = run("check-env", "Blackjack-v1", "--json")  # its observation is a tuple
     assert ended.code == 5
     assert not all(one["ok"] for one in ended.record["findings"])
 

@@ -113,9 +113,14 @@ def test_a_table_of_states_is_one_hot():
     assert env.reset().tolist() == [np.eye(16)[0].tolist()]
 
 
+class Mission(spaces.Space):
+    """A space of a package's own, which does not say whether it can be flattened."""
+
+
 @pytest.mark.parametrize(
     "space",
     [
+        spaces.Dict({"a": spaces.Box(0, 1), "mission": Mission()}),
         spaces.Tuple((spaces.Discrete(32), spaces.Box(0, 1, (2,)))),
         spaces.Text(4),
         spaces.MultiDiscrete([3, 4]),

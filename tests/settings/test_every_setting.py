@@ -35,7 +35,9 @@ def values(hint):
     if typing.get_origin(kind.base) is typing.Literal:
         return st.sampled_from(typing.get_args(kind.base))
     if typing.get_origin(kind.base) is tuple:
-        return st.lists(st.integers(1, 9), min_size=1, max_size=2).map(tuple)
+        if typing.get_args(kind.base)[0] is float:
+            return st.sampled_from([(), (-10.0, 10.0)])
+        return st.builds(lambda size, layers: (size,) * layers, st.integers(1, 9), st.integers(1, 2))
     if kind.base is bool:
         return st.booleans()
     if kind.base is int:
@@ -51,6 +53,10 @@ def rows(draw, kind):
     """A valid algorithm of a class."""
     hints = typing.get_type_hints(kind, include_extras=True)
     chosen = {field.name: draw(values(hints[field.name])) for field in dataclasses.fields(kind)}
+    if chosen.get("network", "mlp") != "mlp":
+        chosen["critic_norm"] = "none"
+    elif chosen.get("critic_loss") == "mse":
+        chosen["value_range"] = ()
     try:
         return kind(**chosen)
     except UsageError:

@@ -30,13 +30,13 @@ from estep.families.choose import family
 from estep.families.noise import antithetic, independent
 from estep.inference.direct import Direct
 from estep.inference.iterative import Iterations, iterative, layer_norm, log_sign, raw
-from estep.likelihoods.q_function import MeanMinusStd, q_function
+from estep.likelihoods.q_function import q_of
 from estep.m_steps.projection import Keep
 from estep.m_steps.temperature import LOG_ALPHA_BOUNDS, least_entropy
-from estep.nets import Body, mlp
+from estep.nets import network, policy_body
 from estep.priors.flat import Flat
 from estep.settings import fields, groups
-from estep.settings.kinds import named_options, refused, validate
+from estep.settings.kinds import named_options, refused
 
 ENCODINGS = {"log_sign": log_sign, "layer_norm": layer_norm, "none": raw}
 
@@ -64,7 +64,7 @@ class IterativeSAC(groups.EntropyBound, groups.QEnsemble, groups.Learner):
     target_samples: fields.TargetSamplesOrSame = 0
 
     def __post_init__(self) -> None:
-        validate(self)
+        groups.validate_with_critic(self)
         iterations = self.act_iterations or self.iterations
         if self.act_average > iterations:
             raise refused("act_average", self.act_average, f"between 1 and {iterations}, the iterations")
@@ -73,21 +73,20 @@ class IterativeSAC(groups.EntropyBound, groups.QEnsemble, groups.Learner):
         """A fresh agent for an environment. Raises UsageError where it has too many combinations of choices."""
         check_combinations("iterative-sac", spec)
         k_pi, k_q, k_start = jax.random.split(key, 3)
-        body = Body(self.hidden_sizes, self.features)
+        body = policy_body(self)
         optimiser, dual = adam(self.learning_rate), bounded_adam(self.learning_rate, *LOG_ALPHA_BOUNDS)
         posterior = family(spec, antithetic if self.antithetic else independent)
         training, fraction = Iterations(self.iterations, self.samples), self.inference_fraction
         acting = Iterations(self.act_iterations or self.iterations, self.act_samples or self.samples, self.act_average)
         targeting = Iterations(self.target_iterations or self.iterations, self.target_samples or self.samples)
-        head = mlp((spec.obs_dim,), sum(posterior.block_sizes), body, key=k_start)
+        head = network((spec.obs_dim,), sum(posterior.block_sizes), body, key=k_start)
         start, encoding = Direct(head) if self.direct_start else None, ENCODINGS[self.grad_encoding]
         net = iterative(spec.obs_dim, posterior, body, training, encoding, start, key=k_pi)
-        critic = q_function(self.num_critics, spec, body, MeanMinusStd(self.beta), self.gamma, key=k_q)
         return Agent(
             prior=fixed(Flat(spec)),
             posterior=posterior,
             inference=learn(net, optimiser),
-            likelihood=learn(critic, optimiser, tau=self.tau),
+            likelihood=learn(q_of(self, spec, key=k_q), optimiser, tau=self.tau),
             temperature=learn(least_entropy(spec, self.entropy, self.entropy_fraction), dual),
             projection=fixed(Keep()),
             spec=spec,

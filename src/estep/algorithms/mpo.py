@@ -33,10 +33,10 @@ from estep.families.choose import boltzmann
 from estep.inference.closed_form import closed_form
 from estep.m_steps import trust_region
 from estep.m_steps.temperature import LOG_ALPHA_BOUNDS, KLConstraint
-from estep.nets import Body
+from estep.nets import policy_body
 from estep.priors.network import policy_network
 from estep.settings import fields, groups
-from estep.settings.kinds import named_options, validate
+from estep.settings.kinds import named_options
 
 BEHAVE = {"prior": act_from_prior, "posterior": act_from_slow_posterior}
 
@@ -59,7 +59,7 @@ class MPO(groups.WeightedSamples, groups.LearnedPolicy, groups.SlowCopies, group
     act_with: fields.ActWith = "prior"
 
     def __post_init__(self) -> None:
-        validate(self)
+        groups.validate_with_critic(self)
         if self.target == "retrace" and self.act_with == "posterior":
             raise UsageError(
                 "Retrace needs the density of the actions taken, and weighted particles have none.",
@@ -69,10 +69,9 @@ class MPO(groups.WeightedSamples, groups.LearnedPolicy, groups.SlowCopies, group
     def init(self, spec: Spec, key: Key) -> Agent:
         """A fresh agent for an environment."""
         k_p, k_q = jax.random.split(key)
-        body = Body(self.hidden_sizes, self.features)
         spec = unsquashed(spec)
         optimiser, dual = adam(self.learning_rate), bounded_adam(self.dual_learning_rate, *LOG_ALPHA_BOUNDS)
-        prior = policy_network(spec, body, self.sigma, key=k_p)
+        prior = policy_network(spec, policy_body(self), self.sigma, key=k_p)
         region = weighted_region(self, spec, prior, *TRUST_REGIONS[self.trust_region])
         return Agent(
             prior=learn(prior, optimiser, tau=self.tau, every=self.target_period),

@@ -29,10 +29,10 @@ from estep.core.types import Key, Spec
 from estep.e_steps.climb import climb_each_state
 from estep.families.choose import family
 from estep.inference.direct import Direct
-from estep.likelihoods.q_function import MeanMinusStd, q_function
+from estep.likelihoods.q_function import q_of
 from estep.m_steps.projection import FOLLOW, Keep, copy_posterior
 from estep.m_steps.temperature import LOG_ALPHA_BOUNDS, KLConstraint
-from estep.nets import Body
+from estep.nets import policy_body
 from estep.priors.network import LOG_SIGMA, policy_network
 from estep.settings import fields, groups
 from estep.settings.kinds import named_options
@@ -53,16 +53,14 @@ class ParametricMPO(groups.LearnedPolicy, groups.QEnsemble, groups.Learner):
         """A fresh agent for an environment. Raises UsageError where it has too many combinations of choices."""
         check_combinations("mpo-parametric", spec)
         k_pi, k_q = jax.random.split(key)
-        body = Body(self.hidden_sizes, self.features)
         optimiser = adam(self.learning_rate)
-        previous = policy_network(spec, body, self.sigma, key=k_pi)
+        previous = policy_network(spec, policy_body(self), self.sigma, key=k_pi)
         network = Direct(jax.tree.map(jnp.copy, previous.net), *LOG_SIGMA)
-        critic = q_function(self.num_critics, spec, body, MeanMinusStd(self.beta), self.gamma, key=k_q)
         return Agent(
             prior=learn(previous, FOLLOW, tau=1.0, every=self.target_period),
             posterior=family(spec),
             inference=learn(network, optimiser),
-            likelihood=learn(critic, optimiser, tau=1.0, every=self.target_period),
+            likelihood=learn(q_of(self, spec, key=k_q), optimiser, tau=1.0, every=self.target_period),
             temperature=learn(
                 KLConstraint(jnp.asarray(math.log(10.0)), self.epsilon),
                 bounded_adam(self.dual_learning_rate, *LOG_ALPHA_BOUNDS),

@@ -36,10 +36,10 @@ from estep.families.particles import Rank, exponential
 from estep.inference.closed_form import closed_form
 from estep.m_steps import trust_region
 from estep.m_steps.temperature import LOG_ALPHA_BOUNDS, Constant, KLConstraint
-from estep.nets import Body
+from estep.nets import policy_body
 from estep.priors.network import full_gaussian_network, policy_network
 from estep.settings import fields, groups
-from estep.settings.kinds import named_options, refused, validate
+from estep.settings.kinds import named_options, refused
 
 FAMILIES: dict[str, tuple[Callable[..., Prior], trust_region.Measure]] = {
     "diagonal": (policy_network, trust_region.joint),
@@ -66,7 +66,7 @@ class RERPI(groups.WeightedSamples, groups.LearnedPolicy, groups.SlowCopies, gro
     epsilon_scale: fields.EpsilonScale = 1e-5
 
     def __post_init__(self) -> None:
-        validate(self)
+        groups.validate_with_critic(self)
         if self.rank_shift <= 1 - self.samples:
             raise refused("rank_shift", self.rank_shift, f"above 1 - samples, {1 - self.samples}")
 
@@ -74,11 +74,10 @@ class RERPI(groups.WeightedSamples, groups.LearnedPolicy, groups.SlowCopies, gro
         """A fresh agent for an environment. Raises UsageError where it has no form for discrete actions."""
         check_choices(self, spec)
         k_p, k_q = jax.random.split(key)
-        body = Body(self.hidden_sizes, self.features)
         spec = unsquashed(spec)
         optimiser, dual = adam(self.learning_rate), bounded_adam(self.dual_learning_rate, *LOG_ALPHA_BOUNDS)
         family, measure = FAMILIES[self.covariance]
-        prior = family(spec, body, self.sigma, key=k_p)
+        prior = family(spec, policy_body(self), self.sigma, key=k_p)
         region = weighted_region(self, spec, prior, trust_region.decoupled, measure)
         ranks = self.weights == "rank"
         eta = KLConstraint(jnp.asarray(math.log(10.0)), self.epsilon)

@@ -27,10 +27,10 @@ from estep.core.types import Key, Spec
 from estep.e_steps.climb import climb_each_state
 from estep.families.choose import family
 from estep.inference.direct import Direct
-from estep.likelihoods.q_function import MeanMinusStd, q_function
+from estep.likelihoods.q_function import q_of
 from estep.m_steps.projection import Keep
 from estep.m_steps.temperature import LOG_ALPHA_BOUNDS, least_entropy
-from estep.nets import Body, mlp
+from estep.nets import network, policy_body
 from estep.priors.flat import Flat
 from estep.settings import fields, groups
 from estep.settings.kinds import named_options
@@ -47,15 +47,14 @@ class SAC(groups.EntropyBound, groups.QEnsemble, groups.Learner):
         """A fresh agent for an environment. Raises UsageError where it has too many combinations of choices."""
         check_combinations("sac", spec)
         k_pi, k_q = jax.random.split(key)
-        body = Body(self.hidden_sizes, self.features)
         optimiser, dual = adam(self.learning_rate), bounded_adam(self.learning_rate, *LOG_ALPHA_BOUNDS)
         posterior = family(spec)
-        critic = q_function(self.num_critics, spec, body, MeanMinusStd(self.beta), self.gamma, key=k_q)
+        net = network((spec.obs_dim,), sum(posterior.block_sizes), policy_body(self), key=k_pi)
         return Agent(
             prior=fixed(Flat(spec)),
             posterior=posterior,
-            inference=learn(Direct(mlp((spec.obs_dim,), sum(posterior.block_sizes), body, key=k_pi)), optimiser),
-            likelihood=learn(critic, optimiser, tau=self.tau),
+            inference=learn(Direct(net), optimiser),
+            likelihood=learn(q_of(self, spec, key=k_q), optimiser, tau=self.tau),
             temperature=learn(least_entropy(spec, self.entropy, self.entropy_fraction), dual),
             projection=fixed(Keep()),
             spec=spec,

@@ -9,11 +9,10 @@ import jax.numpy as jnp
 
 from estep.core.slots import Likelihood, Prior, Projection
 from estep.core.types import Clip, Key, Spec
-from estep.likelihoods.q_function import MeanMinusStd, q_function
+from estep.likelihoods.q_function import q_of
 from estep.likelihoods.targets import TARGETS
 from estep.m_steps import trust_region
 from estep.m_steps.multipliers import inside_box
-from estep.nets import Body
 
 TRUST_REGIONS: Mapping[str, tuple[trust_region.Split, trust_region.Measure]] = {
     "per-dimension": (trust_region.decoupled, trust_region.per_dimension),
@@ -23,15 +22,9 @@ TRUST_REGIONS: Mapping[str, tuple[trust_region.Split, trust_region.Measure]] = {
 """What is bounded, by the name that the setting `trust_region` has for it."""
 
 
-def body(row: Any) -> Body:
-    """What the networks of a row are built like."""
-    return Body(row.hidden_sizes, row.features)
-
-
 def q_critic(row: Any, spec: Spec, key: Key) -> Likelihood:
     """Action values of a row that names what they are regressed on."""
-    target = TARGETS[row.target](row.unroll)
-    return q_function(row.num_critics, spec, body(row), MeanMinusStd(row.beta), row.gamma, target, key=key)
+    return q_of(row, spec, TARGETS[row.target](row.unroll), key=key)
 
 
 def weighted_region(

@@ -28,11 +28,10 @@ from estep.e_steps.stein import stein_e_step
 from estep.families.sampler import Implicit
 from estep.inference import stein
 from estep.inference.stein import near_sampler_value
-from estep.likelihoods.q_function import MeanMinusStd, q_function
+from estep.likelihoods.q_function import q_of
 from estep.m_steps.projection import Keep
 from estep.m_steps.temperature import Constant
-from estep.nets import Body, mlp
-from estep.priors.network import small_init
+from estep.nets import network, policy_body, small_init
 from estep.priors.uniform import Uniform
 from estep.settings import fields, groups
 from estep.settings.kinds import named_options
@@ -58,16 +57,15 @@ class SQL(groups.SlowCopies, groups.QEnsemble, groups.Learner):
     def init(self, spec: Spec, key: Key) -> Agent:
         """A fresh agent for an environment. Raises UsageError where actions are discrete."""
         k_pi, k_q = jax.random.split(key)
-        body = Body(self.hidden_sizes, self.features)
         spec = continuous("sql", spec)
         optimiser = adam(self.learning_rate)
-        sampler = mlp((spec.obs_dim, spec.action_dim), spec.action_dim, body, key=k_pi, head=small_init)
-        critic = q_function(self.num_critics, spec, body, MeanMinusStd(self.beta), self.gamma, key=k_q)
+        inputs, body = (spec.obs_dim, spec.action_dim), policy_body(self)
+        sampler = network(inputs, spec.action_dim, body, key=k_pi, head=small_init)
         return Agent(
             prior=fixed(Uniform(spec)),
             posterior=Implicit(spec.action_dim, self.particles),
             inference=learn(stein.Stein(sampler, spec.action_dim, self.particles), optimiser),
-            likelihood=learn(critic, optimiser, tau=self.tau, every=self.target_period),
+            likelihood=learn(q_of(self, spec, key=k_q), optimiser, tau=self.tau, every=self.target_period),
             temperature=fixed(Constant(jnp.asarray(self.alpha))),
             projection=fixed(Keep()),
             spec=spec,

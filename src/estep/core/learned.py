@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -17,6 +18,32 @@ from estep.core.types import Scalar
 
 M = TypeVar("M", bound=eqx.Module)
 T = TypeVar("T")
+
+
+class Constrained(eqx.Module):
+    """A network, anywhere in a module, whose parameters are moved back into a set after each step of its optimiser."""
+
+    @abc.abstractmethod
+    def projected(self) -> Constrained:
+        """The network with its parameters in the set."""
+
+
+def projected(new: M, old: M, moved: Bool[Array, ""]) -> M:
+    """A module after a step, with every `Constrained` network in it projected, or as it was where nothing moved.
+
+    Args:
+        new: the module after the step.
+        old: the module before it.
+        moved: whether there was a step. Without one even the rounding of a projection would be a change.
+    """
+
+    def settle(new: Any, old: Any) -> Any:
+        if not isinstance(new, Constrained):
+            return new
+        return jax.tree.map(lambda after, before: jnp.where(moved, after, before), new.projected(), old)
+
+    settled: M = jax.tree.map(settle, new, old, is_leaf=lambda part: isinstance(part, Constrained))
+    return settled
 
 
 class Descent(NamedTuple):
@@ -86,12 +113,13 @@ class Learned(eqx.Module, Generic[M]):
             return self
         parameters, unravel = ravel_pytree(self.model)
         updates, opt_state = self.tx.update(self.pending.gradient, self.opt_state, parameters, sound=sound)
-        model = jax.tree.map(jnp.add, self.model, unravel(updates))
+        model = projected(jax.tree.map(jnp.add, self.model, unravel(updates)), self.model, sound)
         count = self.count + sound.astype(jnp.int32)
         target = self.target
         if target is not None:
             turn = (count % self.every == 0) & sound
-            target = jax.tree.map(lambda new, old: jnp.where(turn, old + self.tau * (new - old), old), model, target)
+            near = jax.tree.map(lambda new, old: jnp.where(turn, old + self.tau * (new - old), old), model, target)
+            target = projected(near, target, turn)
         return replace(self, model=model, target=target, opt_state=opt_state, count=count, pending=None)
 
 

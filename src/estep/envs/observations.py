@@ -6,6 +6,7 @@ import math
 import numbers
 import operator
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -258,8 +259,9 @@ def advice(space: Any, whole: Any, path: tuple[str, ...]) -> str:
         return "Give the observation space at least one dimension."
     if isinstance(space, gymnasium.spaces.Discrete):
         return "Wrap the environment in a gymnasium.ObservationWrapper that gives numbers for the state, such as a Box."
-    if whole.is_np_flattenable:
-        return "Wrap the environment in gymnasium.wrappers.FlattenObservation."
+    with suppress(NotImplementedError):  # a space of a package's own need not say
+        if whole.is_np_flattenable:
+            return "Wrap the environment in gymnasium.wrappers.FlattenObservation."
     others = [key for key in whole.spaces if key != path[0]] if path else []
     if others:
         return f"Wrap the environment in gymnasium.wrappers.FilterObservation with filter_keys={others}."

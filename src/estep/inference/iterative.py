@@ -16,7 +16,7 @@ from estep.core.objective import soft_value
 from estep.core.slots import Inference, Inferred, Lam, Posterior, Problem
 from estep.core.types import Key, Scalar
 from estep.inference.starts import AtPrior, added
-from estep.nets import Body, Network, mlp, zeros
+from estep.nets import Body, Network, network, zeros
 
 Encoding = Callable[[Lam, Lam, tuple[int, ...]], tuple[Lam, Lam]]
 """λ and the gradient as inputs of the network.
@@ -212,6 +212,6 @@ def iterative(
         key: a random key.
     """
     size = sum(posterior.block_sizes)
-    net = mlp((observation, size, size), 2 * size, hidden, key=key, head=zeros)
+    net = network((observation, size, size), 2 * size, hidden, key=key, head=zeros)
     low, high = (jnp.full(posterior.num_scales, limit, float) for limit in (-10.0, 0.5))
     return Iterative(net, low, high, iterations.steps, iterations.samples, encoding, start or AtPrior())

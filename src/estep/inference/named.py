@@ -27,7 +27,7 @@ from estep.inference.gradient import GradientAscent, semi_amortised
 from estep.inference.importance import Importance
 from estep.inference.iterative import Iterations, Iterative, iterative
 from estep.inference.starts import AtPrior, Restarts, Starting
-from estep.nets import Body, mlp
+from estep.nets import Body, network
 from estep.settings import references
 
 N = TypeVar("N", bound=Inference)
@@ -106,7 +106,7 @@ class Fresh:
         return self._iterative(key, InferenceSettings(), None) if self.start_at == "iterative" else AtPrior()
 
     def _direct(self, key: Key) -> Inference:
-        return Direct(mlp((self.spec.obs_dim,), sum(self.posterior.block_sizes), self.body, key=key))
+        return Direct(network((self.spec.obs_dim,), sum(self.posterior.block_sizes), self.body, key=key))
 
     def _iterative(self, key: Key, settings: InferenceSettings, start: Inference | None) -> Inference:
         length = Iterations(settings.iterations or self.iterations, settings.samples or self.samples)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -14,8 +15,9 @@ from jaxtyping import Array, Float
 from estep.core.batch import flatten
 from estep.core.slots import Bootstrap, Likelihood, Problem
 from estep.core.types import Action, Info, Key, Obs, Scalar, Spec, Squash, Transition
+from estep.likelihoods.losses import Regression, Squared, regression_of
 from estep.likelihoods.targets import Target, td0
-from estep.nets import Body, Network, mlp
+from estep.nets import Body, Network, critic_body, network, with_bias
 
 Pessimism = Callable[[Float[Array, " k"]], Scalar]
 """The values of the k members to the one value that inference and targets use."""
@@ -68,8 +70,8 @@ def biased_std(values: Float[Array, " k"]) -> Scalar:
 class QFunction(Likelihood):
     """Q̂(s, a): an ensemble of networks, combined by a pessimistic rule.
 
-    The loss is ½ (Q_j - y)², summed over members and averaged over the batch. By default y = r + γ(1 - e) V̄(s'), where
-    e is true termination alone: at a time limit the value of the next state counts.
+    The loss, by default ½ (Q_j - y)², is summed over members and averaged over the batch. By default
+    y = r + γ(1 - e) V̄(s'), where e is true termination alone: at a time limit the value of the next state counts.
 
     The networks are separate because on a CPU an ensemble under `vmap` is slower.
 
@@ -82,11 +84,16 @@ class QFunction(Likelihood):
     pessimism: Pessimism = eqx.field(static=True)
     gamma: float = eqx.field(static=True)
     target: Target = eqx.field(static=True, default=td0)
+    regression: Regression = eqx.field(static=True, default=Squared())
 
     def values(self, obs: Obs, action: Action) -> Float[Array, " k"]:
         """The value of every member at the point u of one state."""
+        return jnp.stack([self.regression.value(output) for output in self.outputs(obs, action)])
+
+    def outputs(self, obs: Obs, action: Action) -> list[Float[Array, " n"]]:
+        """What the network of every member gives at the point u of one state."""
         a = self.squash(action)
-        return jnp.stack([member(obs, a)[0] for member in self.members])
+        return [member(obs, a) for member in self.members]
 
     def __call__(self, problem: Problem, action: Action, key: Key) -> Scalar:
         return self.pessimism(self.values(problem.obs, action))
@@ -94,15 +101,18 @@ class QFunction(Likelihood):
     def loss(self, batch: Transition, bootstrap: Bootstrap, key: Key) -> tuple[Scalar, Info]:
         target = sg(self.target(batch, bootstrap, key, self.gamma)).reshape(-1)
         rows = flatten(batch)
-        values = jax.vmap(self.values)(rows.obs, rows.action)
-        error = values - target[:, None]
+
+        outputs = jax.vmap(lambda obs, action: jnp.stack(self.outputs(obs, action)))(rows.obs, rows.action)
+        values = jax.vmap(jax.vmap(self.regression.value))(outputs)
+        losses = jax.vmap(jax.vmap(self.regression.loss, (0, None)))(outputs, target)
+        loss = losses.mean(0).sum()
         info = {
-            "critic/loss": 0.5 * jnp.square(error).mean(0).sum(),
+            "critic/loss": loss,
             "critic/value": values.mean(),
             "critic/disagreement": values.std(1).mean(),
             "critic/target": target.mean(),
         }
-        return 0.5 * jnp.square(error).mean(0).sum(), info
+        return loss, info | self.regression.info(target)
 
 
 def q_function(
@@ -112,6 +122,7 @@ def q_function(
     pessimism: Pessimism,
     gamma: float,
     target: Target = td0,
+    regression: Regression = Squared(),
     *,
     key: Key,
 ) -> QFunction:
@@ -124,6 +135,7 @@ def q_function(
         pessimism: how the values of the members become one.
         gamma: discount factor γ per environment step.
         target: what the members are fitted to.
+        regression: how they are fitted to it.
         key: a random key.
 
     Example:
@@ -134,5 +146,25 @@ def q_function(
         >>> critic.values(jnp.zeros(3), jnp.zeros(2)).shape
         (2,)
     """
-    nets = [mlp((spec.obs_dim, spec.action_dim), 1, hidden, key=k) for k in jax.random.split(key, members)]
-    return QFunction(tuple(nets), spec.squash, pessimism, gamma, target)
+    bias = regression.bias
+
+    def member(key: Key) -> Network:
+        inputs = spec.obs_dim, spec.action_dim
+        return with_bias(network(inputs, bias.shape[0], hidden, key=key, head=regression.head), bias)
+
+    made = tuple(member(k) for k in jax.random.split(key, members))
+    return QFunction(made, spec.squash, pessimism, gamma, target, regression)
+
+
+def q_of(settings: Any, spec: Spec, target: Target = td0, *, key: Key) -> QFunction:
+    """The fresh ensemble of an algorithm, by its settings.
+
+    Args:
+        settings: an algorithm with the settings of the groups `QEnsemble` and `Learner`.
+        spec: the environment.
+        target: what the members are fitted to.
+        key: a random key.
+    """
+    pessimism, regression = MeanMinusStd(settings.beta), regression_of(settings)
+    hidden, number = critic_body(settings), settings.num_critics
+    return q_function(number, spec, hidden, pessimism, settings.gamma, target, regression, key=key)

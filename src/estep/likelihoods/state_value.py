@@ -14,7 +14,7 @@ from estep.core.slots import Bootstrap, Likelihood, Problem
 from estep.core.types import Action, Info, Key, Scalar, Spec, Transition
 from estep.likelihoods.returns import Segment, Steps, gae
 from estep.likelihoods.targets import segments, vmap_steps
-from estep.nets import Body, Network, mlp
+from estep.nets import Body, Network, network
 
 
 class StateValue(Likelihood):
@@ -82,4 +82,4 @@ def state_value(spec: Spec, hidden: Sequence[int] | Body, gamma: float, gae_lamb
         >>> critic.values(jnp.zeros((4, 5, 3))).shape
         (4, 5)
     """
-    return StateValue(mlp((spec.obs_dim,), 1, hidden, key=key), gamma, gae_lambda)
+    return StateValue(network((spec.obs_dim,), 1, hidden, key=key), gamma, gae_lambda)

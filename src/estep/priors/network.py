@@ -14,7 +14,7 @@ from estep.core.types import Key, Obs, Spec
 from estep.families.categorical import Categorical, FactoredCategorical
 from estep.families.full_gaussian import FullNormal, strictly_lower
 from estep.families.gaussian import Normal
-from estep.nets import Body, Network, glorot, mlp, soft_bound, with_bias
+from estep.nets import Body, Network, network, small_init, soft_bound, with_bias
 
 LOG_SIGMA = (-10.0, 2.0)
 """Limits of log σ of a network."""
@@ -87,11 +87,6 @@ def bounded(log_sigma: Array, low: float, high: float) -> Array:
     return soft_bound(log_sigma, jnp.full(log_sigma.shape, low), jnp.full(log_sigma.shape, high))
 
 
-def small_init(fan_in: int, fan_out: int) -> float:
-    """An `Initialiser`: a hundredth of Glorot's bound, so that a fresh policy is nearly the same in every state."""
-    return 0.01 * glorot(fan_in, fan_out)
-
-
 def gaussian_network(spec: Spec, hidden: Sequence[int] | Body, sigma: float, *, key: Key) -> GaussianNetwork:
     """A fresh prior near N(0, sigma²) in every state.
 
@@ -112,7 +107,7 @@ def categorical_network(spec: Spec, hidden: Sequence[int] | Body, *, key: Key) -
         hidden: sizes of the hidden layers, or a `Body`.
         key: a random key.
     """
-    net = mlp((spec.obs_dim,), spec.action_dim, hidden, key=key, head=small_init)
+    net = network((spec.obs_dim,), spec.action_dim, hidden, key=key, head=small_init)
     return FactoredNetwork(net, spec.factors) if len(spec.factors) > 1 else CategoricalNetwork(net)
 
 
@@ -147,7 +142,7 @@ def full_gaussian_network(spec: Spec, hidden: Sequence[int] | Body, sigma: float
 
 def _network(spec: Spec, size: int, hidden: Sequence[int] | Body, sigma: float, key: Key) -> Network:
     """A network whose outputs start near μ = 0, σ = sigma, and 0 for the rest."""
-    net = mlp((spec.obs_dim,), size, hidden, key=key, head=small_init)
+    net = network((spec.obs_dim,), size, hidden, key=key, head=small_init)
     bias = jnp.zeros(size).at[spec.action_dim : 2 * spec.action_dim].set(inverse_soft_bound(math.log(sigma)))
     return with_bias(net, bias)
 

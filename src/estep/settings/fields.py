@@ -20,7 +20,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from annotated_types import Ge, Interval, MinLen
 
-from estep.settings.kinds import Choices, Help
+from estep.settings.kinds import Choices, Help, LowHigh
 
 # Networks and their optimisers
 
@@ -34,6 +34,13 @@ Features: TypeAlias = Annotated[
         "observation to a vector of features (empty: none)."
     ),
     Choices(("",), own="network"),
+]
+Network: TypeAlias = Annotated[
+    Literal["mlp", "simba", "simba2"],
+    Help(
+        "What policy and critic are made of: layers in a row, SimBa's normalised residual blocks, or SimbaV2's blocks "
+        "on the sphere. Each hidden size is one block then, and all of them are equal."
+    ),
 ]
 LearningRate: TypeAlias = Annotated[
     float, Help("Step size of Adam, for every component that has none of its own."), Interval(gt=0, lt=1)
@@ -64,6 +71,31 @@ Pessimism: TypeAlias = Annotated[
         "minimum of two critics."
     ),
     Interval(ge=0, lt=100),
+]
+CriticHiddenSizes: TypeAlias = Annotated[
+    tuple[Annotated[int, Ge(1)], ...], Help("Sizes of the hidden layers of the critic (none: those of hidden_sizes).")
+]
+CriticNorm: TypeAlias = Annotated[
+    Literal["none", "layer"],
+    Help("Whether each hidden layer of the critic is normalised before its bias and its activation."),
+]
+CriticActivation: TypeAlias = Annotated[
+    Literal["relu", "elu", "silu"], Help("The function after each hidden layer of the critic.")
+]
+CriticLoss: TypeAlias = Annotated[
+    Literal["mse", "hl-gauss"],
+    Help(
+        "How the critic is fitted to its target: by squared errors, or as a histogram whose mean is the value, by the "
+        "cross-entropy to a Gaussian about the target."
+    ),
+]
+ValueRange: TypeAlias = Annotated[
+    tuple[float, ...],
+    Help(
+        "Least and largest value that the histogram of hl-gauss holds, in units of the reward; targets outside are "
+        "clipped (none: ±5/(1 - γ), the value of a reward of 5 at every step). With mse it is the scale of simba2."
+    ),
+    LowHigh(),
 ]
 CriticTarget: TypeAlias = Annotated[
     Literal["td0", "n-step", "retrace"],
@@ -224,39 +256,4 @@ Weights: TypeAlias = Annotated[
 ]
 RankShift: TypeAlias = Annotated[
     float, Help("c of the rank weights log((n + c)/rank): the larger, the more equal the weights."), Interval(lt=1e6)
-]
-
-# The parts of compose
-
-PRIORS = ("flat", "uniform", "gaussian", "learned")
-POSTERIORS = ("gaussian", "full-gaussian", "mixture", "autoregressive", "boltzmann", "categorical")
-LIKELIHOODS = ("q", "state-value")
-INFERENCES = ("direct", "iterative", "gradient", "semi-amortised", "cem", "importance", "closed-form", "advantages")
-
-Prior: TypeAlias = Annotated[
-    str,
-    Help("p(a|s): improper and flat, uniform, N(0, 1) before squashing, or a network fitted to the posterior."),
-    Choices(PRIORS, own="prior"),
-]
-Posterior: TypeAlias = Annotated[
-    str,
-    Help("q(a|s): a family of continuous actions, weighted samples of the prior, or a distribution over choices."),
-    Choices(POSTERIORS, own="posterior"),
-]
-Likelihood: TypeAlias = Annotated[
-    str,
-    Help("What inference maximises: action values learned from replay, or advantages of on-policy data."),
-    Choices(LIKELIHOODS, own="likelihood"),
-]
-Inference: TypeAlias = Annotated[
-    str,
-    Help("How q is found. semi-amortised is gradient ascent that starts at a direct network."),
-    Choices(INFERENCES, own="inference"),
-]
-Start: TypeAlias = Annotated[
-    Literal["prior", "direct", "iterative"],
-    Help(
-        "Where an optimiser that iterates starts: at the prior where the family holds it, else at a fixed place; or "
-        "where a network ends, which is trained on the same objective."
-    ),
 ]

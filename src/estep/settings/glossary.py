@@ -108,7 +108,7 @@ def _defaults(uses: Iterable[Use]) -> str:
 
 def plain(value: Any) -> str:
     """A value in words."""
-    if value is None or value == "":
+    if value is None or value == "" or value == ():
         return "none"
     if isinstance(value, bool):
         return "yes" if value else "no"

@@ -13,7 +13,9 @@ stands in its own file alone.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+from estep.errors import UsageError
 from estep.settings import fields
 from estep.settings.kinds import validate
 
@@ -37,6 +39,42 @@ class QEnsemble:
 
     num_critics: fields.NumCritics = 2
     beta: fields.Pessimism = 1.0
+    network: fields.Network = "mlp"
+    critic_norm: fields.CriticNorm = "none"
+    critic_activation: fields.CriticActivation = "relu"
+    critic_hidden_sizes: fields.CriticHiddenSizes = ()
+    critic_loss: fields.CriticLoss = "mse"
+    value_range: fields.ValueRange = ()
+
+    def __post_init__(self) -> None:
+        validate_with_critic(self)
+
+
+def validate_with_critic(settings: Any) -> None:
+    """Check every setting of an algorithm that has a `QEnsemble`, and what those of its networks must agree on.
+
+    Raises:
+        UsageError: a value of the wrong kind, or two settings that do not go together.
+    """
+    validate(settings)
+    residual = settings.network != "mlp"
+    if residual and settings.critic_norm != "none":
+        raise UsageError(
+            "--network simba and simba2 have a normalisation of their own, so they take no --critic-norm layer.",
+            "Give --critic-norm none, or --network mlp.",
+        )
+    for name in ("hidden_sizes", "critic_hidden_sizes"):
+        sizes = getattr(settings, name)
+        if residual and len(set(sizes)) > 1:
+            flag = "--" + name.replace("_", "-")
+            raise UsageError(
+                f"{flag} has different sizes, but a residual block of {settings.network} is added to its own input.",
+                f"Give {flag} equal sizes, one for each block, or --network mlp.",
+            )
+    if settings.value_range and settings.critic_loss == "mse" and settings.network != "simba2":
+        raise UsageError(
+            "--critic-loss mse has no range of values.", "Leave out --value-range, or give --critic-loss hl-gauss."
+        )
 
 
 @dataclass(frozen=True)

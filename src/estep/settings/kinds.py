@@ -36,6 +36,11 @@ class Choices:
     """What the part is, for messages."""
 
 
+@dataclasses.dataclass(frozen=True)
+class LowHigh:
+    """A bound of a list: two numbers, of which the first is the lower, or none."""
+
+
 class Kind(NamedTuple):
     """A type taken apart."""
 
@@ -265,6 +270,9 @@ def _test(bound: Any) -> tuple[Callable[[Any], bool], str]:
             return (lambda value: value < bound.lt), f"below {_figure(bound.lt)}"
         case "MinLen":
             return (lambda value: len(value) >= bound.min_length), "one or more sizes"
+        case "LowHigh":
+            holds = lambda value: not value or (len(value) == 2 and value[0] < value[1])
+            return holds, "a lower and an upper limit, or none"
     return (lambda value: True), ""
 
 

@@ -162,9 +162,21 @@ METRICS = (
         "mpo and rerpi on continuous actions with --epsilon-box above 0",
     ),
     # The critic
-    Metric("critic/loss", "Half the mean squared error of the critic, summed over the ensemble.", "reward²", ALWAYS),
+    Metric(
+        "critic/loss",
+        "Half the mean squared error of the critic, or its mean cross-entropy in nats with --critic-loss hl-gauss; "
+        "summed over the ensemble.",
+        "reward²",
+        ALWAYS,
+    ),
     Metric("critic/value", "Mean value that the critic gives to the steps of a batch.", "reward", ALWAYS),
     Metric("critic/target", "Mean target of the critic's regression.", "reward", "a critic Q(s, a)"),
+    Metric(
+        "critic/outside",
+        "Fraction of the critic's targets that lie outside the range of values, and are clipped to it.",
+        "fraction",
+        "--critic-loss hl-gauss",
+    ),
     Metric(
         "critic/disagreement",
         "Standard deviation over the ensemble, mean over the batch.",

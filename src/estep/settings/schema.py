@@ -21,7 +21,7 @@ import annotated_types
 
 from estep.errors import UsageError
 from estep.settings import fields as field_types
-from estep.settings import groups, kinds, references
+from estep.settings import groups, kinds, part_fields, references
 from estep.settings.kinds import Choices, kind_of
 
 PACKAGE = Path(__file__).parents[1]
@@ -30,7 +30,7 @@ Hint: TypeAlias = Any
 """A type with its metadata."""
 NAMES: Mapping[str, Any] = {
     **{name: getattr(annotated_types, name) for name in ("Ge", "Gt", "Le", "Lt", "Interval", "MinLen")},
-    **{"fields": field_types, "Help": kinds.Help, "Choices": Choices},
+    **{"fields": field_types, "part_fields": part_fields, "Help": kinds.Help, "Choices": Choices},
     **{"Annotated": typing.Annotated, "Literal": typing.Literal, "Path": Path},
     **{kind.__name__: kind for kind in (int, float, bool, str, tuple)},
 }
@@ -57,7 +57,9 @@ class Field(NamedTuple):
     def kind(self) -> Any:
         """Its type without metadata, as tyro reads it."""
         base = kind_of(self.hint).base
-        return tuple[int, ...] if typing.get_origin(base) is tuple and base != tuple[str, ...] else base
+        if typing.get_origin(base) is not tuple:
+            return base
+        return tuple[kind_of(typing.get_args(base)[0]).base, ...]  # type: ignore[misc]
 
     @property
     def choices(self) -> Choices | None:

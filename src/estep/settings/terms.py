@@ -91,6 +91,12 @@ TERMS = (
     ),
     Term("inference optimiser", "", "The method that finds λ in a state: a network, gradient ascent, CEM, and others."),
     Term(
+        "HL-Gauss",
+        "Q = Σ p_i c_i",
+        "A critic as a histogram: each bin of values has a probability, the mean is the value, and it is fitted by the "
+        "cross-entropy to a Gaussian about the target (Imani & White 2018, arXiv:1806.04613).",
+    ),
+    Term(
         "iterative inference",
         "λ ← ωλ + (1 − ω) f_φ(s, λ, ∇V)",
         "Amortised inference in several steps: a network reads the state, λ and the gradient of V, and updates λ "
@@ -102,6 +108,12 @@ TERMS = (
         "likelihood",
         "exp(Q̂(s, a)/α)",
         "How likely success is after an action; its logarithm is the critic's estimate Q̂ over the temperature.",
+    ),
+    Term(
+        "layer norm",
+        "(x − mean)/std",
+        "A hidden layer less its mean, over its standard deviation; its size then says nothing (Ba et al. 2016, "
+        "arXiv:1607.06450).",
     ),
     Term("M-step", "p, α ← argmax", "The step that fits the prior to q, and the temperature to its constraint."),
     Term("observation", "s", "What the environment shows of its state; the networks read it."),

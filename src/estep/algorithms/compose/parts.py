@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from estep.algorithms.shared import body, q_critic
+from estep.algorithms.shared import q_critic
 from estep.core.learned import Learned, fixed, learn
 from estep.core.optim import Optimiser
 from estep.core.slots import Inference, Likelihood, Posterior, Prior, Projection
@@ -28,6 +28,7 @@ from estep.likelihoods.state_value import state_value
 from estep.m_steps import trust_region
 from estep.m_steps.projection import Keep
 from estep.m_steps.temperature import KLConstraint, least_entropy
+from estep.nets import critic_body, policy_body
 from estep.priors.flat import Flat
 from estep.priors.gaussian import FixedGaussian
 from estep.priors.network import policy_network
@@ -38,7 +39,7 @@ PRIORS: Mapping[str, Callable[[Any, Spec, Key], Prior]] = {
     "flat": lambda row, spec, key: Flat(spec),
     "uniform": lambda row, spec, key: Uniform(spec),
     "gaussian": lambda row, spec, key: FixedGaussian(jnp.zeros(spec.action_dim), jnp.ones(spec.action_dim)),
-    "learned": lambda row, spec, key: policy_network(spec, body(row), row.sigma, key=key),
+    "learned": lambda row, spec, key: policy_network(spec, policy_body(row), row.sigma, key=key),
 }
 """(settings, environment, key) to a prior."""
 
@@ -54,7 +55,7 @@ POSTERIORS: Mapping[str, Callable[[Any, Spec], Posterior]] = {
 
 LIKELIHOODS: Mapping[str, Callable[[Any, Spec, Key], Likelihood]] = {
     "q": q_critic,
-    "state-value": lambda row, spec, key: state_value(spec, body(row), row.gamma, row.gae_lambda, key=key),
+    "state-value": lambda row, spec, key: state_value(spec, critic_body(row), row.gamma, row.gae_lambda, key=key),
 }
 """(settings, environment, key) to a critic."""
 
@@ -80,7 +81,7 @@ def likelihood(row: Any, spec: Spec, key: Key) -> Likelihood:
 def inference(row: Any, spec: Spec, family: Posterior, key: Key) -> Inference:
     """The inference optimiser of `compose`."""
     samples = row.num_candidates if row.inference in ("cem", "importance") else row.samples
-    networks = Fresh(spec, family, body(row), key, row.start, row.iterations, row.samples)
+    networks = Fresh(spec, family, policy_body(row), key, row.start, row.iterations, row.samples)
     return make(row.inference, networks, InferenceSettings(row.iterations, samples, step_size=1e-2))
 
 

@@ -29,8 +29,8 @@ from estep.e_steps.actions_taken import BatchWeights
 from estep.e_steps.climb import climb_each_state, climb_each_state_slow
 from estep.m_steps import trust_region
 from estep.m_steps.temperature import LOG_ALPHA_BOUNDS
-from estep.settings import fields, groups
-from estep.settings.kinds import check_order, named_options, validate
+from estep.settings import fields, groups, part_fields
+from estep.settings.kinds import check_order, named_options
 
 
 @named_options
@@ -38,11 +38,11 @@ from estep.settings.kinds import check_order, named_options, validate
 class Compose(groups.FreshData, groups.SlowCopies, groups.QEnsemble, groups.Learner):
     """Your own row: a prior, a posterior, a likelihood and an inference optimiser, by name."""
 
-    prior: fields.Prior = "flat"
-    posterior: fields.Posterior = "gaussian"
-    inference: fields.Inference = "direct"
-    start: fields.Start = "prior"
-    likelihood: fields.Likelihood = "q"
+    prior: part_fields.Prior = "flat"
+    posterior: part_fields.Posterior = "gaussian"
+    inference: part_fields.Inference = "direct"
+    start: part_fields.Start = "prior"
+    likelihood: part_fields.Likelihood = "q"
     target: fields.CriticTarget = "td0"
     kl_in_value: fields.KLInValue = True
     act_with: fields.ActWith = "posterior"
@@ -60,7 +60,7 @@ class Compose(groups.FreshData, groups.SlowCopies, groups.QEnsemble, groups.Lear
     epsilon_scale: fields.EpsilonScale = 5e-5
 
     def __post_init__(self) -> None:
-        validate(self)
+        groups.validate_with_critic(self)
         check_order(self, "unroll", "rollout")
         rules.check_parts(self)
 

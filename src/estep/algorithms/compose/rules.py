@@ -96,6 +96,11 @@ RULES = (
         "Give --target n-step or td0, or --act-with prior.",
     ),
     Rule(
+        lambda row: row.likelihood != "state-value" or (row.critic_loss == "mse" and row.network != "simba2"),
+        "--critic-loss hl-gauss and the scale of --network simba2 are of action values; a state value has neither.",
+        "Give --critic-loss mse and --network mlp or simba, or --likelihood q.",
+    ),
+    Rule(
         lambda row: row.posterior != "mixture" or row.samples >= row.components,
         "{samples} samples of a mixture of {components} components leave some components without a sample.",
         "Give --samples at least as many as --components.",
