@@ -393,7 +393,7 @@ def test_what_climbs_and_restarts_find_is_drawn(climbed, tmp_path):
     ends = modes.Modes(np.zeros((2, 3, 2)), np.ones((2, 3)), np.ones((2, 3), bool), np.full((2, 3), 1 / 3))
     climbs = inspection.Comparison(optimisers.compare(found), found, 3)
     moved = [transfer.Transfer("own", 5, 0.1, 0.0, 0.2), transfer.Transfer("bonus", 5, 0.3, 0.2, 0.4)]
-    seen = inspection.Inspection(10, 3, None, None, climbs, [one], ends, moved, None, None, {})
+    seen = inspection.Inspection(10, 3, None, None, climbs, [one], ends, moved, None, None, None, {})
     files = tables.write(seen, tmp_path) | draw(seen, tmp_path)
     assert {"compare.png", "landscape_0.svg", "landscape_0_paths.csv", "modes.png", "modes.csv", "transfer.png"} <= set(
         files

@@ -10,7 +10,14 @@ import pytest
 from scipy import stats
 
 from estep.instruments import interval as intervals
-from estep.instruments.interval import interval, interval_of_moments, middle, over_tasks
+from estep.instruments.interval import (
+    interval,
+    interval_of_clusters,
+    interval_of_moments,
+    middle,
+    over_tasks,
+    trimmed_mean,
+)
 
 PAGE = (Path(__file__).parents[1] / "docs/intervals.md").read_text()
 EXPERIMENTS = 2000
@@ -56,6 +63,41 @@ def test_an_interval_contains_the_mean_of_normal_numbers_in_95_of_100_experiment
 def test_an_interval_over_tasks_contains_their_mean_in_95_of_100_experiments(count):
     samples = NORMAL(np.random.default_rng(1), (EXPERIMENTS, 3, count))
     assert 0.93 <= coverage(tasks, samples, truth_of_tasks(count)) <= 0.97
+
+
+def clustered(random, clusters, shared):
+    """256 numbers in clusters of unequal size, and the clusters. This share of their variance is between clusters."""
+    sizes = random.multinomial(256, random.dirichlet(np.full(clusters, 20.0)))
+    labels = np.repeat(np.arange(clusters), sizes)
+    common, own = random.normal(size=clusters), random.normal(size=len(labels))
+    return 3.0 + 2.0 * (np.sqrt(shared) * common[labels] + np.sqrt(1.0 - shared) * own), labels
+
+
+def coverage_of_clusters(method, clusters, shared):
+    random = np.random.default_rng(1)
+    found = [method(*clustered(random, clusters, shared)) for _ in range(EXPERIMENTS)]
+    return float(np.mean([low <= 3.0 <= high for _, low, high in found]))
+
+
+@pytest.mark.parametrize("clusters", [8, 16, 32])
+@pytest.mark.parametrize("shared", [0.0, 0.3])
+def test_an_interval_over_clusters_contains_the_mean_in_95_of_100_experiments(clusters, shared):
+    assert 0.93 <= coverage_of_clusters(interval_of_clusters, clusters, shared) <= 0.97
+
+
+def test_states_of_few_episodes_as_independent_numbers_would_have_too_narrow_an_interval():
+    assert coverage_of_clusters(lambda values, labels: interval(values), 8, 0.1) < 0.8
+
+
+def test_an_interval_over_clusters_of_one_number_is_that_of_independent_numbers():
+    values = [1.0, 2.0, 4.0, 8.0]
+    np.testing.assert_allclose(interval_of_clusters(values, [3, 1, 2, 0]), interval(values), rtol=1e-12)
+    assert np.isnan(interval_of_clusters(values, [0, 0, 0, 0])[1:]).all()
+
+
+def test_a_trimmed_mean_ignores_the_ends():
+    assert trimmed_mean([*range(1, 10), 1000.0]) == 5.5
+    assert trimmed_mean([1.0, 2.0, 6.0]) == 3.0
 
 
 def test_the_page_has_the_coverage_that_is_measured():

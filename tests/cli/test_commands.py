@@ -16,6 +16,7 @@ from estep.instruments.calibration import Bias, Calibration, Pair
 from estep.instruments.gap import Gap
 from estep.instruments.improvement import Improvement
 from estep.instruments.inspection import Gaps, Growth, Improved, Inspection
+from estep.instruments.play.realised import InState, Realisation, Realised
 from estep.instruments.staleness import Staleness
 from estep.policy import recorded
 from estep.policy.evaluate import Evaluation
@@ -170,7 +171,9 @@ def test_inspect_tells_what_was_found_and_what_does_not_apply(run, pretend, fold
     improved, reason = Improved(curve, [Growth(100, *curve[1])], []), {"modes": "There are none."}
     waited = [Staleness("kept", 40, k, 0.5 - 0.2 * k, 0.1, 0.9) for k in range(2)]
     kept = [*waited, Staleness("afresh", 0, 5, 0.2, 0.1, 0.3)]
-    found = Inspection(100, 1, improved, Gaps(True, gaps), None, None, None, None, kept, calibrated, reason)
+    gains = Realised("iterative", 5, *(2.0, 1.5, 2.5), *(-0.5, -0.75, -0.25), *(0.0, -0.5, 0.5), *(0.0,) * 10)
+    gained = Realisation([gains], [InState("iterative", 5, 0, 3, 2.0, -0.5, 0.0, 0.0, False, True)], 25, 150, 1, 1, 9.0)
+    found = Inspection(100, 1, improved, Gaps(True, gaps), None, None, None, None, kept, calibrated, gained, reason)
     seen = pretend(inspection, "inspect_run", found)
     ended = run("inspect", str(folder), "--only", "improvement", "gap", "--states", "8", "--json")
     assert ended.code == 0
@@ -183,6 +186,15 @@ def test_inspect_tells_what_was_found_and_what_does_not_apply(run, pretend, fold
     said = run("inspect", str(folder), "--out", str(tmp_path / "out")).out
     assert "no modes: There are none." in said
     assert "amortisation" in said
+    assert "iterative, 5                 2 [1.5, 2.5]        -0.5 [-0.75, -0.25]           0 [-0.5, 0.5]" in said
+    assert ended.record["realised"]["rows"][0]["realised"] == -0.5
+    assert {name: ended.record["realised"][name] for name in ("steps", "horizon", "states")} == {
+        "steps": 25,
+        "horizon": 150,
+        "states": 1,
+    }
+    assert (tmp_path / "out" / "realised_states.csv").read_text().splitlines()[1].startswith("iterative,5,0,3,2.0,-0.5")
+    assert (tmp_path / "out" / "realised.png").exists()
     assert "kept, 40 steps old, 1 iterations" in said
     assert (tmp_path / "out" / "calibration.png").exists()
     assert (tmp_path / "out" / "staleness.svg").exists()

@@ -19,20 +19,24 @@ from estep.settings import schema
 if TYPE_CHECKING:
     from estep.instruments.inspection import Inspection
 
-INSTRUMENTS = ("improvement", "gap", "compare", "landscape", "modes", "transfer", "staleness", "calibration")
+INSTRUMENTS = (
+    *("improvement", "gap", "compare", "landscape", "modes"),
+    *("transfer", "staleness", "calibration", "realised"),
+)
 """The names of `estep.instruments.inspection.INSTRUMENTS`, which cannot be imported without JAX."""
 
 
 @dataclass(frozen=True)
 class Inspect:
     """Measure inference in a run: improvement per iteration, inference gap, comparison of optimisers, landscape of V,
-    modes, transfer to other objectives, gap of λ stored in replay, and bias of Q̂. Instruments that do not apply to the
-    run are listed with the reason."""
+    modes, transfer to other objectives, gap of λ stored in replay, bias of Q̂, and what inferred actions gain in the
+    environment. Instruments that do not apply to the run are listed with the reason."""
 
     run: Path
     """Folder of the run, or a file `latest` that has the folder's name."""
     only: tuple[str, ...] = ()
-    """Instruments: improvement, gap, compare, landscape, modes, transfer, staleness, calibration. No name means all."""
+    """Instruments: improvement, gap, compare, landscape, modes, transfer, staleness, calibration, realised. No name
+    means all."""
     out: Path | None = None
     """Folder for tables and figures. None takes the folder plots in the run."""
     checkpoint: str = "latest"
@@ -44,7 +48,9 @@ class Inspect:
     iterations: int | None = None
     """Number of iterations for the improvement. None takes twice the number of training or acting."""
     episodes: int = 10
-    """Number of episodes for the calibration."""
+    """Number of episodes for the calibration and for the realised gain."""
+    realised_steps: int = 25
+    """Number of steps with inferred actions for the realised gain. The direct policy acts after them."""
     seed: int | None = None
     """Seed of all random numbers and episodes. None takes the run's seed."""
     env: str | None = None
@@ -73,7 +79,7 @@ def inspect(arguments: list[str], context: Context) -> int:
     if values["states_file"] is not None:
         size = policy.load(folder, values["checkpoint"], allow_import=values["allow_import"]).agent.spec.obs_dim
         given = states.read_states(values["states_file"], size)
-    names = ("checkpoint", "only", "states", "iterations", "episodes", "seed", "env", "allow_import")
+    names = ("checkpoint", "only", "states", "iterations", "episodes", "realised_steps", "seed", "env", "allow_import")
     options = inspection.Options(given=given, **{name: values[name] for name in names})
     run_context = RunContext(context.command, report, lambda: context.life.stop_requested, context.results.hang)
     found = inspection.inspect_run(folder, options, run_context)
@@ -89,7 +95,7 @@ def _check(values: dict[str, Any]) -> None:
     for name in values["only"]:
         if name not in INSTRUMENTS:
             raise unknown("instrument", name, INSTRUMENTS, f"Give some of: {', '.join(INSTRUMENTS)}.")
-    for flag, least in (("states", 2), ("iterations", 1), ("episodes", 1), ("seed", 0)):
+    for flag, least in (("states", 2), ("iterations", 1), ("episodes", 1), ("realised_steps", 1), ("seed", 0)):
         value = values[flag]
         check(flag, value is None or value >= least, value, f"at least {least}")
 
@@ -129,6 +135,8 @@ def lines(found: Inspection) -> Iterable[str]:
         for bias in found.calibration.biases:
             own = "  (the agent's β)" if bias.own else ""
             yield f"  β = {bias.beta:<5.3g}{bias.mean:12.4g}   [{bias.low:.4g}, {bias.high:.4g}]{own}"
+    if found.realised is not None:
+        yield from _realised(found.realised)
     for name, reason in found.not_measured.items():
         yield f"no {name}: {reason}"
 
@@ -142,3 +150,16 @@ def _gap(found: Any) -> Iterable[str]:
     for name in PARTS:
         mean, low, high = interval([getattr(row, name) for row in found.rows])
         yield f"  {name:16s}{mean:10.4g}   [{low:.4g}, {high:.4g}]"
+
+
+def _realised(found: Any) -> Iterable[str]:
+    yield (
+        f"gain of {found.steps} inferred actions over the direct policy, in {found.states} states of "
+        f"{found.episodes} episodes: predicted by Q̂, realised, and of random actions of the same size"
+    )
+    for row in found.rows:
+        gains = [
+            f"{getattr(row, name):10.4g} [{getattr(row, name + '_low'):.4g}, {getattr(row, name + '_high'):.4g}]"
+            for name in ("predicted", "realised", "control")
+        ]
+        yield f"  {row.optimiser + ', ' + str(row.iterations):20s}" + "  ".join(gains)

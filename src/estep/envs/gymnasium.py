@@ -121,6 +121,11 @@ class GymnasiumEnv(HostEnv):
         return self._instances[0].stream.name
 
     @property
+    def instances(self) -> list[EnvInstance]:
+        """The environments with their unfinished episodes."""
+        return self._instances
+
+    @property
     def envs(self) -> list[gymnasium.Env[Any, Any]]:
         """The environments themselves."""
         return [instance.env for instance in self._instances]

@@ -140,6 +140,14 @@ class EnvInstance:
         self.begin(progress.episode + 1)
         return False
 
+    def continue_at(self, obs: Floats, length: int) -> None:
+        """Go on from a state that was put into the environment: its observation [o], and the steps before it."""
+        missing = min(length, RECORDED) - len(self._actions)
+        if missing > 0:
+            self._actions = np.pad(self._actions, ((0, missing), (0, 0)))
+        self.obs, self.length = obs, length
+        self._clock.jump()
+
     def raw(self, action: Floats) -> Any:
         """The environment's action for an action [a], of the same type as those of `GymnasiumEnv.step`."""
         return self.action.native(action[None])[0]

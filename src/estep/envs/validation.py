@@ -146,6 +146,11 @@ class SimulationClock:
             data = None
         self._data = data
 
+    def jump(self) -> None:
+        """Go on from another state of the same data object: its time differs, and no warning is new."""
+        if self._data is not None:
+            self._time = self._data.time
+
     @property
     def watching(self) -> bool:
         """Whether this is a MuJoCo environment; known after the first `start`."""

@@ -27,32 +27,16 @@ from estep.core.types import Action, Key, Obs, Scalar, Transition
 from estep.envs.base import HostEnv
 from estep.errors import UsageError
 from estep.instruments.interval import interval
+from estep.instruments.play.rollouts import Episode, has_soft_critic, rollouts
 from estep.likelihoods.q_function import MeanMinusStd, biased_std
-from estep.policy.actor import Scaling, scale
+from estep.policy.actor import Scaling
 
-KL_DRAWS = 16
-"""Number of samples of q for KL(q‖p) in each step, if the KL has no closed form."""
 TAIL = 0.2
 """Largest weight of the bootstrap at a time limit in a return."""
 PAIRS = 50
 """Largest number of pairs of an episode. They are evenly spaced."""
 BETAS = (0.0, 0.5, 1.0, 1.41, 2.12, 3.54)
 """Values of β with which the bias of the same networks is computed, in addition to the agent's β."""
-
-
-class Episode(NamedTuple):
-    """One episode of the stochastic policy."""
-
-    obs: npt.NDArray[np.float32]
-    """[t, o], as the networks get them."""
-    action: npt.NDArray[np.float32]
-    """[t, a], the points u."""
-    reward: npt.NDArray[np.float64]
-    cost: npt.NDArray[np.float64]
-    """α KL(q‖p) in each state [t], or 0 if the KL is not a cost."""
-    last: npt.NDArray[np.float32]
-    """The final observation [o]."""
-    terminated: bool
 
 
 class Pair(NamedTuple):
@@ -162,38 +146,6 @@ def members(agent: Agent) -> int:
     return int(jax.eval_shape(critic(agent).values, *(jnp.zeros(size) for size in shapes)).shape[0])
 
 
-def has_soft_critic(agent: Agent) -> bool:
-    """Whether the KL of later steps is a cost in this agent's values."""
-    return agent.bootstrap(agent).soft
-
-
-def rollouts(agent: Agent, env: HostEnv, scaling: Scaling, key: Key, episodes: int) -> list[Episode]:
-    """Run whole episodes of the stochastic policy, equally many in each environment.
-
-    Args:
-        agent, env, scaling, key: as for `calibration`.
-        episodes: how many; an episode that ends with a bad transition does not count.
-    """
-    rounds = -(-episodes // env.num_envs)
-    open_: list[list[tuple[Any, ...]]] = [[] for _ in range(env.num_envs)]
-    done: list[list[Episode]] = [[] for _ in range(env.num_envs)]
-    obs, count = env.reset(), 0
-    while min(map(len, done)) < rounds:
-        seen, u, action, cost = map(np.asarray, _act(agent, obs, jax.random.fold_in(key, count), scaling))
-        step = env.step(action)
-        after = np.asarray(scale(jnp.asarray(step.next_obs), scaling))
-        for i, steps in enumerate(open_):
-            steps.append((seen[i], u[i], step.reward[i], cost[i]))
-            if step.terminated[i] or step.truncated[i]:
-                if step.valid[i]:
-                    columns = [np.stack(column) for column in zip(*steps, strict=True)]
-                    reward, price = columns[2].astype(np.float64), columns[3].astype(np.float64)
-                    done[i].append(Episode(columns[0], columns[1], reward, price, after[i], bool(step.terminated[i])))
-                open_[i] = []
-        obs, count = step.obs, count + 1
-    return [each[number] for number in range(rounds) for each in done][:episodes]
-
-
 def returns(reward: npt.NDArray[np.float64], cost: npt.NDArray[np.float64], tail: float, gamma: float) -> Any:
     """G_t for every step of an episode [t]. The return of a step does not contain the step's own cost.
 
@@ -251,25 +203,6 @@ def _pairs(agent: Agent, number: int, episode: Episode, tail: float, gamma: floa
         Pair(number, int(t), float(predicted[i]), float(mean[i]), float(std[i]), float(earned[t]), float(weight[t]))
         for i, t in enumerate(steps)
     ]
-
-
-@jax.jit
-def _act(agent: Agent, obs: Array, key: Key, scaling: Scaling) -> tuple[Array, Array, Array, Array]:
-    """States as the networks get them, points u, actions, and α KL(q‖p), in each of e states."""
-    obs = scale(obs, scaling)
-
-    def in_state(obs: Obs, key: Key) -> tuple[Action, Action, Scalar]:
-        k_infer, k_sample, k_kl = jax.random.split(key, 3)
-        q = agent.behave(agent, obs, k_infer)
-        u = q.sample(k_sample)
-        if not (has_soft_critic(agent) and q.knows_ratio):
-            return u, agent.spec.squash(u), jnp.zeros(())
-        problem = agent.problem(agent.likelihood.model, obs)
-        draws = q.draw(k_kl, KL_DRAWS, problem.prior(obs))
-        return u, agent.spec.squash(u), problem.alpha * (draws.weight @ draws.log_ratio)
-
-    u, action, cost = jax.vmap(in_state)(obs, jax.random.split(key, obs.shape[0]))
-    return obs, u, action, cost
 
 
 @jax.jit

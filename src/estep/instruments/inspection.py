@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ import numpy.typing as npt
 from jaxtyping import Array, Float
 
 from estep.core.types import Key
+from estep.envs.base import HostEnv
 from estep.envs.build import FRESH, Source
 from estep.errors import UsageError
 from estep.instruments import calibration, gap, improvement, landscape, modes, optimisers, staleness, states, transfer
@@ -23,6 +24,7 @@ from estep.instruments.improvement import Improvement, Logged
 from estep.instruments.landscape import Landscape
 from estep.instruments.modes import Modes
 from estep.instruments.optimisers import Compared, Outcome
+from estep.instruments.play.realised import Realisation, realised
 from estep.instruments.staleness import Staleness
 from estep.instruments.transfer import Transfer
 from estep.policy import policy
@@ -32,7 +34,7 @@ from estep.policy.job import QUIET, RunContext
 from estep.policy.policy import Policy
 from estep.policy.spaces import check_spaces
 
-STATES = {"improvement": 256, "gap": 64, "compare": 32, "modes": 16, "transfer": 64, "staleness": 64}
+STATES = {"improvement": 256, "gap": 64, "compare": 32, "modes": 16, "transfer": 64, "staleness": 64, "realised": 256}
 """Default number of states of each instrument. With two action dimensions the gap uses 16."""
 LANDSCAPES = 2
 """Number of states with a landscape."""
@@ -54,7 +56,9 @@ class Options(NamedTuple):
     iterations: int | None = None
     """Number of iterations of the improvement; None takes twice the trained number."""
     episodes: int = 10
-    """Number of episodes of the calibration."""
+    """Number of episodes of the calibration and of the realised gain."""
+    realised_steps: int = 25
+    """Number of steps with inferred actions of the realised gain."""
     seed: int | None = None
     """Seed of all random numbers and of the episodes; None takes the run's seed."""
     env: Source | None = None
@@ -111,6 +115,7 @@ class Inspection(NamedTuple):
     transfer: list[Transfer] | None
     staleness: list[Staleness] | None
     calibration: Calibration | None
+    realised: Realisation | None
     not_measured: dict[str, str]
     """The reasons why instruments do not apply, by their names."""
 
@@ -154,8 +159,7 @@ def inspect_run(run_dir: Path, options: Options | None = None, context: RunConte
         context: reports and stops.
 
     Raises:
-        RejectedInput: the folder is not a run folder, or has no such good checkpoint, or the checkpoint has no replay
-            and no states are given.
+        RejectedInput: not a run folder, no such good checkpoint, or it has no replay and no states are given.
         EnvironmentFailure: the environment raised, hung or gave too many bad transitions.
     """
     chosen = options or Options()
@@ -177,8 +181,7 @@ def measure_improvement(subject: Subject, results: dict[str, Any]) -> Improved:
     agent = subject.policy.agent
     steps = subject.options.iterations or improvement.BEYOND * max(improvement.most_iterations(agent), 1)
     curve = improvement.improvement(agent, subject.obs(STATES["improvement"]), subject.key, steps)
-    growth = over_checkpoints(subject, steps)
-    return Improved(curve, growth, improvement.logged(subject.policy.run_dir))
+    return Improved(curve, over_checkpoints(subject, steps), improvement.logged(subject.policy.run_dir))
 
 
 def over_checkpoints(subject: Subject, iterations: int) -> list[Growth]:
@@ -203,9 +206,8 @@ def measure_gap(subject: Subject, results: dict[str, Any]) -> Gaps:
 
 def measure_comparison(subject: Subject, results: dict[str, Any]) -> Comparison:
     """The comparison of inference optimisers."""
-    agent = subject.policy.agent
+    agent, obs = subject.policy.agent, subject.obs(STATES["compare"])
     gap.check_parametric(agent)
-    obs = subject.obs(STATES["compare"])
     outcomes = optimisers.run_candidates(agent, obs, subject.key, optimisers.candidates(agent))
     return Comparison(optimisers.compare(outcomes), outcomes, len(obs))
 
@@ -257,13 +259,29 @@ def pick_evenly(steps: Iterable[int]) -> list[int]:
 
 def measure_calibration(subject: Subject, results: dict[str, Any]) -> Calibration:
     """The bias of Q̂, in the environment of training."""
+    here = subject.policy
+    calibration.critic(here.agent)
+    with fresh_env(subject) as env:
+        return calibration.calibration(here.agent, env, here.scaling, subject.key, subject.options.episodes)
+
+
+def measure_realised(subject: Subject, results: dict[str, Any]) -> Realisation:
+    """The gain of inferred actions, in the environment of training."""
+    options, here = subject.options, subject.policy
+    sizes = options.states or STATES["realised"], options.episodes, options.realised_steps
+    with fresh_env(subject) as env:
+        return realised(here.agent, env, here.scaling, subject.key, *sizes)
+
+
+@contextmanager
+def fresh_env(subject: Subject) -> Iterator[HostEnv]:
+    """The environment of training, with episodes that neither training nor its evaluations had."""
     options, recipe = subject.options, subject.policy.recipe
-    calibration.critic(subject.policy.agent)
-    source = chosen_env(recipe, options.env, options.allow_import)
     run = dataclasses.replace(recipe.run, eval_episodes=options.episodes, seed=subject.seed)
+    source = chosen_env(recipe, options.env, options.allow_import)
     with closing(make_env(source, run, subject.context, FRESH)) as env:
         check_spaces(subject.policy.spaces, env.action_space, env.observation_space)
-        return calibration.calibration(subject.policy.agent, env, subject.policy.scaling, subject.key, options.episodes)
+        yield env
 
 
 INSTRUMENTS: dict[str, Callable[[Subject, dict[str, Any]], Any]] = {
@@ -275,5 +293,6 @@ INSTRUMENTS: dict[str, Callable[[Subject, dict[str, Any]], Any]] = {
     "transfer": measure_transfer,
     "staleness": measure_staleness,
     "calibration": measure_calibration,
+    "realised": measure_realised,
 }
 """The instruments by their names in `estep inspect --only`."""

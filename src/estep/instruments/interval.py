@@ -35,6 +35,37 @@ def interval(values: npt.ArrayLike) -> Interval:
     return _student(mean, float(numbers.std(ddof=1)) / np.sqrt(count) if count > 1 else np.nan, count - 1)
 
 
+def interval_of_clusters(values: npt.ArrayLike, clusters: npt.ArrayLike) -> Interval:
+    """The mean of numbers and its 95 % confidence interval, where the numbers of a cluster may depend on each other.
+
+    States of one episode are such a cluster. What counts is the spread of the clusters' sums about the mean, with as
+    many degrees of freedom as there are clusters less one. If each number is a cluster, it is `interval`.
+
+    Args:
+        values: the numbers.
+        clusters: for each number, the label of its cluster.
+
+    Source:
+        Liang and Zeger 1986, with the correction C/(C - 1) for few clusters.
+    """
+    numbers, labels = np.asarray(values, np.float64).ravel(), np.asarray(clusters).ravel()
+    mean = float(numbers.mean())
+    which, index = np.unique(labels, return_inverse=True)
+    count = len(which)
+    if count < 2:
+        return Interval(mean, float("nan"), float("nan"))
+    sums = np.bincount(index, numbers - mean)
+    error = np.sqrt(count / (count - 1) * np.square(sums).sum()) / len(numbers)
+    return _student(mean, float(error), count - 1)
+
+
+def trimmed_mean(values: npt.ArrayLike, fraction: float = 0.1) -> float:
+    """The mean without this fraction of the numbers at each end, so that a few extreme numbers do not decide it."""
+    numbers = np.sort(np.asarray(values, np.float64).ravel())
+    cut = int(fraction * len(numbers))
+    return float(numbers[cut : len(numbers) - cut].mean())
+
+
 def interval_of_moments(mean: float, std: float, count: int) -> Interval:
     """As `interval`, from the mean and the standard deviation (ddof 0) of the numbers."""
     return _student(mean, std / np.sqrt(count - 1) if count > 1 else np.nan, count - 1)

@@ -100,7 +100,7 @@ def read_states(path: Path, size: int) -> npt.NDArray[np.float32]:
     return numbers
 
 
-def evenly_spaced(states: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.float32]:
+def evenly_spaced(states: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
     """At most `count` of the states, evenly spaced."""
-    chosen: npt.NDArray[np.float32] = states[np.linspace(0, len(states) - 1, min(count, len(states))).astype(int)]
+    chosen: npt.NDArray[Any] = states[np.linspace(0, len(states) - 1, min(count, len(states))).astype(int)]
     return chosen

@@ -13,6 +13,7 @@ from estep.instruments.improvement import Improvement, Logged
 from estep.instruments.inspection import Gaps, Growth, Inspection
 from estep.instruments.interval import interval
 from estep.instruments.optimisers import Compared
+from estep.instruments.play.realised import InState, Realised
 from estep.instruments.staleness import Staleness
 from estep.instruments.transfer import Transfer
 from estep.runs import storage, strict, tables
@@ -55,6 +56,10 @@ def summary(inspection: Inspection) -> dict[str, Any]:
         episodes = len({pair.episode for pair in one.pairs})
         record["calibration"] = {"pairs": len(one.pairs), "episodes": episodes, "return": one.kind, "soft": one.soft}
         record["calibration"]["biases"] = biases
+    if inspection.realised is not None:
+        whole = inspection.realised._asdict()
+        rows = [row._asdict() for row in inspection.realised.rows]
+        record["realised"] = {name: whole[name] for name in whole if name != "in_states"} | {"rows": rows}
     return record
 
 
@@ -97,6 +102,9 @@ def tables_of(inspection: Inspection) -> dict[str, Table]:
     if inspection.calibration is not None:
         made["calibration"] = type(inspection.calibration.biases[0])._fields, inspection.calibration.biases
         made["calibration_pairs"] = type(inspection.calibration.pairs[0])._fields, inspection.calibration.pairs
+    if inspection.realised is not None:
+        made["realised"] = Realised._fields, inspection.realised.rows
+        made["realised_states"] = InState._fields, inspection.realised.in_states
     return made
 
 

@@ -51,9 +51,10 @@ def draw_if_possible(run_dir: Path, note: Callable[[str], None]) -> None:
 
 
 def save(figure: Any, out: Path, name: str) -> dict[str, str]:
-    """A figure as PNG and SVG; returns the files by name."""
+    """A figure as PNG and SVG; returns the files by name. Equal figures give equal bytes: neither has a date."""
     files = {f"{name}.{kind}": str(out / f"{name}.{kind}") for kind in ("png", "svg")}
-    for path in files.values():
-        figure.savefig(path, dpi=150)
+    with plt.rc_context({"svg.hashsalt": name}):
+        for path in files.values():
+            figure.savefig(path, dpi=150, metadata={"Date": None} if path.endswith("svg") else None)
     plt.close(figure)
     return files

@@ -49,6 +49,12 @@ TERMS = (
         "choices of a discrete action.",
     ),
     Term(
+        "control",
+        "",
+        "Of the realised gain: displacements of the direct action that are as large as those of inference and have a "
+        "random direction, so that they tell what any such displacement brings.",
+    ),
+    Term(
         "critic", "Q(s, a) or V(s)", "A network that predicts the return; its estimate is the conditional likelihood."
     ),
     Term(
@@ -127,6 +133,12 @@ TERMS = (
     ),
     Term("preset", "", "Settings that were found good for an algorithm on an environment, applied by default there."),
     Term("prior", "p(a|s)", "The distribution of actions that q is held close to: flat, fixed or learned."),
+    Term(
+        "realised gain",
+        "G(inferred) − G(direct)",
+        "How much more discounted return inferred actions bring than the direct policy, from the same states of the "
+        "simulator. If the critic is exact, its predicted gain Σ γ^t (Q̂(s_t, a_t) − Q̂(s_t, direct action)) is equal.",
+    ),
     Term("replay", "", "The memory of past transitions, from which batches are drawn at random."),
     Term(
         "Retrace",
