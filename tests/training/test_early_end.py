@@ -4,17 +4,19 @@ import contextlib
 import functools
 import os
 import signal
+import threading
 
 import gymnasium
 import numpy as np
 import pytest
-from child import Notes, only_run, resume, train
+from child import SMALL, Notes, config, job, only_run, resume, train
 from faulty import Counter, Plain
 
 import estep
 from estep.errors import EnvironmentFailure
 from estep.runs import checkpoint
 from estep.runs.folder import RunFolder
+from estep.training import run
 
 WARM = {"steps": 80, "warmup_steps": 80, "checkpoint_every": 0, "eval_every": 0, "eval_episodes": 0}
 """A run that only explores, so that nothing is compiled."""
@@ -94,6 +96,27 @@ def test_a_failing_evaluation_loses_nothing(tmp_path):
     with pytest.raises(EnvironmentFailure, match="camera lost"):
         train(tmp_path, env=Judged, **{**WARM, "eval_episodes": 1})
     assert checkpoint.newest(only_run(tmp_path))[0].name == "step_80"
+
+
+def test_a_hung_environment_loses_nothing(tmp_path):
+    hung = threading.Event()
+
+    class Hangs(Counter):
+        calls = 0
+
+        def step(self, action):
+            Hangs.calls += 1
+            if Hangs.calls == 50:
+                hung.wait(60)
+                raise RuntimeError("let go")
+            return super().step(action)
+
+    told = []
+    context = job()._replace(on_hang=lambda message: (told.append(message), hung.set()))
+    with pytest.raises(EnvironmentFailure, match="let go"):
+        run.train(SMALL["sac"], Hangs, config(**WARM, env_timeout=0.2), out=tmp_path, preset=None, context=context)
+    assert "has not answered for 0.2 s" in told[0]
+    assert checkpoint.newest(only_run(tmp_path))[0].name == "step_49"
 
 
 def test_what_is_not_sound_is_not_saved(tmp_path, monkeypatch):

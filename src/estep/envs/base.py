@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -196,6 +196,10 @@ class HostEnv(abc.ABC):
     @abc.abstractmethod
     def load_counters(self, counters: Mapping[str, Any]) -> None:
         """Load saved counts. Raises RejectedInput if they are malformed."""
+
+    @abc.abstractmethod
+    def before_hang(self, function: Callable[[], None]) -> None:
+        """Have a function called, from another thread, before the process ends because an environment hangs."""
 
     @abc.abstractmethod
     def close(self) -> None:

@@ -185,6 +185,9 @@ class GymnasiumEnv(HostEnv):
     def load_counters(self, counters: Mapping[str, Any]) -> None:
         self._bad.load(counters)
 
+    def before_hang(self, function: Callable[[], None]) -> None:
+        self._watch.before = function
+
     def close(self) -> None:
         self._watch.close()
         for env in self.envs if self._closes else []:

@@ -15,6 +15,10 @@ def end_process(message: str) -> None:
     os._exit(5)
 
 
+def _nothing() -> None:
+    """Do nothing before a hung call is reported."""
+
+
 class Watch:
     """Detects a call that takes too long. The caller sets `call` to a new number above 0 before a call and to 0 after.
 
@@ -34,6 +38,8 @@ class Watch:
             poll: seconds between two polls.
         """
         self.call = 0
+        self.before = _nothing
+        """Called before `on_hang`, which may end the process: a run saves what it has learned."""
         self._message = (
             f"The environment {name} has not answered for {timeout:g} s.\n"
             "Look for a deadlock in the environment, or give a larger --env-timeout (0: no limit)."
@@ -51,6 +57,7 @@ class Watch:
 
     def hang(self) -> None:
         """Report a hung call."""
+        self.before()
         self._on_hang(self._message)
 
     def allowed_polls(self, wait: float) -> int:

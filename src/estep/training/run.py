@@ -189,6 +189,9 @@ def run_session(
     session = Session(folder, trainer, sinks, callbacks)
     if meta is not None:
         session.restore(meta)
+    for each in (trainer.env, callbacks.evaluation_env):
+        if each is not None:
+            each.before_hang(session.rescue)
     folder.write_run({**folder.read_run(), "status": "running", "exit_code": None, "error": None, "ended": None})
     status, code, error, numbers = "error", 1, "", {}
     try:
