@@ -2,6 +2,7 @@
 
 import gc
 import os
+import re
 import tempfile
 
 # Child processes and the workers of pytest-xdist inherit these.
@@ -29,6 +30,47 @@ import pytest
 gc.set_threshold(100_000, 20, 20)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
+# Tests of which the suite keeps another variant or a neighbour, and which take seconds of compilation: the suite must
+# end in twelve minutes on two cores. `make long` has them all.
+REPEATED = re.compile(
+    "|".join(
+        [
+            r"test_contracts\.py::test_a_row_compiles_once\w+\[(soft-pg|sql|rerpi|mpo-parametric|mpo|vmpo)\]",
+            r"test_contracts\.py::test_inference\[\w+-Restarts\]",
+            r"test_examples\.py::test_a_program_runs_from_any_folder\[(own_part|own_images|sac_in_60_lines)\]",
+            r"test_examples\.py::test_it_evaluates_is_inspected_and_acts",
+            r"test_maximised\.py::test_(slow_and_fast_are|the_slow_copy_moves|the_pessimism_of_acting)",
+            r"test_maximised\.py::test_what_inference_maximises\w+\[\{'infer_on'",
+            r"test_mpo\.py::test_(the_fresh_policy_is_as_wide|the_policy_climbs)\w+\[(mpo|parametric)\]",
+            r"test_mpo\.py::test_each_step_touches_its_own_parameters_alone\[parametric\]",
+            r"test_mpo\.py::test_slow_copies_are_hard\w+\[rank\]",
+            r"test_every_setting\.py::test_valid_settings_start\w+\[compose\]",
+            r"test_optimisers\.py::test_a_better_optimiser_finds",
+            r"test_optimisers\.py::test_every_optimiser_acts\w+\[semi-amortised-(from|with)",
+            r"test_policy\.py::test_inspect_(measures_beyond|says_what)",
+            r"test_identities_iterative\.py::test_the_gradient_is_the_mean_of",
+            r"test_identities_iterative\.py::test_one_iteration_that_sees_only",
+            r"test_visited\.py::test_(repeated_steps_on_a_bandit|at_the_optimum_of_the_dual)",
+            r"test_targets\.py::test_(on_its_own_data|replay_remembers)",
+            r"test_compared\.py::test_the_way_of_iterative\w+\[True\]",
+            r"test_inference_optimisers\.py::test_every_optimiser_reaches_the_optimum\[restarts",
+            r"test_inference_optimisers\.py::test_an_optimiser_starts_where_it_is_told\[gradient\]",
+            r"test_several_choices\.py::test_a_row_that_takes_them_learns\[(mpo|soft-pg)",
+            r"test_sql\.py::test_(four_goals|both_modes|a_critic_that_says_nothing)",
+            r"test_discrete\.py::test_an_update_over_choices\w+\[iterative-sac\]",
+            r"test_compare\.py::test_runs_are_added_to",
+        ]
+    )
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave repeated tests to `make long`."""
+    for item in items:
+        if REPEATED.search(item.nodeid):
+            item.add_marker(pytest.mark.long)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

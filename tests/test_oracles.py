@@ -96,7 +96,7 @@ def test_direct_inference_reaches_the_best_of_its_family():
     def step(agent, key):
         k_obs, k = jax.random.split(key)
         obs = jax.random.uniform(k_obs, (128, 1, 1), minval=-1.2, maxval=1.2)
-        return apply_pending(climb(agent, agent.likelihood.model, flatten(states(obs)), k)[0])[0], None
+        return apply_pending(climb(agent, flatten(states(obs)), k)[0])[0], None
 
     agent = jax.jit(lambda agent: jax.lax.scan(step, agent, jax.random.split(make_key(1), 1500))[0])(agent)
     grid = np.linspace(-1, 1, 9)
@@ -238,7 +238,7 @@ def test_the_kl_of_a_step_is_in_the_value_of_the_next():
     gamma, alpha, mu, log_sigma = 0.5, 0.3, 0.2, -1.0 + np.log1p(np.exp(-9.0))
     prior = FixedGaussian(jnp.asarray([0.5]), jnp.asarray([1.2]))
     agent = at_temperature(replace(still(1, gamma), prior=fixed(prior)), alpha)
-    bounded = np.asarray(agent.infer(agent.inference.model, None, jnp.ones(1), make_key(0))[2].lam, np.float64)
+    bounded = np.asarray(agent.infer(agent.inference.model, Curve(), jnp.ones(1), make_key(0))[2].lam, np.float64)
     mu, log_sigma = bounded
     k0 = np.log(1.2) - log_sigma + (np.exp(2 * log_sigma) + (mu - 0.5) ** 2) / (2 * 1.2**2) - 0.5
     one = jnp.ones((16, 1))

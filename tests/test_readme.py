@@ -24,6 +24,7 @@ def test_a_changed_docstring_would_change_the_table():
 @pytest.mark.parametrize("program", PROGRAMS, ids=["training", "functional core"])
 def test_its_programs_run_as_they_stand(program, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    program = program.replace("steps=5_000", "steps=1_200")  # long enough for updates and an evaluation
     # the second program broadcasts as a user's code may: strictness is for our own arithmetic
     exec(compile(program, "README.md", "exec"), {"__name__": "readme"})
     assert capsys.readouterr().out

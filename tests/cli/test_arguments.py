@@ -156,7 +156,7 @@ WORDS = st.sampled_from(
 ANYTHING = st.text(st.characters(exclude_characters="\x00"), max_size=12)
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(argv=st.lists(st.one_of(WORDS, WORDS, ANYTHING), max_size=7))
 def test_no_arguments_make_a_mess(argv, tmp_path):
     """`train` cannot get as far as training here: no word of the grammar is an environment's id."""

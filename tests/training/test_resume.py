@@ -92,7 +92,7 @@ def programs(parts):
 )
 def test_a_process_ended_at_random_moments_goes_on_to_the_same_bits(tmp_path, algorithm, names):
     chance = random.Random(algorithm)
-    changes = {"steps": 260, "checkpoint_every": 30, "eval_every": 110}
+    changes = {"steps": 160, "checkpoint_every": 30, "eval_every": 70}
     ends = [(name, chance.randrange(20, 80), chance.uniform(0, 0.05)) for name in names]
     parts = [(str(tmp_path / "a"), algorithm, changes, None)]
     parts += [(str(tmp_path / "b"), algorithm, changes, end) for end in (*ends, None)]

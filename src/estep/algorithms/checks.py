@@ -19,7 +19,7 @@ def continuous(name: str, spec: Spec) -> Spec:
         UsageError: they are discrete, which the row has no form for.
     """
     if spec.factors:
-        raise UsageError(f"{name} is for continuous actions; these are {describe(spec)}.", "Use vmpo or mpo.")
+        raise UsageError(f"{name} is for continuous actions; these are {describe(spec)}.", "Use sac or mpo.")
     return spec
 
 

@@ -98,6 +98,7 @@ class RERPI(
             infers=False,
             target_samples=self.samples,
             training_critic=Maximised(self.infer_on, self.pessimism),
+            acting_critic=Maximised(self.infer_on, self.pessimism),
             project=trust_region.project,
             remember=log_prob_memo if self.target == "retrace" else None,
             length=1 if self.target == "td0" else self.unroll,

@@ -7,6 +7,7 @@ one checkpoint each.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -259,7 +260,7 @@ def locate(run_dir: Path, which: str | int) -> Path:
         name = str(which)
     else:
         name = _pointer(Path(run_dir), str(which)) or ""
-        if which == "best" and not name:  # a run that ended before its first evaluation
+        if which == "best" and not os.path.lexists(Path(run_dir) / "best"):  # a run that ended before an evaluation
             name = _pointer(Path(run_dir), "latest") or ""
     if not _PUBLISHED.fullmatch(name) or not (folder / name).is_dir():
         held = ", ".join(path.name for _, path in reversed(_manifests(folder)[0])) or "none yet"
