@@ -25,7 +25,7 @@ LIMIT = 600
 PACKAGES = {
     "gymnasium (classic control)": "CartPole-v1 MountainCar-v0 MountainCarContinuous-v0 Pendulum-v1 Acrobot-v1",
     "gymnasium (box2d)": "LunarLander-v3 LunarLanderContinuous-v3 BipedalWalker-v3 CarRacing-v3",
-    "gymnasium (toy text)": "Blackjack-v1 FrozenLake-v1 FrozenLake8x8-v1 CliffWalking-v1 Taxi-v3",
+    "gymnasium (toy text)": "Blackjack-v1 FrozenLake-v1 FrozenLake8x8-v1 CliffWalking-v1 Taxi-v4",
     "gymnasium (mujoco)": "Reacher-v5 Pusher-v5 InvertedPendulum-v5 InvertedDoublePendulum-v5 HalfCheetah-v5 Hopper-v5 "
     "Swimmer-v5 Walker2d-v5 Ant-v5 Humanoid-v5 HumanoidStandup-v5",
     "gymnasium-robotics": "gymnasium_robotics:FetchReach-v4 gymnasium_robotics:FetchPush-v4 "
