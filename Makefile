@@ -47,7 +47,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --upgrade pip
 	@echo "Installing estep and the libraries it needs, in the tested versions: a minute or two, about 1 GB ..."
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --group test ruff mypy
+	@$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable . --group test ruff mypy
 	@touch $(INSTALLED)
 	@echo "Installed."
 

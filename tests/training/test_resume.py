@@ -86,8 +86,10 @@ def programs(parts):
 @pytest.mark.parametrize(
     ("algorithm", "names"),
     [
-        pytest.param("sac", ["SIGKILL"] * 2, marks=pytest.mark.long),  # the other has all of it, and a memory in replay
-        ("iterative-sac", ["SIGKILL", "SIGTERM"]),
+        ("sac", ["SIGKILL", "SIGTERM"]),
+        pytest.param(
+            "iterative-sac", ["SIGKILL"] * 2, marks=pytest.mark.long
+        ),  # with a memory in replay; compiles long
     ],
 )
 def test_a_process_ended_at_random_moments_goes_on_to_the_same_bits(tmp_path, algorithm, names):
