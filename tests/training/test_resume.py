@@ -87,9 +87,7 @@ def programs(parts):
     ("algorithm", "names"),
     [
         ("sac", ["SIGKILL", "SIGTERM"]),
-        pytest.param(
-            "iterative-sac", ["SIGKILL"] * 2, marks=pytest.mark.long
-        ),  # compiles for long
+        pytest.param("iterative-sac", ["SIGKILL"] * 2, marks=pytest.mark.long),  # compiles for long
     ],
 )
 def test_a_process_ended_at_random_moments_goes_on_to_the_same_bits(tmp_path, algorithm, names):
