@@ -85,6 +85,30 @@ def test_what_was_set_after_it_was_made_is_copied(point):
     assert second(point).unwrapped.inner.gain == 7.0
 
 
+def test_what_is_set_in_a_dict_of_arrays_is_seen(point):
+    point.unwrapped.settings = {"limits": [np.zeros(2), np.ones(2)]}
+    assert second(point).unwrapped.settings["limits"][1].tolist() == [1.0, 1.0]
+
+
+def test_an_instance_is_not_closed_through_a_copy_and_a_reset_that_raises_is_left_to_training(point):
+    class Shared(Configured):
+        display = True
+
+        def close(self):
+            Shared.display = False
+
+    gymnasium.register("Shared-v0", Shared)
+    env = gymnasium.make("Shared-v0")
+    env.unwrapped.gain = 5.0
+    assert reward(second(env)) == 5.0
+    assert Shared.display
+
+    env.unwrapped.np_random_seed_of_mine = 1
+    Shared.reset = lambda self, **options: 1 / 0
+    assert second(env)
+    del gymnasium.registry["Shared-v0"]
+
+
 def test_a_wrapper_of_ones_own_and_an_instance_without_a_spec_are_copied(point):
     assert reward(second(Wrapped(point))) == 3.0
     assert reward(second(Configured(gain=4.0))) == 4.0

@@ -61,9 +61,7 @@ def second(env: gymnasium.Env[Any, Any], name: str) -> gymnasium.Env[Any, Any]:
         return made
     copied = independent_copy(env)
     if copied:
-        if made:
-            made.close()
-        return copied
+        return copied  # `made` stays open: closing it can shut the window of the whole process
     if made:
         warnings.warn(
             f"{name}: the environment for evaluation, made again by gymnasium.make, differs from the instance in "
@@ -82,7 +80,10 @@ def made_again(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any] | None:
         return None
     try:
         return gymnasium.make(env.spec) if env.spec else None
-    except Exception:  # a wrapper of the user's own, arguments that cannot be copied, a device that opens once
+    except (
+        Exception,
+        SystemExit,
+    ):  # a wrapper of the user's own, arguments that cannot be copied, a device that opens once
         return None
 
 
@@ -93,7 +94,7 @@ def independent_copy(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any] | 
     try:
         one, other = copy.deepcopy(env), copy.deepcopy(env)
         return one if independent(one, other) else None
-    except Exception:  # most windows, sockets and simulators cannot be copied
+    except (Exception, SystemExit):  # most windows, sockets and simulators cannot be copied
         return None
 
 
@@ -126,8 +127,11 @@ def steps(env: gymnasium.Env[Any, Any], actions: list[Any], seed: int) -> Iterat
 
 def differences(env: gymnasium.Env[Any, Any], other: gymnasium.Env[Any, Any]) -> Iterator[str]:
     """The attributes in which two environments differ after the same reset, as far as they are numbers and texts."""
-    for one in (env, other):
-        one.reset(seed=0)
+    try:
+        for one in (env, other):
+            one.reset(seed=0)
+    except (Exception, SystemExit):  # training, whose first call is a reset, says what is wrong
+        return
     pairs = list(zip(layers(env), layers(other), strict=False))
     if [type(one) for one, _ in pairs] != [type(two) for _, two in pairs]:
         yield "its wrappers"
@@ -148,10 +152,10 @@ def different_attributes(mine: dict[str, Any], other: dict[str, Any], depth: int
 
 
 def equal(one: Any, two: Any) -> bool:
-    """Whether two values are equal. What cannot be compared counts as equal."""
+    """Whether two values are equal, also dicts and lists of arrays. What cannot be compared counts as equal."""
     try:
-        return bool(np.array_equal(one, two, equal_nan=True)) if isinstance(one, np.ndarray) else bool(one == two)
-    except Exception:  # arrays in lists, objects that refuse a comparison
+        return data_equivalence(one, two)
+    except Exception:  # objects that refuse a comparison
         return True
 
 
