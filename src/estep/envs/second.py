@@ -80,10 +80,7 @@ def made_again(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any] | None:
         return None
     try:
         return gymnasium.make(env.spec) if env.spec else None
-    except (
-        Exception,
-        SystemExit,
-    ):  # a wrapper of the user's own, arguments that cannot be copied, a device that opens once
+    except (Exception, SystemExit):  # a wrapper of the user's own, or a device that opens once
         return None
 
 
@@ -140,11 +137,13 @@ def differences(env: gymnasium.Env[Any, Any], other: gymnasium.Env[Any, Any]) ->
 
 
 def different_attributes(mine: dict[str, Any], other: dict[str, Any], depth: int) -> Iterator[str]:
-    """The names of attributes that differ: numbers, texts and arrays, also inside other objects."""
+    """The names of attributes that the other lacks, or that differ: numbers, texts and arrays, also inside objects."""
     for name, value in mine.items():
-        if name in ("env", "spec", "np_random", "_np_random") or name not in other:
+        if name in ("env", "spec", "np_random", "_np_random"):
             continue
-        if isinstance(value, bool | int | float | str | bytes | np.ndarray | np.generic | tuple | list | set | dict):
+        if name not in other:
+            yield name
+        elif isinstance(value, bool | int | float | str | bytes | np.ndarray | np.generic | tuple | list | set | dict):
             if not equal(value, other[name]):
                 yield name
         elif depth and hasattr(value, "__dict__") and hasattr(other[name], "__dict__") and not callable(value):
