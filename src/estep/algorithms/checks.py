@@ -72,7 +72,7 @@ def check_acting(row: Any) -> None:
         UsageError: a value is out of bounds; more iterates are averaged than there are; the start is to act and is no
             network; or a setting is about inference to act, which there is not.
     """
-    groups.check(row)
+    groups.validate_with_inference(row)
     iterations = row.act_iterations or row.iterations
     if row.act_average > iterations:
         raise refused("act_average", row.act_average, f"between 1 and {iterations}, the iterations")

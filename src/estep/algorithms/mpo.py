@@ -63,7 +63,7 @@ class MPO(
     act_beta: fields.ActPessimism = None
 
     def __post_init__(self) -> None:
-        groups.check(self)
+        groups.validate_with_inference(self)
         if self.target == "retrace" and self.act_with == "posterior":
             raise UsageError(
                 "Retrace needs the density of the actions taken, and weighted particles have none.",

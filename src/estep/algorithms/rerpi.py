@@ -69,7 +69,7 @@ class RERPI(
     epsilon_scale: fields.EpsilonScale = 1e-5
 
     def __post_init__(self) -> None:
-        groups.check(self)
+        groups.validate_with_inference(self)
         if self.rank_shift <= 1 - self.samples:
             raise refused("rank_shift", self.rank_shift, f"above 1 - samples, {1 - self.samples}")
 

@@ -85,7 +85,7 @@ class QInference:
     inference_fraction: fields.InferenceFraction = 1.0
 
     def __post_init__(self) -> None:
-        check(self)
+        validate_with_inference(self)
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ class FreshData:
     gae_lambda: fields.GAELambda = 0.95
 
 
-def check(settings: Any) -> None:
+def validate_with_inference(settings: Any) -> None:
     """Check every setting of an algorithm that has `QInference`, in its plain form.
 
     Raises:

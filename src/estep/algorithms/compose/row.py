@@ -61,7 +61,7 @@ class Compose(groups.FreshData, groups.Acting, groups.SlowCopies, groups.QInfere
     epsilon_scale: fields.EpsilonScale = 5e-5
 
     def __post_init__(self) -> None:
-        groups.check(self)
+        groups.validate_with_inference(self)
         check_order(self, "unroll", "rollout")
         rules.check_parts(self)
 
