@@ -6,7 +6,7 @@ import scipy.stats
 
 from estep.core.types import to_one_hot
 from estep.data import replay as module
-from estep.data.layout import bytes_needed
+from estep.data.layout import Row, bytes_needed
 from estep.data.replay import NO_STEP, Replay
 from estep.errors import RejectedInput, UsageError
 
@@ -72,7 +72,7 @@ def look(batch):
 @pytest.mark.parametrize("capacity", [3, 4, 7, 50, 200, 333])
 @pytest.mark.parametrize("longest", [1, 20])
 def test_counter(num_envs, capacity, longest):
-    source, replay = Counters(num_envs, capacity, longest), Replay(capacity, num_envs, 3, numbers=2)
+    source, replay = Counters(num_envs, capacity, longest), Replay(capacity, num_envs, Row(3, numbers=2))
     share = capacity // num_envs
     for i in range(900):
         source.feed(replay)
@@ -93,7 +93,7 @@ def test_counter(num_envs, capacity, longest):
 
 
 def test_long_episodes_fill_the_capacity():
-    source, replay = Counters(2, 0, longest=200, invalid=0.0), Replay(1000, 2, 3, numbers=2)
+    source, replay = Counters(2, 0, longest=200, invalid=0.0), Replay(1000, 2, Row(3, numbers=2))
     for _ in range(3000):
         source.feed(replay)
     assert len(replay) == 1000
@@ -101,7 +101,7 @@ def test_long_episodes_fill_the_capacity():
 
 def test_invalid_steps_cut_and_are_not_stored():
     one, zero, yes, no = np.ones((1, 1), np.float32), np.zeros(1, np.float32), np.array([True]), np.array([False])
-    replay = Replay(10, 1, 1, numbers=1)
+    replay = Replay(10, 1, Row(1, numbers=1))
     replay.cut(0)
     replay.add(one, one, zero, no, no, 2 * one, no)
     assert len(replay) == 0
@@ -118,7 +118,7 @@ def test_invalid_steps_cut_and_are_not_stored():
 
 
 def test_sampling_is_uniform_over_steps():
-    source, replay = Counters(3, 1, invalid=0.1), Replay(90, 3, 3, numbers=2)
+    source, replay = Counters(3, 1, invalid=0.1), Replay(90, 3, Row(3, numbers=2))
     for _ in range(400):
         source.feed(replay)
     replay_steps = len(replay)
@@ -129,7 +129,7 @@ def test_sampling_is_uniform_over_steps():
 
 
 def test_unequal_environments_are_drawn_by_their_steps():
-    one, replay = np.zeros((2, 1), np.float32), Replay(1000, 2, 1, numbers=1)
+    one, replay = np.zeros((2, 1), np.float32), Replay(1000, 2, Row(1, numbers=1))
     obs = np.array([[0], [1]], np.float32)
     none = np.zeros(2, bool)
     for i in range(400):
@@ -140,7 +140,7 @@ def test_unequal_environments_are_drawn_by_their_steps():
 
 
 def test_draws_are_a_function_of_seed_and_counter():
-    source, replay = Counters(1, 1), Replay(500, 1, 3, numbers=2)
+    source, replay = Counters(1, 1), Replay(500, 1, Row(3, numbers=2))
     for _ in range(400):
         source.feed(replay)
     a, b, c, d = (replay.sample(*key, (64,)).obs for key in ((1, 2), (1, 2), (1, 3), (2, 2)))
@@ -151,7 +151,7 @@ def test_draws_are_a_function_of_seed_and_counter():
 
 
 def test_samples_are_copies():
-    source, replay = Counters(1, 1), Replay(50, 1, 3, numbers=2)
+    source, replay = Counters(1, 1), Replay(50, 1, Row(3, numbers=2))
     for _ in range(60):
         source.feed(replay)
     before = [array.copy() for array in (replay._obs, replay._columns)]
@@ -163,13 +163,13 @@ def test_samples_are_copies():
 
 
 def test_latest():
-    source, replay = Counters(1, 1), Replay(50, 1, 3, numbers=2)
+    source, replay = Counters(1, 1), Replay(50, 1, Row(3, numbers=2))
     assert replay.latest(4).shape == (0, 3)
     for _ in range(130):
         source.feed(replay)
     assert replay.latest(7)[:, 0].tolist() == [told[0] for told in source.told[0][-7:]]
     assert replay.latest(500).shape == (len(replay), 3)
-    both, three = Counters(3, 1, invalid=0.0), Replay(60, 3, 3, numbers=2)
+    both, three = Counters(3, 1, invalid=0.0), Replay(60, 3, Row(3, numbers=2))
     for _ in range(30):
         both.feed(three)
     rows = three.latest(7)
@@ -180,7 +180,7 @@ def test_latest():
 
 
 def test_memo():
-    source, replay = Counters(2, 1), Replay(80, 2, 3, memo={"noise": 2, "log_prob": 1}, numbers=2)
+    source, replay = Counters(2, 1), Replay(80, 2, Row(3, memo={"noise": 2, "log_prob": 1}, numbers=2))
     for _ in range(100):
         source.feed(replay, lambda obs: {"noise": obs[:, :2], "log_prob": -obs[:, :1]})
     batch = replay.sample(0, 0, (3, 4))
@@ -200,10 +200,10 @@ def copy_of(replay, target):
 @pytest.mark.parametrize("num_envs", [1, 3])
 def test_checkpoint_round_trip(monkeypatch, steps, num_envs):
     monkeypatch.setattr(module, "CHUNK", 16)
-    source, replay = Counters(num_envs, 2), Replay(60 * num_envs, num_envs, 3, numbers=2)
+    source, replay = Counters(num_envs, 2), Replay(60 * num_envs, num_envs, Row(3, numbers=2))
     for _ in range(steps):
         source.feed(replay)
-    again = copy_of(replay, Replay(60 * num_envs, num_envs, 3, numbers=2))
+    again = copy_of(replay, Replay(60 * num_envs, num_envs, Row(3, numbers=2)))
     assert again.counters() == replay.counters()
     assert len(again) == len(replay)
     assert again._obs.tobytes() == replay._obs.tobytes()
@@ -212,7 +212,7 @@ def test_checkpoint_round_trip(monkeypatch, steps, num_envs):
         source.feed(replay)
     other = Counters(num_envs, 2)
     for _ in range(steps):
-        other.feed(Replay(60 * num_envs, num_envs, 3, numbers=2))
+        other.feed(Replay(60 * num_envs, num_envs, Row(3, numbers=2)))
     for _ in range(200):
         other.feed(again)
     assert again.counters() == replay.counters()
@@ -223,7 +223,7 @@ def test_checkpoint_round_trip(monkeypatch, steps, num_envs):
 @pytest.mark.parametrize("every", [1, 7])
 def test_only_changed_chunks_are_dirty(monkeypatch, every):
     monkeypatch.setattr(module, "CHUNK", 16)
-    source, replay = Counters(1, 2), Replay(60, 1, 3, numbers=2)
+    source, replay = Counters(1, 2), Replay(60, 1, Row(3, numbers=2))
     assert replay.chunks == 0
     saved: dict[int, dict[str, np.ndarray]] = {}
     for i in range(300):
@@ -235,7 +235,7 @@ def test_only_changed_chunks_are_dirty(monkeypatch, every):
             replay.clean(ids)
             assert not replay.dirty
             assert set(saved) == set(range(replay.chunks))
-            again = Replay(60, 1, 3, numbers=2)
+            again = Replay(60, 1, Row(3, numbers=2))
             for k, arrays in saved.items():
                 again.load_chunk(k, arrays)
             again.load_counters(replay.counters())
@@ -245,7 +245,7 @@ def test_only_changed_chunks_are_dirty(monkeypatch, every):
 
 
 def test_malformed_checkpoints_are_rejected():
-    source, replay = Counters(1, 2), Replay(60, 1, 3, numbers=2)
+    source, replay = Counters(1, 2), Replay(60, 1, Row(3, numbers=2))
     for _ in range(100):
         source.feed(replay)
     chunk, counters = replay.chunk(0), replay.counters()
@@ -258,9 +258,9 @@ def test_malformed_checkpoints_are_rejected():
         {**chunk, "obs": poisoned},
     ):
         with pytest.raises(RejectedInput):
-            Replay(60, 1, 3, numbers=2).load_chunk(0, broken)
+            Replay(60, 1, Row(3, numbers=2)).load_chunk(0, broken)
     with pytest.raises(RejectedInput):
-        Replay(60, 1, 3, numbers=2).load_chunk(1, chunk)
+        Replay(60, 1, Row(3, numbers=2)).load_chunk(1, chunk)
     for broken in (
         {},
         {**counters, "head": [1, 2]},
@@ -269,32 +269,32 @@ def test_malformed_checkpoints_are_rejected():
         {**counters, "open": [7]},
         {"head": ["x"], "open": [0], "tail": [0]},
     ):
-        target = Replay(60, 1, 3, numbers=2)
+        target = Replay(60, 1, Row(3, numbers=2))
         target.load_chunk(0, chunk)
         with pytest.raises(RejectedInput):
             target.load_counters(broken)
 
 
 def test_bytes_needed_is_what_is_allocated():
-    for capacity, num_envs, memo in ((1000, 1, None), (1001, 3, {"x": 4}), (50_000, 8, None)):
-        replay = Replay(capacity, num_envs, 17, memo=memo, numbers=6)
+    for capacity, num_envs, memo in ((1000, 1, {}), (1001, 3, {"x": 4}), (50_000, 8, {})):
+        replay = Replay(capacity, num_envs, Row(17, memo=memo, numbers=6))
         assert replay.nbytes == bytes_needed(capacity, num_envs, 17, memo=memo, numbers=6)
     assert bytes_needed(1_000_000, 1, 17, numbers=6) < 1.02 * 1_000_000 * (4 * (17 + 6 + 3) + 8)
 
 
 def test_refusals():
     with pytest.raises(UsageError, match="--replay-size at least 4"):
-        Replay(3, 4, 1, numbers=1)
+        Replay(3, 4, Row(1, numbers=1))
     with pytest.raises(UsageError, match="too few"):
-        Replay(3, 1, 1, numbers=1).sample(0, 0, (2,))
+        Replay(3, 1, Row(1, numbers=1)).sample(0, 0, (2,))
     flags = np.array([True])
     wide = np.zeros((1, 2), np.float32)
     with pytest.raises(ValueError, match="shapes"):
-        Replay(3, 1, 1, numbers=1).add(wide, wide, wide[:, 0], ~flags, ~flags, wide, flags)
+        Replay(3, 1, Row(1, numbers=1)).add(wide, wide, wide[:, 0], ~flags, ~flags, wide, flags)
 
 
 def test_a_final_observation_is_never_a_step():
-    source, replay = Counters(2, 5, longest=3), Replay(100, 2, 3, numbers=2)
+    source, replay = Counters(2, 5, longest=3), Replay(100, 2, Row(3, numbers=2))
     for _ in range(500):
         source.feed(replay)
     assert (replay._columns[:, 4] == NO_STEP).any()
@@ -302,7 +302,7 @@ def test_a_final_observation_is_never_a_step():
 
 
 def test_sequences_are_steps_in_a_row_and_places_are_equally_likely():
-    source, replay = Counters(2, 5, longest=7), Replay(60, 2, 3, numbers=2)
+    source, replay = Counters(2, 5, longest=7), Replay(60, 2, Row(3, numbers=2))
     for _ in range(300):
         source.feed(replay)
     length = 4
@@ -321,7 +321,7 @@ def test_sequences_are_steps_in_a_row_and_places_are_equally_likely():
 
 
 def test_the_newest_runs_end_with_the_newest_step():
-    source, replay = Counters(2, 5, longest=7, invalid=0.0), Replay(60, 2, 3, numbers=2)
+    source, replay = Counters(2, 5, longest=7, invalid=0.0), Replay(60, 2, Row(3, numbers=2))
     for _ in range(100):
         source.feed(replay)
     found = replay.read(replay.newest(10, 4))
@@ -332,7 +332,7 @@ def test_the_newest_runs_end_with_the_newest_step():
 
 
 def test_what_is_remembered_can_be_changed_and_is_saved():
-    source, replay = Counters(1, 5), Replay(50, 1, 3, memo={"lam": 2, "kept": 1}, numbers=2)
+    source, replay = Counters(1, 5), Replay(50, 1, Row(3, memo={"lam": 2, "kept": 1}, numbers=2))
     for _ in range(80):
         source.feed(replay, lambda obs: {"lam": np.zeros((1, 2), np.float32), "kept": np.zeros((1, 1), np.float32)})
     replay.clean(set(range(replay.chunks)))
@@ -350,7 +350,7 @@ def test_what_is_remembered_can_be_changed_and_is_saved():
 def filled(choices, steps=40, **options):
     """A replay of random choices, with the one-hot vectors that were added."""
     factors = (choices,) if isinstance(choices, int) else choices
-    random, replay = np.random.default_rng(0), Replay(60, 1, 2, choices, **options)
+    random, replay = np.random.default_rng(0), Replay(60, 1, Row(2, choices, **options))
     index = random.integers(factors, size=(steps, 1, len(factors))).astype(np.float32)
     actions, flags = to_one_hot(index, factors), np.array([False])
     obs = random.integers(0, 256, (steps + 1, 1, 2)).astype(np.float32)
@@ -393,11 +393,11 @@ def test_chunks_of_an_earlier_layout_are_read():
     chunk, hot = replay.chunk(0), np.zeros((len(replay.chunk(0)["obs"]), 3), np.float32)
     hot[everything_in_order(replay)] = actions
     old = {"obs": chunk["obs"].astype(np.float32), "columns": np.hstack([hot, chunk["columns"][:, 1:]])}
-    again = Replay(60, 1, 2, 3, dtype=np.uint8)
+    again = Replay(60, 1, Row(2, 3, dtype=np.uint8))
     again.load_chunk(0, old)
     again.load_counters(replay.counters())
     assert again._obs.tobytes() == replay._obs.tobytes()
     assert again._columns.tobytes() == replay._columns.tobytes()
     for wrong in ({"obs": old["obs"] + 0.5}, {"columns": chunk["columns"] + 0.5}, {"columns": chunk["columns"] + 3}):
         with pytest.raises(RejectedInput):
-            Replay(60, 1, 2, 3, dtype=np.uint8).load_chunk(0, old | wrong)
+            Replay(60, 1, Row(2, 3, dtype=np.uint8)).load_chunk(0, old | wrong)

@@ -1,8 +1,9 @@
-"""The sizes of the arrays of a replay."""
+"""What a replay stores of a step, and the sizes of its arrays."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,15 +28,27 @@ class Sizes(NamedTuple):
     """Numbers in a row beside the observation: action, reward, discount, last, and memo."""
 
 
-def sizes(
-    capacity: int,
-    num_envs: int,
-    observation: int,
-    choices: int | Sequence[int] = (),
-    memo: Mapping[str, int] | None = None,
-    *,
-    numbers: int = 0,
-) -> Sizes:
+class Row(NamedTuple):
+    """What a replay stores of a step."""
+
+    observation: int
+    """Numbers in an observation."""
+    choices: int | Sequence[int] = ()
+    """How many choices a discrete action has, or each of its parts. However many, an index of each part is stored."""
+    memo: Mapping[str, int] = MappingProxyType({})
+    """Width of each further column, by name."""
+    numbers: int = 0
+    """How many numbers a continuous action has."""
+    dtype: npt.DTypeLike = np.float32
+    """Type in which observations are stored. They are read as float32."""
+
+    @property
+    def factors(self) -> tuple[int, ...]:
+        """How many choices each part of a discrete action has; empty where there are none."""
+        return (self.choices,) if isinstance(self.choices, int) else tuple(self.choices)
+
+
+def sizes(capacity: int, num_envs: int, row: Row) -> Sizes:
     """The sizes of a replay. An episode takes one row more than it has steps.
 
     There are 1/64 more rows than steps, enough for episodes of 64 steps on average. If episodes are shorter, fewer
@@ -44,11 +57,7 @@ def sizes(
     Args:
         capacity: steps over all environments.
         num_envs: how many environments.
-        observation: numbers in an observation.
-        choices: how many choices a discrete action has, or each of its parts. However many there are, an index of each
-            part is stored.
-        memo: width of each further column, by name.
-        numbers: how many numbers a continuous action has.
+        row: what is stored of a step.
 
     Raises:
         UsageError: the capacity is smaller than the number of environments.
@@ -57,36 +66,23 @@ def sizes(
     if steps_per_env < 1:
         what = f"--replay-size {capacity} is too small for one step of each of {num_envs} environments."
         raise UsageError(what, f"Give --replay-size at least {num_envs}.")
-    action = len(parts(choices)) + numbers
-    columns = action + 3 + sum((memo or {}).values())
-    return Sizes(steps_per_env, steps_per_env + steps_per_env // 64 + 3, observation, action, columns)
+    action = len(row.factors) + row.numbers
+    columns = action + 3 + sum(row.memo.values())
+    return Sizes(steps_per_env, steps_per_env + steps_per_env // 64 + 3, row.observation, action, columns)
 
 
-def parts(choices: int | Sequence[int]) -> tuple[int, ...]:
-    """How many choices each part of a discrete action has; empty where there are none."""
-    return (choices,) if isinstance(choices, int) else tuple(choices)
-
-
-def bytes_needed(
-    capacity: int,
-    num_envs: int,
-    observation: int,
-    choices: int | Sequence[int] = (),
-    memo: Mapping[str, int] | None = None,
-    *,
-    numbers: int = 0,
-    dtype: npt.DTypeLike = np.float32,
-) -> int:
-    """Bytes of the arrays of a Replay with the same arguments (see `sizes`).
+def bytes_needed(capacity: int, num_envs: int, *row: Any, **fields: Any) -> int:
+    """Bytes of the arrays of a `Replay(capacity, num_envs, Row(*row, **fields))`.
 
     Example:
         >>> from estep.data.layout import bytes_needed
         >>> bytes_needed(1_000, 1, 3, 2) == bytes_needed(1_000, 1, 3, 20_000)  # of n choices an index is stored
         True
     """
-    size = sizes(capacity, num_envs, observation, choices, memo, numbers=numbers)
-    row = np.dtype(dtype).itemsize * observation + 4 * size.columns
-    return num_envs * size.rows_per_env * row + 8 * num_envs * size.steps_per_env
+    stored = Row(*row, **fields)
+    size = sizes(capacity, num_envs, stored)
+    width = np.dtype(stored.dtype).itemsize * stored.observation + 4 * size.columns
+    return num_envs * size.rows_per_env * width + 8 * num_envs * size.steps_per_env
 
 
 def checked_chunk(

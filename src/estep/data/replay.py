@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from estep.core.types import Floats, Transition, to_index, to_one_hot
-from estep.data.layout import checked_chunk, malformed, parts, sizes
+from estep.data.layout import Row, checked_chunk, malformed, sizes
 from estep.errors import UsageError
 
 CHUNK = 16_384
@@ -36,26 +36,22 @@ class Replay:
     first. A step is removed from the list before its row is overwritten. Sampling is uniform over the lists.
     """
 
-    def __init__(
-        self,
-        capacity: int,
-        num_envs: int,
-        observation: int,
-        choices: int | Sequence[int] = (),
-        memo: Mapping[str, int] | None = None,
-        *,
-        numbers: int = 0,
-        dtype: npt.DTypeLike = np.float32,
-    ) -> None:
-        """Allocate the arrays; the arguments are those of `sizes`. Raises UsageError if the capacity is too small.
+    def __init__(self, capacity: int, num_envs: int, row: Row) -> None:
+        """Allocate the arrays.
 
-        Observations are stored as `dtype` and read as float32.
+        Args:
+            capacity: steps over all environments.
+            num_envs: how many environments, E.
+            row: what is stored of a step.
+
+        Raises:
+            UsageError: the capacity is smaller than the number of environments.
         """
-        self._memo, self._factors, self.num_envs = dict(memo or {}), parts(choices), num_envs
-        self._size = size = sizes(capacity, num_envs, observation, choices, self._memo, numbers=numbers)
+        self._memo, self._factors, self.num_envs = dict(row.memo), row.factors, num_envs
+        self._size = size = sizes(capacity, num_envs, row)
         self._action = size.action
         rows = size.rows_per_env * num_envs
-        self._obs = np.zeros((rows, observation), dtype)
+        self._obs = np.zeros((rows, row.observation), row.dtype)
         self._columns = np.zeros((rows, size.columns), np.float32)
         self._steps = np.zeros((num_envs, size.steps_per_env), np.int64)
         # Positions only grow. The row is head mod rows_per_env, the entry of the list is first mod steps_per_env.

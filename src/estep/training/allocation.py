@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from estep.core.agent import Agent
-from estep.data.layout import bytes_needed
+from estep.data.layout import Row, bytes_needed
 from estep.data.memory import check_memory
 from estep.data.replay import Replay
 from estep.errors import UsageError
 from estep.policy.actor import memo_widths
 from estep.settings.run import RunConfig
-
-
-class Row(NamedTuple):
-    """What replay stores of a step."""
-
-    observation: int
-    choices: tuple[int, ...]
-    memo: dict[str, int]
-    numbers: int
-    dtype: np.dtype[Any]
 
 
 def row_of(agent: Agent, dtype: np.dtype[Any]) -> Row:
@@ -53,8 +43,7 @@ def check_fits(agent: Agent, config: RunConfig, dtype: np.dtype[Any]) -> int:
         UsageError: it does not fit in memory.
     """
     filled = max(min(capacity(agent, config), config.steps), config.num_envs)
-    row = row_of(agent, dtype)
-    needed = bytes_needed(filled, config.num_envs, *row[:3], numbers=row.numbers, dtype=dtype)
+    needed = bytes_needed(filled, config.num_envs, *row_of(agent, dtype))
     check_memory(needed, filled, needed / filled)
     return needed
 
@@ -67,7 +56,7 @@ def allocate(agent: Agent, config: RunConfig, dtype: np.dtype[Any]) -> Replay:
     """
     steps, row = capacity(agent, config), row_of(agent, dtype)
     try:
-        return Replay(steps, config.num_envs, *row[:3], numbers=row.numbers, dtype=dtype)
+        return Replay(steps, config.num_envs, row)
     except (MemoryError, ValueError, OverflowError) as error:
         raise UsageError(
             f"Replay of {steps:,} transitions does not fit in memory: {error}.", "Give a smaller --replay-size."
