@@ -42,6 +42,11 @@ def slow_critic(likelihood: Learned[Likelihood]) -> Likelihood:
     return likelihood.slow
 
 
+def as_it_is(agent: Agent, likelihood: Likelihood) -> Likelihood:
+    """Infer on the critic itself."""
+    return likelihood
+
+
 CRITICS = {"fast": fast_critic, "slow": slow_critic}
 """By the name that the setting `infer_on` has for each."""
 
@@ -95,6 +100,9 @@ class Agent(eqx.Module):
     """The estimate of Q̂ that inference maximises in the E-step, and to find q at the next state of a target."""
     acting_critic: Callable[[Learned[Likelihood]], Likelihood] = eqx.field(static=True, default=fast_critic)
     """The estimate of Q̂ that inference maximises to act."""
+    view: Callable[[Agent, Likelihood], Likelihood] = eqx.field(static=True, default=as_it_is)
+    """From a critic to the estimate of Q̂ that inference sees, such as returns of imagined steps that end in the critic.
+    It is applied wherever a problem is made for inference. The values of a target are always of the critic itself."""
     project: Callable[[Agent, Draws, Float[Array, "b o"]], tuple[Agent, Info]] = eqx.field(
         static=True, default=fit_prior
     )
@@ -119,10 +127,11 @@ class Agent(eqx.Module):
 
         Args:
             inference: the optimiser.
-            likelihood: Q̂.
+            likelihood: the critic; the problem has Q̂ as `view` makes it of the critic.
             obs: the state.
             key: a random key.
         """
+        likelihood = self.view(self, likelihood)
         problem = self.problem(likelihood, obs)
 
         def start() -> Action:
@@ -142,7 +151,7 @@ class Agent(eqx.Module):
 
         Args:
             inference: the optimiser, usually `inference.model` of this agent.
-            likelihood: Q̂, usually `likelihood.model` or its slow copy.
+            likelihood: the critic, usually `likelihood.model` or its slow copy.
             obs: the state.
             key: a random key.
 

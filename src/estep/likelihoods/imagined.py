@@ -1,0 +1,168 @@
+"""Returns of imagined steps: Q̂(s, a) by a model of the environment for a few steps, and by the critic from there on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.lax import stop_gradient as sg
+from jaxtyping import Array, Int
+
+from estep.core.agent import Agent
+from estep.core.learned import Learned
+from estep.core.slots import Bootstrap, Distribution, Inference, Likelihood, Posterior, Problem
+from estep.core.types import Action, Info, Key, Scalar, Squash, Transition
+from estep.likelihoods.dynamics import Model, WorldModel
+from estep.likelihoods.q_function import biased_std
+
+
+class Policy(eqx.Module):
+    """The policy of imagined steps, the one whose value the target of the critic is."""
+
+    inference: Inference | None
+    """None for a policy that is the prior."""
+    posterior: Posterior
+
+    def __call__(self, problem: Problem, key: Key) -> Distribution:
+        if self.inference is None:
+            return problem.prior(problem.obs)
+        return self.posterior(self.inference(problem, self.posterior, key).lam)
+
+
+@dataclass(frozen=True)
+class Returns:
+    """How returns of imagined steps are taken."""
+
+    horizon: int
+    """h, the number of imagined steps."""
+    gamma: float
+    lam: float = 0.9
+    """λ: near 1 the last of the returns of 1..h steps counts, at 0 the first."""
+    soft: bool = True
+    """Whether α log q(a)/p(a) of later steps is a cost, as it is in the critic."""
+    members: int = 1
+    """How many members of the model estimate a return."""
+    beta: float = 0.0
+    """Pessimism: the estimate is mean - β std over these members."""
+
+
+class Imagined(Likelihood):
+    """Q̂^λ(s, a), the λ-return of h imagined steps that follow a policy:
+
+        Q̂^λ = Q_0 + Σ_{k<h} (γλ)^k c_k (r_k + γ g_k V_{k+1} - Q_k),   c_k = Π_{j<k} g_j,
+        V_k = Q_k - α log q(a_k|s_k)/p(a_k|s_k)
+
+    Rewards r and probabilities g of going on are expectations, and states are sampled. With h = 0 it is the critic. The
+    gradient goes through the action, the model and the policy's inputs; the parameters of all three have none.
+    """
+
+    critic: Likelihood
+    model: Model
+    policy: Policy
+    squash: Squash
+    turn: Scalar
+    """The first of the members that estimate a return."""
+    returns: Returns = eqx.field(static=True)
+
+    def __call__(self, problem: Problem, action: Action, key: Key) -> Scalar:
+        how = self.returns
+        members = (self.turn.astype(jnp.int32) + jnp.arange(how.members, dtype=jnp.int32)) % self.model.members
+        if how.members == 1:
+            return self.imagine(problem, action, key, members[0])
+        values = jax.vmap(lambda member: self.imagine(problem, action, key, member))(members)  # with the same noise
+        return values.mean() - how.beta * biased_std(values) if how.beta else values.mean()
+
+    def imagine(self, problem: Problem, action: Action, key: Key, member: Int[Array, ""]) -> Scalar:
+        """The λ-return that one member estimates.
+
+        Args:
+            problem: the state, with p and α.
+            action: u.
+            key: a random key, of the noise of states and of later actions.
+            member: its number.
+        """
+        how, weight = self.returns, jnp.ones(())
+        k_first, *keys = jax.random.split(key, how.horizon + 1)
+        total = value = self.critic(problem, action, k_first)
+        for k in keys:
+            k_state, k_policy, k_action, k_value = jax.random.split(k, 4)
+            found = self.model.predict(problem.obs, self.squash(action), member)
+            noise = jax.random.normal(k_state, found.mean.shape, found.mean.dtype)
+            problem = problem._replace(obs=found.mean + found.std * noise)
+            action, log_ratio = sample(self.policy(problem, k_policy), problem.prior(problem.obs), k_action, how.soft)
+            after = self.critic(problem, action, k_value)
+            total += weight * (found.reward + how.gamma * found.go_on * (after - problem.alpha * log_ratio) - value)
+            weight *= how.gamma * how.lam * found.go_on
+            value = after
+        return total
+
+    def loss(self, batch: Transition, bootstrap: Bootstrap, key: Key) -> tuple[Scalar, Info]:
+        return self.critic.loss(batch, bootstrap, key)
+
+
+def sample(q: Distribution, prior: Distribution, key: Key, soft: bool) -> tuple[Action, Scalar]:
+    """One action of a policy, and log q/p, or KL(q‖p) where it has a closed form; 0 where it is no cost.
+
+    Args:
+        q: the policy in one state.
+        prior: p in this state.
+        key: a random key.
+        soft: whether the log-ratio is a cost.
+    """
+    if not soft:
+        return q.sample(key), jnp.zeros(())
+    draws = q.draw(key, 1, prior)
+    action = draws.action[0] if draws.action.shape[0] == 1 else q.sample(key)  # over choices, `draw` gives all of them
+    return action, draws.weight @ draws.log_ratio
+
+
+@dataclass(frozen=True)
+class Expand:
+    """A view of the critic, for `Agent.view`: returns of imagined steps that end in it.
+
+    The policy that they follow is that of the critic's target: the slow prior where values are plain returns, else the
+    inference optimiser as `Agent.targeting` makes it of its slow copy. It is asked in every imagined state, so it
+    should need no Q̂.
+    """
+
+    returns: Returns
+
+    def __call__(self, agent: Agent, likelihood: Likelihood) -> Likelihood:
+        learned: Any = agent.likelihood
+        policy = agent.targeting(agent.inference.slow) if self.returns.soft else None
+        model: Model = frozen(learned.model.dynamics)
+        return Imagined(
+            frozen(critic_of(likelihood)),
+            model,
+            Policy(frozen(policy), agent.posterior),
+            agent.spec.squash,
+            (learned.count % model.members).astype(float),
+            self.returns,
+        )
+
+
+def frozen(part: Any) -> Any:
+    """A module whose parameters have no gradient."""
+    return jax.tree.map(sg, part)
+
+
+def critic_of(likelihood: Likelihood) -> Likelihood:
+    """The critic beside which a model is learned, or the critic itself."""
+    return likelihood.critic if isinstance(likelihood, WorldModel) else likelihood
+
+
+@dataclass(frozen=True)
+class OfCritic:
+    """The choice of a critic, for `Agent.training_critic` and `acting_critic`, where a model is learned beside it."""
+
+    choose: Any
+    """From the learned critic to the estimate that inference maximises."""
+
+    def __call__(self, likelihood: Learned[Likelihood]) -> Likelihood:
+        learned: Any = likelihood
+        target = None if learned.target is None else learned.target.critic
+        chosen: Likelihood = self.choose(replace(learned, model=learned.model.critic, target=target))
+        return chosen
