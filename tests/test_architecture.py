@@ -16,7 +16,7 @@ ROWS = [
     *(
         path
         for path in FILES
-        if path.parent.name == "algorithms" and path.stem not in ("__init__", "checks", "named", "shared")
+        if path.parent.name in ("algorithms", "planning") and path.stem not in ("__init__", "checks", "named", "shared")
     ),
     SRC / "algorithms" / "compose" / "row.py",
 ]

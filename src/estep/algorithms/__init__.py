@@ -6,6 +6,8 @@ from estep.algorithms.compose.row import Compose
 from estep.algorithms.iterative_sac import IterativeSAC
 from estep.algorithms.mpo import MPO
 from estep.algorithms.mpo_parametric import ParametricMPO
+from estep.algorithms.planning.pp_smc import PPSMC
+from estep.algorithms.planning.smcp import SMCP
 from estep.algorithms.rerpi import RERPI
 from estep.algorithms.sac import SAC
 from estep.algorithms.soft_pg import SoftPG
@@ -15,8 +17,10 @@ from estep.algorithms.vmpo import VMPO
 __all__ = [
     "ALGORITHMS",
     "MPO",
+    "PPSMC",
     "RERPI",
     "SAC",
+    "SMCP",
     "SQL",
     "VMPO",
     "Compose",
@@ -34,6 +38,8 @@ ALGORITHMS: dict[str, Any] = {
     "sql": SQL,
     "vmpo": VMPO,
     "soft-pg": SoftPG,
+    "smcp": SMCP,
+    "pp-smc": PPSMC,
     "compose": Compose,
 }
 """The library's algorithms by their short names. Anybody's algorithm is found by `estep.algorithms.named`."""

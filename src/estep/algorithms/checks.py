@@ -106,3 +106,17 @@ def check_start(name: str, row: Any, spec: Spec) -> None:
             "--pessimism difference compares with.",
             "Give --direct-start, or --pessimism value.",
         )
+
+
+def check_plans(row: Any) -> None:
+    """Check every setting of an algorithm that learns from its plans, in its plain form.
+
+    Raises:
+        UsageError: a value is out of bounds; or the critic's target needs the density of the actions taken.
+    """
+    groups.validate_with_inference(row)
+    if row.target == "retrace":
+        raise UsageError(
+            "Retrace needs the density of the actions taken, and plans are weighted samples, which have none.",
+            "Give --target td0 or n-step.",
+        )

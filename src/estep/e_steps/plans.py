@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import equinox as eqx
 import jax
@@ -23,6 +23,8 @@ from estep.errors import UsageError
 from estep.families.particles import ess, exponential, kl_to_equal, log_ratio
 from estep.inference.smc import SMC, Search, World
 
+Proposal: TypeAlias = Callable[[Agent, Obs, Key], Distribution]
+"""The policy from which a search draws its actions: a behaviour of `core.acting`."""
 PLAN, ROOTS, WEIGHT, ADVANTAGE = "plan", "roots", "weight", "advantage"
 """Names in the memo: the numbers of a `Report`; the roots of the search [n · a], their weights [n], and their
 advantages [n]."""
@@ -73,8 +75,7 @@ class Planner:
     """
 
     search: SMC
-    proposal: Callable[[Agent, Obs, Key], Distribution] = act_from_posterior
-    """The policy, itself a behaviour."""
+    proposal: Proposal = act_from_posterior
     value_samples: int = 1
     """Samples of the policy in the value of a state. All particles of a step have the same noise."""
     eval_with: str = "plan"

@@ -1,8 +1,10 @@
-"""The settings of `compose` that name its parts. See `settings.fields` for what a setting is."""
+"""The settings of `compose` that name its parts, and those of plans. See `settings.fields` for what a setting is."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal, TypeAlias
+
+from annotated_types import Ge, Interval, MinLen
 
 from estep.settings.kinds import Choices, Help
 
@@ -36,5 +38,56 @@ Start: TypeAlias = Annotated[
     Help(
         "Where an optimiser that iterates starts: at the prior where the family holds it, else at a fixed place; or "
         "where a network ends, which is trained on the same objective."
+    ),
+]
+
+# The model of the environment
+
+Members: TypeAlias = Annotated[int, Help("How many networks the model of the environment has."), Ge(1)]
+ModelHiddenSizes: TypeAlias = Annotated[
+    tuple[Annotated[int, Ge(1)], ...], Help("Sizes of the hidden layers of each network of the model."), MinLen(1)
+]
+ModelRate: TypeAlias = Annotated[float, Help("Step size of Adam for the networks of the model."), Interval(gt=0, lt=1)]
+ModelEvery: TypeAlias = Annotated[int, Help("Updates from one step of the model's networks to the next."), Ge(1)]
+
+# Plans
+
+PlanParticles: TypeAlias = Annotated[
+    int, Help("N, the particles of a search. Each begins with an action of its own, the roots of the plan."), Ge(2)
+]
+PlanHorizon: TypeAlias = Annotated[
+    int,
+    Help("h, the imagined steps of a search. The critic's value of the last state stands for the rest."),
+    Interval(ge=1, le=50),
+]
+Resample: TypeAlias = Annotated[
+    Literal["ess", "every", "never"],
+    Help(
+        "When the particles of a search are replaced by copies of those with more weight: before a step at which their "
+        "effective sample size is below half of their number, before every step after the first, or never."
+    ),
+]
+Dynamics: TypeAlias = Annotated[
+    Literal["variational", "optimistic"],
+    Help(
+        "Weigh an imagined step by its mean over all members of the model, or by one draw of one member, the same for "
+        "all particles: cheaper, and an average over luck that counts good luck more."
+    ),
+]
+PlanPower: TypeAlias = Annotated[
+    float,
+    Help("κ, the power of the whole weight of a plan. Below 1 plans stay nearer to the policy."),
+    Interval(gt=0, le=10),
+]
+ValueSamples: TypeAlias = Annotated[
+    int,
+    Help("Samples of the policy in the value of an imagined state; all particles of a step have the same noise."),
+    Ge(1),
+]
+EvalWith: TypeAlias = Annotated[
+    Literal["plan", "policy"],
+    Help(
+        "What the deterministic action of an evaluation is: the root of greatest weight, or the mode of the policy "
+        "that proposes the roots. Training acts by plans either way."
     ),
 ]
