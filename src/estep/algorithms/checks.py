@@ -120,3 +120,17 @@ def check_plans(row: Any) -> None:
             "Retrace needs the density of the actions taken, and plans are weighted samples, which have none.",
             "Give --target td0 or n-step.",
         )
+    if not row.kl_in_value:
+        return
+    if row.target != "td0":
+        raise UsageError(
+            "With --kl-in-value the critic learns the value that a search found in the next state, which is a target "
+            "of one step.",
+            "Give --target td0, or leave out --kl-in-value.",
+        )
+    if row.horizon * (1 - row.gamma) > 1:
+        raise UsageError(
+            f"With --kl-in-value a search of {row.horizon} steps at --gamma {row.gamma:g} has h (1 - γ) = "
+            f"{row.horizon * (1 - row.gamma):.3g}. Above 1 its values overshoot, and above 2 they diverge.",
+            "Give a smaller --horizon or a larger --gamma, or leave out --kl-in-value.",
+        )

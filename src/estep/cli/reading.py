@@ -50,6 +50,9 @@ class Evaluate:
     rank_by: str | None = None
     """The score by which cem selects its elite: soft-value (Q̂ - α log q/p) or value (Q̂ alone, as in planning).
     None takes soft-value."""
+    eval_with: str | None = None
+    """Whether an algorithm that plans acts by its plans or by the policy that proposes them: plan or policy. None takes
+    the run's setting."""
     env: str | None = None
     """The run's environment. For module:Id it allows estep to import the module."""
     allow_import: bool = False
@@ -73,6 +76,8 @@ def evaluate(arguments: list[str], context: Context) -> int:
     cap = values["max_episode_steps"]
     check("max_episode_steps", cap is None or cap >= 1, cap, "at least 1")
     arguments_of.checkpoint(values["checkpoint"])
+    how = values["eval_with"]
+    check("eval_with", how is None or how in ("plan", "policy"), how, "plan or policy")
     change = _inference(values["inference"], {name: values[name] for name in SETTINGS})
     folder = run_folder(values["run"], context.results)
     if values["env"]:
@@ -83,7 +88,8 @@ def evaluate(arguments: list[str], context: Context) -> int:
     from estep.policy import recorded
 
     episodes = recorded.EvalSettings(values["episodes"], values["seed"], cap, not values["stochastic"])
-    chosen = {name: values[name] for name in ("checkpoint", "env", "allow_import")} | {"settings": episodes}
+    chosen = {name: values[name] for name in ("checkpoint", "env", "allow_import", "eval_with")}
+    chosen |= {"settings": episodes}
     report = Plain(context.results.known)
     run_context = RunContext(context.command, report, lambda: context.life.stop_requested, context.results.hang)
     result = recorded.evaluate_run(folder, **chosen, change=change, context=run_context)

@@ -15,19 +15,32 @@ from jaxtyping import Array, Bool, Float
 from estep.core.acting import act_from_posterior
 from estep.core.agent import Agent
 from estep.core.batch import flatten, memo_of
-from estep.core.objective import soft_value
-from estep.core.slots import Distribution, Draws
+from estep.core.bootstrap import log_mean_exp_value
+from estep.core.objective import soft_value, values_of
+from estep.core.slots import Bootstrap, Distribution, Draws, Problem
 from estep.core.types import Action, Info, Key, Memo, Obs, Scalar, Transition
 from estep.e_steps.climb import EStep
 from estep.errors import UsageError
-from estep.families.particles import ess, exponential, kl_to_equal, log_ratio
+from estep.families.particles import ess, exponential, kl_to_equal, log_mean, log_ratio
 from estep.inference.smc import SMC, Search, World
 
 Proposal: TypeAlias = Callable[[Agent, Obs, Key], Distribution]
 """The policy from which a search draws its actions: a behaviour of `core.acting`."""
-PLAN, ROOTS, WEIGHT, ADVANTAGE = "plan", "roots", "weight", "advantage"
+PLAN, ROOTS, WEIGHT, ADVANTAGE, GAIN = "plan", "roots", "weight", "advantage", "gain"
 """Names in the memo: the numbers of a `Report`; the roots of the search [n · a], their weights [n], and their
-advantages [n]."""
+advantages [n]; and within an update, what the search in the next state found above its value [1]."""
+
+
+def mean_value(q: Distribution, problem: Problem, key: Key, n: int) -> Scalar:
+    """V(s) = E_q[Q̂ - α log q/p], from n samples."""
+    return soft_value(q, problem, key, n)[0]
+
+
+def log_mean_exp(q: Distribution, problem: Problem, key: Key, n: int) -> Scalar:
+    """V(s) = α log E_p exp(Q̂/α), from n samples of q = p: the value of the best posterior under p."""
+    k_draw, k_value = jax.random.split(key)
+    action = jax.vmap(q.sample)(jax.random.split(k_draw, n))
+    return problem.alpha * log_mean(values_of(problem, action, k_value) / problem.alpha)
 
 
 class Plan(Distribution):
@@ -80,6 +93,8 @@ class Planner:
     """Samples of the policy in the value of a state. All particles of a step have the same noise."""
     eval_with: str = "plan"
     """The setting of this name."""
+    value: Callable[[Distribution, Problem, Key, int], Scalar] = mean_value
+    """V(s) of the policy, or of the best posterior under it."""
 
     def __call__(self, agent: Agent, obs: Obs, key: Key) -> Plan:
         k_policy, k_search = jax.random.split(key)
@@ -97,7 +112,7 @@ class Planner:
         critic, propose = agent.acting_critic(agent.likelihood), lambda obs: self.proposal(agent, obs, key)
 
         def value(obs: Obs, key: Key) -> Scalar:
-            return soft_value(propose(obs), agent.problem(critic, obs), key, self.value_samples)[0]
+            return self.value(propose(obs), agent.problem(critic, obs), key, self.value_samples)
 
         alpha = agent.temperature.model()
         return World(beside.dynamics, propose, agent.prior.slow, value, alpha, agent.spec.squash)
@@ -222,4 +237,42 @@ def stored_search(agent: Agent, batch: Transition, key: Key) -> EStep:
     mean = mean_over(searched)
     age = agent.likelihood.count.astype(float) - reports.updates
     info = {"e/ess": mean(jax.vmap(ess)(jnp.log(weight))), "plan/age": mean(age)}
-    return agent, draws, batch.memo, info | of_plans(reports)
+    gain = jnp.where(searched > 0, gains(advantage, agent.temperature.model()), 0.0).reshape(batch.reward.shape)
+    memo = batch.memo | {GAIN: of_next(gain, batch.last)[..., None]}
+    return agent, draws, memo, info | of_plans(reports)
+
+
+def gains(advantage: Float[Array, "b n"], alpha: Scalar) -> Float[Array, " b"]:
+    """α log mean_i exp(Â_i/α): by how much the value of each state is above V, as its search found it.
+
+    Args:
+        advantage: of the roots.
+        alpha: α.
+    """
+    return alpha * jax.vmap(log_mean)(advantage / alpha)
+
+
+def of_next(values: Float[Array, "b t"], last: Float[Array, "b t"]) -> Float[Array, "b t"]:
+    """The number of the next step of each sequence; 0 at its end, and at the end of an episode.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep.e_steps.plans import of_next
+        >>> print(of_next(jnp.asarray([[1.0, 2.0, 3.0]]), last=jnp.asarray([[1.0, 0.0, 0.0]])))
+        [[0. 3. 0.]]
+    """
+    return jnp.concatenate([values[:, 1:], jnp.zeros_like(values[:, :1])], axis=1) * (1.0 - last)
+
+
+def searched_value(agent: Agent) -> Bootstrap:
+    """V̄(s') = α log E_p̄ exp(Q̄(s',a)/α) + α log mean_i exp(Â_i/α), the soft value as the search in s' found it.
+
+    The second part is that of the stored search, and 0 where there is none. It is 0 on average at the optimal value. As
+    a target an error that all states share is multiplied by 1 - h(1 - γ) a time, so it needs h(1 - γ) ≤ 1.
+    """
+    before = log_mean_exp_value(agent)
+
+    def value(step: Transition, key: Key) -> Scalar:
+        return before.value(step, key) + step.memo[GAIN][0]
+
+    return before._replace(value=value)

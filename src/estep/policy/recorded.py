@@ -45,6 +45,7 @@ def evaluate_run(
     env: Source | None = None,
     allow_import: bool = False,
     change: Callable[[Agent], Agent] | None = None,
+    eval_with: str | None = None,
     context: RunContext,
 ) -> EvalResult:
     """Evaluate a checkpoint of a run. Equal seeds give equal numbers.
@@ -56,6 +57,7 @@ def evaluate_run(
         env: the environment; None takes the recorded one.
         allow_import: whether the modules that the run folder names may be imported.
         change: a function that changes the agent before the evaluation, such as its inference optimiser.
+        eval_with: whether an algorithm that plans acts by "plan" or by "policy"; None takes its own setting.
         context: reports and stops.
 
     Raises:
@@ -67,9 +69,14 @@ def evaluate_run(
     trained = policy.load(run_dir, checkpoint, allow_import=allow_import)
     if change is not None:
         trained = trained.changed(change)
+    if eval_with is not None:
+        trained = trained.acting_by(eval_with)
     source = chosen_env(trained.recipe, env, allow_import)
     settings = settings or EvalSettings()
     how = "deterministic actions" if settings.deterministic else "sampled actions"
+    own = getattr(trained.recipe.algorithm, "eval_with", None)
+    if own is not None:  # sampled actions are those of training, unless told otherwise
+        how += f" of its {eval_with or (own if settings.deterministic else 'plan')}"
     context.report.note(f"evaluating {trained.run_dir} at {trained.env_steps:,} steps with {how}, on fresh episodes")
     changes: dict[str, Any] = {"eval_episodes": settings.episodes, "seed": settings.seed}
     changes["max_episode_steps"] = settings.max_episode_steps

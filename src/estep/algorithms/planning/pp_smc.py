@@ -8,24 +8,29 @@ temperature  η, learned            E_s KL(softmax(Â/η)‖equal) ≤ ε, by th
 m-step       trust region          max_θ Σ_i W_i log p_θ(a_i|s), KL of mean and of scale to p̄ bounded each
 
 Each step is taken by a search, which replay stores: the M-step fits the prior to the searches of the batch. With h = 1
-it is the E-step of MPO on Q = E[r + γ V̄(s')].
+it is the E-step of MPO on Q = E[r + γ V̄(s')]. With --kl-in-value, α is fixed and values are the soft values under p̄,
+as the search found them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import jax
+import jax.numpy as jnp
 
 from estep.algorithms.checks import check_plans
 from estep.algorithms.mpo import MPO
 from estep.algorithms.shared import planner, with_model, without_more
 from estep.core.acting import act_from_prior
 from estep.core.agent import Agent
+from estep.core.learned import fixed
 from estep.core.types import Key, Spec
-from estep.e_steps.plans import StoreSearch, stored_search
+from estep.e_steps.plans import StoreSearch, log_mean_exp, searched_value, stored_search
+from estep.m_steps.temperature import Constant
 from estep.settings import fields, groups, part_fields
-from estep.settings.kinds import named_options
+from estep.settings.kinds import Help, named_options
 
 
 @named_options
@@ -54,6 +59,8 @@ class PPSMC(
     epsilon_mean: fields.EpsilonMean = 2.5e-3
     epsilon_scale: fields.EpsilonScale = 1e-6
     trust_region: fields.TrustRegion = "per-dimension"
+    kl_in_value: fields.KLInValue = False
+    alpha: Annotated[fields.Alpha, Help("With --kl-in-value only; else the temperature is learned.")] = 0.1
 
     def __post_init__(self) -> None:
         check_plans(self)
@@ -61,9 +68,18 @@ class PPSMC(
     def init(self, spec: Spec, key: Key) -> Agent:
         """A fresh agent for an environment."""
         mpo = without_more(MPO, self).init(spec, key)
-        return replace(
+        agent = replace(
             with_model(self, mpo, jax.random.fold_in(key, 1)),
             behave=planner(self, proposal=act_from_prior),
             e_step=stored_search,
             remember=StoreSearch(self.particles),
+        )
+        if not self.kl_in_value:
+            return agent
+        return replace(
+            agent,
+            temperature=fixed(Constant(jnp.asarray(self.alpha))),
+            behave=replace(planner(self, proposal=act_from_prior), value=log_mean_exp, value_samples=self.samples),
+            bootstrap=searched_value,
+            length=self.unroll,
         )
