@@ -197,10 +197,13 @@ class WithPlans:
 
 def of_plans(reports: Report) -> Info:
     """The means of the reports of a batch [b] over the steps that were planned, to log."""
-    planned = mean_over(reports.planned)
-    finite = mean_over(reports.planned - reports.failed)
-    names = ("ess", "roots", "resampled")
-    return {f"plan/{name}": finite(getattr(reports, name)) for name in names} | {"plan/failed": planned(reports.failed)}
+    planned, finite = mean_over(reports.planned), mean_over(reports.planned - reports.failed)
+    return {
+        "plan/ess": finite(reports.ess),
+        "plan/roots": finite(reports.roots),
+        "plan/resampled": finite(reports.resampled),
+        "plan/failed": planned(reports.failed),
+    }
 
 
 def mean_over(chosen: Float[Array, " b"]) -> Callable[[Float[Array, " b"]], Scalar]:

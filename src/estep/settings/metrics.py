@@ -44,6 +44,7 @@ class Metric(NamedTuple):
 
 ALWAYS = "always"
 LEARNED_PRIOR = "algorithms whose prior is fitted inside a trust region: mpo, rerpi, vmpo, compose --prior learned"
+PLANS = "algorithms that plan: smcp, pp-smc"
 ON_POLICY = "on-policy algorithms: vmpo, soft-pg, compose --likelihood state-value"
 SUCCESS = "environments whose info has is_success or success"
 EVALUATED = "once the policy was evaluated"
@@ -109,6 +110,23 @@ METRICS = (
         "u",
         "sql",
     ),
+    # Plans
+    Metric(
+        "plan/ess",
+        "Effective sample size 1/Σw² of the particles of a search, mean over its steps. Like all of plan/, it is of the "
+        "steps of a batch, when they were taken.",
+        "particles",
+        PLANS,
+    ),
+    Metric("plan/roots", "First actions of a search from which particles descend at its end.", "actions", PLANS),
+    Metric("plan/resampled", "How often the particles of a search were resampled.", "times", PLANS),
+    Metric(
+        "plan/failed",
+        "Fraction of the plans that were not finite, so that the policy chose the action.",
+        "fraction",
+        PLANS,
+    ),
+    Metric("plan/age", "Age of the searches that the policy is fitted to.", "updates", "pp-smc"),
     # The M-step
     Metric(
         "m/alpha",
