@@ -43,7 +43,8 @@ class Metric(NamedTuple):
 
 
 ALWAYS = "always"
-LEARNED_PRIOR = "algorithms whose prior is fitted inside a trust region: mpo, rerpi, vmpo, compose --prior learned"
+LEARNED_PRIOR = "algorithms that fit a prior inside a trust region: mpo, rerpi, vmpo, kl-mve, compose --prior learned"
+MODEL = "algorithms with a model of the environment: mve, iterative-mve, kl-mve, compose --likelihood model"
 ON_POLICY = "on-policy algorithms: vmpo, soft-pg, compose --likelihood state-value"
 SUCCESS = "environments whose info has is_success or success"
 EVALUATED = "once the policy was evaluated"
@@ -184,6 +185,13 @@ METRICS = (
         "a critic Q(s, a); 0 with one critic",
     ),
     Metric("critic/explained", "Fraction of the variance of the returns that V(s) explains.", "fraction", ON_POLICY),
+    # The model of the environment
+    Metric("model/nll", "-log density of a number of (s' - s, r) in standard deviations of the data.", "nats", MODEL),
+    Metric("model/error", "Squared error of the predicted (s' - s, r), relative to their variance.", "fraction", MODEL),
+    Metric("model/ends", "Cross-entropy of the predicted probability that the episode goes on.", "nats", MODEL),
+    Metric(
+        "model/outside", "Share of next states beyond 10 std of the data, where imagined ones end.", "fraction", MODEL
+    ),
     # The run
     Metric("env_steps", "Environment steps taken, over all environments together.", "steps", ALWAYS),
     Metric("updates", "Updates made.", "updates", ALWAYS),
