@@ -4,10 +4,13 @@ from typing import Any
 
 from estep.algorithms.compose.row import Compose
 from estep.algorithms.iterative_sac import IterativeSAC
+from estep.algorithms.model_based.iterative_mve import IterativeMVE
+from estep.algorithms.model_based.kl_mve import KLMVE
+from estep.algorithms.model_based.mve import MVE
+from estep.algorithms.model_based.pp_smc import PPSMC
+from estep.algorithms.model_based.smcp import SMCP
 from estep.algorithms.mpo import MPO
 from estep.algorithms.mpo_parametric import ParametricMPO
-from estep.algorithms.planning.pp_smc import PPSMC
-from estep.algorithms.planning.smcp import SMCP
 from estep.algorithms.rerpi import RERPI
 from estep.algorithms.sac import SAC
 from estep.algorithms.soft_pg import SoftPG
@@ -16,7 +19,9 @@ from estep.algorithms.vmpo import VMPO
 
 __all__ = [
     "ALGORITHMS",
+    "KLMVE",
     "MPO",
+    "MVE",
     "PPSMC",
     "RERPI",
     "SAC",
@@ -24,6 +29,7 @@ __all__ = [
     "SQL",
     "VMPO",
     "Compose",
+    "IterativeMVE",
     "IterativeSAC",
     "ParametricMPO",
     "SoftPG",
@@ -38,6 +44,9 @@ ALGORITHMS: dict[str, Any] = {
     "sql": SQL,
     "vmpo": VMPO,
     "soft-pg": SoftPG,
+    "mve": MVE,
+    "iterative-mve": IterativeMVE,
+    "kl-mve": KLMVE,
     "smcp": SMCP,
     "pp-smc": PPSMC,
     "compose": Compose,

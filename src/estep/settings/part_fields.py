@@ -1,16 +1,19 @@
-"""The settings of `compose` that name its parts, and those of plans. See `settings.fields` for what a setting is."""
+"""The settings that one algorithm alone has: of `compose`, those that name its parts too.
+
+See `settings.fields` for what a setting is.
+"""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal, TypeAlias
 
-from annotated_types import Ge, Interval, MinLen
+from annotated_types import Ge, Interval
 
 from estep.settings.kinds import Choices, Help
 
 PRIORS = ("flat", "uniform", "gaussian", "learned")
 POSTERIORS = ("gaussian", "full-gaussian", "mixture", "autoregressive", "boltzmann", "categorical")
-LIKELIHOODS = ("q", "state-value")
+LIKELIHOODS = ("q", "state-value", "model")
 INFERENCES = ("direct", "iterative", "gradient", "semi-amortised", "cem", "importance", "closed-form", "advantages")
 
 Prior: TypeAlias = Annotated[
@@ -25,7 +28,10 @@ Posterior: TypeAlias = Annotated[
 ]
 Likelihood: TypeAlias = Annotated[
     str,
-    Help("What inference maximises: action values learned from replay, or advantages of on-policy data."),
+    Help(
+        "What inference maximises: action values learned from replay, advantages of on-policy data, or returns of "
+        "imagined steps, by a model that is learned beside action values."
+    ),
     Choices(LIKELIHOODS, own="likelihood"),
 ]
 Inference: TypeAlias = Annotated[
@@ -41,14 +47,36 @@ Start: TypeAlias = Annotated[
     ),
 ]
 
-# The model of the environment
-
-Members: TypeAlias = Annotated[int, Help("How many networks the model of the environment has."), Ge(1)]
-ModelHiddenSizes: TypeAlias = Annotated[
-    tuple[Annotated[int, Ge(1)], ...], Help("Sizes of the hidden layers of each network of the model."), MinLen(1)
+InferOnOrDefault: TypeAlias = Annotated[
+    Literal["auto", "fast", "slow"],
+    Help(
+        "The critic whose value inference maximises, in the E-step and to act: the trained one, or its slow copy. "
+        "auto is fast, but slow in the E-step with --no-kl-in-value."
+    ),
 ]
-ModelRate: TypeAlias = Annotated[float, Help("Step size of Adam for the networks of the model."), Interval(gt=0, lt=1)]
-ModelEvery: TypeAlias = Annotated[int, Help("Updates from one step of the model's networks to the next."), Ge(1)]
+NumCandidates: TypeAlias = Annotated[
+    int, Help("Samples in each iteration of cem and importance, from which the next distribution is fitted."), Ge(20)
+]
+EpsilonOrDefault: TypeAlias = Annotated[
+    float,
+    Help(
+        "Upper bound of KL(q‖p), in nats (0: d for a flat prior and d (1 + log 2) for a uniform one, an entropy "
+        "of -1 nat per dimension; over choices, what leaves a third of log n; 0.1 for the other priors)."
+    ),
+    Interval(ge=0, lt=1e3),
+]
+KLInValue: TypeAlias = Annotated[
+    bool, Help("Charge KL(q‖p) at every step of a return. Without it the critic learns the prior's plain return.")
+]
+PriorInputs: TypeAlias = Annotated[
+    tuple[Annotated[int, Ge(0)], ...],
+    Help("Places of the numbers of the observation that the prior sees, from 0 (none: all of them)."),
+]
+EpsilonOrFixed: TypeAlias = Annotated[
+    float,
+    Help("Upper bound of KL(q‖p), in nats, whose multiplier is α (0: no bound, and α is fixed)."),
+    Interval(ge=0, lt=100),
+]
 
 # Plans
 

@@ -37,6 +37,8 @@ SHORT = "steps chosen here"
 SQL = "Haarnoja et al. 2017 (arXiv:1702.08165), batch and reward scale as in the authors' code (haarnoja/softqlearning)"
 UNPUBLISHED = "reward scale as published for Hopper: none is for this task"
 
+MODEL_ROWS = {"mve": "sac", "iterative-mve": "iterative-sac", "kl-mve": "sac"}
+"""Rows with a model of the environment, and the row that each is built from."""
 PRIOR_ROWS = ("mpo", "mpo-parametric", "rerpi")
 
 # Steps, warm-up of SAC, other changes for either algorithm, and what the source adds.
@@ -145,6 +147,7 @@ def presets() -> tuple[Preset, ...]:
         *(_sac(env) for env in _TASKS),
         _preset("iterative-sac", "Pendulum-v1", _PENDULUM, _PENDULUM_SOURCE),
         *(_iterative(env) for env in _TASKS),
+        *(preset for row in MODEL_ROWS for preset in _model_based(row)),
         _discrete("sac", "CartPole-v1", _FIRST_SEED, tau=0.02),
         _discrete("mpo", "CartPole-v1", _FIRST_SEED, target="td0"),
         _discrete("mpo", "Acrobot-v1", _ACROBOT_SOURCE, target="td0"),
@@ -176,6 +179,14 @@ def _iterative(env: str) -> Preset:
     shorter = "" if warmup == 5_000 else "warmup chosen here"
     all_changes = {"steps": steps, "warmup_steps": warmup, **changes}
     return _preset("iterative-sac", env, all_changes, _join(IAPO, source, shorter))
+
+
+def _model_based(row: str) -> Iterator[Preset]:
+    """Rows with a model take the presets of the row without one."""
+    yield _preset(row, "Pendulum-v1", _PENDULUM, f"as for {MODEL_ROWS[row]} ({_PENDULUM_SOURCE})")
+    for env in _TASKS:
+        found = _iterative(env) if MODEL_ROWS[row] == "iterative-sac" else _sac(env)
+        yield _preset(row, env, found.changes, f"as for {MODEL_ROWS[row]} ({found.source}); not tuned for this row")
 
 
 def _learned_prior(row: str) -> Iterator[Preset]:

@@ -15,10 +15,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import jax
-
+from estep.algorithms.model_based.model import beside, like, planner
 from estep.algorithms.sac import SAC
-from estep.algorithms.shared import planner, with_model, without_more
 from estep.core.agent import Agent
 from estep.core.types import Key, Spec
 from estep.e_steps.plans import WithPlans, report
@@ -44,9 +42,9 @@ class SMCP(
 
     def init(self, spec: Spec, key: Key) -> Agent:
         """A fresh agent for an environment. Raises UsageError where it has too many combinations of choices."""
-        sac = without_more(SAC, self).init(spec, key)
+        sac = like(SAC, self).init(spec, key)
         return replace(
-            with_model(self, sac, jax.random.fold_in(key, 1)),
+            beside(sac, self, key),
             behave=planner(self, self.power),
             e_step=WithPlans(sac.e_step),
             remember=report,

@@ -17,12 +17,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Annotated
 
-import jax
 import jax.numpy as jnp
 
 from estep.algorithms.checks import check_plans
+from estep.algorithms.model_based.model import beside, like, planner
 from estep.algorithms.mpo import MPO
-from estep.algorithms.shared import planner, with_model, without_more
 from estep.core.acting import act_from_prior
 from estep.core.agent import Agent
 from estep.core.learned import fixed
@@ -59,7 +58,7 @@ class PPSMC(
     epsilon_mean: fields.EpsilonMean = 2.5e-3
     epsilon_scale: fields.EpsilonScale = 1e-6
     trust_region: fields.TrustRegion = "per-dimension"
-    kl_in_value: fields.KLInValue = False
+    kl_in_value: part_fields.KLInValue = False
     alpha: Annotated[fields.Alpha, Help("With --kl-in-value only; else the temperature is learned.")] = 0.1
 
     def __post_init__(self) -> None:
@@ -67,9 +66,9 @@ class PPSMC(
 
     def init(self, spec: Spec, key: Key) -> Agent:
         """A fresh agent for an environment."""
-        mpo = without_more(MPO, self).init(spec, key)
+        mpo = like(MPO, self).init(spec, key)
         agent = replace(
-            with_model(self, mpo, jax.random.fold_in(key, 1)),
+            beside(mpo, self, key),
             behave=planner(self, proposal=act_from_prior),
             e_step=stored_search,
             remember=StoreSearch(self.particles),
