@@ -24,7 +24,15 @@ from oracles import rows
 SPEC, N, E = Spec(3, 2), 6, 4
 SMALL = {"hidden_sizes": (8,), "model_hidden_sizes": (8,), "members": 2, "particles": N, "horizon": 3}
 OBS = jnp.asarray([[0.1, -0.4, 0.7], [1.0, 0.0, -1.0], [0.0, 0.5, 0.5], [-0.3, 0.3, 2.0]])
-act, greedy, improve = (rows.compiled(program) for program in (act_with_memo, act_greedily, em.update))
+TRACED = []
+"""The agents for which acting was traced."""
+greedy, improve, search_of = (rows.compiled(program) for program in (act_greedily, em.update, stored_search))
+
+
+@rows.compiled
+def act(agent, obs, key):
+    TRACED.append(agent.behave)
+    return act_with_memo(agent, obs, key)
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +74,10 @@ def test_a_plan_that_is_not_finite_never_reaches_the_environment(smcp):
     assert (sound.failed == 0).all()
     assert (sound.ess > 1).all()
     assert (sound.roots >= 1).all()
+
+
+@pytest.mark.long
+def test_a_deterministic_plan_that_is_not_finite_is_the_mode_of_the_policy(smcp):
     policy = greedy(acting_by("policy", smcp), OBS, make_key(1))
     np.testing.assert_array_equal(greedy(with_bad_model(smcp), OBS, make_key(1)), policy)
     assert not np.allclose(greedy(smcp, OBS, make_key(1)), policy, atol=1e-3)
@@ -89,6 +101,7 @@ def test_evaluation_by_the_policy_is_that_of_the_agent_without_plans(smcp):
         acting_by("policy", sac)
 
 
+@pytest.mark.long
 def test_it_learns_as_sac(smcp):
     """The policy, α and the critic take the steps that they take without plans; the model takes its own."""
     sac = rows.compiled(lambda key: SAC(hidden_sizes=(8,)).init(SPEC, key))(make_key(0))
@@ -108,7 +121,7 @@ def test_it_learns_as_sac(smcp):
 
 
 def test_steps_without_a_search_have_no_weight_and_the_mean_weight_is_one(pp_smc, planned):
-    _, draws, _memo, info = rows.compiled(stored_search)(pp_smc, planned, make_key(3))
+    _, draws, _memo, info = search_of(pp_smc, planned, make_key(3))
     weight = np.asarray(draws.weight)
     np.testing.assert_allclose(weight.sum(1), [4 / 3, 4 / 3, 4 / 3, 0.0], rtol=1e-5)
     np.testing.assert_allclose(weight[0], 4 / 3 * np.asarray(planned.memo["weight"][0, 0]), rtol=1e-5)
@@ -140,11 +153,17 @@ def test_equal_roots_count_together():
     search = Search(choices, jnp.log(jnp.asarray([0.4, 0.3, 0.3])), nought, jnp.zeros(()), nought, nought > 0)
     plan = Plan(search, Normal(jnp.zeros(2), jnp.zeros(2)))
     np.testing.assert_array_equal(plan.mode(), [0.0, 1.0])
+    unsound = replace(plan, search=search._replace(log_evidence=jnp.asarray(jnp.nan)))
+    for action in (unsound.mode(), replace(plan, eval_with="policy").mode()):
+        np.testing.assert_array_equal(action, [0.0, 0.0])
+    assert np.abs(np.asarray(unsound.sample(make_key(0)))).max() not in (0.0, 1.0)  # a sample of the policy
+    assert np.asarray(plan.sample(make_key(0))).sum() == 1.0
     with pytest.raises(UsageError, match="no density"):
         plan.log_prob(choices[0])
 
 
-@pytest.mark.parametrize("kind", [SMCP, pytest.param(PPSMC, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("kind", [SMCP, PPSMC])
 def test_plans_are_of_choices_too(kind):
     spec, row = Spec(3, 4, OneHot()), kind(**SMALL)
     agent = rows.compiled(lambda key: row.init(spec, key))(make_key(0))
@@ -176,32 +195,27 @@ def test_what_plans_cannot_be_is_refused(kind, settings, why):
         kind(**settings)
 
 
-def test_soft_values_take_what_the_search_in_the_next_state_found():
-    assert PPSMC(kl_in_value=True, horizon=8, gamma=0.9).horizon == 8
-    row = PPSMC(**SMALL, samples=3, kl_in_value=True, unroll=2, alpha=0.5)
-    agent = rows.compiled(lambda key: row.init(SPEC, key))(make_key(0))
-    assert agent.length == 2
-    _, _, memo = act(agent, OBS, make_key(1))
-    memo = {name: value.reshape(2, 2, -1) for name, value in memo.items()}
-    nought, two = jnp.zeros((2, 2)), OBS.reshape(2, 2, 3)
-    batch = Transition(two, jnp.zeros((2, 2, 2)), nought, nought + 1, two, jnp.asarray([[0.0, 0.0], [1.0, 0.0]]), memo)
-    after = rows.compiled(stored_search)(agent, batch, make_key(2))[2]
-    wanted = 0.5 * np.log(np.exp(np.asarray(memo["advantage"][0, 1]) / 0.5).mean())
-    np.testing.assert_allclose(after[GAIN][..., 0], [[wanted, 0.0], [0.0, 0.0]], atol=1e-6)
+def test_soft_values_take_what_the_search_in_the_next_state_found(pp_smc, planned):
+    row = PPSMC(**SMALL, samples=3, kl_in_value=True, unroll=2)
+    assert jax.eval_shape(lambda key: row.init(SPEC, key), make_key(0)).length == 2
+    pairs = jax.tree.map(lambda leaf: leaf.reshape(2, 2, *leaf.shape[2:]), planned)
+    pairs = pairs._replace(last=jnp.asarray([[0.0, 0.0], [1.0, 0.0]]))
+    after = search_of(pp_smc, pairs, make_key(2))[2]
+    eta, advantage = float(pp_smc.temperature.model()), np.asarray(planned.memo["advantage"][1, 0])
+    wanted = eta * np.log(np.exp(advantage / eta).mean())
+    np.testing.assert_allclose(after[GAIN][..., 0], [[wanted, 0.0], [0.0, 0.0]], atol=1e-5)
 
     def value(gain):
-        step = jax.tree.map(lambda leaf: leaf[0, 0], batch)._replace(memo={GAIN: jnp.asarray([gain])})
-        return searched_value(agent).value(step, make_key(3))
+        step = jax.tree.map(lambda leaf: leaf[0, 0], planned)._replace(memo={GAIN: jnp.asarray([gain])})
+        return searched_value(pp_smc).value(step, make_key(3))
 
     np.testing.assert_allclose(value(2.0), value(0.0) + 2.0, rtol=1e-5)
 
 
 def test_acting_compiles_once(smcp):
-    count = []
-    traced = rows.compiled(lambda agent, obs, key: (count.append(1), act_with_memo(agent, obs, key))[1])
     for seed in range(2):
-        traced(smcp, OBS, make_key(seed))
-    assert len(count) == 1
+        act(smcp, OBS, make_key(seed))
+    assert TRACED.count(smcp.behave) == 1
 
 
 def test_a_planner_of_the_prior_proposes_from_its_slow_copy(pp_smc):

@@ -10,8 +10,10 @@ if TYPE_CHECKING:
     from estep.algorithms import KLMVE as KLMVE
     from estep.algorithms import MPO as MPO
     from estep.algorithms import MVE as MVE
+    from estep.algorithms import PPSMC as PPSMC
     from estep.algorithms import RERPI as RERPI
     from estep.algorithms import SAC as SAC
+    from estep.algorithms import SMCP as SMCP
     from estep.algorithms import SQL as SQL
     from estep.algorithms import VMPO as VMPO
     from estep.algorithms import Compose as Compose
@@ -52,6 +54,8 @@ _HOMES = {
     "MVE": "estep.algorithms",
     "IterativeMVE": "estep.algorithms",
     "KLMVE": "estep.algorithms",
+    "SMCP": "estep.algorithms",
+    "PPSMC": "estep.algorithms",
     "Compose": "estep.algorithms",
     "Agent": "estep.core.agent",
     "update": "estep.core.em",
