@@ -18,55 +18,19 @@ from __future__ import annotations
 import functools as ft
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from estep.core.model import Model
 from estep.core.slots import Distribution
-from estep.core.types import Action, Key, Obs, Scalar, Squash
+from estep.core.types import Key, Obs, Scalar, Squash
 from estep.families.particles import ess, log_mean, of_roots, systematic
 
 THRESHOLDS = {"ess": 0.5, "every": 2.0, "never": 0.0}
 """Particles are resampled where their effective sample size is below this fraction of their number."""
-
-
-class Imagined(Protocol):
-    """What a model predicts of one step."""
-
-    @property
-    def mean(self) -> Obs:
-        """Mean of the next observation."""
-
-    @property
-    def std(self) -> Obs:
-        """Standard deviation of the next observation."""
-
-    @property
-    def reward(self) -> Scalar:
-        """The mean reward."""
-
-    @property
-    def go_on(self) -> Scalar:
-        """The probability that the episode goes on."""
-
-
-class Model(Protocol):
-    """A model of the environment, or several of them, its members."""
-
-    @property
-    def members(self) -> int:
-        """How many members there are. All are equally likely."""
-
-    def predict(self, obs: Obs, action: Action, member: Int[Array, ""]) -> Imagined:
-        """What one member predicts of one step.
-
-        Args:
-            obs: the state.
-            action: the action as the environment gets it, squash(u).
-            member: the number of the member.
-        """
 
 
 class World(NamedTuple):
@@ -210,7 +174,7 @@ class SMC:
 
         def by(member: Array) -> tuple[Array, Array, Array, Array]:
             predict = lambda obs, u: world.model.predict(obs, world.squash(u), member)
-            step: Any = jax.vmap(predict)(obs, u)
+            step = jax.vmap(predict)(obs, u)
             next_obs = step.mean + step.std * noise
             value = jax.vmap(world.value, (0, None))(next_obs, k_value)
             return next_obs, value, step.reward + self.gamma * step.go_on * value, step.go_on

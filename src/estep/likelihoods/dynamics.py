@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools as ft
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -15,6 +15,7 @@ from jax.lax import stop_gradient as sg
 from jaxtyping import Array, Bool, Float, Int
 
 from estep.core.batch import flatten
+from estep.core.model import Prediction
 from estep.core.optim import FOLLOW, Optimiser, adam, pieces
 from estep.core.slots import Bootstrap, Likelihood, Problem
 from estep.core.types import Action, Info, Key, Obs, Scalar, Spec, Squash, Transition
@@ -30,36 +31,6 @@ DECAY = 5e-5
 FARTHEST = 10.0
 """A predicted state is clipped to this many standard deviations around the mean of the data."""
 HALF_LOG_2_PI = 0.5 * math.log(2.0 * math.pi)
-
-
-class Prediction(NamedTuple):
-    """What a model predicts for one state and action."""
-
-    mean: Float[Array, " o"]
-    """Of the next observation."""
-    std: Float[Array, " o"]
-    """Of the next observation, which is Gaussian with independent dimensions."""
-    reward: Scalar
-    """The expected reward."""
-    go_on: Scalar
-    """The probability that the episode goes on: that the next state is not terminal."""
-
-
-class Model(Protocol):
-    """A model of the environment: an ensemble of predictions, or one."""
-
-    @property
-    def members(self) -> int:
-        """How many predictions there are."""
-
-    def predict(self, obs: Obs, action: Float[Array, " a"], member: Int[Array, ""]) -> Prediction:
-        """What one member predicts.
-
-        Args:
-            obs: the state.
-            action: squash(u), the action as the environment and the critic get it.
-            member: the number of the member, from 0.
-        """
 
 
 KnownPart = Callable[[Obs, Float[Array, " a"], Obs], Scalar]

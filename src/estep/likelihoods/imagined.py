@@ -13,9 +13,10 @@ from jaxtyping import Array, Int
 
 from estep.core.agent import Agent
 from estep.core.learned import Learned
+from estep.core.model import Model
 from estep.core.slots import Bootstrap, Distribution, Inference, Likelihood, Posterior, Problem
 from estep.core.types import Action, Info, Key, Scalar, Squash, Transition
-from estep.likelihoods.dynamics import Model, WorldModel
+from estep.likelihoods.dynamics import WorldModel
 from estep.likelihoods.q_function import biased_std
 
 

@@ -1,4 +1,4 @@
-"""Planning from a learned prior: the E-step of MPO over several imagined steps (cf. Macfarlane et al. 2024).
+"""Planning from a learned prior, MPO over several imagined steps (estep, cf. Macfarlane et al. 2024).
 
 prior        learned, slow copy    p_θ(a|s), the policy itself, from which plans draw their actions
 posterior    weighted particles    q(a|s) = Σ_i W_i δ(a - a_i), N first actions a_i ~ p̄(·|s)

@@ -1,4 +1,4 @@
-"""Sequential Monte Carlo planning (Piché et al. 2019): soft actor-critic that acts by plans in a learned model.
+"""Soft actor-critic that acts by plans (SMC planning, Piché et al. 2019).
 
 prior        flat                  p(a|s) ∝ 1, so that -KL(q‖p) = H(q)
 posterior    weighted particles    q(a|s) ∝ π(a|s) exp(κ Σ_t Δ_t), N first actions of π; learning sees π alone
