@@ -52,7 +52,7 @@ class Evaluate:
     None takes soft-value."""
     eval_with: str | None = None
     """Whether an algorithm that plans acts by its plans or by the policy that proposes them: plan or policy. None takes
-    the run's setting."""
+    the run's setting, and policy with --inference."""
     env: str | None = None
     """The run's environment. For module:Id it allows estep to import the module."""
     allow_import: bool = False

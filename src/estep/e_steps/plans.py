@@ -109,7 +109,10 @@ class Planner:
             key: a random key of the policy, for inference that is random.
         """
         beside: Any = agent.likelihood.model
-        critic, propose = agent.acting_critic(agent.likelihood), lambda obs: self.proposal(agent, obs, key)
+        critic = agent.acting_critic(agent.likelihood)
+
+        def propose(obs: Obs) -> Distribution:
+            return self.proposal(agent, obs, key)
 
         def value(obs: Obs, key: Key) -> Scalar:
             return self.value(propose(obs), agent.problem(critic, obs), key, self.value_samples)
@@ -276,6 +279,7 @@ def searched_value(agent: Agent) -> Bootstrap:
     before = log_mean_exp_value(agent)
 
     def value(step: Transition, key: Key) -> Scalar:
-        return before.value(step, key) + step.memo[GAIN][0]
+        found: Scalar = step.memo[GAIN][0]
+        return before.value(step, key) + found
 
     return before._replace(value=value)

@@ -10,6 +10,7 @@ from typing import TypeAlias
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from estep.core.slots import Distribution, Draws, Lam, Posterior
@@ -192,7 +193,7 @@ def systematic(log_weight: Float[Array, " n"], key: Key) -> Int[Array, " n"]:
     cumulative = jnp.cumsum(jax.nn.softmax(log_weight))
     places = (jnp.arange(n, dtype=dtype) + jax.random.uniform(key, (), dtype)) / n
     # a place of 1, by rounding, would draw the last particle whatever its weight
-    below_one = jnp.minimum(places, 1.0 - jnp.finfo(dtype).eps)
+    below_one = jnp.minimum(places, 1.0 - float(np.finfo(dtype).eps))
     return jnp.searchsorted(cumulative / cumulative[-1], below_one, side="right")
 
 
