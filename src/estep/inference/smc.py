@@ -24,9 +24,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from estep.core.model import Model
+from estep.core.model import Model, Prediction
 from estep.core.slots import Distribution
-from estep.core.types import Key, Obs, Scalar, Squash
+from estep.core.types import Action, Key, Obs, Scalar, Squash
 from estep.families.particles import ess, log_mean, of_roots, systematic
 
 THRESHOLDS = {"ess": 0.5, "every": 2.0, "never": 0.0}
@@ -173,7 +173,9 @@ class SMC:
         noise, chance = jax.random.normal(k_state, obs.shape), jax.random.uniform(k_end, (n,))
 
         def by(member: Array) -> tuple[Array, Array, Array, Array]:
-            predict = lambda obs, u: world.model.predict(obs, world.squash(u), member)
+            def predict(obs: Obs, u: Action) -> Prediction:
+                return world.model.predict(obs, world.squash(u), member)
+
             step = jax.vmap(predict)(obs, u)
             next_obs = step.mean + step.std * noise
             value = jax.vmap(world.value, (0, None))(next_obs, k_value)
