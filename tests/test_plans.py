@@ -49,12 +49,16 @@ def pp_smc():
 
 @pytest.fixture(scope="module")
 def planned(pp_smc):
-    """A batch whose first three steps were planned, and whose fourth is random."""
-    u, _, memo = act(pp_smc, OBS, make_key(1))
-    random = memo_of_exploration(pp_smc, jnp.zeros((1, 2)))
-    memo = {name: jnp.concatenate([value[:3], random[name]])[:, None] for name, value in memo.items()}
+    """A batch whose first three steps were planned, and whose fourth is random: what replay stores of them."""
+    rng, random = np.random.default_rng(0), memo_of_exploration(pp_smc, jnp.zeros((1, 2)))
+    advantage = rng.normal(size=(3, N))
+    weight = np.exp(advantage) / np.exp(advantage).sum(1, keepdims=True)
+    search = {"advantage": advantage, "weight": weight, "roots": rng.normal(size=(3, 2 * N))}
+    search |= {PLAN: np.tile([1.0, 0.0, 3.0, 4.0, 0.0, 0.0], (3, 1))}
+    memo = {name: jnp.concatenate([jnp.asarray(search[name], jnp.float32), random[name]]) for name in random}
+    memo = {name: value[:, None] for name, value in memo.items()}
     ones = jnp.ones((E, 1))
-    return Transition(OBS[:, None], u[:, None], -ones, ones, OBS[:, None] + 0.1, 0 * ones, memo)
+    return Transition(OBS[:, None], jnp.zeros((E, 1, 2)), -ones, ones, OBS[:, None] + 0.1, 0 * ones, memo)
 
 
 def with_bad_model(agent):
@@ -83,12 +87,14 @@ def test_a_deterministic_plan_that_is_not_finite_is_the_mode_of_the_policy(smcp)
     assert not np.allclose(greedy(smcp, OBS, make_key(1)), policy, atol=1e-3)
 
 
+@pytest.mark.long
 def test_a_search_that_is_not_finite_is_not_learned_from(pp_smc):
     memo = act(with_bad_model(pp_smc), OBS, make_key(1))[2]
     assert all(np.isfinite(value).all() for value in memo.values())
     assert (np.asarray(memo["weight"]) == 0).all()
 
 
+@pytest.mark.long
 def test_evaluation_by_the_policy_is_that_of_the_agent_without_plans(smcp):
     row = SMCP(**SMALL, eval_with="policy")
     agent = rows.compiled(lambda key: row.init(SPEC, key))(make_key(0))
@@ -197,6 +203,7 @@ def test_what_plans_cannot_be_is_refused(kind, settings, why):
         kind(**settings)
 
 
+@pytest.mark.long
 def test_soft_values_take_what_the_search_in_the_next_state_found(pp_smc, planned):
     row = PPSMC(**SMALL, samples=3, kl_in_value=True, unroll=2)
     assert jax.eval_shape(lambda key: row.init(SPEC, key), make_key(0)).length == 2

@@ -146,8 +146,15 @@ def test_a_weight_is_the_ratio_of_the_optimal_policy_to_the_proposal(kind, advan
     np.testing.assert_array_equal(soft.advantage, after.advantage)
 
 
-@pytest.mark.parametrize("resample", ["every", "ess", pytest.param("never", marks=pytest.mark.long)])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "resample"),
+    [
+        ("stochastic", "every"),
+        ("terminating", "every"),
+        pytest.param("deterministic", "every", marks=pytest.mark.long),
+        *(pytest.param(kind, rule, marks=pytest.mark.long) for kind in KINDS for rule in ("ess", "never")),
+    ],
+)
 def test_the_evidence_is_one_on_average_and_the_roots_are_those_of_the_optimal_policy(kind, resample):
     searches, state = 60, 2
     with jax.enable_x64(True):
@@ -166,6 +173,7 @@ def test_the_evidence_is_one_on_average_and_the_roots_are_those_of_the_optimal_p
     assert turns[:, 1:].all() if resample == "every" else (resample == "ess" or not turns.any())
 
 
+@pytest.mark.long
 def test_one_draw_of_a_stochastic_model_is_optimistic():
     """exp of a sampled value has a larger mean than exp of the mean value; without chance they are equal."""
     mean = {}
@@ -177,6 +185,7 @@ def test_one_draw_of_a_stochastic_model_is_optimistic():
     assert abs(mean["deterministic"] - 1) < 0.02 < 0.1 < mean["stochastic"] - 1
 
 
+@pytest.mark.long
 def test_without_values_the_full_horizon_solves_a_problem():
     """γ = 1, V = 0 and as many steps as the episode has: the heaviest root begins the best path from every state."""
     steps, best = 4, np.zeros(STATES)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from estep.errors import UsageError
-from estep.settings import fields, part_fields
+from estep.settings import fields
 from estep.settings.kinds import validate
 
 
@@ -175,18 +175,6 @@ class WeightedSamples:
     samples: fields.WeightedSamples = 20
     infer_on: fields.InferOn = "slow"
     epsilon_box: fields.EpsilonBox = 1e-3
-
-
-@dataclass(frozen=True)
-class Plans:
-    """A search that acts, by particles that a learned model carries forward."""
-
-    particles: part_fields.PlanParticles = 32
-    horizon: part_fields.PlanHorizon = 3
-    resample: part_fields.Resample = "ess"
-    dynamics: part_fields.Dynamics = "variational"
-    value_samples: part_fields.ValueSamples = 1
-    eval_with: part_fields.EvalWith = "plan"
 
 
 @dataclass(frozen=True)

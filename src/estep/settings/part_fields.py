@@ -5,6 +5,7 @@ See `settings.fields` for what a setting is.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Literal, TypeAlias
 
 from annotated_types import Ge, Interval
@@ -119,3 +120,15 @@ EvalWith: TypeAlias = Annotated[
         "that proposes the roots. Training acts by plans either way."
     ),
 ]
+
+
+@dataclass(frozen=True)
+class Plans:
+    """A search that acts, by particles that a learned model carries forward."""
+
+    particles: PlanParticles = 32
+    horizon: PlanHorizon = 3
+    resample: Resample = "ess"
+    dynamics: Dynamics = "variational"
+    value_samples: ValueSamples = 1
+    eval_with: EvalWith = "plan"

@@ -35,7 +35,7 @@ from estep.settings.kinds import Help, named_options
 @named_options
 @dataclass(frozen=True)
 class PPSMC(
-    groups.Plans,
+    part_fields.Plans,
     groups.WorldModel,
     groups.WeightedSamples,
     groups.LearnedPolicy,

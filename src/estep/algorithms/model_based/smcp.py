@@ -27,7 +27,7 @@ from estep.settings.kinds import named_options
 @named_options
 @dataclass(frozen=True)
 class SMCP(
-    groups.Plans,
+    part_fields.Plans,
     groups.WorldModel,
     groups.EntropyBound,
     groups.InferOn,
