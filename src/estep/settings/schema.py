@@ -187,8 +187,8 @@ def _fields(found: ast.ClassDef) -> tuple[Field, ...]:
 
 def _group(base: str) -> dict[str, Field]:
     """The settings of a group, by name."""
-    home, name = base.split(".")
-    group = getattr({"groups": groups, "part_fields": part_fields}[home], name)
+    home, _, name = base.rpartition(".")
+    group = getattr(part_fields if home == "part_fields" else groups, name)
     hints = typing.get_type_hints(group, include_extras=True)
     return {
         field.name: Field(field.name, hints[field.name], False, field.default, _help(hints[field.name], {}, field.name))
