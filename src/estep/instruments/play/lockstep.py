@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,10 +12,12 @@ import numpy.typing as npt
 from jaxtyping import Array, Float
 
 from estep.core.agent import Agent
-from estep.core.types import Action, Floats, Key, Obs, Scalar, Squash, Tanh
+from estep.core.slots import Likelihood
+from estep.core.types import Action, Floats, Key, Obs, Squash, Tanh
 from estep.envs.restore import Saved, Simulator
-from estep.instruments.calibration import Ensemble, critic
+from estep.instruments.calibration import critic
 from estep.instruments.play.ways import Way
+from estep.likelihoods.imagined import critic_of
 from estep.likelihoods.q_function import biased_std
 from estep.policy.actor import Scaling, scale
 
@@ -110,14 +112,15 @@ def choose(table: Table, policy: Way | Array, obs: Floats, step: Array) -> Choic
         step: number of the step, for the random numbers.
     """
     agent, squash = table.agent, table.agent.spec.squash
-    model: Any = critic(agent)
+    model, estimate = critic(agent), seen_by_inference(agent)
 
     def in_state(policy: Way | Array, obs: Obs, key: Key) -> Choice:
         u = direct_point(table, obs, key)
         point = mode(agent, policy, obs, key) if isinstance(policy, Way) else displaced(squash, u, policy)
         here, there = model.values(obs, u), model.values(obs, point)
         action = squash(point)
-        gain = _read(model, there) - _read(model, here)
+        problem = agent.problem(estimate, obs)
+        gain = estimate(problem, point, key) - estimate(problem, u, key)
         return Choice(action, action - squash(u), gain, biased_std(here), biased_std(there))
 
     rows = scale(jnp.asarray(obs), table.scaling)
@@ -134,8 +137,13 @@ def direct_point(table: Table, obs: Obs, key: Key) -> Action:
 
 def mode(agent: Agent, way: Way, obs: Obs, key: Key) -> Action:
     """The point u that a way to infer finds in one state: the mode of its posterior."""
-    problem = agent.problem(agent.likelihood.model, obs)
+    problem = agent.problem(seen_by_inference(agent), obs)
     return way.posterior(way.inference(problem, way.posterior, key).lam).mode()
+
+
+def seen_by_inference(agent: Agent) -> Likelihood:
+    """Q̂ as inference sees it, by the critic that is trained."""
+    return agent.view(agent, critic_of(agent.likelihood.model))
 
 
 def displaced(squash: Squash, u: Action, displacement: Action) -> Action:
@@ -143,8 +151,3 @@ def displaced(squash: Squash, u: Action, displacement: Action) -> Action:
     action = squash(u) + displacement
     point = squash.inverse(action)[0] if isinstance(squash, Tanh) else action
     return jnp.where(displacement == 0.0, u, point)
-
-
-def _read(model: Ensemble, values: Float[Array, " k"]) -> Scalar:
-    value: Scalar = model.pessimism(values)
-    return value
