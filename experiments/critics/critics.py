@@ -57,6 +57,7 @@ DIFFERENCE = "five difference"
 SIZES = (30_000, 100_000, 300_000)
 """Steps of data, the latest of the replay."""
 EFFORTS = (5, 20)
+STATES = 128
 UPDATES, BATCH, LEARNING_RATE, TAU = 12_000, 128, 1e-3, 0.01
 BLOCK = 500
 """Updates of one compiled call."""
@@ -151,7 +152,7 @@ def measure(trained: Policy, agent: Agent, about: Sequence[Any], loss: float) ->
     with closing(make_env(source, run, QUIET, FRESH)) as env:
         pairs = calibration(agent, env, trained.scaling, key, 10).pairs
     with closing(make_env(source, run, QUIET, FRESH)) as env:
-        found = realised(agent, env, trained.scaling, key, efforts=EFFORTS)
+        found = realised(agent, env, trained.scaling, key, STATES, efforts=EFFORTS)
     predicted, earned = (np.asarray([getattr(pair, name) for pair in pairs]) for name in ("predicted", "earned"))
     values = float(np.corrcoef(predicted, earned)[0, 1]), float((predicted - earned).mean())
     names = [name for name in Row._fields if name in found.rows[0]._fields and name != "iterations"]
@@ -163,7 +164,7 @@ def measure(trained: Policy, agent: Agent, about: Sequence[Any], loss: float) ->
 
 def missing(run: Path, known: Iterable[Row], sizes: Sequence[int], critics: Sequence[str]) -> list[tuple[int, str]]:
     """The sizes of data and the fits that have no row yet."""
-    _, env, _, seed = labels.run_label(run)
+    env, _, _, seed = labels.run_label(run)
     have = {(row.data, row.critic) for row in known if (row.env, row.seed) == (env, seed)}
     return [(size, critic) for critic in critics for size in sizes if (size, critic) not in have]
 
@@ -171,7 +172,7 @@ def missing(run: Path, known: Iterable[Row], sizes: Sequence[int], critics: Sequ
 def critics_of(run: Path, wanted: Iterable[tuple[int, str]]) -> Iterable[list[Row]]:
     """Fit and measure, one critic after another."""
     trained = load(run, "latest")
-    _, env, _, seed = labels.run_label(run)
+    env, _, _, seed = labels.run_label(run)
     data = data_of(trained)
     for size, name in wanted:
         agent, loss = fit(fresh(trained, CRITICS[name], seed), data, size, seed)
