@@ -48,7 +48,7 @@ CRITICS: Mapping[str, Mapping[str, Any]] = {
     "layer": {"critic_norm": "layer"},
     "layer elu": {"critic_norm": "layer", "critic_activation": "elu"},
     "layer hl-gauss": {"critic_norm": "layer", "critic_loss": "hl-gauss"},
-    "simba2": {"network": "simba2"},
+    "simba2": {"network": "simba2", "critic_hidden_sizes": (64, 64)},
     "five": {"num_critics": 5},
 }
 """What differs from the settings of the run."""
@@ -98,9 +98,7 @@ class Row(NamedTuple):
 def fresh(trained: Policy, changes: Mapping[str, Any], seed: int) -> Agent:
     """The trained policy with a new critic. Nothing but the critic learns."""
     agent = trained.agent
-    algorithm = dataclasses.replace(
-        trained.recipe.algorithm, critic_hidden_sizes=(), learning_rate=LEARNING_RATE, tau=TAU, **changes
-    )
+    algorithm = dataclasses.replace(trained.recipe.algorithm, learning_rate=LEARNING_RATE, tau=TAU, **changes)
     critic = algorithm.init(agent.spec, make_key(seed)).likelihood
     return replace(
         agent,
