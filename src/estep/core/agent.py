@@ -174,6 +174,31 @@ class Algorithm(Protocol):
         """
 
 
+class Instead(Inference):
+    """An inference optimiser that took the place of a trained one, and the policy whose value the critic is.
+
+    An estimate of Q̂ that follows the policy, as returns of imagined steps do, follows the trained one as before.
+    """
+
+    inference: Inference
+    evaluated: Inference
+
+    def __call__(self, problem: Problem, posterior: Posterior, key: Key) -> Inferred:
+        return self.inference(problem, posterior, key)
+
+
+def to_act(inference: Any) -> Inference:
+    """The optimiser of `Instead` that acts."""
+    optimiser: Inference = inference.inference
+    return optimiser
+
+
+def to_be_evaluated(inference: Any) -> Inference:
+    """The optimiser of `Instead` whose policy the critic evaluates."""
+    optimiser: Inference = inference.evaluated
+    return optimiser
+
+
 def with_inference(agent: Agent, inference: Inference) -> Agent:
     """The agent with another inference optimiser, which is not trained; critic, prior and temperature are the same.
 
@@ -185,4 +210,7 @@ def with_inference(agent: Agent, inference: Inference) -> Agent:
         >>> type(with_inference(agent, GradientAscent(steps=50)).inference.model).__name__
         'GradientAscent'
     """
-    return replace(agent, inference=fixed(inference), acting=as_trained, targeting=as_trained)
+    if agent.view is as_it_is:
+        return replace(agent, inference=fixed(inference), acting=as_trained, targeting=as_trained)
+    instead = Instead(inference, agent.targeting(agent.inference.slow))
+    return replace(agent, inference=fixed(instead), acting=to_act, targeting=to_be_evaluated)

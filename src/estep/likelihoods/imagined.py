@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from jax.lax import stop_gradient as sg
 from jaxtyping import Array, Int
 
-from estep.core.agent import Agent
+from estep.core.agent import Agent, as_it_is
+from estep.core.keys import make_key
 from estep.core.learned import Learned
 from estep.core.model import Model
 from estep.core.slots import Bootstrap, Distribution, Inference, Likelihood, Posterior, Problem
@@ -92,7 +93,7 @@ class Imagined(Likelihood):
             k_state, k_policy, k_action, k_value = jax.random.split(k, 4)
             found = self.model.predict(problem.obs, self.squash(action), member)
             noise = jax.random.normal(k_state, found.mean.shape, found.mean.dtype)
-            problem = problem._replace(obs=found.mean + found.std * noise)
+            problem = problem._replace(obs=found.mean + found.std * noise, likelihood=self.critic)
             action, log_ratio = sample(self.policy(problem, k_policy), problem.prior(problem.obs), k_action, how.soft)
             after = self.critic(problem, action, k_value)
             total += weight * (found.reward + how.gamma * found.go_on * (after - problem.alpha * log_ratio) - value)
@@ -153,6 +154,55 @@ def frozen(part: Any) -> Any:
 def critic_of(likelihood: Likelihood) -> Likelihood:
     """The critic beside which a model is learned, or the critic itself."""
     return likelihood.critic if isinstance(likelihood, WorldModel) else likelihood
+
+
+class SameNoise(Likelihood):
+    """An estimate of Q̂ that is random, with the same few random numbers at every call: so it is a function, of which
+    values at different actions can be compared and integrated."""
+
+    inner: Likelihood
+    repeats: int = eqx.field(static=True, default=8)
+    """Over how many estimates the mean is taken."""
+
+    def __call__(self, problem: Problem, action: Action, key: Key) -> Scalar:
+        keys = jax.random.split(make_key(0), self.repeats)
+        return jax.vmap(lambda key: self.inner(problem, action, key))(keys).mean()
+
+    def loss(self, batch: Transition, bootstrap: Bootstrap, key: Key) -> tuple[Scalar, Info]:
+        return self.inner.loss(batch, bootstrap, key)
+
+
+@dataclass(frozen=True)
+class Still:
+    """A view, as another one makes it, with the same random numbers at every call."""
+
+    view: Any
+    """The other view."""
+
+    def __call__(self, agent: Agent, likelihood: Likelihood) -> Likelihood:
+        return SameNoise(self.view(agent, likelihood))
+
+
+def measured(agent: Agent, imagined: bool = True) -> Agent:
+    """The agent as its inference is measured: with a Q̂ that is no longer random, or with the critic itself.
+
+    Args:
+        agent: any agent; one without imagined steps stays as it is.
+        imagined: whether Q̂ is that of inference. Without it, it is the critic.
+    """
+    if agent.view is as_it_is:
+        return agent
+    return replace(agent, view=Still(agent.view) if imagined else as_it_is)
+
+
+def estimate_name(agent: Agent) -> str:
+    """The Q̂ that an agent's inference sees, in words."""
+    view = agent.view.view if isinstance(agent.view, Still) else agent.view
+    if not isinstance(view, Expand):
+        return "the critic"
+    how = view.returns
+    spread = f", mean - {how.beta:g} std of {how.members} members" if how.members > 1 else ""
+    return f"returns of {how.horizon} imagined steps{spread}"
 
 
 @dataclass(frozen=True)

@@ -133,7 +133,7 @@ class WorldModel:
 
 
 @dataclass(frozen=True)
-class ImaginedReturns:
+class Imagined:
     """The imagined steps of a model that inference sees."""
 
     horizon: fields.Horizon = 2

@@ -32,13 +32,13 @@ from estep.e_steps.climb import ClimbFraction
 from estep.m_steps import trust_region
 from estep.m_steps.temperature import LOG_ALPHA_BOUNDS
 from estep.settings import fields, part_fields
-from estep.settings.groups import Acting, FreshData, Learner, QEnsemble, QInference, SlowCopies, WorldModel
+from estep.settings.groups import Acting, FreshData, Imagined, Learner, QEnsemble, QInference, SlowCopies, WorldModel
 from estep.settings.kinds import named_options
 
 
 @named_options
 @dataclass(frozen=True)
-class Compose(FreshData, WorldModel, Acting, SlowCopies, QInference, QEnsemble, Learner):
+class Compose(FreshData, Imagined, WorldModel, Acting, SlowCopies, QInference, QEnsemble, Learner):
     """Your own row: a prior, a posterior, a likelihood and an inference optimiser, by name."""
 
     prior: part_fields.Prior = "flat"

@@ -28,7 +28,7 @@ from estep.settings.kinds import named_options
 @named_options
 @dataclass(frozen=True)
 class IterativeMVE(
-    groups.ImaginedReturns,
+    groups.Imagined,
     groups.WorldModel,
     groups.IterativeInference,
     groups.Acting,

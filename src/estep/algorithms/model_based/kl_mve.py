@@ -37,9 +37,7 @@ from estep.settings.kinds import Help, named_options
 
 @named_options
 @dataclass(frozen=True)
-class KLMVE(
-    groups.ImaginedReturns, groups.WorldModel, groups.InferOn, groups.QInference, groups.QEnsemble, groups.Learner
-):
+class KLMVE(groups.Imagined, groups.WorldModel, groups.InferOn, groups.QInference, groups.QEnsemble, groups.Learner):
     """A policy that maximises returns of a few imagined steps, less the KL to a prior that follows it slowly."""
 
     tau: fields.Tau = 0.005

@@ -25,7 +25,7 @@ from estep.settings.kinds import named_options
 @named_options
 @dataclass(frozen=True)
 class MVE(
-    groups.ImaginedReturns,
+    groups.Imagined,
     groups.WorldModel,
     groups.EntropyBound,
     groups.InferOn,
