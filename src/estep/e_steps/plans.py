@@ -32,12 +32,26 @@ advantages [n]; and within an update, what the search in the next state found ab
 
 
 def mean_value(q: Distribution, problem: Problem, key: Key, n: int) -> Scalar:
-    """V(s) = E_q[Q̂ - α log q/p], from n samples."""
+    """V(s) = E_q[Q̂ - α log q/p].
+
+    Args:
+        q: the policy in one state.
+        problem: the state, p, Q̂ and α.
+        key: a random key.
+        n: how many samples of q.
+    """
     return soft_value(q, problem, key, n)[0]
 
 
 def log_mean_exp(q: Distribution, problem: Problem, key: Key, n: int) -> Scalar:
-    """V(s) = α log E_p exp(Q̂/α), from n samples of q = p: the value of the best posterior under p."""
+    """V(s) = α log E_p exp(Q̂/α), the value of the best posterior under p.
+
+    Args:
+        q: p in this state.
+        problem: the state, Q̂ and α.
+        key: a random key.
+        n: how many samples of p.
+    """
     k_draw, k_value = jax.random.split(key)
     action = jax.vmap(q.sample)(jax.random.split(k_draw, n))
     return problem.alpha * log_mean(values_of(problem, action, k_value) / problem.alpha)
@@ -240,12 +254,22 @@ def stored_search(agent: Agent, batch: Transition, key: Key) -> EStep:
     share = searched / jnp.maximum(searched.mean(), 1.0 / len(weight))
     kl = jax.vmap(lambda values: kl_to_equal(exponential(values, agent.temperature.model())))(advantage)
     draws = Draws(action, share[:, None] * weight, jnp.broadcast_to(kl[:, None], weight.shape))
-    mean = mean_over(searched)
-    age = agent.likelihood.count.astype(float) - reports.updates
-    info = {"e/ess": mean(jax.vmap(ess)(jnp.log(weight))), "plan/age": mean(age)}
+    info = of_searches(searched, weight, agent.likelihood.count.astype(float) - reports.updates)
     gain = jnp.where(searched > 0, gains(advantage, agent.temperature.model()), 0.0).reshape(batch.reward.shape)
     memo = batch.memo | {GAIN: of_next(gain, batch.last)[..., None]}
     return agent, draws, memo, info | of_plans(reports)
+
+
+def of_searches(searched: Float[Array, " b"], weight: Float[Array, "b n"], age: Float[Array, " b"]) -> Info:
+    """What is logged of the searches that are learned from.
+
+    Args:
+        searched: 1 for each step with a search, else 0.
+        weight: of the roots.
+        age: updates since the search.
+    """
+    mean = mean_over(searched)
+    return {"e/ess": mean(jax.vmap(ess)(jnp.log(weight))), "plan/age": mean(age)}
 
 
 def gains(advantage: Float[Array, "b n"], alpha: Scalar) -> Float[Array, " b"]:
