@@ -96,15 +96,25 @@ def clocks():
     )
 
 
+def of_each_task():
+    """The metrics that `task_means` writes for each task."""
+    trees = [tree_of("core/em.py"), tree_of("e_steps/climb.py")]
+    calls = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    return [f"{call.args[0].value}/{HOLE}" for call in calls if ast.unparse(call.func) == "task_means"]
+
+
 def varying(name):
     """The names that an f-string of the code stands for."""
     inside = {
         "e/{}": list(details_of_inference()),
         "e/improvement_{}": ["1", "20"],
+        "m/alpha/{}": ["walk"],
+        "{}/{}": ["walk"],
         "time/{}": clocks(),
         **{name: list(parts_of_policies()) for name in ("m/kl_{}", "m/alpha_{}", "m/kl_{}_bound")},
     }
-    return [name.replace(HOLE, part) for part in inside[name]] if HOLE in name else [name]
+    bases = of_each_task() if name == f"{HOLE}/{HOLE}" else [name]
+    return [base.replace(HOLE, part) for base in bases for part in inside[name]] if HOLE in name else [name]
 
 
 def written_by_updates():

@@ -45,6 +45,7 @@ class Metric(NamedTuple):
 ALWAYS = "always"
 LEARNED_PRIOR = "algorithms whose prior is fitted inside a trust region: mpo, rerpi, vmpo, compose --prior learned"
 ON_POLICY = "on-policy algorithms: vmpo, soft-pg, compose --likelihood state-value"
+SEVERAL_TASKS = "several tasks; TASK is the name of one"
 SUCCESS = "environments whose info has is_success or success"
 EVALUATED = "once the policy was evaluated"
 
@@ -56,6 +57,13 @@ METRICS = (
         "reward",
         "algorithms that maximise V on a critic: all but sql and those on-policy",
         shown="value",
+    ),
+    Metric(
+        "e/value/TASK",
+        "As e/value, over the states of one task.",
+        "reward",
+        SEVERAL_TASKS,
+        pattern="e/value/.+",
     ),
     Metric(
         "e/improvement_k",
@@ -124,6 +132,14 @@ METRICS = (
         "nats",
         ALWAYS,
         shown="kl",
+    ),
+    Metric("m/kl/TASK", "As m/kl, over the states of one task.", "nats", SEVERAL_TASKS, pattern="m/kl/.+"),
+    Metric(
+        "m/alpha/TASK",
+        "The temperature α of one task (--alpha-per-task); m/alpha is the mean of all.",
+        "reward per nat",
+        SEVERAL_TASKS,
+        pattern="m/alpha/.+",
     ),
     Metric("m/kl_bound", "ε, the bound of m/kl that the temperature is fitted to.", "nats", "a learned temperature"),
     Metric(
