@@ -15,7 +15,8 @@ from jaxtyping import Array, Float
 
 from estep.core.types import Key
 from estep.envs.base import HostEnv
-from estep.envs.build import FRESH, Source
+from estep.envs.build import FRESH
+from estep.envs.tasks.sources import Given
 from estep.errors import UsageError
 from estep.instruments import calibration, gap, improvement, landscape, modes, optimisers, staleness, states, transfer
 from estep.instruments.calibration import Calibration
@@ -32,7 +33,7 @@ from estep.policy.actor import INSPECT, key_of, scale
 from estep.policy.environments import chosen_env, make_env
 from estep.policy.job import QUIET, RunContext
 from estep.policy.policy import Policy
-from estep.policy.spaces import check_spaces
+from estep.policy.spaces import check_tasks
 
 STATES = {"improvement": 256, "gap": 64, "compare": 32, "modes": 16, "transfer": 64, "staleness": 64, "realised": 256}
 """Default number of states of each instrument. With two action dimensions the gap uses 16."""
@@ -61,8 +62,10 @@ class Options(NamedTuple):
     """Number of steps with inferred actions of the realised gain."""
     seed: int | None = None
     """Seed of all random numbers and of the episodes; None takes the run's seed."""
-    env: Source | None = None
-    """The run's environment, if its id alone does not make it."""
+    env: Given | None = None
+    """The run's environment or its tasks, if their ids alone do not make them."""
+    task: str = ""
+    """The name of the only task that is measured; empty takes all, as in training."""
     allow_import: bool = False
     """Whether the modules that the run folder names may be imported."""
 
@@ -143,7 +146,7 @@ class Subject:
         wanted = self.options.states or count
         if self.options.given is not None:
             return self.scaled(states.evenly_spaced(self.options.given, self.options.states or len(self.options.given)))
-        return self.scaled(states.recent_states(self.policy, self.options.checkpoint, wanted))
+        return self.scaled(states.recent_states(self.policy, self.options.checkpoint, wanted, self.options.task))
 
     def scaled(self, obs: npt.NDArray[np.float32]) -> Float[Array, "b o"]:
         """States of the environment as the networks get them."""
@@ -164,6 +167,7 @@ def inspect_run(run_dir: Path, options: Options | None = None, context: RunConte
     """
     chosen = options or Options()
     subject = Subject(policy.load(run_dir, chosen.checkpoint, allow_import=chosen.allow_import), chosen, context)
+    subject.policy.check_task(chosen.task)
     results: dict[str, Any] = dict.fromkeys(INSTRUMENTS)
     refused: dict[str, str] = {}
     for name in [name for name in INSTRUMENTS if not chosen.only or name in chosen.only]:
@@ -268,6 +272,9 @@ def measure_calibration(subject: Subject, results: dict[str, Any]) -> Calibratio
 def measure_realised(subject: Subject, results: dict[str, Any]) -> Realisation:
     """The gain of inferred actions, in the environment of training."""
     options, here = subject.options, subject.policy
+    if here.tasks and not options.task:
+        what = "States are put back into one simulator, and the run has several tasks."
+        raise UsageError(what, f"Give --task with one of: {', '.join(here.tasks)}.")
     sizes = options.states or STATES["realised"], options.episodes, options.realised_steps
     with fresh_env(subject) as env:
         return realised(here.agent, env, here.scaling, subject.key, *sizes)
@@ -278,9 +285,13 @@ def fresh_env(subject: Subject) -> Iterator[HostEnv]:
     """The environment of training, with episodes that neither training nor its evaluations had."""
     options, recipe = subject.options, subject.policy.recipe
     run = dataclasses.replace(recipe.run, eval_episodes=options.episodes, seed=subject.seed)
+    if recipe.run.reward_scale:
+        what = "The critic was trained on scaled rewards (--reward-scale), and returns are not scaled."
+        raise UsageError(what, "Train without --reward-scale to measure this.")
     source = chosen_env(recipe, options.env, options.allow_import)
-    with closing(make_env(source, run, subject.context, FRESH)) as env:
-        check_spaces(subject.policy.spaces, env.action_space, env.observation_space)
+    names = list(subject.policy.tasks)
+    with closing(make_env(source, run, subject.context, FRESH, options.task, names)) as env:
+        check_tasks(subject.policy.spaces, env, options.task)
         yield env
 
 

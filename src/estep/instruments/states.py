@@ -24,21 +24,24 @@ RECENT = 4096
 """On-policy states are taken from this many steps before a checkpoint: several episodes of almost the same policy."""
 
 
-def recent_states(trained: Policy, which: str, count: int) -> npt.NDArray[np.float32]:
+def recent_states(trained: Policy, which: str, count: int, task: str = "") -> npt.NDArray[np.float32]:
     """On-policy states: evenly spaced over the latest steps in the replay of a checkpoint.
 
     Args:
         trained: a policy of the run.
         which: the checkpoint: best, latest, or a number of environment steps.
         count: how many states.
+        task: the name of the only task that is wanted; empty takes all.
 
     Returns:
-        States [n, o], as the environment gives them.
+        States [n, o], as the environment gives them; with several tasks, the task is at their end.
 
     Raises:
         RejectedInput: the checkpoint has no replay, such as one of `Policy.save`.
     """
-    return evenly_spaced(replay_of(trained, which).latest(max(count, RECENT)), count)
+    tasks = list(trained.tasks)
+    latest = replay_of(trained, which).latest(max(count, RECENT) * (len(tasks) if task else 1))
+    return evenly_spaced(latest[latest[:, tasks.index(task) - len(tasks)] == 1.0] if task else latest, count)
 
 
 def shared_states(trained: Policy, which: Sequence[int], count: int, seed: int) -> tuple[States, dict[int, States]]:
@@ -77,7 +80,9 @@ def replay_of(trained: Policy, which: str) -> Replay:
         RejectedInput: the checkpoint has no replay, such as one of `Policy.save`.
     """
     known = trained.observation_space
-    replay = allocate(trained.agent, trained.recipe.run, np.dtype(np.float32) if known is None else known.storage)
+    stored = np.dtype(np.float32) if known is None else trained.spaces.storage
+    num_envs = trained.recipe.run.num_envs * max(1, len(trained.tasks))
+    replay = allocate(trained.agent, trained.recipe.run, num_envs, stored)
     path = checkpoint.locate(RunFolder.open(trained.run_dir).path, arguments.checkpoint(which))
     checkpoint.load(path, None, replay)
     return replay

@@ -20,6 +20,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
+from estep.envs.tasks.sources import ALL
 from estep.errors import RejectedInput
 from estep.instruments.interval import MANY, middle
 from estep.plots import labels
@@ -80,7 +81,8 @@ class Seeds(NamedTuple):
 
 
 def points(source: Path) -> list[Point]:
-    """The evaluations of a run folder, or those in an evaluations.csv that `write` made or in its folder.
+    """The evaluations of a run folder, or those in an evaluations.csv that `write` made or in its folder. Of a run with
+    several tasks they are the means over the tasks, then each task under a name of its own.
 
     Raises:
         RejectedInput: it is none of these.
@@ -89,7 +91,20 @@ def points(source: Path) -> list[Point]:
         return labels.read(source, Point)
     if not (source / RUN).is_file() and (source / EVALUATIONS).is_file():
         return labels.read(source / EVALUATIONS, Point)
-    return labels.read(source / "eval.csv", Point, labels.about_run(source))
+    return [point for task in _tasks(source / "eval.csv") for point in _of_task(source, task)]
+
+
+def _tasks(path: Path) -> list[str]:
+    """The tasks in an eval.csv, after `all` for their mean; that alone with one environment."""
+    return list(dict.fromkeys([ALL, *(line.get("task", ALL) for line in labels.read_lines(path, {"settings": "{}"}))]))
+
+
+def _of_task(source: Path, task: str) -> list[Point]:
+    """The evaluations of a run in one of its tasks, or the means over its tasks."""
+    about = labels.about_run(source)
+    if task != ALL:
+        about["env"] = f"{about['env']}: {task}"
+    return labels.read(source / "eval.csv", Point, about, lambda line: line.get("task", ALL) == task)
 
 
 def write(found: Sequence[Point], out: Path) -> list[Path]:
@@ -160,7 +175,8 @@ def draw(rows: Sequence[Seeds], out: Path) -> dict[str, str]:
         if curve[-1].seeds >= BAND:
             low, high = [row.low for row in curve], [row.high for row in curve]
             axes.fill_between(steps, low, high, color=line.get_color(), alpha=0.12, linewidth=0)
-    axes.set(xlabel="environment steps", ylabel="return of the deterministic policy", title=rows[0].env)
+    axes.set(xlabel="environment steps", ylabel="return of the deterministic policy")
+    axes.set_title(rows[0].env, parse_math=False)
     axes.set_ylim(*_limits(rows))
     if max(ends) > SPREAD * min(ends):
         axes.set_xscale("log")
