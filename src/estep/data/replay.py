@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from estep.core.types import Floats, Transition, to_index, to_one_hot
 from estep.data.layout import Row, checked_chunk, malformed, sizes
+from estep.data.sampling import philox, pick
 from estep.errors import UsageError
 
 CHUNK = 16_384
@@ -20,12 +21,6 @@ NO_STEP = -1.0
 Flags: TypeAlias = npt.NDArray[np.bool_]
 Rows: TypeAlias = npt.NDArray[np.int64]
 """Row numbers of stored steps. A row is valid until it is overwritten."""
-
-
-def philox(seed: int, counter: int) -> np.random.Generator:
-    """The random generator that belongs to two numbers, each taken mod 2^64."""
-    key = np.array([seed % 2**64, counter % 2**64], np.uint64)
-    return np.random.Generator(np.random.Philox(key=key))
 
 
 class Replay:
@@ -139,20 +134,11 @@ class Replay:
         Returns:
             Rows [*shape] or [*shape, length]. Raises UsageError if a part has too few steps for one sequence.
         """
-        ends = self.sequences(length, strata).cumsum(1)
-        if not ends[:, -1].all():
+        counts, steps_per_env = self.sequences(length, strata), self._size.steps_per_env
+        if not counts.any(1).all():
             raise UsageError("Replay holds too few steps for a batch.", "Take more steps before the first update.")
-        generator, count = philox(seed, counter), math.prod(shape)
-        steps_per_env = self._size.steps_per_env
-        if strata == 1:
-            drawn = generator.integers(ends[0, -1], size=count)
-            env = np.searchsorted(ends[0], drawn, side="right")
-        else:
-            stratum = np.arange(count) % shape[-1] % strata
-            drawn = generator.integers(ends[stratum, -1])
-            env = stratum * ends.shape[1] + (drawn[:, None] >= ends[stratum]).sum(1)
-        starts = np.array(self._first) - np.pad(ends, ((0, 0), (1, 0)))[:, :-1].reshape(-1)
-        entries = drawn + starts[env]
+        env, number = pick(counts, philox(seed, counter), math.prod(shape), shape[-1])
+        entries = np.array(self._first)[env] + number
         if length:
             shape, env = (*shape, length), env[:, None]
             entries = entries[:, None] + np.arange(length)

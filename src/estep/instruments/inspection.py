@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,8 +39,6 @@ STATES = {"improvement": 256, "gap": 64, "compare": 32, "modes": 16, "transfer":
 """Default number of states of each instrument. With two action dimensions the gap uses 16."""
 LANDSCAPES = 2
 """Number of states with a landscape."""
-OTHERS = 4
-"""Number of other checkpoints, evenly spaced, whose critics `transfer` uses and whose replay `staleness` reads."""
 
 
 class Options(NamedTuple):
@@ -236,7 +234,7 @@ def measure_transfer(subject: Subject, results: dict[str, Any]) -> list[Transfer
     """The gap of inference under objectives for which it was not trained: a bonus, and critics of other checkpoints."""
     run_dir, here = subject.policy.run_dir, subject.policy
     gap.check_parametric(here.agent)
-    others = pick_evenly(step for step in improvement.checkpoints(run_dir) if step != here.env_steps)
+    others = states.pick_evenly(step for step in improvement.checkpoints(run_dir) if step != here.env_steps)
     agents = {f"critic at {step:,}": policy.load(run_dir, str(step), allow_import=True).agent for step in others}
     critics = {name: agent.acting_critic(agent.likelihood) for name, agent in agents.items()}
     return transfer.transfer(here.agent, subject.obs(STATES["transfer"]), subject.key, critics)
@@ -247,18 +245,14 @@ def measure_staleness(subject: Subject, results: dict[str, Any]) -> list[Stalene
     here = subject.policy
     staleness.stored_optimiser(here.agent)
     warmup = here.recipe.run.warmup_steps  # no λ is stored before its end
-    earlier = pick_evenly(step for step in improvement.checkpoints(here.run_dir) if warmup < step < here.env_steps)
+    earlier = states.pick_evenly(
+        step for step in improvement.checkpoints(here.run_dir) if warmup < step < here.env_steps
+    )
     obs, stored = states.shared_states(
         here, [*earlier, here.env_steps], subject.options.states or STATES["staleness"], subject.seed
     )
     by_age = {here.env_steps - step: jnp.asarray(lam) for step, lam in reversed(stored.items())}
     return staleness.staleness(here.agent, subject.scaled(obs), by_age, subject.key)
-
-
-def pick_evenly(steps: Iterable[int]) -> list[int]:
-    """At most OTHERS of the checkpoints, evenly spaced."""
-    every = list(steps)
-    return [every[i] for i in np.linspace(0, len(every) - 1, min(len(every), OTHERS)).astype(int)]
 
 
 def measure_calibration(subject: Subject, results: dict[str, Any]) -> Calibration:
@@ -272,9 +266,7 @@ def measure_calibration(subject: Subject, results: dict[str, Any]) -> Calibratio
 def measure_realised(subject: Subject, results: dict[str, Any]) -> Realisation:
     """The gain of inferred actions, in the environment of training."""
     options, here = subject.options, subject.policy
-    if here.tasks and not options.task:
-        what = "States are put back into one simulator, and the run has several tasks."
-        raise UsageError(what, f"Give --task with one of: {', '.join(here.tasks)}.")
+    states.check_one_task(here, options.task)
     sizes = options.states or STATES["realised"], options.episodes, options.realised_steps
     with fresh_env(subject) as env:
         return realised(here.agent, env, here.scaling, subject.key, *sizes)
@@ -285,9 +277,7 @@ def fresh_env(subject: Subject) -> Iterator[HostEnv]:
     """The environment of training, with episodes that neither training nor its evaluations had."""
     options, recipe = subject.options, subject.policy.recipe
     run = dataclasses.replace(recipe.run, eval_episodes=options.episodes, seed=subject.seed)
-    if recipe.run.reward_scale:
-        what = "The critic was trained on scaled rewards (--reward-scale), and returns are not scaled."
-        raise UsageError(what, "Train without --reward-scale to measure this.")
+    states.check_rewards(recipe)
     source = chosen_env(recipe, options.env, options.allow_import)
     names = list(subject.policy.tasks)
     with closing(make_env(source, run, subject.context, FRESH, options.task, names)) as env:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
@@ -14,6 +14,7 @@ from estep.e_steps.chain import LAM, VALID
 from estep.errors import RejectedInput, UsageError
 from estep.policy.policy import Policy
 from estep.runs import checkpoint
+from estep.runs.config_file import Recipe
 from estep.runs.folder import RunFolder
 from estep.settings import arguments
 from estep.training.allocation import allocate
@@ -22,6 +23,9 @@ States: TypeAlias = npt.NDArray[np.float32]
 
 RECENT = 4096
 """On-policy states are taken from this many steps before a checkpoint: several episodes of almost the same policy."""
+
+OTHERS = 4
+"""Number of other checkpoints, evenly spaced, whose critics `transfer` uses and whose replay `staleness` reads."""
 
 
 def recent_states(trained: Policy, which: str, count: int, task: str = "") -> npt.NDArray[np.float32]:
@@ -109,3 +113,23 @@ def evenly_spaced(states: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
     """At most `count` of the states, evenly spaced."""
     chosen: npt.NDArray[Any] = states[np.linspace(0, len(states) - 1, min(count, len(states))).astype(int)]
     return chosen
+
+
+def pick_evenly(steps: Iterable[int]) -> list[int]:
+    """At most OTHERS of the checkpoints, evenly spaced."""
+    every = list(steps)
+    return [every[i] for i in np.linspace(0, len(every) - 1, min(len(every), OTHERS)).astype(int)]
+
+
+def check_rewards(recipe: Recipe) -> None:
+    """Check that values of a critic can be compared with returns. Raises UsageError."""
+    if recipe.run.reward_scale:
+        what = "The critic was trained on scaled rewards (--reward-scale), and returns are not scaled."
+        raise UsageError(what, "Train without --reward-scale to measure this.")
+
+
+def check_one_task(trained: Policy, task: str) -> None:
+    """Check that one task is measured. Raises UsageError."""
+    if trained.tasks and not task:
+        what = "States are put back into one simulator, and the run has several tasks."
+        raise UsageError(what, f"Give --task with one of: {', '.join(trained.tasks)}.")

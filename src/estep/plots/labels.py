@@ -15,7 +15,7 @@ import csv
 import functools as ft
 import json
 import textwrap
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
@@ -96,21 +96,10 @@ def _defaults(algorithm: str) -> dict[str, Any]:
     return {field.name: field.default for field in fields}
 
 
-def read(
-    path: Path,
-    row: type[R],
-    about: Mapping[str, str] | None = None,
-    wanted: Callable[[Mapping[str, str]], bool] = lambda line: True,
-) -> list[R]:
+def read(path: Path, row: type[R], about: Mapping[str, str] | None = None) -> list[R]:
     """A table over several runs, of today or of before; or one of a single run, of which `about` has the label.
 
     A cell that is empty because its number was not finite is NaN.
-
-    Args:
-        path: the table.
-        row: the type of its rows.
-        about: the label of the run, by column.
-        wanted: whether a line is wanted; all are by default.
 
     Raises:
         RejectedInput: the file is no such table.
@@ -119,7 +108,7 @@ def read(
     def cells(line: Mapping[str, str]) -> dict[str, str]:
         return {name: "nan" if text == "" else text for name, text in _line(line, about).items()}
 
-    return tables.read(path, row, cells, wanted)
+    return tables.read(path, row, cells)
 
 
 def read_lines(path: Path, about: Mapping[str, str] | None = None) -> list[dict[str, str]]:

@@ -56,6 +56,18 @@ class Point(NamedTuple):
     episodes: int
 
 
+class Line(NamedTuple):
+    """A line of eval.csv."""
+
+    env_steps: int
+    updates: int
+    mean: float
+    std: float
+    episodes: int
+    task: str
+    """`all` for the mean over the tasks, and with one environment."""
+
+
 class Seeds(NamedTuple):
     """The seeds of one curve at one number of steps."""
 
@@ -91,20 +103,11 @@ def points(source: Path) -> list[Point]:
         return labels.read(source, Point)
     if not (source / RUN).is_file() and (source / EVALUATIONS).is_file():
         return labels.read(source / EVALUATIONS, Point)
-    return [point for task in _tasks(source / "eval.csv") for point in _of_task(source, task)]
-
-
-def _tasks(path: Path) -> list[str]:
-    """The tasks in an eval.csv, after `all` for their mean; that alone with one environment."""
-    return list(dict.fromkeys([ALL, *(line.get("task", ALL) for line in labels.read_lines(path, {"settings": "{}"}))]))
-
-
-def _of_task(source: Path, task: str) -> list[Point]:
-    """The evaluations of a run in one of its tasks, or the means over its tasks."""
     about = labels.about_run(source)
-    if task != ALL:
-        about["env"] = f"{about['env']}: {task}"
-    return labels.read(source / "eval.csv", Point, about, lambda line: line.get("task", ALL) == task)
+    lines = labels.read(source / "eval.csv", Line, {**about, "task": ALL})
+    names = {line.task: about["env"] if line.task == ALL else f"{about['env']}: {line.task}" for line in lines}
+    run = about["algorithm"], about["settings"], int(about["seed"])
+    return [Point(names[one.task], *run, one.env_steps, one.updates, one.mean, one.std, one.episodes) for one in lines]
 
 
 def write(found: Sequence[Point], out: Path) -> list[Path]:

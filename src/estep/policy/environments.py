@@ -16,6 +16,7 @@ from estep.envs.tasks import several
 from estep.envs.tasks.sources import Envs, Given, Task, label, modules, read_envs, sources
 from estep.errors import UsageError
 from estep.policy.job import RunContext
+from estep.policy.spaces import check_task
 from estep.runs.config_file import Recipe, TaskRecord
 from estep.settings.run import RunConfig
 
@@ -134,13 +135,6 @@ def make_env(
         joined = several.join(parts, label(env))
         stack.pop_all()
     return joined
-
-
-def check_task(task: str, names: Sequence[str]) -> None:
-    """Check that a run has a task of this name. Raises UsageError."""
-    if task not in names:
-        fix = f"Give one of: {', '.join(names)}." if names else "Leave the task out."
-        raise UsageError(f"This run has no task {task!r:.200}{'' if names else ': it has one environment'}.", fix)
 
 
 def _make(one: Task, config: RunConfig, context: RunContext, stream: int, env: Envs = ()) -> envs.GymnasiumEnv:

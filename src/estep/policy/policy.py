@@ -25,10 +25,10 @@ from estep.envs.tasks.sources import Envs, Given, read_envs, sources
 from estep.errors import EstepError, RejectedInput, UsageError, describe
 from estep.likelihoods.state_value import StateValue
 from estep.policy.actor import ACT, Actor, Scaling, key_of, scaling_of
-from estep.policy.environments import check_task, env_or_none, make_env
+from estep.policy.environments import env_or_none, make_env
 from estep.policy.evaluate import Evaluation, evaluate
 from estep.policy.job import QUIET
-from estep.policy.spaces import Spaces, check_tasks, rows_of_size, space_record, spaces_of
+from estep.policy.spaces import Spaces, check_task, check_tasks, rows_of, space_record, spaces_of
 from estep.runs import checkpoint, config_file, provenance, storage
 from estep.runs.config_file import Recipe
 from estep.runs.folder import RunFolder
@@ -127,7 +127,7 @@ class Policy:
             seed, counter = arguments.seed(seed), arguments.whole("counter", counter)
             deterministic = arguments.truth("deterministic", deterministic)
         try:
-            rows, single = self._rows(arguments.observation(obs), task)
+            rows, single = rows_of(self.spaces, arguments.observation(obs), task)
         except (TypeError, ValueError) as error:
             what = f"The observation cannot be read as numbers: {error}."
             raise UsageError(what, "Pass an observation of the training environment, or a batch of them.") from error
@@ -245,22 +245,6 @@ class Policy:
     @ft.cached_property
     def _actor(self) -> Actor:
         return Actor(self.agent)
-
-    def _rows(self, obs: npt.ArrayLike | Mapping[str, Any], task: str) -> tuple[npt.NDArray[np.float32], bool]:
-        if task != "" or self.tasks:
-            check_task(task, list(self.tasks))
-        size, known = self.agent.spec.obs_dim - len(self.tasks), self.tasks.get(task, self.observation_space)
-        try:
-            rows, single = rows_of_size(obs, size) if known is None else known.batch(obs)
-        except (TypeError, ValueError) as error:
-            what = f"The observation does not fit this policy, which reads {size} numbers: {error}."
-            raise UsageError(what, "Pass an observation of the training environment, or a batch of them.") from error
-        if not np.isfinite(rows).all():
-            raise UsageError("The observation is not finite.", "Check the environment: estep check-env ID.")
-        if self.tasks:
-            one_hot = np.eye(len(self.tasks), dtype=np.float32)[list(self.tasks).index(task)]
-            rows = np.concatenate([rows, np.broadcast_to(one_hot, (len(rows), len(one_hot)))], 1)
-        return rows, single
 
 
 def load(path: Path | str, checkpoint_name: str | int = "best", *, allow_import: bool = False) -> Policy:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -65,6 +65,13 @@ def space_record(spaces: Spaces) -> dict[str, Any]:
     tasks = [{"name": name, "observation_space": space.record()} for name, space in spaces.tasks.items()]
     several = {"tasks": tasks} if tasks else {}
     return {"observation": spaces.obs_dim, "action": spaces.action.record(), **known, **several}
+
+
+def check_task(task: str, names: Sequence[str]) -> None:
+    """Check that a run has a task of this name. Raises UsageError."""
+    if task not in names:
+        fix = f"Give one of: {', '.join(names)}." if names else "Leave the task out."
+        raise UsageError(f"This run has no task {task!r:.200}{'' if names else ': it has one environment'}.", fix)
 
 
 def check_tasks(before: Spaces, env: HostEnv, task: str = "") -> None:
@@ -165,3 +172,30 @@ def rows_of_size(obs: Any, size: int) -> tuple[npt.NDArray[np.float32], bool]:
     if array.ndim > 1 and len(array) and array[0].size == size:
         return array.reshape(len(array), size), False
     raise ValueError(f"it has shape {array.shape}")
+
+
+def rows_of(spaces: Spaces, obs: Any, task: str) -> tuple[npt.NDArray[np.float32], bool]:
+    """Observations as the rows that a policy reads, and whether it was one without a batch axis.
+
+    Args:
+        spaces: the spaces that the policy was trained with.
+        obs: one observation as its environment gives it, or a batch of them.
+        task: the name of the task, whose one-hot vector is put behind them; empty with one environment.
+
+    Raises:
+        UsageError: there is no such task, or the observation does not fit or is not finite.
+    """
+    if task != "" or spaces.tasks:
+        check_task(task, list(spaces.tasks))
+    size, known = spaces.obs_dim - len(spaces.tasks), spaces.tasks.get(task, spaces.observation)
+    try:
+        rows, single = rows_of_size(obs, size) if known is None else known.batch(obs)
+    except (TypeError, ValueError) as error:
+        what = f"The observation does not fit this policy, which reads {size} numbers: {error}."
+        raise UsageError(what, "Pass an observation of the training environment, or a batch of them.") from error
+    if not np.isfinite(rows).all():
+        raise UsageError("The observation is not finite.", "Check the environment: estep check-env ID.")
+    if spaces.tasks:
+        one_hot = np.eye(len(spaces.tasks), dtype=np.float32)[list(spaces.tasks).index(task)]
+        rows = np.concatenate([rows, np.broadcast_to(one_hot, (len(rows), len(one_hot)))], 1)
+    return rows, single

@@ -182,18 +182,15 @@ def write(path: Path, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> Pat
 
 
 def read(
-    path: Path,
-    row: type[R],
-    convert: Callable[[dict[str, str]], Mapping[str, str]] = lambda line: line,
-    wanted: Callable[[dict[str, str]], bool] = lambda line: True,
+    path: Path, row: type[R], convert: Callable[[dict[str, str]], Mapping[str, str]] = lambda line: line
 ) -> list[R]:
     """The rows of a file that `write` made.
 
     Args:
         path: the file.
+        path: the file.
         row: the type of a row, a named tuple of strings and numbers.
         convert: makes the cells of a row, by column, from those of a line; it may raise ValueError or KeyError.
-        wanted: whether a line is wanted; all are by default.
 
     Raises:
         RejectedInput: a line of the file is not such a row.
@@ -201,7 +198,7 @@ def read(
     kinds = get_type_hints(row)
     try:
         with path.open(newline="") as file:
-            lines = map(convert, filter(wanted, csv.DictReader(file)))
+            lines = map(convert, csv.DictReader(file))
             return [row(*(kind(line[name]) for name, kind in kinds.items())) for line in lines]
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise RejectedInput(

@@ -58,11 +58,12 @@ class Sinks:
             row = {"env_steps": env_steps, "updates": updates, "mean": one.mean, "std": one.std}
             count = {"episodes": len(one.returns)}
             self.evaluations.append({**row, **count, **ends, "success": one.success, "task": task})
-            tag = "" if one is scores else f"/{task}"
-            self.board.add_scalar("eval/return" + tag, one.mean, env_steps)
-            self.board.add_scalar("eval/return_std" + tag, one.std, env_steps)
-            if one.success is not None:
-                self.board.add_scalar("eval/success" + tag, one.success, env_steps)
+        self.board.add_scalar("eval/return", scores.mean, env_steps)
+        self.board.add_scalar("eval/return_std", scores.std, env_steps)
+        if scores.success is not None:
+            self.board.add_scalar("eval/success", scores.success, env_steps)
+        for task, one in scores.tasks.items():
+            self.board.add_scalar(f"eval/return/{task}", one.mean, env_steps)
 
     def finished(self, env_steps: int, episodes: Sequence[Episode]) -> None:
         """Write rows of episodes.csv."""

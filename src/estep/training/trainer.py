@@ -16,7 +16,8 @@ import numpy.typing as npt
 from estep.core.agent import Agent, Algorithm
 from estep.core.types import Floats, Tanh
 from estep.data.normalise import Moments
-from estep.data.replay import Rows, philox
+from estep.data.replay import Rows
+from estep.data.sampling import philox
 from estep.envs.base import Episode, HostEnv
 from estep.errors import NumericHalt
 from estep.policy.actor import ACT, UPDATE, Actor, Scaling, key_of, memo_of_exploration, scaling_of
