@@ -260,7 +260,8 @@ def measure_calibration(subject: Subject, results: dict[str, Any]) -> Calibratio
     here = subject.policy
     calibration.critic(here.agent)
     with fresh_env(subject) as env:
-        return calibration.calibration(here.agent, env, here.scaling, subject.key, subject.options.episodes)
+        episodes = subject.options.episodes * max(1, len(env.tasks))
+        return calibration.calibration(here.agent, env, here.scaling, subject.key, episodes)
 
 
 def measure_realised(subject: Subject, results: dict[str, Any]) -> Realisation:

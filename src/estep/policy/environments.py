@@ -21,7 +21,7 @@ from estep.runs.config_file import Recipe, TaskRecord
 from estep.settings.run import RunConfig
 
 
-def recorded(env: Envs) -> tuple[TaskRecord, ...]:
+def task_records(env: Envs) -> tuple[TaskRecord, ...]:
     """The tasks of a run as its folder records them; none with one environment."""
     if not isinstance(env, tuple):
         return ()

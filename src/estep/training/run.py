@@ -22,7 +22,7 @@ from estep.policy.environments import (
     compare_starts,
     flattening_note,
     make_pair,
-    recorded,
+    task_records,
     time_limit_note,
 )
 from estep.policy.job import Reporter, RunContext, note_reason
@@ -85,7 +85,7 @@ def train(
     note_reason(cache.use_cache(), context.report)
     with make_pair(env, config, context) as (training_env, evaluation_env):
         name = name or training_env.name
-        tasks = recorded(env)
+        tasks = task_records(env)
         by_id = all(task.by_id for task in tasks) if tasks else isinstance(env, str)
         recipe = Recipe(name_of(algorithm), algorithm, name, by_id, config, preset, tasks)
         config_file.check_readable(recipe)
@@ -264,6 +264,10 @@ def note_start(folder: RunFolder, trainer: Trainer, recipe: Recipe, report: Repo
     report.note("env      " + " · ".join(f"{name} {text}" for name, text in trainer.env.describe().items()))
     note_reason(time_limit_note(trainer.env, recipe.run), report)
     note_reason(flattening_note(trainer.env), report)
+    tasks = len(trainer.env.tasks)
+    if tasks:
+        each = trainer.sequences * trainer.agent.length // tasks
+        report.note(f"tasks    {tasks}, of each {each} transitions in every batch")
     size = min(recipe.run.replay_size, recipe.run.steps)
     report.note(f"replay   {size:,} transitions = {format_bytes(trainer.replay_bytes)} on the host")
     devices = jax.devices()
