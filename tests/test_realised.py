@@ -129,6 +129,18 @@ class Cliff(Plant):
         return obs, reward, bool(self.s[0] > 0.4), False, info
 
 
+def test_the_gain_that_is_predicted_is_the_one_that_inference_maximises():
+    agent = SAC(hidden_sizes=(8,), pessimism="difference").init(Spec(2, 2, Tanh()), make_key(0))
+    table, obs = Table(agent, direct_way(agent), None, make_key(1)), np.ones((1, 2))
+    way = candidates(agent, (20,))[0].way
+    found, still = (choose(table, policy, obs, np.uint32(0)) for policy in (way, jnp.zeros((1, 2))))
+    critic, squash = agent.likelihood.model, agent.spec.squash
+    there, here = (critic.values(jnp.ones(2), squash.inverse(each.action[0])[0]) for each in (found, still))
+    np.testing.assert_allclose(found.gain[0], (there - here).min(), rtol=1e-3)
+    assert abs(there.min() - here.min() - found.gain[0]) > 1e-3  # what it would be by value
+    assert still.gain[0] == 0
+
+
 def test_falls_are_counted_and_end_the_return():
     found = measured(2.0, -3.0, Cliff)
     last = found.rows[-1]

@@ -188,7 +188,6 @@ def read(
 
     Args:
         path: the file.
-        path: the file.
         row: the type of a row, a named tuple of strings and numbers.
         convert: makes the cells of a row, by column, from those of a line; it may raise ValueError or KeyError.
 

@@ -12,9 +12,9 @@ import numpy.typing as npt
 from jaxtyping import Array, Float
 
 from estep.core.agent import Agent
-from estep.core.types import Action, Floats, Key, Obs, Scalar, Squash, Tanh
+from estep.core.types import Action, Floats, Key, Obs, Squash, Tanh
 from estep.envs.restore import Saved, Simulator
-from estep.instruments.calibration import Ensemble, critic
+from estep.instruments.calibration import critic
 from estep.instruments.play.ways import Way
 from estep.likelihoods.q_function import biased_std
 from estep.policy.actor import Scaling, scale
@@ -38,7 +38,7 @@ class Choice(NamedTuple):
     moved: Float[Array, "n a"]
     """The inferred action less the direct action."""
     gain: Float[Array, " n"]
-    """Q̂ of the inferred action less Q̂ of the direct action."""
+    """Q̂ of the inferred action less Q̂ of the direct action, as the agent's inference reads its critics to act."""
     before: Float[Array, " n"]
     """Standard deviation of the critics at the direct action."""
     after: Float[Array, " n"]
@@ -115,10 +115,11 @@ def choose(table: Table, policy: Way | Array, obs: Floats, step: Array) -> Choic
     def in_state(policy: Way | Array, obs: Obs, key: Key) -> Choice:
         u = direct_point(table, obs, key)
         point = mode(agent, policy, obs, key) if isinstance(policy, Way) else displaced(squash, u, policy)
-        here, there = model.values(obs, u), model.values(obs, point)
+        problem = agent.problem(agent.acting_critic(agent.likelihood).relative_to(obs, lambda: u), obs)
+        gain = problem.likelihood(problem, point, key) - problem.likelihood(problem, u, key)
+        spread = [biased_std(model.values(obs, each)) for each in (u, point)]
         action = squash(point)
-        gain = _read(model, there) - _read(model, here)
-        return Choice(action, action - squash(u), gain, biased_std(here), biased_std(there))
+        return Choice(action, action - squash(u), gain, *spread)
 
     rows = scale(jnp.asarray(obs), table.scaling)
     keys = jax.random.split(jax.random.fold_in(table.key, step), rows.shape[0])
@@ -134,7 +135,7 @@ def direct_point(table: Table, obs: Obs, key: Key) -> Action:
 
 def mode(agent: Agent, way: Way, obs: Obs, key: Key) -> Action:
     """The point u that a way to infer finds in one state: the mode of its posterior."""
-    problem = agent.problem(agent.likelihood.model, obs)
+    problem = agent.problem_from(way.inference, agent.acting_critic(agent.likelihood), obs, key)
     return way.posterior(way.inference(problem, way.posterior, key).lam).mode()
 
 
@@ -143,8 +144,3 @@ def displaced(squash: Squash, u: Action, displacement: Action) -> Action:
     action = squash(u) + displacement
     point = squash.inverse(action)[0] if isinstance(squash, Tanh) else action
     return jnp.where(displacement == 0.0, u, point)
-
-
-def _read(model: Ensemble, values: Float[Array, " k"]) -> Scalar:
-    value: Scalar = model.pessimism(values)
-    return value

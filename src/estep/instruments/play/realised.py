@@ -31,7 +31,7 @@ from estep.instruments.calibration import critic, members
 from estep.instruments.interval import Interval, interval_of_clusters, trimmed_mean
 from estep.instruments.play.lockstep import Played, Table, play
 from estep.instruments.play.rollouts import Episode, rollouts
-from estep.instruments.play.ways import candidates, direct_way
+from estep.instruments.play.ways import EFFORTS, candidates, direct_way
 from estep.instruments.states import evenly_spaced
 from estep.policy.actor import Scaling
 
@@ -127,6 +127,7 @@ def realised(
     episodes: int = 10,
     steps: int = 25,
     horizon: int = HORIZON,
+    efforts: Sequence[int] = EFFORTS,
 ) -> Realisation:
     """Play the agent's own episodes, go back to states of them, and compare inferred actions with direct ones.
 
@@ -139,6 +140,7 @@ def realised(
         episodes: how many episodes.
         steps: m, the number of steps with inferred actions.
         horizon: number of steps over which returns are counted, at most half of the time limit.
+        efforts: numbers of iterations, or of particles, that are measured.
 
     Raises:
         UsageError: the critic is not an ensemble of Q functions, actions are discrete, the environment cannot save its
@@ -155,7 +157,7 @@ def realised(
     table = Table(agent, direct_way(agent), scaling, k_play)
     direct = play(simulator, starts.saved, table, [], horizon)
     rows, in_states = [], []
-    for optimiser, iterations, way in candidates(agent):
+    for optimiser, iterations, way in candidates(agent, efforts):
         inferred = play(simulator, starts.saved, table, [way] * steps, horizon)
         displacement = deal(jnp.asarray(inferred.first.moved), k_deal)
         control = play(simulator, starts.saved, table, [displacement] * steps, horizon)

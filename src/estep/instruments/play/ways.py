@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -50,17 +51,22 @@ def direct_way(agent: Agent) -> Way | None:
     return None if network is None else Way(network, agent.posterior)
 
 
-def candidates(agent: Agent) -> list[Candidate]:
-    """The optimisers that are measured: the agent's particles, its iterations, or else Adam from its direct policy."""
+def candidates(agent: Agent, efforts: Sequence[int] = EFFORTS) -> list[Candidate]:
+    """The optimisers that are measured: the agent's particles, its iterations, or else Adam from its direct policy.
+
+    Args:
+        agent: the agent.
+        efforts: numbers of iterations, or of particles. One particle is the direct policy, so it is left out.
+    """
     own = agent.acting(agent.inference.model)
     if isinstance(own, Stein | ClosedForm):
-        return [Candidate("particles", n, _with_particles(agent, own, n)) for n in EFFORTS[1:]]
+        return [Candidate("particles", n, _with_particles(agent, own, n)) for n in efforts if n > 1]
     network = trained(own, Iterative)
     if network is not None:
-        iterative = [(k, replace(network, steps=k, average=1)) for k in EFFORTS]
+        iterative = [(k, replace(network, steps=k, average=1)) for k in efforts]
         return [Candidate("iterative", k, Way(way, agent.posterior)) for k, way in iterative]
     start = trained(own, Direct) or own
-    ascents = [(k, GradientAscent(k, SAMPLES, adam(STEP_SIZE), start)) for k in EFFORTS]
+    ascents = [(k, GradientAscent(k, SAMPLES, adam(STEP_SIZE), start)) for k in efforts]
     return [Candidate("semi-amortised", k, Way(way, agent.posterior)) for k, way in ascents]
 
 
