@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
@@ -80,9 +81,9 @@ def chosen_env(recipe: Recipe, env: Given | None, allow_import: bool) -> Envs:
 
 
 def _flags(recipe: Recipe) -> str:
-    """What --env is given for the environment of a run."""
+    """What --env is given for the environment of a run, as a shell reads it."""
     named = [task.env if task.name == task.env else f"{task.name}={task.env}" for task in recipe.tasks]
-    return " ".join(named) or recipe.env
+    return " ".join(map(shlex.quote, named or [recipe.env]))
 
 
 def _same(given: Envs, recipe: Recipe) -> Envs:
