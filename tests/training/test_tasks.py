@@ -131,6 +131,7 @@ def test_a_saved_policy_knows_its_tasks(policy, tmp_path):
     assert again.act(obs, task=NAMES[1]) == policy.act(obs, task=NAMES[1])
 
 
+@pytest.mark.long
 def test_figures_have_a_panel_and_tables_a_name_for_each_task(run):
     assert all((run[0].run_dir / name).is_file() for name in map(str, draw_run(run[0].run_dir).values()))
     found = learning_curves.points(run[0].run_dir)
@@ -157,6 +158,7 @@ def trainer_of(*given, **options):
     return Trainer(SMALL["sac"], env, settings, print)
 
 
+@pytest.mark.long
 def test_the_batch_is_rounded_down_to_equal_parts():
     trainer = trainer_of(EARTH, MOON, "z=Pendulum-v1", batch_size=32)
     assert trainer.sequences == 30
