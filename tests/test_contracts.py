@@ -52,7 +52,7 @@ from estep.likelihoods.maximised import RelativeQ
 from estep.likelihoods.q_function import MeanMinusStd, QFunction, q_function
 from estep.likelihoods.state_value import StateValue, state_value
 from estep.m_steps.projection import Keep
-from estep.m_steps.temperature import Constant, KLConstraint
+from estep.m_steps.temperature import Constant, KLConstraint, TaskConstraints
 from estep.m_steps.trust_region import TrustRegion, trust_region
 from estep.nets import mlp
 from estep.priors.flat import Flat
@@ -134,6 +134,7 @@ MEMBERS = {
     Resumed: Resumed(jnp.asarray([0.3, -0.7, -1.0, 0.2]), jnp.asarray(0.0), AtPrior()),
     Restarts: Restarts(GradientAscent(2, 2), 3),
     KLConstraint: KLConstraint(jnp.zeros(()), 1.0),
+    TaskConstraints: TaskConstraints(jnp.asarray([0.3, -0.2]), 1.0),
     Constant: Constant(jnp.asarray(0.2)),
     Keep: Keep(),
     TrustRegion: trust_region(Normal(jnp.zeros(A), jnp.zeros(A)), [(0.1, 1.0), (0.01, 1.0)]),
@@ -291,8 +292,9 @@ def test_likelihoods(likelihood):
 
 @pytest.mark.parametrize("temperature", members(Temperature))
 def test_temperatures(temperature):
-    assert batched(lambda t: t(), temperature) > 0
-    loss, info = batched(lambda t, kl: t.loss(kl), temperature, jnp.asarray([0.5, 2.0]))
+    assert batched(lambda t, obs: t(obs), temperature, jnp.asarray([0.5, 1.0, 0.0])) > 0
+    kl, obs = jnp.asarray([0.5, 2.0]), jnp.asarray([[0.5, 1.0, 0.0], [0.5, 0.0, 1.0]])
+    loss, info = batched(lambda t, kl, obs: t.loss(kl, obs), temperature, kl, obs)
     assert loss.shape == ()
     assert all(value.shape == () for value in info.values())
 

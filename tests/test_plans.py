@@ -229,8 +229,8 @@ def test_acting_compiles_once(smcp):
 
 def test_a_planner_of_the_prior_proposes_from_its_slow_copy(pp_smc):
     assert pp_smc.behave.proposal is act_from_prior
-    world = pp_smc.behave.world(pp_smc, make_key(0))
+    world = pp_smc.behave.world(pp_smc, OBS[0], make_key(0))
     q, p = world.propose(OBS[0]), world.prior(OBS[0])
     np.testing.assert_array_equal(q.mu, p.mu)
     moved = replace(pp_smc, prior=replace(pp_smc.prior, model=jax.tree.map(lambda x: x + 1, pp_smc.prior.model)))
-    np.testing.assert_array_equal(moved.behave.world(moved, make_key(0)).propose(OBS[0]).mu, q.mu)
+    np.testing.assert_array_equal(moved.behave.world(moved, OBS[0], make_key(0)).propose(OBS[0]).mu, q.mu)

@@ -294,7 +294,7 @@ def test_soft_values_of_searches_find_the_optimum_where_the_horizon_is_short_for
     def better(value, key):
         at = world(table("stochastic"), value, jnp.asarray(exact.prior), jnp.asarray(exact.prior))
         found = jax.vmap(lambda state: search(at, state, key).advantage)(jnp.eye(STATES))
-        return value + gains(found, jnp.asarray(ALPHA))
+        return value + gains(found, jnp.full(STATES, ALPHA))
 
     with jax.enable_x64(True):
         improved, value = rows.compiled(better), jnp.asarray(exact.value + 1.0)

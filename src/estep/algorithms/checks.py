@@ -23,6 +23,20 @@ def continuous(name: str, spec: Spec) -> Spec:
     return spec
 
 
+def check_tasks(name: str, spec: Spec) -> None:
+    """Check that a row that is about several tasks has them.
+
+    Raises:
+        UsageError: there is one environment.
+
+    Example:
+        >>> check_tasks("sac", Spec(obs_dim=5, action_dim=1, tasks=2))
+    """
+    if not spec.tasks:
+        what = f"{name} shares what several tasks have in common, and there is one environment."
+        raise UsageError(what, "Give several environments (--env A B), or use sac.")
+
+
 def check_combinations(name: str, spec: Spec, fix: str = "Use vmpo, mpo or soft-pg, which sample them.") -> None:
     """Check that a sum over all combinations of choices is feasible. One choice is summed over, however many there are.
 

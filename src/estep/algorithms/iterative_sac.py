@@ -81,7 +81,7 @@ class IterativeSAC(
             posterior=posterior,
             inference=learn(net, optimiser),
             likelihood=learn(q_of(self, spec, key=k_q), optimiser, tau=self.tau),
-            temperature=learn(least_entropy(spec, self.entropy, self.entropy_fraction), dual),
+            temperature=learn(least_entropy(spec, self.entropy, self.entropy_fraction, self.alpha_per_task), dual),
             projection=fixed(Keep()),
             spec=spec,
             e_step=Chain(self.restart_probability, fraction) if self.persist else ClimbFraction(fraction),

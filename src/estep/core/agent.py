@@ -120,7 +120,7 @@ class Agent(eqx.Module):
 
     def problem(self, likelihood: Likelihood, obs: Obs) -> Problem:
         """The inference problem in one state, for the given estimate of Q̂."""
-        return Problem(obs, self.prior.slow, likelihood, self.temperature.model())
+        return Problem(obs, self.prior.slow, likelihood, self.temperature.model(obs))
 
     def problem_from(self, inference: Inference, likelihood: Likelihood, obs: Obs, key: Key) -> Problem:
         """The inference problem in one state, as it is for an optimiser that starts where this one does.

@@ -112,14 +112,15 @@ class Planner:
 
     def __call__(self, agent: Agent, obs: Obs, key: Key) -> Plan:
         k_policy, k_search = jax.random.split(key)
-        found = self.search(self.world(agent, k_policy), obs, k_search)
+        found = self.search(self.world(agent, obs, k_policy), obs, k_search)
         return Plan(found, self.proposal(agent, obs, k_policy), self.eval_with)
 
-    def world(self, agent: Agent, key: Key) -> World:
-        """What the agent plans with.
+    def world(self, agent: Agent, obs: Obs, key: Key) -> World:
+        """What the agent plans with in one state.
 
         Args:
             agent: its critic has a model beside it.
+            obs: the state, on which α depends where each task has its own.
             key: a random key of the policy, for inference that is random.
         """
         beside: Any = agent.likelihood.model
@@ -131,7 +132,7 @@ class Planner:
         def value(obs: Obs, key: Key) -> Scalar:
             return self.value(propose(obs), agent.problem(critic, obs), key, self.value_samples)
 
-        alpha = agent.temperature.model()
+        alpha = agent.temperature.model(obs)
         return World(beside.dynamics, propose, agent.prior.slow, value, alpha, agent.spec.squash)
 
 
@@ -252,10 +253,11 @@ def stored_search(agent: Agent, batch: Transition, key: Key) -> EStep:
     others = sg(jax.vmap(fresh)(rows.obs, jax.random.split(key, len(weight))))
     action = jnp.where(searched[:, None, None] > 0, stored, others)
     share = searched / jnp.maximum(searched.mean(), 1.0 / len(weight))
-    kl = jax.vmap(lambda values: kl_to_equal(exponential(values, agent.temperature.model())))(advantage)
+    alpha = jax.vmap(agent.temperature.model)(rows.obs)
+    kl = jax.vmap(lambda values, alpha: kl_to_equal(exponential(values, alpha)))(advantage, alpha)
     draws = Draws(action, share[:, None] * weight, jnp.broadcast_to(kl[:, None], weight.shape))
     info = of_searches(searched, weight, agent.likelihood.count.astype(float) - reports.updates)
-    gain = jnp.where(searched > 0, gains(advantage, agent.temperature.model()), 0.0).reshape(batch.reward.shape)
+    gain = jnp.where(searched > 0, gains(advantage, alpha), 0.0).reshape(batch.reward.shape)
     memo = batch.memo | {GAIN: of_next(gain, batch.last)[..., None]}
     return agent, draws, memo, info | of_plans(reports)
 
@@ -272,14 +274,14 @@ def of_searches(searched: Float[Array, " b"], weight: Float[Array, "b n"], age: 
     return {"e/ess": mean(jax.vmap(ess)(jnp.log(weight))), "plan/age": mean(age)}
 
 
-def gains(advantage: Float[Array, "b n"], alpha: Scalar) -> Float[Array, " b"]:
+def gains(advantage: Float[Array, "b n"], alpha: Float[Array, " b"]) -> Float[Array, " b"]:
     """α log mean_i exp(Â_i/α): by how much the value of each state is above V, as its search found it.
 
     Args:
         advantage: of the roots.
-        alpha: α.
+        alpha: α in each state.
     """
-    return alpha * jax.vmap(log_mean)(advantage / alpha)
+    return alpha * jax.vmap(log_mean)(advantage / alpha[:, None])
 
 
 def of_next(values: Float[Array, "b t"], last: Float[Array, "b t"]) -> Float[Array, "b t"]:

@@ -15,7 +15,8 @@ from jaxtyping import Array, Float
 
 from estep.core.types import Key
 from estep.envs.base import HostEnv
-from estep.envs.build import FRESH, Source
+from estep.envs.build import FRESH
+from estep.envs.tasks.sources import Given
 from estep.errors import UsageError
 from estep.instruments import calibration, gap, improvement, landscape, modes, optimisers, staleness, states, transfer
 from estep.instruments.calibration import Calibration
@@ -33,14 +34,12 @@ from estep.policy.actor import INSPECT, key_of, scale
 from estep.policy.environments import chosen_env, make_env
 from estep.policy.job import QUIET, RunContext
 from estep.policy.policy import Policy
-from estep.policy.spaces import check_spaces
+from estep.policy.spaces import check_tasks
 
 STATES = {"improvement": 256, "gap": 64, "compare": 32, "modes": 16, "transfer": 64, "staleness": 64, "realised": 256}
 """Default number of states of each instrument. With two action dimensions the gap uses 16."""
 LANDSCAPES = 2
 """Number of states with a landscape."""
-OTHERS = 4
-"""Number of other checkpoints, evenly spaced, whose critics `transfer` uses and whose replay `staleness` reads."""
 
 
 class Options(NamedTuple):
@@ -62,8 +61,10 @@ class Options(NamedTuple):
     """Number of steps with inferred actions of the realised gain."""
     seed: int | None = None
     """Seed of all random numbers and of the episodes; None takes the run's seed."""
-    env: Source | None = None
-    """The run's environment, if its id alone does not make it."""
+    env: Given | None = None
+    """The run's environment or its tasks, if their ids alone do not make them."""
+    task: str = ""
+    """The name of the only task that is measured; empty takes all, as in training."""
     allow_import: bool = False
     """Whether the modules that the run folder names may be imported."""
     imagined: bool = True
@@ -148,7 +149,7 @@ class Subject:
         wanted = self.options.states or count
         if self.options.given is not None:
             return self.scaled(states.evenly_spaced(self.options.given, self.options.states or len(self.options.given)))
-        return self.scaled(states.recent_states(self.policy, self.options.checkpoint, wanted))
+        return self.scaled(states.recent_states(self.policy, self.options.checkpoint, wanted, self.options.task))
 
     def scaled(self, obs: npt.NDArray[np.float32]) -> Float[Array, "b o"]:
         """States of the environment as the networks get them."""
@@ -170,6 +171,7 @@ def inspect_run(run_dir: Path, options: Options | None = None, context: RunConte
     chosen = options or Options()
     here = states.loaded(run_dir, chosen.checkpoint, chosen.allow_import, chosen.imagined)
     subject = Subject(here, chosen, context)
+    subject.policy.check_task(chosen.task)
     results: dict[str, Any] = dict.fromkeys(INSTRUMENTS)
     refused: dict[str, str] = {}
     for name in [name for name in INSTRUMENTS if not chosen.only or name in chosen.only]:
@@ -238,7 +240,7 @@ def measure_transfer(subject: Subject, results: dict[str, Any]) -> list[Transfer
     """The gap of inference under objectives for which it was not trained: a bonus, and critics of other checkpoints."""
     run_dir, here = subject.policy.run_dir, subject.policy
     gap.check_parametric(here.agent)
-    others = states.pick_evenly((step for step in improvement.checkpoints(run_dir) if step != here.env_steps), OTHERS)
+    others = states.pick_evenly(step for step in improvement.checkpoints(run_dir) if step != here.env_steps)
     agents = {f"critic at {step:,}": policy.load(run_dir, str(step), allow_import=True).agent for step in others}
     critics = {name: agent.acting_critic(agent.likelihood) for name, agent in agents.items()}
     return transfer.transfer(here.agent, subject.obs(STATES["transfer"]), subject.key, critics)
@@ -250,7 +252,7 @@ def measure_staleness(subject: Subject, results: dict[str, Any]) -> list[Stalene
     staleness.stored_optimiser(here.agent)
     warmup = here.recipe.run.warmup_steps  # no λ is stored before its end
     steps = [step for step in improvement.checkpoints(here.run_dir) if warmup < step < here.env_steps]
-    earlier = states.pick_evenly(steps, OTHERS)
+    earlier = states.pick_evenly(steps)
     obs, stored = states.shared_states(
         here, [*earlier, here.env_steps], subject.options.states or STATES["staleness"], subject.seed
     )
@@ -263,12 +265,14 @@ def measure_calibration(subject: Subject, results: dict[str, Any]) -> Calibratio
     here = subject.policy
     calibration.critic(here.agent)
     with fresh_env(subject) as env:
-        return calibration.calibration(here.agent, env, here.scaling, subject.key, subject.options.episodes)
+        episodes = subject.options.episodes * max(1, len(env.tasks))
+        return calibration.calibration(here.agent, env, here.scaling, subject.key, episodes)
 
 
 def measure_realised(subject: Subject, results: dict[str, Any]) -> Realisation:
     """The gain of inferred actions, in the environment of training."""
     options, here = subject.options, subject.policy
+    states.check_one_task(here, options.task)
     sizes = options.states or STATES["realised"], options.episodes, options.realised_steps
     with fresh_env(subject) as env:
         return realised(here.agent, env, here.scaling, subject.key, *sizes)
@@ -279,9 +283,11 @@ def fresh_env(subject: Subject) -> Iterator[HostEnv]:
     """The environment of training, with episodes that neither training nor its evaluations had."""
     options, recipe = subject.options, subject.policy.recipe
     run = dataclasses.replace(recipe.run, eval_episodes=options.episodes, seed=subject.seed)
+    states.check_rewards(recipe)
     source = chosen_env(recipe, options.env, options.allow_import)
-    with closing(make_env(source, run, subject.context, FRESH)) as env:
-        check_spaces(subject.policy.spaces, env.action_space, env.observation_space)
+    names = list(subject.policy.tasks)
+    with closing(make_env(source, run, subject.context, FRESH, options.task, names)) as env:
+        check_tasks(subject.policy.spaces, env, options.task)
         yield env
 
 

@@ -12,6 +12,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+from estep.envs.tasks.sources import ALL
 from estep.runs.folder import RunFolder
 
 BLUE, GREY = "#1f5fa8", "#8a8f98"
@@ -23,7 +24,8 @@ def style(i: int) -> str:
 
 
 def draw_run(run_dir: Path) -> dict[str, str]:
-    """The learning curve of a run folder, from its eval.csv, beside it; returns the files by name.
+    """The learning curve of a run folder, from its eval.csv, beside it; returns the files by name. With several tasks
+    there is a panel for each, after that of their mean.
 
     Raises:
         RejectedInput: not a run folder, or its configuration cannot be read.
@@ -31,13 +33,20 @@ def draw_run(run_dir: Path) -> dict[str, str]:
     config = RunFolder.open(run_dir).read_config()
     title = f"{config['algorithm']['name']} on {config['env']['id']}"
     with (run_dir / "eval.csv").open(newline="") as file:
-        rows = [{name: float(value or "nan") for name, value in row.items()} for row in csv.DictReader(file)]
-    figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
-    steps, mean, std = ([row[name] for row in rows] for name in ("env_steps", "mean", "std"))
-    low, high = [m - s for m, s in zip(mean, std, strict=True)], [m + s for m, s in zip(mean, std, strict=True)]
-    axes.plot(steps, mean, color=BLUE, marker="o", markersize=3)
-    axes.fill_between(steps, low, high, color=BLUE, alpha=0.2, linewidth=0)
-    axes.set(xlabel="environment steps", ylabel="return (mean ± std over episodes)", title=title)
+        rows = list(csv.DictReader(file))
+    tasks = list(dict.fromkeys([ALL, *(row.get("task", ALL) for row in rows)]))
+    figure, panels = plt.subplots(
+        len(tasks), squeeze=False, figsize=(6, 3.6 * len(tasks)), sharex=True, layout="constrained"
+    )
+    for axes, task in zip(panels[:, 0], tasks, strict=True):
+        of_task = [row for row in rows if row.get("task", ALL) == task]
+        steps, mean, std = ([float(row[name] or "nan") for row in of_task] for name in ("env_steps", "mean", "std"))
+        low, high = [m - s for m, s in zip(mean, std, strict=True)], [m + s for m, s in zip(mean, std, strict=True)]
+        axes.plot(steps, mean, color=BLUE, marker="o", markersize=3)
+        axes.fill_between(steps, low, high, color=BLUE, alpha=0.2, linewidth=0)
+        axes.set_title(title if task == ALL else task, parse_math=False)
+        axes.set(ylabel="return (mean ± std over episodes)")
+    axes.set(xlabel="environment steps")
     return save(figure, run_dir, "learning_curve")
 
 

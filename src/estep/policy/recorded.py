@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 from estep.core.agent import Agent
 from estep.e_steps.plans import Planner
-from estep.envs.build import FRESH, Source
+from estep.envs.build import FRESH
+from estep.envs.tasks.sources import Given
 from estep.policy import cache, policy
 from estep.policy.environments import chosen_env, make_env, time_limit_note
 from estep.policy.evaluate import Evaluation
@@ -27,6 +28,8 @@ class EvalSettings(NamedTuple):
     """Largest length of an episode, for an environment without a time limit; None takes the run's setting."""
     deterministic: bool = True
     """Whether the action is squash(mode of q); otherwise it is sampled from q."""
+    task: str = ""
+    """The name of the only task that is wanted; empty takes all."""
 
 
 class EvalResult(NamedTuple):
@@ -43,7 +46,7 @@ def evaluate_run(
     *,
     checkpoint: str = "best",
     settings: EvalSettings | None = None,
-    env: Source | None = None,
+    env: Given | None = None,
     allow_import: bool = False,
     change: Callable[[Agent], Agent] | None = None,
     eval_with: str | None = None,
@@ -55,7 +58,7 @@ def evaluate_run(
         run_dir: the run folder.
         checkpoint: "best", "latest", or a number of environment steps.
         settings: the episodes; None takes the defaults.
-        env: the environment; None takes the recorded one.
+        env: the environment, or those of all tasks; None takes the recorded ones.
         allow_import: whether the modules that the run folder names may be imported.
         change: a function that changes the agent before the evaluation, such as its inference optimiser.
         eval_with: whether an algorithm that plans acts by "plan" or by "policy"; None takes its own setting, and the
@@ -70,8 +73,9 @@ def evaluate_run(
     note_reason(cache.use_cache(), context.report)
     trained = policy.load(run_dir, checkpoint, allow_import=allow_import)
     trained, planned = acting(trained, change, eval_with)
-    source = chosen_env(trained.recipe, env, allow_import)
     settings = settings or EvalSettings()
+    trained.check_task(settings.task)
+    source = chosen_env(trained.recipe, env, allow_import)
     how = "deterministic actions" if settings.deterministic else "sampled actions"
     context.report.note(
         f"evaluating {trained.run_dir} at {trained.env_steps:,} steps with {how}{planned}, on fresh episodes"
@@ -79,11 +83,10 @@ def evaluate_run(
     changes: dict[str, Any] = {"eval_episodes": settings.episodes, "seed": settings.seed}
     changes["max_episode_steps"] = settings.max_episode_steps
     config = dataclasses.replace(trained.recipe.run, **{name: v for name, v in changes.items() if v is not None})
-    made = make_env(source, config, context, FRESH)
+    made = make_env(source, config, context, FRESH, settings.task, list(trained.tasks))
     note_reason(time_limit_note(made, config), context.report)
-    return EvalResult(
-        trained.evaluate_with(made, config, settings.deterministic), trained.run_dir, trained.env_steps, trained.updates
-    )
+    evaluation = trained.evaluate_with(made, config, settings.deterministic, settings.task)
+    return EvalResult(evaluation, trained.run_dir, trained.env_steps, trained.updates)
 
 
 def acting(

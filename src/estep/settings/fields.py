@@ -245,6 +245,10 @@ ActWith: TypeAlias = Annotated[Literal["prior", "posterior"], Help("Which distri
 Alpha: TypeAlias = Annotated[
     float, Help("Temperature α, the price of one nat of KL(q‖p) in units of reward."), Interval(gt=1e-6, lt=1e6)
 ]
+AlphaPerTask: TypeAlias = Annotated[
+    bool,
+    Help("With several tasks, learn a temperature for each, so that the bound of the entropy holds in every task."),
+]
 Entropy: TypeAlias = Annotated[
     float,
     Help("Lower bound of the posterior's entropy over continuous actions, in nats per action dimension."),

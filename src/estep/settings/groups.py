@@ -144,10 +144,11 @@ class Imagined:
 
 @dataclass(frozen=True)
 class EntropyBound:
-    """A lower bound of the posterior's entropy."""
+    """A lower bound of the posterior's entropy, and whether it holds in every task."""
 
     entropy: fields.Entropy = -1.0
     entropy_fraction: fields.EntropyFraction = 0.3
+    alpha_per_task: fields.AlphaPerTask = False
 
 
 @dataclass(frozen=True)

@@ -244,7 +244,7 @@ def find(algorithm: str, env: str, name: str = AUTO) -> Preset | None:
         return None
     known = {preset.name: preset for preset in presets() if preset.algorithm == algorithm}
     if name == AUTO:
-        return known.get(env) or known.get(ANY_TASK)
+        return known.get(env.partition("?")[0].rpartition("=")[2]) or known.get(ANY_TASK)
     if name in known:
         return known[name]
     raise unknown(f"preset of {algorithm}", name, known, f"Give auto, none, or one of: {', '.join(known)}.")

@@ -7,26 +7,30 @@ from collections.abc import Mapping, Sequence
 from tensorboardX import SummaryWriter
 
 from estep.envs.base import Episode
+from estep.envs.tasks.sources import ALL
 from estep.policy.evaluate import Evaluation
 from estep.runs.folder import RunFolder
 
-EVAL_COLUMNS = ("env_steps", "updates", "mean", "std", "episodes", "min", "max", "wall_s", "success")
-EPISODE_COLUMNS = ("env_steps", "env", "episode", "return", "length", "success")
+EVAL_COLUMNS = ("env_steps", "updates", "mean", "std", "episodes", "min", "max", "wall_s", "success", "task")
+EPISODE_COLUMNS = ("env_steps", "env", "episode", "return", "length", "success", "task")
+"""The last column is there with several tasks."""
 
 
 class Sinks:
     """The open files of a run."""
 
-    def __init__(self, folder: RunFolder, resumed_at: int | None = None) -> None:
+    def __init__(self, folder: RunFolder, resumed_at: int | None = None, several: bool = False) -> None:
         """Open the files.
 
         Args:
             folder: the run folder.
             resumed_at: environment steps at which the run resumes; later lines are removed, so that none is doubled.
+            several: whether there are several tasks.
         """
+        columns = (EVAL_COLUMNS, EPISODE_COLUMNS) if several else (EVAL_COLUMNS[:-1], EPISODE_COLUMNS[:-1])
         self.metrics = folder.metrics()
-        self.evaluations = folder.evaluations(EVAL_COLUMNS)
-        self.episodes = folder.episodes(EPISODE_COLUMNS)
+        self.evaluations = folder.evaluations(columns[0])
+        self.episodes = folder.episodes(columns[1])
         if resumed_at is not None:
             for lines in (self.metrics, self.evaluations, self.episodes):
                 lines.truncate_after(resumed_at)
@@ -42,26 +46,35 @@ class Sinks:
                 self.board.add_scalar(name, value, step)
 
     def evaluation(self, env_steps: int, updates: int, scores: Evaluation, wall_s: float) -> None:
-        """Write one row of eval.csv, and the same numbers to TensorBoard.
+        """Write one row of eval.csv for each task and one for all of them, and the same numbers to TensorBoard.
 
         Args:
             env_steps, updates: when the evaluation was.
             scores: its returns.
             wall_s: wall-clock seconds of the run.
         """
-        ends = {"min": min(scores.returns), "max": max(scores.returns), "wall_s": round(wall_s, 3)}
-        row = {"env_steps": env_steps, "updates": updates, "mean": scores.mean, "std": scores.std}
-        self.evaluations.append({**row, "episodes": len(scores.returns), **ends, "success": scores.success})
+        for task, one in {**scores.tasks, ALL: scores}.items():
+            ends = {"min": min(one.returns), "max": max(one.returns), "wall_s": round(wall_s, 3)}
+            row = {"env_steps": env_steps, "updates": updates, "mean": one.mean, "std": one.std}
+            count = {"episodes": len(one.returns)}
+            self.evaluations.append({**row, **count, **ends, "success": one.success, "task": task})
         self.board.add_scalar("eval/return", scores.mean, env_steps)
         self.board.add_scalar("eval/return_std", scores.std, env_steps)
         if scores.success is not None:
             self.board.add_scalar("eval/success", scores.success, env_steps)
+        for task, one in scores.tasks.items():
+            self.board.add_scalar(f"eval/return/{task}", one.mean, env_steps)
 
     def finished(self, env_steps: int, episodes: Sequence[Episode]) -> None:
         """Write rows of episodes.csv."""
         for episode in episodes:
             row = {"env_steps": env_steps, "env": episode.env, "episode": episode.number}
-            result = {"return": episode.total, "length": episode.length, "success": episode.success}
+            result = {
+                "return": episode.total,
+                "length": episode.length,
+                "success": episode.success,
+                "task": episode.task,
+            }
             self.episodes.append({**row, **result})
 
     def sync(self) -> None:
