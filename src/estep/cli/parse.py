@@ -57,19 +57,9 @@ def parse(program: str, about: str, fields: Sequence[Field], positional: Iterabl
     given = frozenset() if wants_help else _given(argv, flags, program)
     form = _form(fields, frozenset(positional))
     out, err = io.StringIO(), io.StringIO()
-    words = ["--help"] if wants_help else argv
-
-    def read(words: Sequence[str]) -> Any:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            return tyro.cli(form, prog=program, description=about, args=list(words))
-
     try:
-        try:
-            parsed = read(words)
-        except SystemExit:
-            if not positional or (moved := _last_first(words, fields)) == words:
-                raise
-            parsed = read(moved)
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            parsed: Any = tyro.cli(form, prog=program, description=about, args=["--help"] if wants_help else list(argv))
     except SystemExit as error:
         if wants_help:
             raise Help(out.getvalue()) from None
@@ -78,13 +68,6 @@ def parse(program: str, about: str, fields: Sequence[Field], positional: Iterabl
     for name, value in values.items():
         _check_size(name, value)
     return Parsed(values, given)
-
-
-def _last_first(argv: list[str], fields: Sequence[Field]) -> list[str]:
-    """The arguments with the last word in front, if it is in the list of a flag: RUN in `eval --env ID RUN`."""
-    at = max((i for i, word in enumerate(argv) if word.startswith("--")), default=0)
-    lists = {field.flag for field in fields if isinstance(field.default, tuple)}
-    return [argv[-1], *argv[:-1]] if argv and argv[at] in lists and len(argv) > at + 2 else argv
 
 
 def _current_flag(word: str, flags: Mapping[str, Field]) -> str:
