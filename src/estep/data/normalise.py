@@ -43,9 +43,10 @@ class Moments:
             observation: the number o of elements of an observation.
             left: how many of them, at the end, are left as they are: the one-hot vector of a task.
         """
-        self.count, self._left = 0, left
-        observation -= left
+        self.count = 0
         """Number of rows so far. A row with a number that is not finite does not count."""
+        self._left = left
+        observation -= left
         self._origin = np.zeros(observation)
         self._offset = np.zeros(observation)
         self._squares = np.zeros(observation)

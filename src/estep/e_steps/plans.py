@@ -16,45 +16,18 @@ from estep.core.acting import act_from_posterior
 from estep.core.agent import Agent
 from estep.core.batch import flatten, memo_of
 from estep.core.bootstrap import log_mean_exp_value
-from estep.core.objective import soft_value, values_of
 from estep.core.slots import Bootstrap, Distribution, Draws, Problem
 from estep.core.types import Action, Info, Key, Memo, Obs, Scalar, Transition
 from estep.e_steps.climb import EStep
 from estep.errors import UsageError
 from estep.families.particles import ess, exponential, kl_to_equal, log_mean, log_ratio
-from estep.inference.smc import SMC, Search, World
+from estep.inference.smc import SMC, Search, World, mean_value
 
 Proposal: TypeAlias = Callable[[Agent, Obs, Key], Distribution]
 """The policy from which a search draws its actions: a behaviour of `core.acting`."""
 PLAN, ROOTS, WEIGHT, ADVANTAGE, GAIN = "plan", "roots", "weight", "advantage", "gain"
 """Names in the memo: the numbers of a `Report`; the roots of the search [n · a], their weights [n], and their
 advantages [n]; and within an update, what the search in the next state found above its value [1]."""
-
-
-def mean_value(q: Distribution, problem: Problem, key: Key, n: int) -> Scalar:
-    """V(s) = E_q[Q̂ - α log q/p].
-
-    Args:
-        q: the policy in one state.
-        problem: the state, p, Q̂ and α.
-        key: a random key.
-        n: how many samples of q.
-    """
-    return soft_value(q, problem, key, n)[0]
-
-
-def log_mean_exp(q: Distribution, problem: Problem, key: Key, n: int) -> Scalar:
-    """V(s) = α log E_p exp(Q̂/α), the value of the best posterior under p.
-
-    Args:
-        q: p in this state.
-        problem: the state, Q̂ and α.
-        key: a random key.
-        n: how many samples of p.
-    """
-    k_draw, k_value = jax.random.split(key)
-    action = jax.vmap(q.sample)(jax.random.split(k_draw, n))
-    return problem.alpha * log_mean(values_of(problem, action, k_value) / problem.alpha)
 
 
 class Plan(Distribution):

@@ -21,11 +21,11 @@ from estep.errors import UsageError
 from estep.instruments import calibration, gap, improvement, landscape, modes, optimisers, staleness, states, transfer
 from estep.instruments.calibration import Calibration
 from estep.instruments.gap import Gap
-from estep.instruments.improvement import Improvement, Logged
+from estep.instruments.improvement import Growth, Improved
 from estep.instruments.landscape import Landscape
 from estep.instruments.modes import Modes
 from estep.instruments.optimisers import Compared, Outcome
-from estep.instruments.play.realised import Realisation, realised
+from estep.instruments.play.realised import Extent, Realisation, realised
 from estep.instruments.staleness import Staleness
 from estep.instruments.transfer import Transfer
 from estep.likelihoods.imagined import estimate_name
@@ -34,7 +34,7 @@ from estep.policy.actor import INSPECT, key_of, scale
 from estep.policy.environments import chosen_env, make_env
 from estep.policy.job import QUIET, RunContext
 from estep.policy.policy import Policy
-from estep.policy.spaces import check_tasks
+from estep.policy.spaces import check_task, check_tasks
 
 STATES = {"improvement": 256, "gap": 64, "compare": 32, "modes": 16, "transfer": 64, "staleness": 64, "realised": 256}
 """Default number of states of each instrument. With two action dimensions the gap uses 16."""
@@ -69,24 +69,6 @@ class Options(NamedTuple):
     """Whether the modules that the run folder names may be imported."""
     imagined: bool = True
     """Whether Q̂ has the imagined steps of training. Without it, Q̂ is the critic."""
-
-
-class Growth(NamedTuple):
-    """The improvement at one checkpoint, in the latest states of its replay."""
-
-    env_steps: int
-    iteration: int
-    mean: float
-    low: float
-    high: float
-
-
-class Improved(NamedTuple):
-    """The improvement at the inspected checkpoint, at all checkpoints, and in the metrics of training."""
-
-    curve: list[Improvement]
-    growth: list[Growth]
-    logged: list[Logged]
 
 
 class Gaps(NamedTuple):
@@ -171,7 +153,8 @@ def inspect_run(run_dir: Path, options: Options | None = None, context: RunConte
     chosen = options or Options()
     here = states.loaded(run_dir, chosen.checkpoint, chosen.allow_import, chosen.imagined)
     subject = Subject(here, chosen, context)
-    subject.policy.check_task(chosen.task)
+    if chosen.task:
+        check_task(chosen.task, list(here.tasks))
     results: dict[str, Any] = dict.fromkeys(INSTRUMENTS)
     refused: dict[str, str] = {}
     for name in [name for name in INSTRUMENTS if not chosen.only or name in chosen.only]:
@@ -252,10 +235,8 @@ def measure_staleness(subject: Subject, results: dict[str, Any]) -> list[Stalene
     staleness.stored_optimiser(here.agent)
     warmup = here.recipe.run.warmup_steps  # no λ is stored before its end
     steps = [step for step in improvement.checkpoints(here.run_dir) if warmup < step < here.env_steps]
-    earlier = states.pick_evenly(steps)
-    obs, stored = states.shared_states(
-        here, [*earlier, here.env_steps], subject.options.states or STATES["staleness"], subject.seed
-    )
+    earlier, count = states.pick_evenly(steps), subject.options.states or STATES["staleness"]
+    obs, stored = states.shared_states(here, [*earlier, here.env_steps], count, subject.seed)
     by_age = {here.env_steps - step: jnp.asarray(lam) for step, lam in reversed(stored.items())}
     return staleness.staleness(here.agent, subject.scaled(obs), by_age, subject.key)
 
@@ -273,9 +254,9 @@ def measure_realised(subject: Subject, results: dict[str, Any]) -> Realisation:
     """The gain of inferred actions, in the environment of training."""
     options, here = subject.options, subject.policy
     states.check_one_task(here, options.task)
-    sizes = options.states or STATES["realised"], options.episodes, options.realised_steps
+    extent = Extent(options.states or STATES["realised"], options.episodes, options.realised_steps)
     with fresh_env(subject) as env:
-        return realised(here.agent, env, here.scaling, subject.key, *sizes)
+        return realised(here.agent, env, here.scaling, subject.key, extent)
 
 
 @contextmanager
@@ -285,8 +266,7 @@ def fresh_env(subject: Subject) -> Iterator[HostEnv]:
     run = dataclasses.replace(recipe.run, eval_episodes=options.episodes, seed=subject.seed)
     states.check_rewards(recipe)
     source = chosen_env(recipe, options.env, options.allow_import)
-    names = list(subject.policy.tasks)
-    with closing(make_env(source, run, subject.context, FRESH, options.task, names)) as env:
+    with closing(make_env(source, run, subject.context, FRESH, options.task, list(subject.policy.tasks))) as env:
         check_tasks(subject.policy.spaces, env, options.task)
         yield env
 

@@ -22,7 +22,7 @@ from estep.e_steps.plans import acting_by
 from estep.envs.base import ActionSpace, HostEnv
 from estep.envs.build import FRESH
 from estep.envs.observations import ObservationSpace
-from estep.envs.tasks.sources import Envs, Given, read_envs, sources
+from estep.envs.tasks.sources import Envs, Given, known_by_name, read_envs
 from estep.errors import EstepError, RejectedInput, UsageError, describe
 from estep.likelihoods.state_value import StateValue
 from estep.policy.actor import ACT, Actor, Scaling, key_of, scaling_of
@@ -71,9 +71,7 @@ class Policy:
         The environment stays if it is an id, or a class or function of a module. Others are left out: pass them to
         `evaluate`.
         """
-        known = [] if self.env is None else sources(self.env)
-        stays = all(isinstance(source, str) or references.has_home(source) for source in known)
-        env = self.env if stays else None
+        env = known_by_name(self.env)
         if self.origin is not None:
             change = self.origin[1]
             if not references.has_home(getattr(change, "func", change)):
@@ -134,8 +132,7 @@ class Policy:
         except (TypeError, ValueError) as error:
             what = f"The observation cannot be read as numbers: {error}."
             raise UsageError(what, "Pass an observation of the training environment, or a batch of them.") from error
-        key = key_of(seed, ACT)
-        number = np.uint32(counter % 2**32)
+        key, number = key_of(seed, ACT), np.uint32(counter % 2**32)
         if deterministic:
             action = self._actor.mode(rows, key, number, self.scaling)
         else:
@@ -200,7 +197,8 @@ class Policy:
             UsageError: a bad value, or the environment is not known and must be passed as env.
             EnvironmentFailure: the environment raised or gave too many bad transitions.
         """
-        self.check_task(task)
+        if task != "":
+            check_task(task, list(self.tasks))
         source = self.env if env is None else read_envs(env)
         if source is None:
             raise UsageError(
@@ -209,14 +207,8 @@ class Policy:
             )
         run = dataclasses.replace(self.recipe.run, eval_episodes=arguments.count("episodes", episodes))
         chosen = run if seed is None else dataclasses.replace(run, seed=arguments.seed(seed))
-        deterministic = arguments.truth("deterministic", deterministic)
-        made = make_env(source, chosen, QUIET, FRESH, task, list(self.tasks))
-        return self.evaluate_with(made, chosen, deterministic, task)
-
-    def check_task(self, task: str) -> None:
-        """Check that the policy was trained on a task of this name; empty stands for all. Raises UsageError."""
-        if task != "":
-            check_task(task, list(self.tasks))
+        mode = arguments.truth("deterministic", deterministic)
+        return self.evaluate_with(make_env(source, chosen, QUIET, FRESH, task, list(self.tasks)), chosen, mode, task)
 
     def evaluate_with(self, env: HostEnv, run: RunConfig, deterministic: bool = True, task: str = "") -> Evaluation:
         """Returns of whole episodes, as `evaluate`, in environments that exist already; they are closed at the end.
@@ -248,10 +240,9 @@ class Policy:
         files = self._arrays()
         if self.moments is not None:
             files["stats"] = dict(self.moments.arrays())
-        meta = {"counts": {"env_steps": self.env_steps, "updates": self.updates}}
-        space = space_record(self.spaces)
+        meta = {"counts": {"env_steps": self.env_steps, "updates": self.updates}, **space_record(self.spaces)}
         saved.write_config(config_file.encode(self.recipe), config_file.differences(self.recipe))
-        checkpoint.set_best(folder, int(checkpoint.save(folder, self.env_steps, files, meta | space, None).name[5:]))
+        checkpoint.set_best(folder, int(checkpoint.save(folder, self.env_steps, files, meta, None).name[5:]))
         described = provenance.describe(["estep.Policy.save"], {"run": self.recipe.run.seed})
         saved.write_run({**described, "status": "policy", "exit_code": 0, "ended": provenance.now()})
         return folder
@@ -285,9 +276,8 @@ def load(path: Path | str, checkpoint_name: str | int = "best", *, allow_import:
     source = checkpoint.locate(folder.path, which)
     loaded = checkpoint.load(source, None, None)
     try:
-        spaces = spaces_of(loaded.meta)
+        spaces, counts = spaces_of(loaded.meta), loaded.meta["counts"]
         spec = spaces.spec
-        counts = loaded.meta["counts"]
         env_steps, updates = int(counts["env_steps"]), int(counts["updates"])
         moments = Moments(spec.obs_dim, spec.tasks) if "stats" in loaded.tensors else None
         if moments is not None:

@@ -15,6 +15,7 @@ from estep.policy import cache, policy
 from estep.policy.environments import chosen_env, make_env, time_limit_note
 from estep.policy.evaluate import Evaluation
 from estep.policy.job import RunContext, note_reason
+from estep.policy.spaces import check_task
 
 
 class EvalSettings(NamedTuple):
@@ -74,7 +75,8 @@ def evaluate_run(
     trained = policy.load(run_dir, checkpoint, allow_import=allow_import)
     trained, planned = acting(trained, change, eval_with)
     settings = settings or EvalSettings()
-    trained.check_task(settings.task)
+    if settings.task:
+        check_task(settings.task, list(trained.tasks))
     source = chosen_env(trained.recipe, env, allow_import)
     how = "deterministic actions" if settings.deterministic else "sampled actions"
     context.report.note(

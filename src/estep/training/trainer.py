@@ -15,12 +15,11 @@ import numpy.typing as npt
 
 from estep.core.agent import Agent, Algorithm
 from estep.core.types import Floats, Tanh
-from estep.data.normalise import CLIP, Moments
+from estep.data.normalise import Moments
 from estep.data.replay import Rows
 from estep.data.sampling import philox
 from estep.envs.base import Episode, HostEnv
 from estep.errors import NumericHalt
-from estep.likelihoods.dynamics import WorldModel
 from estep.policy.actor import ACT, UPDATE, Actor, Scaling, key_of, memo_of_exploration, scaling_of
 from estep.policy.spaces import spaces_in
 from estep.runs.leaves import skeleton
@@ -28,7 +27,7 @@ from estep.settings.run import RunConfig
 from estep.training.allocation import allocate, check_fits
 from estep.training.compiling import Compiling
 from estep.training.of_tasks import OfTasks, SpreadWatch, reward_scale
-from estep.training.scale import ScaleWatch, check_image, warn_of_bounds
+from estep.training.scale import ScaleWatch, check_image, note_clipping, warn_of_bounds
 from estep.training.update import improve, init
 
 RECENT = 10
@@ -110,8 +109,7 @@ class Trainer:
         self.scale_watch = ScaleWatch(env, config.normalise)
         self.spread_watch = SpreadWatch(list(env.tasks), note)
         warn_of_bounds(env)
-        if config.normalise and isinstance(self.agent.likelihood.model, WorldModel):
-            note(f"--normalise clips observations to {CLIP:g} standard deviations, and the model learns clipped ones")
+        note_clipping(self.agent, config.normalise, note)
         self.sound = True
         """Whether agent and replay are whole: not while an update or the storing of a step goes on."""
         self.settled = True

@@ -11,6 +11,7 @@ import gymnasium
 
 from estep.envs.build import Source, source_name
 from estep.errors import UsageError
+from estep.settings import references
 from estep.settings.references import env_text
 
 MOST_TASKS = 64
@@ -126,3 +127,9 @@ def sources(envs: Envs) -> list[Source]:
 def modules(texts: Iterable[str]) -> list[str]:
     """The modules that environments need, each once. Raises UsageError for a malformed text."""
     return list(dict.fromkeys(module for text in texts if (module := env_text(text).module)))
+
+
+def known_by_name(env: Envs | None) -> Envs | None:
+    """The environments if all of them are ids, or classes or functions of a module, which can be pickled; else None."""
+    known = [] if env is None else sources(env)
+    return env if all(isinstance(source, str) or references.has_home(source) for source in known) else None
