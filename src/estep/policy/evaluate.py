@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -63,6 +64,18 @@ def evaluate(
         obs = env.step(np.asarray(action)).obs
         done += env.finished()
         step += 1
+    return scores_of(done, env, episodes)
+
+
+def scores_of(done: Sequence[Episode], env: HostEnv, episodes: int) -> Evaluation:
+    """The evaluation of the first episodes of each environment, in the order of their seeds.
+
+    Args:
+        done: finished episodes, equally many of each environment or more.
+        env: the environments.
+        episodes: how many episodes count.
+    """
+    rounds = -(-episodes // env.num_envs)
     ordered = sorted((e for e in done), key=lambda e: (e.number, e.env))
     first = [e for e in ordered if sum(o.env == e.env and o.number < e.number for o in ordered) < rounds][:episodes]
     returns, lengths, cut = [e.total for e in first], [e.length for e in first], sum(e.cut for e in first)

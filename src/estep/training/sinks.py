@@ -17,12 +17,13 @@ EPISODE_COLUMNS = ("env_steps", "env", "episode", "return", "length", "success")
 class Sinks:
     """The open files of a run."""
 
-    def __init__(self, folder: RunFolder, resumed_at: int | None = None) -> None:
+    def __init__(self, folder: RunFolder, resumed_at: int | None = None, board: bool = True) -> None:
         """Open the files.
 
         Args:
             folder: the run folder.
             resumed_at: environment steps at which the run resumes; later lines are removed, so that none is doubled.
+            board: whether to write for TensorBoard too, which takes a thread.
         """
         self.metrics = folder.metrics()
         self.evaluations = folder.evaluations(EVAL_COLUMNS)
@@ -31,15 +32,13 @@ class Sinks:
             for lines in (self.metrics, self.evaluations, self.episodes):
                 lines.truncate_after(resumed_at)
         purge = None if resumed_at is None else resumed_at + 1
-        self.board = SummaryWriter(str(folder.path / "tb"), purge_step=purge)
+        self.board = SummaryWriter(str(folder.path / "tb"), purge_step=purge) if board else None
 
     def metric(self, record: Mapping[str, float]) -> None:
         """Write one line of metrics.jsonl, and the same numbers to TensorBoard."""
         self.metrics.append(record)
         step = int(record["env_steps"])
-        for name, value in record.items():
-            if name != "env_steps":
-                self.board.add_scalar(name, value, step)
+        self._draw(step, {name: value for name, value in record.items() if name != "env_steps"})
 
     def evaluation(self, env_steps: int, updates: int, scores: Evaluation, wall_s: float) -> None:
         """Write one row of eval.csv, and the same numbers to TensorBoard.
@@ -52,10 +51,8 @@ class Sinks:
         ends = {"min": min(scores.returns), "max": max(scores.returns), "wall_s": round(wall_s, 3)}
         row = {"env_steps": env_steps, "updates": updates, "mean": scores.mean, "std": scores.std}
         self.evaluations.append({**row, "episodes": len(scores.returns), **ends, "success": scores.success})
-        self.board.add_scalar("eval/return", scores.mean, env_steps)
-        self.board.add_scalar("eval/return_std", scores.std, env_steps)
-        if scores.success is not None:
-            self.board.add_scalar("eval/success", scores.success, env_steps)
+        known = {} if scores.success is None else {"eval/success": scores.success}
+        self._draw(env_steps, {"eval/return": scores.mean, "eval/return_std": scores.std, **known})
 
     def finished(self, env_steps: int, episodes: Sequence[Episode]) -> None:
         """Write rows of episodes.csv."""
@@ -68,10 +65,17 @@ class Sinks:
         """Write all lines to the disk. A checkpoint needs this first."""
         for lines in (self.metrics, self.evaluations, self.episodes):
             lines.sync()
-        self.board.flush()
+        if self.board is not None:
+            self.board.flush()
 
     def close(self) -> None:
         """Close the files."""
         for lines in (self.metrics, self.evaluations, self.episodes):
             lines.close()
-        self.board.close()
+        if self.board is not None:
+            self.board.close()
+
+    def _draw(self, step: int, values: Mapping[str, float]) -> None:
+        if self.board is not None:
+            for name, value in values.items():
+                self.board.add_scalar(name, value, step)
