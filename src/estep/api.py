@@ -17,11 +17,13 @@ import functools as ft
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 from estep.algorithms.named import check_class, class_of, name_of
 from estep.core.agent import Algorithm
 from estep.envs.build import Source, source_name
+from estep.envs.pure.adapter import on_host
+from estep.envs.pure.environment import PureEnv
 from estep.envs.watch import end_process
 from estep.errors import EnvironmentFailure, UsageError, unknown
 from estep.plots.curves import draw_if_possible
@@ -30,6 +32,9 @@ from estep.policy.interrupts import Interrupts
 from estep.policy.job import Reporter, RunContext, Silent
 from estep.policy.policy import Policy
 from estep.policy.progress import reporter
+from estep.population import population as populations
+from estep.population import run as population_run
+from estep.population.population import Population
 from estep.runs.folder import record_ending
 from estep.settings import arguments, presets, renamed
 from estep.settings.run import RunConfig
@@ -37,10 +42,23 @@ from estep.training import run
 from estep.training.callbacks import RunState
 
 
+@overload
+def train(
+    algorithm: str | Algorithm | type, env: Source | PureEnv, *, population: int, **options: Any
+) -> Population: ...
+
+
+@overload
+def train(
+    algorithm: str | Algorithm | type, env: Source | PureEnv, *, population: None = None, **options: Any
+) -> Policy: ...
+
+
 def train(
     algorithm: str | Algorithm | type,
-    env: Source,
+    env: Source | PureEnv,
     *,
+    population: int | None = None,
     preset: str | None = "auto",
     out: Path | str = "runs",
     name: str | None = None,
@@ -48,13 +66,14 @@ def train(
     on_step: Callable[[RunState], object] | None = None,
     on_evaluation: Callable[[RunState], object] | None = None,
     **options: Any,
-) -> Policy:
-    """Train an algorithm and return its best policy.
+) -> Policy | Population:
+    """Train an algorithm and return its best policy, or the best policy of each seed of a population.
 
     Args:
         algorithm: a name ("sac", "iterative-sac", "my_module:Mine"), to which a preset applies; or an algorithm such as
             `estep.SAC()` or one of your own, which is taken as it is.
-        env: a Gymnasium id, a `gymnasium.Env`, or a function without arguments that makes one.
+        env: a Gymnasium id, a `gymnasium.Env`, a function without arguments that makes one, or a `PureEnv`.
+        population: train so many seeds at once as one program; None trains one.
         preset: "auto" for the preset of the environment, "none" or None, or the name of a preset.
         out: the folder for run folders; that of this run is `policy.run_dir`.
         name: the environment's name in the run folder; None for its id or its class. Give it where one class is several
@@ -68,7 +87,7 @@ def train(
 
     Returns:
         The policy of the best checkpoint, or of the newest if the run stopped before its first evaluation. It acts, and
-        can be evaluated, saved and loaded.
+        can be evaluated, saved and loaded. Of a population, an `estep.Population` of such policies.
 
     Raises:
         UsageError: an unknown name or a bad value.
@@ -77,25 +96,43 @@ def train(
         StorageFailure: the disk is full, read-only or failing.
         KeyboardInterrupt: Ctrl-C; the run was saved first, and `estep.resume` continues it.
     """
-    called, row, config, applied = _settings(algorithm, env, preset, options)
+    if population is not None:
+        options["population"] = population
+    if isinstance(env, PureEnv) and population is None:
+        env, name = ft.partial(on_host, env), env.name if name is None else name
+    known = env.name if isinstance(env, PureEnv) else source_name(env)
+    called, row, config, applied = _settings(algorithm, known, preset, options)
     folder, name = arguments.path("out", out), None if name is None else arguments.text("name", name)
-    with _context(["estep.train", called, source_name(env)], report, on_step, on_evaluation) as context:
-        result = run.train(row, env, config, out=folder, preset=applied, name=name, context=context)
-        draw_if_possible(result.run_dir, context.report.note)
+    if population is not None:
+        _check_callbacks(on_step, on_evaluation)
+    trained: Any = run if population is None else population_run
+    with _context(["estep.train", called, known], report, on_step, on_evaluation) as context:
+        result = trained.train(row, env, config, out=folder, preset=applied, name=name, context=context)
+        if population is None:
+            draw_if_possible(result.run_dir, context.report.note)
+    if population is not None:
+        return dataclasses.replace(populations.load(result.run_dir, allow_import=True), env=env)
     return dataclasses.replace(policy.load(result.run_dir, allow_import=True), env=env)
+
+
+def _check_callbacks(*functions: object) -> None:
+    """Refuse functions that follow a run, which a population has no place for. Raises UsageError."""
+    if any(function is not None for function in functions):
+        what = "on_step and on_evaluation follow one run, but population trains several seeds in one program."
+        raise UsageError(what, "Leave them out, or train the seeds one by one.")
 
 
 def resume(
     run_dir: Path | str,
     *,
     steps: int | None = None,
-    env: Source | None = None,
+    env: Source | PureEnv | None = None,
     allow_import: bool = False,
     report: Reporter | Literal["auto"] | None = "auto",
     on_step: Callable[[RunState], object] | None = None,
     on_evaluation: Callable[[RunState], object] | None = None,
-) -> Policy:
-    """Continue a run from its newest sound checkpoint and return its best policy.
+) -> Any:
+    """Continue a run from its newest sound checkpoint and return its best policy, or that of each seed of a population.
 
     Args:
         run_dir: the folder of the run.
@@ -105,7 +142,7 @@ def resume(
         report, on_step, on_evaluation: as in `train`.
 
     Returns:
-        The policy of the best checkpoint, as `train` returns it.
+        The policy of the best checkpoint, or the population, as `train` returns it.
 
     Raises:
         RejectedInput: not a run folder, no sound checkpoint, or a run that another process is writing.
@@ -113,10 +150,18 @@ def resume(
     """
     path, allow_import = arguments.path("run_dir", run_dir), arguments.truth("allow_import", allow_import)
     total = None if steps is None else arguments.count("steps", steps)
+    several = populations.is_population(path)
+    if several:
+        _check_callbacks(on_step, on_evaluation)
+    elif isinstance(env, PureEnv):
+        env = ft.partial(on_host, env)
+    continued: Any = population_run if several else run
     with _context(["estep.resume", str(path)], report, on_step, on_evaluation) as context:
-        result = run.resume(path, steps=total, env=env, allow_import=allow_import, context=context)
-        draw_if_possible(result.run_dir, context.report.note)
-    found = policy.load(result.run_dir, allow_import=allow_import)
+        result = continued.resume(path, steps=total, env=env, allow_import=allow_import, context=context)
+        if not several:
+            draw_if_possible(result.run_dir, context.report.note)
+    home: Any = populations if several else policy
+    found = home.load(result.run_dir, allow_import=allow_import)
     return found if env is None else dataclasses.replace(found, env=env)
 
 
@@ -154,13 +199,11 @@ def _end_hung(known: Mapping[str, Any], message: str) -> None:
     end_process(message)
 
 
-def _settings(
-    algorithm: Any, env: Source, preset: Any, options: dict[str, Any]
-) -> tuple[str, Any, RunConfig, str | None]:
+def _settings(algorithm: Any, env: str, preset: Any, options: dict[str, Any]) -> tuple[str, Any, RunConfig, str | None]:
     """An algorithm's name, the algorithm and the run with all settings, and the preset's name. Raises UsageError."""
     preset = presets.NONE if preset is None else arguments.text("preset", preset)
     called, start = _algorithm(algorithm)
-    chosen = presets.find(called, source_name(env), preset) if isinstance(algorithm, str) else None
+    chosen = presets.find(called, env, preset) if isinstance(algorithm, str) else None
     changes = {**(chosen.changes if chosen else {}), **_today(options, start)}
     row, changes = _take(start, changes)
     config, changes = _take(RunConfig(), changes)

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple, TypeAlias
 import gymnasium
 from gymnasium.wrappers import TimeLimit
 
-import estep.envs.multigoal  # noqa: F401  (registers estep/MultiGoal-v0)
+import estep.envs.multigoal
+import estep.envs.pure.ids  # noqa: F401  (registers pure/Pendulum-v1 and pure/CartPole-v1)
 from estep.errors import EnvironmentFailure, UsageError, describe, unknown
 from estep.settings.references import import_module
 

@@ -89,7 +89,12 @@ def points(source: Path) -> list[Point]:
         return labels.read(source, Point)
     if not (source / RUN).is_file() and (source / EVALUATIONS).is_file():
         return labels.read(source / EVALUATIONS, Point)
-    return labels.read(source / "eval.csv", Point, labels.about_run(source))
+    members = sorted((source / "members").glob("*/eval.csv"))
+    if not members:
+        return labels.read(source / "eval.csv", Point, labels.about_run(source))
+    about = labels.about_run(source)  # a population: one run for each seed
+    seeds = [{**about, "seed": str(int(about["seed"]) + int(path.parent.name))} for path in members]
+    return [point for path, each in zip(members, seeds, strict=True) for point in labels.read(path, Point, each)]
 
 
 def write(found: Sequence[Point], out: Path) -> list[Path]:

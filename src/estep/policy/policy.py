@@ -230,6 +230,10 @@ class Policy:
         return rows, single
 
 
+ONE_OF_MANY = "--member 0 (in Python estep.population.population.load(RUN)[0]), or write all by estep split RUN."
+"""What to do where one run of a population is needed."""
+
+
 def load(path: Path | str, checkpoint_name: str | int = "best", *, allow_import: bool = False) -> Policy:
     """Load a policy from a run folder or from a folder of `Policy.save`.
 
@@ -246,6 +250,9 @@ def load(path: Path | str, checkpoint_name: str | int = "best", *, allow_import:
     which, allow_import = arguments.checkpoint(checkpoint_name), arguments.truth("allow_import", allow_import)
     folder = RunFolder.open(arguments.path("path", path))
     recipe = config_file.decode(folder.read_config(), allow_import=allow_import)
+    if recipe.run.population is not None:
+        what = f"{folder.path} is a population of {recipe.run.population} seeds, not one run."
+        raise RejectedInput(what, f"Choose a seed: {ONE_OF_MANY}")
     source = checkpoint.locate(folder.path, which)
     loaded = checkpoint.load(source, None, None)
     try:

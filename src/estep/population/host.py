@@ -85,7 +85,9 @@ class OneByOne:
 class OnHost:
     """A population whose environments are on the host. Agents and replays are on the device."""
 
-    def __init__(self, plan: Plan, batches: tuple[OneByOne, Sequence[HostEnv]], seeds: Sequence[int], learners: Learner):
+    def __init__(
+        self, plan: Plan, batches: tuple[OneByOne, Sequence[HostEnv]], seeds: Sequence[int], learners: Learner
+    ):
         self.plan, self.learners, self.seeds = plan, learners, list(seeds)
         self.batch, self.judges = batches
         self._seeds = jnp.asarray(seeds, jnp.uint32)

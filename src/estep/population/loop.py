@@ -73,9 +73,7 @@ def run_turns(
         learners, worlds = carry
         at = jax.tree.map(lambda part: part[i], turns)
         interact = ft.partial(_interact, plan, env)
-        learners, worlds = jax.vmap(interact, (0, 0, 0, None, None))(
-            learners, worlds, seeds, at.env_steps, at.explore
-        )
+        learners, worlds = jax.vmap(interact, (0, 0, 0, None, None))(learners, worlds, seeds, at.env_steps, at.explore)
         return _updates(plan, learners, seeds, at.updates, at.blocks), worlds
 
     found: tuple[Learner, World] = jax.lax.fori_loop(0, count, turn, (learners, worlds))
@@ -228,7 +226,9 @@ def _block(plan: Plan, learner: Learner, seed: Array, number: Array) -> Learner:
     numbers = number + jnp.arange(plan.block, dtype=jnp.uint32)
     chosen: Any = None
     if agent.rollout:  # all updates of a rollout, in their order
-        keys = jax.vmap(lambda epoch: jax.random.fold_in(draw, number + epoch))(jnp.arange(agent.epochs, dtype="uint32"))
+        keys = jax.vmap(lambda epoch: jax.random.fold_in(draw, number + epoch))(
+            jnp.arange(agent.epochs, dtype="uint32")
+        )
         shape = agent.epochs, plan.block // agent.epochs * plan.batch
         each = agent.rollout // plan.form.num_envs
         rows = ring.newest(plan.form, learner.ring, keys, shape, each, agent.length)

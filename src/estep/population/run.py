@@ -15,8 +15,6 @@ import numpy as np
 
 from estep.algorithms.named import name_of
 from estep.core.agent import Algorithm
-from estep.core.types import Spec
-from estep.data.memory import format_bytes
 from estep.envs.actions import action_space
 from estep.envs.build import Source, register, source_name
 from estep.envs.observations import observation_space
@@ -25,14 +23,14 @@ from estep.envs.pure.environment import PureEnv, check_pure
 from estep.errors import STOPPED, EstepError, UsageError, describe
 from estep.policy import cache
 from estep.policy.environments import chosen_env, make_pair
-from estep.policy.job import RunContext, note_reason
+from estep.policy.job import Reporter, RunContext, note_reason
 from estep.policy.spaces import Spaces, check_spaces, spaces_of
 from estep.population import sizes, snapshot
 from estep.population.device import OnDevice
 from estep.population.host import OneByOne, OnHost
 from estep.population.session import PopulationSession
-from estep.population.state import Plan
-from estep.population.trainer import Engine, PopulationTrainer, plan_of
+from estep.population.state import Plan, plan_of
+from estep.population.trainer import Engine, PopulationTrainer
 from estep.runs import checkpoint, config_file, manifest, provenance
 from estep.runs.config_file import Recipe
 from estep.runs.folder import RunFolder
@@ -89,7 +87,7 @@ def train(
     with opened(env, config, context) as place:
         recipe = Recipe(name_of(algorithm), algorithm, name or place.name, isinstance(env, str), config, preset)
         config_file.check_readable(recipe)
-        plan = planned(recipe, place, out, context)
+        plan = planned(recipe, place, out, context.report)
         trainer = trainer_of(recipe, plan, place)
         trainer.engine.begin()
         seeds = f"{trainer.seeds[0]}-{trainer.seeds[-1]}"
@@ -142,7 +140,7 @@ def resume(
             context.report.note("This population is finished. Give a larger --steps to continue it.")
             return done
         with opened(source, recipe.run, context) as place:
-            plan = planned(recipe, place, folder.path, context)
+            plan = planned(recipe, place, folder.path, context.report)
             if found is not None:
                 check_spaces(spaces_of(manifest.read(found).meta), place.spaces.action, observation_of(place))
                 saved = snapshot.saved_form(found, plan.form)
@@ -233,25 +231,12 @@ def _on_host(source: Source, config: RunConfig, context: RunContext, stack: Exit
     return Place(env.name, spaces, env.observation_space.storage, make, "on the host, stepped one after the other")
 
 
-def planned(recipe: Recipe, place: Place, out: Path, context: RunContext) -> Plan:
-    """What the compiled programs must know. Announces memory and disk.
-
-    Raises:
-        UsageError: the population does not fit in memory.
-        StorageFailure: its checkpoints do not fit on the disk.
-    """
-    config, count = recipe.run, recipe.run.population or 1
-    spec: Spec = place.spaces.spec
+def planned(recipe: Recipe, place: Place, out: Path, report: Reporter) -> Plan:
+    """What the compiled programs must know, after a check of memory and disk. Raises UsageError, StorageFailure."""
+    spec, config = place.spaces.spec, recipe.run
     agent = skeleton(recipe.algorithm, spec)
     plan = plan_of(agent, spec, config, place.dtype)
-    one = sizes.needs(agent, plan.form)
-    sizes.check_memory(count, one, plan.form, sizes.device_memory())
-    disk = sizes.check_disk(out, count, one, plan.form, config.keep_checkpoints)
-    steps = plan.form.size.steps_per_env * plan.form.num_envs
-    context.report.note(
-        f"memory   {format_bytes(count * one.all)} for {count} seeds with {steps:,} transitions each; "
-        f"disk {format_bytes(disk)} at most"
-    )
+    report.note(sizes.checked(config, agent, plan.form, out))
     return plan
 
 
@@ -269,7 +254,9 @@ def note_start(folder: RunFolder, recipe: Recipe, place: Place, context: RunCont
     """Report the first lines of a run."""
     report, run = context.report, recipe.run
     report.started(folder.path)
-    report.note(f"run      {folder.path}  ({run.population} seeds, {run.seed} to {run.seed + (run.population or 1) - 1})")
+    report.note(
+        f"run      {folder.path}  ({run.population} seeds, {run.seed} to {run.seed + (run.population or 1) - 1})"
+    )
     report.note(f"env      {place.name}, {run.num_envs} for each seed, {place.text}")
     device = jax.devices()[0]
     alone = "; there is no accelerator" if device.platform == "cpu" else ""

@@ -5,15 +5,13 @@ from __future__ import annotations
 import math
 import shutil
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 
 from estep.core.agent import Agent
-from estep.data.layout import Row
 from estep.data.memory import SHARE, format_bytes, memory_limit, round_down
 from estep.errors import StorageFailure, UsageError
-from estep.policy.actor import memo_widths
 from estep.population import ring
 from estep.population.ring import Layout
 from estep.settings.run import RunConfig
@@ -32,20 +30,6 @@ class Needs(NamedTuple):
     def all(self) -> int:
         """Replay and agent."""
         return self.replay + COPIES * self.agent
-
-
-def form_of(agent: Agent, config: RunConfig, dtype: Any) -> Layout:
-    """The layout of the replay of one seed. It is not larger than the steps that the run takes.
-
-    Args:
-        agent: the agent, or its structure.
-        config: the settings of the run.
-        dtype: type in which observations are stored.
-    """
-    spec = agent.spec
-    row = Row(spec.obs_dim, spec.factors, memo_widths(agent), 0 if spec.factors else spec.action_dim, dtype)
-    steps = 2 * agent.rollout or min(config.replay_size, max(config.steps, config.num_envs))
-    return ring.layout(steps, config.num_envs, row)
 
 
 def needs(agent: Agent, form: Layout) -> Needs:
@@ -110,3 +94,23 @@ def check_disk(out: Path, seeds: int, one: Needs, form: Layout, keep: int) -> in
         fix = "Give a smaller --population, --replay-size or --keep-checkpoints, or --out on another disk."
         raise StorageFailure(f"{what}{format_bytes(free)} free.", fix)
     return needed
+
+
+def checked(config: RunConfig, agent: Agent, form: Layout, out: Path) -> str:
+    """Check memory and disk. Returns a line that announces what is needed.
+
+    Args:
+        config: the settings of the run.
+        agent: the structure of an agent.
+        form: the layout of the replay of one seed.
+        out: the folder of the run, or of all runs.
+
+    Raises:
+        UsageError: the population does not fit in memory.
+        StorageFailure: its checkpoints do not fit on the disk.
+    """
+    count, one = config.population or 1, needs(agent, form)
+    check_memory(count, one, form, device_memory())
+    disk = check_disk(out, count, one, form, config.keep_checkpoints)
+    steps, memory = form.size.steps_per_env * form.num_envs, format_bytes(count * one.all)
+    return f"memory   {memory} for {count} seeds with {steps:,} transitions each; disk {format_bytes(disk)} at most"

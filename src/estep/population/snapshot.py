@@ -82,9 +82,7 @@ class Rings:
     def counters(self) -> dict[str, Any]:
         """The counters of each seed, as those of an ordinary replay."""
         small = jax.device_get({name: getattr(self.rings, name) for name in ("steps", "head", "first", "end", "open")})
-        rows = [
-            ring.counters(self.form, {name: array[s] for name, array in small.items()}) for s in range(self.count)
-        ]
+        rows = [ring.counters(self.form, {name: array[s] for name, array in small.items()}) for s in range(self.count)]
         return {name: [row[name] for row in rows] for name in rows[0]}
 
     def load_counters(self, counters: Mapping[str, Any], /) -> None:
@@ -143,7 +141,9 @@ def moved(old: Layout, new: Layout, rings: Ring) -> Ring:
         one = jax.device_get(jax.tree.map(lambda leaf: leaf[s], rings))
         arrays = moved_arrays(old, new.rows, ring.counters(old, one._asdict()), (one.obs, one.columns))
         rebuilt = steps_of(new, arrays[1], arrays[0][1][:, new.size.action + 2])
-        filled = Ring(*arrays[0], *(rebuilt[name] for name in ("steps", "head")), 0 * rebuilt["end"], rebuilt["end"], one.open)
+        filled = Ring(
+            *arrays[0], *(rebuilt[name] for name in ("steps", "head")), 0 * rebuilt["end"], rebuilt["end"], one.open
+        )
         target = jax.tree.map(lambda held, leaf, s=s: held.at[s].set(jnp.asarray(leaf, held.dtype)), target, filled)
     found: Ring = target
     return found
@@ -233,7 +233,9 @@ def saved_form(path: Path, form: Layout) -> Layout:
     """The layout of the replays of a checkpoint, which are smaller if the run was to take fewer steps."""
     try:
         capacity = int(manifest.read(path).meta["capacity"])
-        row = Row(form.size.observation, form.factors, dict(form.memo), 0 if form.factors else form.size.action, form.dtype)
+        row = Row(
+            form.size.observation, form.factors, dict(form.memo), 0 if form.factors else form.size.action, form.dtype
+        )
         return form._replace(size=sizes(capacity, form.num_envs, row))
     except (ValueError, KeyError, TypeError, OSError, EstepError) as error:
         raise RejectedInput(f"The checkpoint {path} was rejected: {error}.", "Use another checkpoint.") from error

@@ -13,12 +13,14 @@ from estep.core.agent import Agent, Algorithm
 from estep.core.em import step
 from estep.core.keys import make_key
 from estep.core.types import Key, Spec
+from estep.data.layout import Row
 from estep.envs.pure.environment import PureEnv
-from estep.policy.actor import INIT, Scaling
+from estep.policy.actor import INIT, Scaling, memo_widths
 from estep.population import moments, ring
 from estep.population.moments import Running
-from estep.population.ring import Layout, Ring
+from estep.population.ring import Layout, Ring, layout
 from estep.runs.leaves import skeleton
+from estep.settings.run import RunConfig
 
 RESET, DRAW, EXPLORE, START = range(5, 9)
 """Purposes of keys, after those of `estep.policy.actor`."""
@@ -78,6 +80,36 @@ class Plan(NamedTuple):
     block: int
     """Updates that are made together."""
     normalise: bool
+
+
+def form_of(agent: Agent, config: RunConfig, dtype: Any) -> Layout:
+    """The layout of the replay of one seed. It is not larger than the steps that the run takes.
+
+    Args:
+        agent: the agent, or its structure.
+        config: the settings of the run.
+        dtype: type in which observations are stored.
+    """
+    spec = agent.spec
+    row = Row(spec.obs_dim, spec.factors, memo_widths(agent), 0 if spec.factors else spec.action_dim, dtype)
+    steps = 2 * agent.rollout or min(config.replay_size, max(config.steps, config.num_envs))
+    return layout(steps, config.num_envs, row)
+
+
+def plan_of(agent: Agent, spec: Spec, config: RunConfig, dtype: Any) -> Plan:
+    """What the compiled programs must know.
+
+    Args:
+        agent: the structure of an agent.
+        spec: of the environment.
+        config: the settings of the run.
+        dtype: type in which replay stores observations.
+    """
+    batch = max(1, config.batch_size // agent.length)
+    block = config.updates_per_call
+    if agent.rollout:
+        block = agent.epochs * max(1, agent.rollout // (batch * agent.length))
+    return Plan(spec, form_of(agent, config, dtype), batch, block, config.normalise)
 
 
 def key_for(seed: Array, purpose: int) -> Key:

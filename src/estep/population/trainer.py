@@ -12,13 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from estep.core.agent import Agent, Algorithm
-from estep.core.types import Spec
+from estep.core.agent import Algorithm
 from estep.envs.base import Episode
 from estep.policy.evaluate import Evaluation
 from estep.population import state
 from estep.population.loop import SKIPS_IN_A_ROW, Turns
-from estep.population.sizes import form_of
 from estep.population.state import Learner, Plan
 from estep.runs.leaves import skeleton
 from estep.settings.run import RunConfig
@@ -97,22 +95,6 @@ class Schedule(NamedTuple):
         kinds: tuple[Any, ...] = (np.uint32, np.bool_, np.uint32, np.int32)
         columns = (table[:, i].astype(kind) for i, kind in enumerate(kinds))
         return Turns(*columns), env_steps, updates
-
-
-def plan_of(agent: Agent, spec: Spec, config: RunConfig, dtype: Any) -> Plan:
-    """What the compiled programs must know.
-
-    Args:
-        agent: the structure of an agent.
-        spec: of the environment.
-        config: the settings of the run.
-        dtype: type in which replay stores observations.
-    """
-    batch = max(1, config.batch_size // agent.length)
-    block = config.updates_per_call
-    if agent.rollout:
-        block = agent.epochs * max(1, agent.rollout // (batch * agent.length))
-    return Plan(spec, form_of(agent, config, dtype), batch, block, config.normalise)
 
 
 @ft.partial(jax.jit, static_argnums=(0, 1))

@@ -15,7 +15,7 @@ from estep.core.agent import Algorithm
 from estep.data.memory import format_bytes
 from estep.envs.base import HostEnv
 from estep.envs.build import Source
-from estep.errors import STOPPED, EstepError, describe
+from estep.errors import STOPPED, EstepError, UsageError, describe
 from estep.policy import cache
 from estep.policy.environments import chosen_env, compare_starts, make_pair, time_limit_note
 from estep.policy.job import Reporter, RunContext, note_reason
@@ -115,6 +115,8 @@ def resume(
     """
     folder = RunFolder.open(run_dir)
     recipe = config_file.decode(folder.read_config(), allow_import=allow_import)
+    if recipe.run.population is not None:
+        raise UsageError(f"{folder.path} is a population.", "Resume it with estep resume RUN.")
     source = chosen_env(recipe, env, allow_import)
     longer = steps is not None and steps > recipe.run.steps
     if steps is not None:

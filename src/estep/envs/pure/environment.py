@@ -86,7 +86,9 @@ def _call(env: PureEnv, function: str, *args: Any) -> Any:
         return jax.jit(lambda *given: getattr(env, function)(*given))(*args)
     except Exception as error:
         what = f"{env.name}: {function} cannot be compiled: {describe(error).partition(chr(10))[0]}."
-        raise EnvironmentFailure(what, "Write it with jax.numpy, without if, float() or NumPy on its arguments.") from error
+        raise EnvironmentFailure(
+            what, "Write it with jax.numpy, without if, float() or NumPy on its arguments."
+        ) from error
 
 
 def _check_array(env: PureEnv, function: str, value: Any, shape: tuple[int, ...], kinds: str) -> None:
