@@ -85,7 +85,7 @@ def test_the_replay_of_the_host_is_the_oracle(name, events):
     rows = host_rows(host)
     assert listed(form, held) == rows
     assert ring.counters(form, jax.device_get(held)._asdict()) == host.counters()
-    flat = np.array(sum(rows, []), np.int64)
+    flat = np.array([row for env in rows for row in env], np.int64)
     for mine, theirs in zip(
         jax.tree.leaves(READ(form, held, jnp.asarray(np.resize(flat, 64), jnp.int32)) if len(flat) else ()),
         jax.tree.leaves(host.read(np.resize(flat, 64)) if len(flat) else ()),

@@ -1,4 +1,4 @@
-"""Environments on the host for all seeds of a population: the interface, and one that steps them one after the other."""
+"""Environments on the host for all seeds of a population: the interface, and stepping them one after the other."""
 
 from __future__ import annotations
 
@@ -48,6 +48,9 @@ class HostBatch(Protocol):
             frozen: by seed. A frozen seed keeps its observations, and its steps are not valid.
         """
 
+    def hold(self, obs: Floats) -> None:
+        """Take these observations [s, e, o] as the current ones, after each of `envs` was restored."""
+
 
 class OneByOne:
     """Environments that are stepped one after the other in this thread."""
@@ -74,7 +77,6 @@ class OneByOne:
         return Outcome(Step(*(np.stack(parts) for parts in zip(*steps, strict=True))), failed)
 
     def hold(self, obs: Floats) -> None:
-        """Take these observations [s, e, o] as the current ones, after a restore."""
         self._obs = obs
 
     def _no_step(self, i: int) -> Step:
@@ -86,7 +88,7 @@ class OnHost:
     """A population whose environments are on the host. Agents and replays are on the device."""
 
     def __init__(
-        self, plan: Plan, batches: tuple[OneByOne, Sequence[HostEnv]], seeds: Sequence[int], learners: Learner
+        self, plan: Plan, batches: tuple[HostBatch, Sequence[HostEnv]], seeds: Sequence[int], learners: Learner
     ):
         self.plan, self.learners, self.seeds = plan, learners, list(seeds)
         self.batch, self.judges = batches

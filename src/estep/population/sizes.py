@@ -65,8 +65,8 @@ def check_memory(seeds: int, one: Needs, form: Layout, limit: int | None) -> Non
     left = SHARE * limit / seeds - COPIES * one.agent
     rows = round_down(int(max(left, 0) / (one.replay / steps)))
     what = (
-        f"{seeds} seeds with a replay of {steps:,} transitions each need {format_bytes(seeds * one.all)} of memory, but "
-        f"they may use at most {format_bytes(SHARE * limit)}."
+        f"{seeds} seeds with a replay of {steps:,} transitions each need {format_bytes(seeds * one.all)} of memory, "
+        f"but they may use at most {format_bytes(SHARE * limit)}."
     )
     ways = [f"--population at most {most}"] * (most > 0) + [f"--replay-size at most {rows}"] * (rows >= form.num_envs)
     raise UsageError(what, f"Give {', or '.join(ways)}." if ways else "Use a machine with more memory.")

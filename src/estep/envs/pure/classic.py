@@ -47,7 +47,7 @@ def cart_pole() -> PureEnv:
     def step(
         state: Float[Array, " 4"], action: Float[Array, " 2"]
     ) -> tuple[Float[Array, " 4"], Scalar, Bool[Array, ""]]:
-        place, speed, angle, turning = state
+        _, speed, angle, turning = state
         force = jnp.where(action[1] > action[0], 10.0, -10.0)
         push = (force + 0.05 * jnp.square(turning) * jnp.sin(angle)) / 1.1
         inertia = 0.5 * (4.0 / 3.0 - 0.1 * jnp.square(jnp.cos(angle)) / 1.1)
