@@ -18,7 +18,7 @@ from estep.core.agent import Agent
 from estep.envs.build import FRESH, Source, register
 from estep.envs.pure.adapter import find, on_host
 from estep.envs.pure.environment import PureEnv
-from estep.errors import EstepError, RejectedInput, UsageError, check, describe
+from estep.errors import EnvironmentFailure, EstepError, RejectedInput, UsageError, check, describe
 from estep.policy.environments import make_env
 from estep.policy.evaluate import Evaluation
 from estep.policy.job import QUIET
@@ -131,9 +131,8 @@ class Population(Sequence[Policy]):
         known = [one for one in scores if one is not None]
         if failed:
             i, why = next(iter(failed.items()))
-            raise RejectedInput(
-                f"The evaluation of member {i} failed: {why}", "Check the environment: estep check-env."
-            )
+            what = f"The evaluation of member {i} failed: {why}"
+            raise EnvironmentFailure(what, "Check the environment: estep check-env ID.")
         return known
 
 
@@ -187,9 +186,8 @@ def load(path: Path | str, checkpoint_name: str | int = "best", *, allow_import:
     source = checkpoint.locate(folder.path, "latest" if which == "best" else which)
     loaded = checkpoint.load(source, None, None)
     best = which == "best" and BEST + "params" in loaded.tensors
-    files = {
-        name: loaded.tensors[prefix + name] for name in POLICY_FILES if (prefix := BEST * best) + name in loaded.tensors
-    }
+    names = {name: BEST * best + name for name in POLICY_FILES}
+    files = {name: loaded.tensors[file] for name, file in names.items() if file in loaded.tensors}
     try:
         spaces, count = spaces_of(loaded.meta), recipe.run.population
         session, counts = loaded.meta["session"], loaded.meta["counts"]
