@@ -102,7 +102,7 @@ def impure(state):
         ({"step": lambda s, a: (s, s["at"], s["at"])}, "step returns float32 of shape (), where a bool"),
         ({"step": lambda s, a: (s, float(s["at"]), s["at"] > 9)}, "step cannot be compiled"),
         ({"observe": lambda s: s["at"]}, "observe returns float32 of shape (), where numbers of shape (1,)"),
-        ({"observe": impure}, "observe gives different results"),
+        ({"observe": impure}, "observe is not a pure function"),
         ({"observe": lambda s: s["at"][None] / 0}, "not finite"),
         ({"reset": lambda key: 1 / 0}, "reset cannot be compiled: ZeroDivisionError"),
         ({"limit": 0}, "a limit below 1"),

@@ -142,7 +142,7 @@ def resume(
         with opened(source, recipe.run, context) as place:
             plan = planned(recipe, place, folder.path, context.report)
             if found is not None:
-                check_spaces(spaces_of(manifest.read(found).meta), place.spaces.action, observation_of(place))
+                check_space_of(found, place)
                 saved = snapshot.saved_form(found, plan.form)
                 plan = plan._replace(form=saved) if saved.rows > plan.form.rows else plan
             trainer = trainer_of(recipe, plan, place)
@@ -177,9 +177,11 @@ def check_population(recipe: Recipe, population: int | None) -> None:
         raise UsageError(what, "Leave --population out, or train a new population.")
 
 
-def observation_of(place: Place) -> Any:
-    """The observation space, which is always known here."""
-    return place.spaces.observation
+def check_space_of(found: Path, place: Place) -> None:
+    """Check that the environments have the spaces that a checkpoint records. Raises UsageError."""
+    observation = place.spaces.observation
+    if observation is not None:
+        check_spaces(spaces_of(manifest.read(found).meta), place.spaces.action, observation)
 
 
 @contextmanager

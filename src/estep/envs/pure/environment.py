@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -58,10 +59,11 @@ def check_pure(env: PureEnv) -> None:
     if isinstance(env.spec.squash, Identity) or env.limit < 1:
         what = f"{env.name} has unbounded actions or a limit below 1."
         raise EnvironmentFailure(what, "Give its Spec a bounded action, and a limit of at least 1 step.")
-    key, action = jax.random.key(0), jnp.zeros(env.spec.action_dim)
-    state = _call(env, "reset", key)
-    _check_array(env, "observe", _call(env, "observe", state), (env.spec.obs_dim,), "fiu")
-    found = _call(env, "step", state, action)
+    key = jax.random.key(0)
+    state = _shape(env, "reset", key)
+    action = jax.ShapeDtypeStruct((env.spec.action_dim,), jnp.float32)
+    _check_array(env, "observe", _shape(env, "observe", state), (env.spec.obs_dim,), "fiu")
+    found = _shape(env, "step", state, action)
     if not isinstance(found, tuple) or len(found) != 3:
         what = f"{env.name}: step does not return (state, reward, terminated)."
         raise EnvironmentFailure(what, "Return the next state, the reward and whether the task has ended.")
@@ -70,25 +72,29 @@ def check_pure(env: PureEnv) -> None:
     _check_array(env, "step", terminated, (), "b")
     _check_same(env, state, after)
     for function, args in (("reset", (key,)), ("observe", (state,)), ("step", (state, action))):
-        one, two = (_raw(_call(env, function, *args)) for _ in range(2))
-        for name, first in one.items():
-            if first.tobytes() != two[name].tobytes():
-                what = f"{env.name}: {function} gives different results for equal arguments{name}."
-                raise EnvironmentFailure(what, "Let it depend on its arguments alone; keep a random key in the state.")
-    if not bool(jnp.isfinite(_call(env, "observe", state)).all()):
+        if _program(env, function, *args) != _program(env, function, *args):
+            what = f"{env.name}: {function} is not a pure function: it is another program when it is traced again."
+            raise EnvironmentFailure(what, "Let it depend on its arguments alone; keep a random key in the state.")
+    if not bool(jnp.isfinite(jax.jit(lambda key: env.observe(env.reset(key)))(key)).all()):
         what = f"{env.name}: observe gives a number that is not finite for the first state."
         raise EnvironmentFailure(what, "Let reset and observe give finite numbers.")
 
 
-def _call(env: PureEnv, function: str, *args: Any) -> Any:
-    """Call a function in a compiled program of its own. Raises EnvironmentFailure."""
+def _shape(env: PureEnv, function: str, *args: Any) -> Any:
+    """Shapes and types of what a function returns. Nothing is computed. Raises EnvironmentFailure."""
     try:
-        return jax.jit(lambda *given: getattr(env, function)(*given))(*args)
+        return jax.eval_shape(lambda *given: getattr(env, function)(*given), *args)
     except Exception as error:
         what = f"{env.name}: {function} cannot be compiled: {describe(error).partition(chr(10))[0]}."
-        raise EnvironmentFailure(
-            what, "Write it with jax.numpy, without if, float() or NumPy on its arguments."
-        ) from error
+        fix = "Write it with jax.numpy, without if, float() or NumPy on its arguments."
+        raise EnvironmentFailure(what, fix) from error
+
+
+def _program(env: PureEnv, function: str, *args: Any) -> tuple[str, list[bytes]]:
+    """The program of a function as text, and its constants. Nothing is compiled."""
+    traced = jax.make_jaxpr(lambda *given: getattr(env, function)(*given))(*args)
+    constants = [np.asarray(raw_of(jnp.asarray(value))).tobytes() for value in traced.consts]
+    return re.sub("0x[0-9a-f]+", "", str(traced.jaxpr)), constants
 
 
 def _check_array(env: PureEnv, function: str, value: Any, shape: tuple[int, ...], kinds: str) -> None:
@@ -116,13 +122,6 @@ def _check_same(env: PureEnv, state: Any, after: Any) -> None:
 def _form(value: Any) -> str:
     shape = getattr(value, "shape", None)
     return type(value).__name__ if shape is None else f"{value.dtype} of shape {shape}"
-
-
-def _raw(tree: Any) -> dict[str, Any]:
-    """The arrays of a tree by the end of a sentence that names them."""
-    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-    named = {f" in {jax.tree_util.keystr(path)}" if path else "": leaf for path, leaf in leaves}
-    return {name: np.asarray(raw_of(leaf)) for name, leaf in named.items()}
 
 
 def raw_of(leaf: Any) -> Any:
