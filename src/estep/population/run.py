@@ -24,14 +24,14 @@ from estep.errors import STOPPED, EstepError, UsageError, describe
 from estep.policy import cache
 from estep.policy.environments import chosen_env, make_pair
 from estep.policy.job import Reporter, RunContext, note_reason
-from estep.policy.spaces import Spaces, check_spaces, spaces_of
+from estep.policy.spaces import Spaces
 from estep.population import sizes, snapshot
 from estep.population.device import OnDevice
 from estep.population.host import OneByOne, OnHost
 from estep.population.session import PopulationSession
 from estep.population.state import Plan, plan_of
 from estep.population.trainer import Engine, PopulationTrainer
-from estep.runs import checkpoint, config_file, manifest, provenance
+from estep.runs import checkpoint, config_file, provenance
 from estep.runs.config_file import Recipe
 from estep.runs.folder import RunFolder
 from estep.runs.leaves import skeleton
@@ -142,7 +142,7 @@ def resume(
         with opened(source, recipe.run, context) as place:
             plan = planned(recipe, place, folder.path, context.report)
             if found is not None:
-                check_space_of(found, place)
+                snapshot.check_spaces_of(found, place.spaces)
                 saved = snapshot.saved_form(found, plan.form)
                 plan = plan._replace(form=saved) if saved.rows > plan.form.rows else plan
             trainer = trainer_of(recipe, plan, place)
@@ -175,13 +175,6 @@ def check_population(recipe: Recipe, population: int | None) -> None:
         held = "one seed" if recipe.run.population is None else f"a population of {recipe.run.population}"
         what = f"This run has {held}, not a population of {population}."
         raise UsageError(what, "Leave --population out, or train a new population.")
-
-
-def check_space_of(found: Path, place: Place) -> None:
-    """Check that the environments have the spaces that a checkpoint records. Raises UsageError."""
-    observation = place.spaces.observation
-    if observation is not None:
-        check_spaces(spaces_of(manifest.read(found).meta), place.spaces.action, observation)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import numpy as np
 from estep.data.layout import Row, checked_chunk, malformed, sizes
 from estep.data.replay import CHUNK, NO_STEP
 from estep.errors import EstepError, RejectedInput
+from estep.policy.spaces import Spaces, check_spaces, spaces_of
 from estep.population import moments, ring
 from estep.population.moments import Running
 from estep.population.ring import Layout, Ring
@@ -239,3 +240,18 @@ def saved_form(path: Path, form: Layout) -> Layout:
         return form._replace(size=sizes(capacity, form.num_envs, row))
     except (ValueError, KeyError, TypeError, OSError, EstepError) as error:
         raise RejectedInput(f"The checkpoint {path} was rejected: {error}.", "Use another checkpoint.") from error
+
+
+def check_spaces_of(path: Path, now: Spaces) -> None:
+    """Check that environments have the spaces that a checkpoint records.
+
+    Raises:
+        UsageError: they have other spaces.
+        RejectedInput: the checkpoint does not say which.
+    """
+    try:
+        before = spaces_of(manifest.read(path).meta)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, OSError, EstepError) as error:
+        raise lacking(path, error) from error
+    if now.observation is not None:
+        check_spaces(before, now.action, now.observation)
