@@ -92,9 +92,6 @@ class OnDevice:
             raise ValueError("the state of its environments has another structure")
         self.worlds = jax.tree.unflatten(structure, loaded)
 
-    def close(self) -> None:
-        """Nothing to close."""
-
 
 @ft.partial(jax.jit, static_argnums=(0, 1))
 def _new_worlds(env: PureEnv, num_envs: int, seeds: Array) -> Any:

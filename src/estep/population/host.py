@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from estep.core.types import Floats
-from estep.envs.base import Episode, HostEnv, Step
+from estep.envs.base import Episode, HostEnv, Progress, Step
 from estep.errors import EnvironmentFailure, NumericHalt
 from estep.policy.actor import EVALUATE, Acting, compile_acting, key_of
 from estep.policy.evaluate import Evaluation, scores_of
@@ -155,15 +155,16 @@ class OnHost:
     def tensors(self) -> dict[str, np.ndarray[Any, Any]]:
         """The arrays of a checkpoint: actions and last observations of the unfinished episodes."""
         found = {}
-        for i, env in enumerate(self.batch.envs):
-            for j, one in enumerate(env.progress()):
+        for i in range(len(self.seeds)):
+            for j, one in enumerate(self._unfinished(i)):
                 found[f"{i}.{j}.actions"], found[f"{i}.{j}.obs"] = one.actions, one.obs
         return found
 
     def meta(self) -> dict[str, Any]:
         """The JSON values of a checkpoint."""
         envs = self.batch.envs
-        records = [[{"episode": p.episode, "length": p.length, "total": p.total} for p in e.progress()] for e in envs]
+        unfinished = map(self._unfinished, range(len(envs)))
+        records = [[{"episode": p.episode, "length": p.length, "total": p.total} for p in one] for one in unfinished]
         values = {"recent": self._recent, "successes": self._successes}
         return {
             "progress": records,
@@ -174,25 +175,28 @@ class OnHost:
 
     def restore(self, tensors: Mapping[str, np.ndarray[Any, Any]], meta: Mapping[str, Any]) -> None:
         """Load what `tensors` and `meta` gave. An episode that cannot be restored exactly is truncated."""
-        observed, exact = [], []
+        observed, exact = list(np.zeros_like(self.obs)), np.ones(self.obs.shape[:2], np.bool_)
+        self._frozen = [bool(flag) for flag in jax.device_get(self.learners.frozen)]
         for i, env in enumerate(self.batch.envs):
-            mine = {name.partition(".")[2]: array for name, array in tensors.items() if name.startswith(f"{i}.")}
-            obs, same = env.restore(unfinished_episodes(env, meta["progress"][i], mine))
             env.load_counters(meta["bad"][i])
-            observed.append(obs)
-            exact.append(same)
             self._recent[i].extend(number(value) for value in meta["recent"][i])
             self._successes[i].extend(number(value) for value in meta["successes"][i])
+            if self._frozen[i]:
+                continue
+            mine = {name.partition(".")[2]: array for name, array in tensors.items() if name.startswith(f"{i}.")}
+            observed[i], exact[i] = env.restore(unfinished_episodes(env, meta["progress"][i], mine))
+            env.load_counters(meta["bad"][i])  # again, because replaying episodes counts their steps
         self._episodes = [int(count) for count in meta["finished"]]
         self.obs = np.stack(observed)
         self.batch.hold(self.obs)
-        inexact = ~np.array(exact, np.bool_)
+        inexact = ~exact
         if inexact.any():
             self.learners = cut_all(self.plan, self.learners, jnp.asarray(inexact))
             self.learners = count_all(self.learners, jnp.where(inexact[..., None], self.obs, jnp.nan))
 
-    def close(self) -> None:
-        """The caller made the environments and closes them."""
+    def _unfinished(self, member: int) -> list[Progress]:
+        """The unfinished episodes of a seed. A frozen one has none: its environments may not answer any more."""
+        return [] if self._frozen[member] else self.batch.envs[member].progress()
 
     def _fail(self, failed: Mapping[int, str]) -> None:
         """Freeze the seeds whose environments failed."""

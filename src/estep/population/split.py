@@ -133,7 +133,9 @@ def _meta(
     engine, session, envs = saved["engine"], saved["session"], policy.recipe.run.num_envs
     counts = {"env_steps": policy.env_steps, "updates": policy.updates, "episodes": 0, "skipped": 0}
     counts |= {"skips_in_a_row": 0, "evaluated": session["evaluated"], "saved": policy.env_steps}
-    known = "progress" in engine  # environments on the host; on the device an episode cannot be continued elsewhere
+    known = bool(
+        engine.get("progress", [()] * (member + 1))[member]
+    )  # environments on the host; on the device an episode cannot be continued elsewhere
     width = policy.action_space.pack(np.zeros((1, policy.action_space.size), np.float32)).shape[1]
     blank = {"episode": 0, "length": 1, "total": 0.0}
     progress = engine["progress"][member] if known else [blank] * envs
