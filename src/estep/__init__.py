@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from estep.policy.policy import Policy as Policy
     from estep.policy.policy import load as load
     from estep.population.population import Population as Population
+    from estep.population.population import load_population as load_population
     from estep.settings.run import RunConfig as RunConfig
     from estep.training.callbacks import RunState as RunState
 
@@ -66,6 +67,7 @@ _HOMES = {
     "Policy": "estep.policy.policy",
     "load": "estep.policy.policy",
     "Population": "estep.population.population",
+    "load_population": "estep.population.population",
     "PureEnv": "estep.envs.pure.environment",
     "resume": "estep.api",
     "train": "estep.api",

@@ -111,7 +111,7 @@ def train(
         if population is None:
             draw_if_possible(result.run_dir, context.report.note)
     if population is not None:
-        return dataclasses.replace(populations.load(result.run_dir, allow_import=True), env=env)
+        return dataclasses.replace(populations.load_population(result.run_dir, allow_import=True), env=env)
     return dataclasses.replace(policy.load(result.run_dir, allow_import=True), env=env)
 
 
@@ -160,8 +160,8 @@ def resume(
         result = continued.resume(path, steps=total, env=env, allow_import=allow_import, context=context)
         if not several:
             draw_if_possible(result.run_dir, context.report.note)
-    home: Any = populations if several else policy
-    found = home.load(result.run_dir, allow_import=allow_import)
+    load: Any = populations.load_population if several else policy.load
+    found = load(result.run_dir, allow_import=allow_import)
     return found if env is None else dataclasses.replace(found, env=env)
 
 

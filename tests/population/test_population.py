@@ -112,7 +112,7 @@ def test_killed_it_goes_on_to_the_same_bits(tmp_path, whole):
 
 
 def test_every_member_is_a_policy_and_has_one_result(whole):
-    found = population.load(whole[0])
+    found = population.load_population(whole[0])
     assert len(found) == 3
     one, scores = found[1], found.evaluate(2)
     assert isinstance(one, estep.Policy)
@@ -145,7 +145,7 @@ def test_each_seed_begins_as_in_a_run_of_its_own():
 def test_a_member_is_written_as_a_run_with_its_replay(tmp_path, whole):
     target = write_member(whole[0], 2, tmp_path / "member", replay=True)
     policy = load_policy(target, "latest")
-    found = population.load(whole[0], "latest")[2]
+    found = population.load_population(whole[0], "latest")[2]
     for mine, theirs in zip(jax.tree.leaves(policy.agent), jax.tree.leaves(found.agent), strict=True):
         np.testing.assert_array_equal(mine, theirs)
     np.testing.assert_array_equal(policy.moments.mean, found.moments.mean)
@@ -156,7 +156,7 @@ def test_a_member_is_written_as_a_run_with_its_replay(tmp_path, whole):
     steps = replay.read(replay.newest(80, 1)[:, 0])
     assert np.isfinite(steps.obs).all()
     assert (steps.obs[1:79] == steps.next_obs[:78]).all()  # the first environment, whose episode goes on
-    assert load_policy(target, "best").env_steps == population.load(whole[0], "best").env_steps[2]
+    assert load_policy(target, "best").env_steps == population.load_population(whole[0], "best").env_steps[2]
     assert (target / "eval.csv").read_text() == (whole[0] / "members/0002/eval.csv").read_text()
 
 

@@ -147,7 +147,7 @@ def _evaluate_all(folder: Path, values: dict[str, Any], context: Context) -> int
 
     from estep.population import population
 
-    found = population.load(folder, values["checkpoint"], allow_import=values["allow_import"])
+    found = population.load_population(folder, values["checkpoint"], allow_import=values["allow_import"])
     chosen = {"seed": values["seed"], "env": values["env"], "deterministic": not values["stochastic"]}
     scores = found.evaluate(values["episodes"], **chosen)
     for i, one in enumerate(scores):

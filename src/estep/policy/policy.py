@@ -230,7 +230,7 @@ class Policy:
         return rows, single
 
 
-ONE_OF_MANY = "--member 0 (in Python estep.population.population.load(RUN)[0]), or write all by estep split RUN."
+ONE_OF_MANY = "--member 0 (in Python estep.load_population(RUN)[0]), or write all by estep split RUN."
 """What to do where one run of a population is needed."""
 
 

@@ -166,7 +166,7 @@ def check_member(recipe: Recipe, member: int) -> int:
     return member
 
 
-def load(path: Path | str, checkpoint_name: str | int = "best", *, allow_import: bool = False) -> Population:
+def load_population(path: Path | str, checkpoint_name: str | int = "best", *, allow_import: bool = False) -> Population:
     """Load the policies of a population.
 
     Args:

@@ -202,6 +202,8 @@ class PopulationSession:
         current = snapshot.policy_arrays(self.trainer.engine.learners)
         if not self.best_arrays:
             self.best_arrays = {file: {n: np.array(a) for n, a in named.items()} for file, named in current.items()}
+            self.best_steps = [self.trainer.env_steps] * len(self.best)
+            self.best_updates = [self.trainer.updates] * len(self.best)
             return
         for file, named in current.items():
             for name, array in named.items():

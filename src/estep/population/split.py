@@ -83,7 +83,9 @@ def write_member(run_dir: Path, member: int, target: Path, *, replay: bool, allo
 
 def _policies(folder: RunFolder, allow_import: bool) -> tuple[Population, Population, Path]:
     """The best and the newest policies, and the newest checkpoint."""
-    best, newest = (population.load(folder.path, which, allow_import=allow_import) for which in ("best", "latest"))
+    best, newest = (
+        population.load_population(folder.path, which, allow_import=allow_import) for which in ("best", "latest")
+    )
     return best, newest, checkpoint.locate(folder.path, "latest")
 
 
@@ -133,9 +135,8 @@ def _meta(
     engine, session, envs = saved["engine"], saved["session"], policy.recipe.run.num_envs
     counts = {"env_steps": policy.env_steps, "updates": policy.updates, "episodes": 0, "skipped": 0}
     counts |= {"skips_in_a_row": 0, "evaluated": session["evaluated"], "saved": policy.env_steps}
-    known = bool(
-        engine.get("progress", [()] * (member + 1))[member]
-    )  # environments on the host; on the device an episode cannot be continued elsewhere
+    # Environments on the device, and those of a frozen seed, cannot be continued elsewhere.
+    known = bool(engine["progress"][member]) if "progress" in engine else False
     width = policy.action_space.pack(np.zeros((1, policy.action_space.size), np.float32)).shape[1]
     blank = {"episode": 0, "length": 1, "total": 0.0}
     progress = engine["progress"][member] if known else [blank] * envs
