@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -400,3 +402,17 @@ def test_two_seeds_learn_pendulum(tmp_path):
 
 def test_constants_of_freezing():
     assert (loop.SKIPS_IN_A_ROW, loop.BAD_IN_A_ROW) == (20, 10)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["sac", "iterative-sac", "vmpo"])
+def test_processes_that_are_killed_go_on_to_the_same_bits(tmp_path, name):
+    changes = {**SEVERAL, "population": 2}
+    a, b = str(tmp_path / "a"), str(tmp_path / "b")
+    parts = [(a, name, changes, None)]
+    parts += [(b, name, changes, ends) for ends in (("SIGKILL", 5, 0.01), ("SIGKILL", 3, 0.0), None)]
+    program = [sys.executable, str(Path(__file__).parents[1] / "helpers" / "child.py"), json.dumps(parts)]
+    done = subprocess.run(program, stdout=subprocess.PIPE, text=True, timeout=600, check=True)
+    assert done.stdout.split() == ["0", "-9", "-9", "0"]
+    assert digest(only_run(b)) == digest(only_run(a))
+    assert written(only_run(b)) == written(only_run(a))
