@@ -33,7 +33,7 @@ from estep.policy.job import Reporter, RunContext, Silent
 from estep.policy.policy import Policy
 from estep.policy.progress import reporter
 from estep.population import population as populations
-from estep.population import run as population_run
+from estep.population import run as run_of_many
 from estep.population.population import Population
 from estep.runs.folder import record_ending
 from estep.settings import arguments, presets, renamed
@@ -96,23 +96,25 @@ def train(
         StorageFailure: the disk is full, read-only or failing.
         KeyboardInterrupt: Ctrl-C; the run was saved first, and `estep.resume` continues it.
     """
-    if population is not None:
-        options["population"] = population
-    if isinstance(env, PureEnv) and population is None:
-        env, name = ft.partial(on_host, env), env.name if name is None else name
+    options |= {} if population is None else {"population": population}
     known = env.name if isinstance(env, PureEnv) else source_name(env)
     called, row, config, applied = _settings(algorithm, known, preset, options)
     folder, name = arguments.path("out", out), None if name is None else arguments.text("name", name)
-    if population is not None:
-        _check_callbacks(on_step, on_evaluation)
-    trained: Any = run if population is None else population_run
     with _context(["estep.train", called, known], report, on_step, on_evaluation) as context:
-        result = trained.train(row, env, config, out=folder, preset=applied, name=name, context=context)
-        if population is None:
-            draw_if_possible(result.run_dir, context.report.note)
-    if population is not None:
-        return dataclasses.replace(populations.load_population(result.run_dir, allow_import=True), env=env)
-    return dataclasses.replace(policy.load(result.run_dir, allow_import=True), env=env)
+        how = {"out": folder, "preset": applied, "name": name, "context": context}
+        if config.population is not None:
+            _check_callbacks(on_step, on_evaluation)
+            trained = populations.load_population(run_of_many.train(row, env, config, **how).run_dir, allow_import=True)
+            return dataclasses.replace(trained, env=env)
+        source = _on_host(env)
+        result = run.train(row, source, config, **how | {"name": known if source is not env and name is None else name})
+        draw_if_possible(result.run_dir, context.report.note)
+    return dataclasses.replace(policy.load(result.run_dir, allow_import=True), env=source)
+
+
+def _on_host(env: Any) -> Any:
+    """What makes a pure environment on the host; any other environment as it is."""
+    return ft.partial(on_host, env) if isinstance(env, PureEnv) else env
 
 
 def _check_callbacks(*functions: object) -> None:
@@ -153,16 +155,15 @@ def resume(
     several = populations.is_population(path)
     if several:
         _check_callbacks(on_step, on_evaluation)
-    elif isinstance(env, PureEnv):
-        env = ft.partial(on_host, env)
-    continued: Any = population_run if several else run
+    home: Any = run_of_many if several else run
+    source = env if several else _on_host(env)
     with _context(["estep.resume", str(path)], report, on_step, on_evaluation) as context:
-        result = continued.resume(path, steps=total, env=env, allow_import=allow_import, context=context)
+        result = home.resume(path, steps=total, env=source, allow_import=allow_import, context=context)
         if not several:
             draw_if_possible(result.run_dir, context.report.note)
     load: Any = populations.load_population if several else policy.load
     found = load(result.run_dir, allow_import=allow_import)
-    return found if env is None else dataclasses.replace(found, env=env)
+    return found if env is None else dataclasses.replace(found, env=source)
 
 
 @contextmanager

@@ -43,7 +43,7 @@ class OnDevice:
         self.learners, self.worlds = run_turns(
             self.plan, self.env, self.learners, self.worlds, self._seeds, device_turns, jnp.int32(count)
         )
-        jax.block_until_ready(self.learners.frozen)
+        self.learners.frozen.block_until_ready()
 
     def failures(self) -> dict[int, str]:
         """Reasons of frozen seeds beside those that the learners tell: none."""
@@ -142,7 +142,8 @@ def _play(
         return after, good & ~terminated, total, length + good.astype(jnp.int32)
 
     def goes_on(carry: Any) -> Array:
-        return (carry[0] < env.limit) & carry[1][1].any()
+        going: Array = (carry[0] < env.limit) & carry[1][1].any()
+        return going
 
     def turn(carry: Any) -> Any:
         at, held = carry

@@ -56,7 +56,7 @@ class OneByOne:
     """Environments that are stepped one after the other in this thread."""
 
     def __init__(self, envs: Sequence[HostEnv]) -> None:
-        self.envs = list(envs)
+        self.envs: Sequence[HostEnv] = list(envs)
         self._obs: Floats = np.zeros((len(envs), envs[0].num_envs, envs[0].spec.obs_dim), np.float32)
 
     def reset(self) -> Floats:
@@ -115,12 +115,12 @@ class OnHost:
             u, action, memo = choose_all(self.plan, self.learners, self.obs, self._seeds, env_steps, explore)
             step, failed = self.batch.step(np.array(action), self._frozen)
             self._fail(failed)
-            stored = Stored(self.obs, u, step.reward, step.terminated, step.truncated, step.next_obs, step.valid)
+            parts: Any = (self.obs, u, step.reward, step.terminated, step.truncated, step.next_obs, step.valid)
             due = np.uint32(updates), np.int32(blocks)
-            self.learners = learn_all(self.plan, self.learners, stored, memo, step.obs, self._seeds, due)
+            self.learners = learn_all(self.plan, self.learners, Stored(*parts), memo, step.obs, self._seeds, due)
             self.obs = step.obs
             self._tally()
-        jax.block_until_ready(self.learners.frozen)
+        self.learners.frozen.block_until_ready()
 
     def failures(self) -> dict[int, str]:
         """The seeds whose environments failed, with the reason."""

@@ -19,7 +19,8 @@ class Running(NamedTuple):
     both differ from sums in float64 by less than 1e-3 of a standard deviation.
     """
 
-    count: Int[Array, ""]
+    number: Int[Array, ""]
+    """Rows so far."""
     origin: Float[Array, " o"]
     offset: Float[Array, " o"]
     variance: Float[Array, " o"]
@@ -36,11 +37,11 @@ def count(running: Running, rows: Float[Array, "n o"]) -> Running:
     new = sound.sum()
     weight = sound.astype(jnp.float32)[:, None] / jnp.maximum(new, 1).astype(jnp.float32)
     rows = jnp.where(sound[:, None], rows, 0.0)
-    origin = jnp.where(running.count == 0, rows[jnp.argmax(sound)], running.origin)
+    origin = jnp.where(running.number == 0, rows[jnp.argmax(sound)], running.origin)
     rows = rows - origin[None]
     mean = (weight * rows).sum(0)
     variance = (weight * jnp.square(rows - mean[None])).sum(0)
-    total = running.count + new
+    total = running.number + new
     part = new.astype(jnp.float32) / jnp.maximum(total, 1).astype(jnp.float32)
     delta = mean - running.offset
     merged = Running(
@@ -54,7 +55,7 @@ def count(running: Running, rows: Float[Array, "n o"]) -> Running:
 
 def scaling(running: Running) -> tuple[Float[Array, " o"], Float[Array, " o"]]:
     """Mean and one over the standard deviation, which is 1 before the first row."""
-    scale = jnp.where(running.count == 0, 1.0, 1.0 / jnp.sqrt(jnp.maximum(running.variance, FLOOR)))
+    scale = jnp.where(running.number == 0, 1.0, 1.0 / jnp.sqrt(jnp.maximum(running.variance, FLOOR)))
     return running.origin + running.offset, scale
 
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -27,7 +26,7 @@ from estep.policy.spaces import Spaces, spaces_of
 from estep.population import device, moments
 from estep.population.host import evaluate_all
 from estep.population.snapshot import BEST, POLICY_FILES
-from estep.population.state import take
+from estep.population.state import stacked, take
 from estep.runs import checkpoint, config_file
 from estep.runs.config_file import Recipe
 from estep.runs.folder import RunFolder
@@ -194,11 +193,11 @@ def load_population(path: Path | str, checkpoint_name: str | int = "best", *, al
         steps = session["best_steps"] if best else [counts["env_steps"]] * count
         updates = session["best_updates"] if best else [counts["updates"]] * count
         failed = {int(i): str(record["why"]) for i, record in loaded.meta["failed"].items()}
-        numbers = [list(map(int, each)) for each in (steps, updates)]
+        steps, updates = (list(map(int, each)) for each in (steps, updates))
     except (KeyError, TypeError, ValueError, AttributeError, EstepError) as error:
         what = f"The checkpoint {source} does not have what a population needs: {describe(error)}."
         raise RejectedInput(what, "Give another one with --checkpoint latest or STEP.") from error
     one = skeleton(recipe.algorithm, spaces.spec)
-    shaped = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape), leaf.dtype), one)
+    shaped = stacked(one, count)
     agents, env = rebuild(shaped, files), recipe.env if recipe.by_id and ":" not in recipe.env else None
-    return Population(recipe, agents, files.get("stats"), spaces, *numbers, folder.path, env, failed)
+    return Population(recipe, agents, files.get("stats"), spaces, steps, updates, folder.path, env, failed)

@@ -85,9 +85,9 @@ def empty(form: Layout) -> Ring:
     """A ring without steps."""
     e, size = form.num_envs, form.size
     obs = jnp.zeros((form.rows, size.observation), form.dtype)
-    counts = [jnp.zeros(e, jnp.int32) for _ in range(3)]
-    steps = jnp.zeros((e, size.steps_per_env), jnp.int32)
-    return Ring(obs, jnp.zeros((form.rows, size.columns)), steps, *counts, jnp.zeros(e, bool))
+    columns, steps = jnp.zeros((form.rows, size.columns)), jnp.zeros((e, size.steps_per_env), jnp.int32)
+    head, first, end = (jnp.zeros(e, jnp.int32) for _ in range(3))
+    return Ring(obs, columns, steps, head, first, end, jnp.zeros(e, bool))
 
 
 def add(form: Layout, ring: Ring, step: Stored, memo: Memo) -> Ring:

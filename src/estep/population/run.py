@@ -38,6 +38,7 @@ from estep.runs.leaves import skeleton
 from estep.settings.run import RunConfig
 from estep.training.run import Result, recorded_result, with_steps
 from estep.training.scale import check_image
+from estep.training.snapshot import lacking
 
 
 class Place(NamedTuple):
@@ -164,7 +165,7 @@ def continued(
     try:
         session.restore(loaded, store)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise snapshot.lacking(found, error) from error
+        raise lacking(found, error) from error
     context.report.note(f"resumed  at {trainer.env_steps:,} steps from {found.name}")
     return session
 

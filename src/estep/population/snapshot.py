@@ -18,7 +18,7 @@ from estep.policy.spaces import Spaces, check_spaces, spaces_of
 from estep.population import moments, ring
 from estep.population.moments import Running
 from estep.population.ring import Layout, Ring
-from estep.population.state import Learner
+from estep.population.state import Learner, stacked
 from estep.population.trainer import PopulationTrainer
 from estep.runs import checkpoint, manifest
 from estep.runs.leaves import expected, leaf_name, named_leaves, rebuild
@@ -99,6 +99,11 @@ class Rings:
         self.rings = self.rings._replace(**new, first=jnp.zeros_like(new["end"]))
 
 
+def _place(s: int, held: Any, leaf: Any) -> Any:
+    """The arrays of all seeds with that of seed s replaced."""
+    return held.at[s].set(jnp.asarray(leaf, held.dtype))
+
+
 @ft.partial(jax.jit, donate_argnums=0)
 def _put(held: Any, block: Any, place: tuple[Any, Any, Any]) -> Any:
     return jax.lax.dynamic_update_slice(held, block, place)
@@ -142,10 +147,9 @@ def moved(old: Layout, new: Layout, rings: Ring) -> Ring:
         one = jax.device_get(jax.tree.map(lambda leaf: leaf[s], rings))
         arrays = moved_arrays(old, new.rows, ring.counters(old, one._asdict()), (one.obs, one.columns))
         rebuilt = steps_of(new, arrays[1], arrays[0][1][:, new.size.action + 2])
-        filled = Ring(
-            *arrays[0], *(rebuilt[name] for name in ("steps", "head")), 0 * rebuilt["end"], rebuilt["end"], one.open
-        )
-        target = jax.tree.map(lambda held, leaf, s=s: held.at[s].set(jnp.asarray(leaf, held.dtype)), target, filled)
+        first, end = 0 * rebuilt["end"], rebuilt["end"]
+        parts: Any = (*arrays[0], rebuilt["steps"], rebuilt["head"], first, end, one.open)
+        target = jax.tree.map(ft.partial(_place, s), target, Ring(*parts))
     found: Ring = target
     return found
 
@@ -183,8 +187,13 @@ def policy_arrays(learners: Learner) -> dict[str, Arrays]:
 
 def _state(learners: Learner) -> dict[str, Any]:
     """What a seed has beside agent and replay, by name."""
-    rest = learners._replace(agent=None, ring=None)
-    return {leaf_name(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(rest)[0]}
+    return {leaf_name(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(_rest(learners))[0]}
+
+
+def _rest(learners: Learner) -> Any:
+    """The learners without agent and replay."""
+    whole: Any = learners
+    return whole._replace(agent=None, ring=None)
 
 
 def tensors(trainer: PopulationTrainer) -> dict[str, Arrays]:
@@ -201,18 +210,18 @@ def restore(trainer: PopulationTrainer, path: Path) -> tuple[checkpoint.Loaded, 
         RejectedInput: the checkpoint is corrupt or belongs to another population.
     """
     count, learners, form = len(trainer.seeds), trainer.engine.learners, trainer.plan.form
-    stacked = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape), leaf.dtype), trainer.shape)
-    wanted = expected(stacked) | {"state": {n: (leaf.shape, leaf.dtype) for n, leaf in _state(learners).items()}}
+    shape = stacked(trainer.shape, count)
+    wanted = expected(shape) | {"state": {n: (leaf.shape, leaf.dtype) for n, leaf in _state(learners).items()}}
     saved = saved_form(path, form)
     rings = learners.ring if saved == form else _empty_rings(saved, count)
     store = Rings(saved, rings)
     loaded = checkpoint.load(path, wanted, store)
     rings = store.rings if saved == form else moved(saved, form, store.rings)
     try:
-        held = jax.tree_util.tree_flatten_with_path(learners._replace(agent=None, ring=None))
+        held = jax.tree_util.tree_flatten_with_path(_rest(learners))
         arrays = [jnp.asarray(loaded.tensors["state"][leaf_name(where)]) for where, _ in held[0]]
         rest = jax.tree.unflatten(held[1], arrays)
-        agent = rebuild(stacked, loaded.tensors)
+        agent = rebuild(shape, loaded.tensors)
         trainer.engine.learners = rest._replace(agent=agent, ring=rings)
         trainer.env_steps, trainer.updates = (int(loaded.meta["counts"][name]) for name in ("env_steps", "updates"))
         trainer.failed = {int(i): str(why["why"]) for i, why in loaded.meta["failed"].items()}

@@ -12,7 +12,7 @@ from jaxtyping import Array
 from estep.core.agent import Agent, Algorithm
 from estep.core.em import step
 from estep.core.keys import make_key
-from estep.core.types import Key, Spec
+from estep.core.types import Info, Key, Spec
 from estep.data.layout import Row
 from estep.envs.pure.environment import PureEnv
 from estep.policy.actor import INIT, Scaling, memo_widths
@@ -129,10 +129,12 @@ def new_learner(algorithm: Algorithm, plan: Plan, seed: Array) -> Learner:
 def info_names(algorithm: Algorithm, plan: Plan) -> Sequence[str]:
     """The names of the metrics of an update."""
     agent = skeleton(algorithm, plan.spec)
-    rows = jax.ShapeDtypeStruct((plan.batch, agent.length), jnp.int32)
-    empty = jax.eval_shape(lambda: ring.empty(plan.form))
-    batch = jax.eval_shape(lambda held, at: ring.read(plan.form, held, at), empty, rows)
-    info = jax.eval_shape(lambda *args: step(*args, make_key(0))[2], agent, batch)
+
+    def info_of(agent: Agent) -> Info:
+        rows = jnp.zeros((plan.batch, agent.length), jnp.int32)
+        return step(agent, ring.read(plan.form, ring.empty(plan.form), rows), make_key(0))[2]
+
+    info = jax.eval_shape(info_of, agent)
     return [name for name in info if name != "skipped"]
 
 
@@ -153,3 +155,12 @@ def scaling_of(learner: Learner) -> Scaling:
 def take(tree: Any, member: int) -> Any:
     """The part of one seed."""
     return jax.tree.map(lambda leaf: leaf[member], tree)
+
+
+def stacked(shape: Any, count: int) -> Any:
+    """The structure of so many trees of this structure."""
+
+    def stack(tree: Any) -> Any:
+        return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (count, *leaf.shape)), tree)
+
+    return jax.eval_shape(stack, shape)

@@ -93,7 +93,7 @@ class Schedule(NamedTuple):
         table = np.zeros((LONGEST, 4), np.int64)
         table[:count] = rows
         kinds: tuple[Any, ...] = (np.uint32, np.bool_, np.uint32, np.int32)
-        columns = (table[:, i].astype(kind) for i, kind in enumerate(kinds))
+        columns: list[Any] = [table[:, i].astype(kind) for i, kind in enumerate(kinds)]
         return Turns(*columns), env_steps, updates
 
 

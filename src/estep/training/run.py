@@ -115,8 +115,7 @@ def resume(
     """
     folder = RunFolder.open(run_dir)
     recipe = config_file.decode(folder.read_config(), allow_import=allow_import)
-    if recipe.run.population is not None:
-        raise UsageError(f"{folder.path} is a population.", "Resume it with estep resume RUN.")
+    check_one_seed(recipe, folder)
     source = chosen_env(recipe, env, allow_import)
     longer = steps is not None and steps > recipe.run.steps
     if steps is not None:
@@ -142,6 +141,12 @@ def resume(
                 return run_session(recipe, folder, trainer, envs, context, resumed_at=0)
             meta = restore(trainer, recipe, found, context.report)
             return run_session(recipe, folder, trainer, envs, context, resumed_at=trainer.counts.env_steps, meta=meta)
+
+
+def check_one_seed(recipe: Recipe, folder: RunFolder) -> None:
+    """Refuse the folder of a population, which another module resumes. Raises UsageError."""
+    if recipe.run.population is not None:
+        raise UsageError(f"{folder.path} is a population.", "Resume it with estep resume RUN.")
 
 
 def trainer_for(recipe: Recipe, env: HostEnv, found: Path | None, report: Reporter) -> Trainer:

@@ -64,7 +64,7 @@ class OnHost(gymnasium.Env[Any, Any]):
         self.observation_space = spaces.Box(-np.inf, np.inf, (env.spec.obs_dim,), np.float32)
         self.action_space: Any = spaces.Box(-1.0, 1.0, (env.spec.action_dim,), np.float32)
         if factors:
-            self.action_space = spaces.MultiDiscrete(factors) if len(factors) > 1 else spaces.Discrete(factors[0])
+            self.action_space = spaces.MultiDiscrete(list(factors)) if len(factors) > 1 else spaces.Discrete(factors[0])
         self._factors, self._functions = factors, _compiled(env)
         self._device = jax.local_devices(backend="cpu")[0]
         self._state: Any = None

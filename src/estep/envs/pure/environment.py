@@ -61,7 +61,7 @@ def check_pure(env: PureEnv) -> None:
         raise EnvironmentFailure(what, "Give its Spec a bounded action, and a limit of at least 1 step.")
     key = jax.random.key(0)
     state = _shape(env, "reset", key)
-    action = jax.ShapeDtypeStruct((env.spec.action_dim,), jnp.float32)
+    action = jnp.zeros(env.spec.action_dim)
     _check_array(env, "observe", _shape(env, "observe", state), (env.spec.obs_dim,), "fiu")
     found = _shape(env, "step", state, action)
     if not isinstance(found, tuple) or len(found) != 3:
@@ -110,7 +110,7 @@ def _check_same(env: PureEnv, state: Any, after: Any) -> None:
     """Check that a step keeps the structure of the state. Raises EnvironmentFailure with the leaf's name."""
     before, now = (jax.tree_util.tree_flatten_with_path(tree) for tree in (state, after))
     fix = "Let step return a state of the structure, shapes and types that reset returns."
-    if before[1] != now[1]:
+    if not before[1] == now[1]:  # noqa: SIM201
         what = f"{env.name}: step returns a state of another structure than reset: {now[1]}, not {before[1]}."
         raise EnvironmentFailure(what, fix)
     for (path, one), (_, other) in zip(before[0], now[0], strict=True):
