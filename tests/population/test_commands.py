@@ -4,24 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
-from child import train
 from commandline import command
-
-from estep.algorithms import SAC
-
-PURE = "pure/CartPole-v1"
-TINY = {"population": 2, "env": PURE, "batch_size": 8, "steps": 24, "warmup_steps": 24, "eval_every": 0}
-"""Two seeds of a small agent that only explore."""
+from several import PURE
 
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def two(tmp_path_factory):
-    return train(tmp_path_factory.mktemp("two"), SAC(hidden_sizes=(8,)), **TINY).run_dir
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "x", "1.5"])
@@ -48,37 +37,37 @@ def test_more_than_memory_holds_is_refused_before_anything_is_made(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_every_seed_is_evaluated_and_members_alone(two):
-    run = str(two)
+def test_every_seed_is_evaluated_and_members_alone(whole):
+    run = str(whole[0])
     ended = command("eval", run, "--episodes", "2", "--json")
     assert ended.code == 0, ended.err
-    assert [one["member"] for one in ended.record["members"]] == [0, 1]
+    assert [one["member"] for one in ended.record["members"]] == [0, 1, 2]
     assert all(len(one["returns"]) == 2 for one in ended.record["members"])
     one = command("eval", run, "--episodes", "2", "--member", "1", "--json")
     assert one.code == 0, one.err
     assert len(one.record["returns"]) == 2
-    for member in ("2", "-1"):
+    for member in ("3", "-1"):
         ended = command("eval", run, "--member", member)
-        assert (ended.code, "from 0 to 1" in ended.err) == (2, True)
+        assert (ended.code, "from 0 to 2" in ended.err) == (2, True)
 
 
-def test_commands_for_one_run_ask_for_the_member(two):
-    run = str(two)
+def test_commands_for_one_run_ask_for_the_member(whole):
+    run = str(whole[0])
     ended = command("inspect", run, "--only", "modes")
     assert (ended.code, "--member 0" in ended.err) == (2, True)
-    assert command("resume", run, "--population", "3").code == 2
+    assert command("resume", run, "--population", "4").code == 2
     assert command("verify", run).code == 0
     again = command("resume", run, "--json")
     assert (again.code, again.record["status"]) == (0, "done")
 
 
-def test_split_writes_a_run_for_each_seed(two, tmp_path):
-    ended = command("split", str(two), "--out", str(tmp_path / "alone"), "--json")
+def test_split_writes_a_run_for_each_seed(whole, tmp_path):
+    ended = command("split", str(whole[0]), "--out", str(tmp_path / "alone"), "--json")
     assert ended.code == 0, ended.err
     runs = ended.record["runs"]
-    assert len(runs) == 2
+    assert len(runs) == 3
     for i, path in enumerate(runs):
         settings = json.loads((Path(path) / "config.json").read_text())["run"]
-        assert (settings["seed"], settings["population"]) == (i, None)
+        assert (settings["seed"], settings["population"]) == (5 + i, None)
         assert command("verify", path).code == 0
         assert command("eval", path, "--member", "0").code == 2

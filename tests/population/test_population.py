@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from child import Notes, digest, metrics, only_run, resume, table, train, without_times
+from several import PURE, SEVERAL, SMALL, started
 
 import estep
-from estep.algorithms import MPO, RERPI, SAC, SQL, VMPO, IterativeSAC, ParametricMPO, SoftPG
+from estep.algorithms import MPO, RERPI, SQL, VMPO, IterativeSAC, ParametricMPO, SoftPG
 from estep.core.types import Spec
 from estep.data.replay import Replay
 from estep.envs.pure.environment import PureEnv
@@ -22,7 +23,7 @@ from estep.errors import EnvironmentFailure, RejectedInput, StorageFailure, Usag
 from estep.plots import learning_curves
 from estep.policy.actor import key_of
 from estep.policy.policy import load as load_policy
-from estep.population import loop, population, ring, run, session, sizes
+from estep.population import loop, population, ring, sizes
 from estep.population.loop import Turns, run_turns
 from estep.population.split import write_member
 from estep.population.trainer import LONGEST, PopulationTrainer, Schedule, plan_of
@@ -30,12 +31,6 @@ from estep.runs import checkpoint
 from estep.runs.leaves import skeleton
 from estep.settings.run import RunConfig
 from estep.training.update import init
-
-SMALL = SAC(hidden_sizes=(8,))
-PURE = "pure/Pendulum-v1"
-SEVERAL = {"population": 3, "num_envs": 2, "normalise": True, "batch_size": 8, "env": PURE, "steps": 160}
-SEVERAL |= {"log_every": 40, "eval_every": 70, "checkpoint_every": 30, "warmup_steps": 50, "seed": 5}
-"""Every group of state is in use, and nothing falls on the same step."""
 
 
 class Killed(BaseException):
@@ -52,20 +47,6 @@ def dying(after):
         return False
 
     return stop
-
-
-@pytest.fixture(autouse=True)
-def dead(monkeypatch):
-    """A process that is killed saves nothing, and no checkpoint waits for its share of the time."""
-    monkeypatch.setattr(session.PopulationSession, "rescue", lambda session: None)
-    monkeypatch.setattr(session, "SHARE", 1.0)
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """A population that was not interrupted, and what it reported."""
-    report = Notes()
-    return train(tmp_path_factory.mktemp("whole"), SMALL, report=report, **SEVERAL).run_dir, report
 
 
 def written(run_dir):
@@ -196,23 +177,11 @@ def test_one_instance_is_no_environment_for_many(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def started(algorithm=SMALL, env=PURE, **changes):
-    """A trainer that has taken its warm-up and some updates."""
-    config = RunConfig(**({"population": 3, "steps": 90, "batch_size": 8, "warmup_steps": 10, "seed": 0} | changes))
-    from child import job
-
-    with run.opened(env, config, job()) as place:
-        recipe = run.Recipe("sac", algorithm, place.name, True, config, None)
-        trainer = run.trainer_of(recipe, run.planned(recipe, place, Path.cwd(), job().report), place)
-    trainer.engine.begin()
-    return trainer
-
-
 @pytest.fixture(scope="module")
 def three():
     """A trainer whose program is compiled. Tests that change it take their own state from it."""
     trainer = started()
-    trainer.advance(20)
+    trainer.advance(30)
     return trainer
 
 
@@ -334,7 +303,7 @@ ROWS = {
 def test_every_algorithm_trains_a_chunk(name, env):
     if name == "sql" and "CartPole" in env:
         pytest.skip("sql has no discrete actions")
-    trainer = started(ROWS[name], env, population=2)
+    trainer = started(ROWS[name], env=env, population=2, normalise=False)
     before = jax.device_get(trainer.engine.learners.agent)
     assert trainer.advance(50) == {}
     assert trainer.updates > 0
@@ -350,7 +319,7 @@ def test_every_algorithm_trains_a_chunk(name, env):
 def test_a_member_agrees_with_the_same_seed_alone():
     together, alone = started(seed=3), started(seed=4, population=1)
     for trainer in (together, alone):
-        trainer.advance(40)
+        trainer.advance(50)
     for mine, theirs in zip(
         *(jax.tree.leaves(jax.device_get(t.engine.learners.agent)) for t in (together, alone)), strict=True
     ):
