@@ -26,7 +26,8 @@ from estep.policy.policy import load as load_policy
 from estep.population import loop, population, ring, sizes
 from estep.population.loop import Turns, run_turns
 from estep.population.split import write_member
-from estep.population.trainer import LONGEST, PopulationTrainer, Schedule, plan_of
+from estep.population.state import plan_of
+from estep.population.trainer import LONGEST, PopulationTrainer, Schedule
 from estep.runs import checkpoint
 from estep.runs.leaves import skeleton
 from estep.settings.run import RunConfig

@@ -35,6 +35,7 @@ from estep.population.state import (
     scaling_of,
 )
 from estep.priors.uniform import Uniform
+from estep.training.update import OPTIONS
 
 SKIPS_IN_A_ROW = 20
 BAD_IN_A_ROW, BAD_IN_ALL, BAD_SHARE = 10, 10, 1000
@@ -55,7 +56,7 @@ class Turns(NamedTuple):
     """Blocks of updates after it."""
 
 
-@ft.partial(jax.jit, static_argnums=(0, 1), donate_argnums=(2, 3))
+@ft.partial(jax.jit, static_argnums=(0, 1), donate_argnums=(2, 3), compiler_options=OPTIONS)
 def run_turns(
     plan: Plan, env: PureEnv, learners: Learner, worlds: World, seeds: Array, turns: Turns, count: Array
 ) -> tuple[Learner, World]:
@@ -89,7 +90,7 @@ def choose_all(
     return jax.vmap(choose, (0, 0, 0, None, None))(learners, obs, seeds, env_steps, explore)
 
 
-@ft.partial(jax.jit, static_argnums=0, donate_argnums=1)
+@ft.partial(jax.jit, static_argnums=0, donate_argnums=1, compiler_options=OPTIONS)
 def learn_all(
     plan: Plan, learners: Learner, stored: Stored, memo: Memo, seen: Array, seeds: Array, due: tuple[Array, Array]
 ) -> Learner:
@@ -116,7 +117,7 @@ def count_all(learners: Learner, seen: Array) -> Learner:
     return jax.vmap(_count)(learners, seen)
 
 
-@ft.partial(jax.jit, static_argnums=0, donate_argnums=1)
+@ft.partial(jax.jit, static_argnums=0, donate_argnums=1, compiler_options=OPTIONS)
 def cut_all(plan: Plan, learners: Learner, which: Array) -> Learner:
     """End the unfinished episodes of these environments [s, e] as truncated."""
 
