@@ -27,7 +27,7 @@ from estep.population import loop, population, ring, sizes
 from estep.population.loop import Turns, run_turns
 from estep.population.split import write_member
 from estep.population.state import plan_of
-from estep.population.trainer import LONGEST, PopulationTrainer, Schedule
+from estep.population.trainer import LONGEST, Schedule
 from estep.runs import checkpoint
 from estep.runs.leaves import skeleton
 from estep.settings.run import RunConfig
@@ -115,14 +115,10 @@ def test_every_member_is_a_policy_and_has_one_result(whole):
 
 
 def test_each_seed_begins_as_in_a_run_of_its_own():
-    config = RunConfig(population=2, seed=4, steps=100)
-    spec = Spec(3, 1)
-    plan = plan_of(skeleton(SMALL, spec), spec, config, np.float32)
-    held = {}
-    PopulationTrainer(SMALL, plan, config, lambda learners: held.setdefault("learners", learners))
-    for i in range(2):
-        alone = init(SMALL, spec, key_of(4 + i, 0))
-        for mine, theirs in zip(jax.tree.leaves(held["learners"].agent), jax.tree.leaves(alone), strict=True):
+    agents = started().engine.learners.agent
+    for i in range(3):
+        alone = init(SMALL, Spec(3, 1), key_of(5 + i, 0))
+        for mine, theirs in zip(jax.tree.leaves(agents), jax.tree.leaves(alone), strict=True):
             np.testing.assert_allclose(mine[i], theirs, atol=1e-6)
 
 

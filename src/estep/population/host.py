@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools as ft
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -13,7 +14,7 @@ import numpy as np
 from estep.core.types import Floats
 from estep.envs.base import Episode, HostEnv, Progress, Step
 from estep.errors import EnvironmentFailure, NumericHalt
-from estep.policy.actor import EVALUATE, Acting, compile_acting, key_of
+from estep.policy.actor import EVALUATE, compile_acting, key_of
 from estep.policy.evaluate import Evaluation, scores_of
 from estep.population.loop import Turns, choose_all, count_all, cut_all, learn_all
 from estep.population.moments import Running, scaling
@@ -231,10 +232,10 @@ def evaluate_all(
     """
     episodes, first, deterministic = how
     leaves, structure = jax.tree.flatten(agents[0])
-    programs: Acting = compile_acting(structure)
+    numbers, programs = compiled(structure)
     shift = jax.vmap(scaling)(agents[1]) if isinstance(agents[1], Running) else None
-    act = jax.vmap(programs.mode if deterministic else programs.draw, (0, 0, 0, None, None if shift is None else 0))
-    held, keys = [leaves[i] for i in programs.leaf_numbers], jnp.stack([key_of(seed, EVALUATE) for seed in seeds])
+    act = programs[deterministic, shift is not None]
+    held, keys = [leaves[i] for i in numbers], jnp.stack([key_of(seed, EVALUATE) for seed in seeds])
     judged = {i: Judged(env) for i, env in enumerate(envs) if i not in out}
     obs: Floats = np.zeros((len(envs), envs[0].num_envs, envs[0].spec.obs_dim), np.float32)
     for i, one in judged.items():
@@ -249,6 +250,17 @@ def evaluate_all(
     failed = {i: one.failure for i, one in judged.items() if one.failure}
     sound = {i: scores_of(one.done, one.env, episodes) for i, one in judged.items() if not one.failure}
     return [sound.get(i) for i in range(len(envs))], failed
+
+
+@ft.cache
+def compiled(structure: Any) -> tuple[tuple[int, ...], dict[tuple[bool, bool], Any]]:
+    """The programs that choose actions of all agents of a structure, by whether they are deterministic and whether
+    observations are normalised; and the leaves of the agents that they read."""
+    programs = compile_acting(structure)
+    axes = {normalised: (0, 0, 0, None, 0 if normalised else None) for normalised in (False, True)}
+    ways = {True: programs.mode, False: programs.draw}
+    found = {(way, normal): jax.jit(jax.vmap(ways[way], axes[normal])) for way in ways for normal in axes}
+    return programs.leaf_numbers, found
 
 
 class Judged:
