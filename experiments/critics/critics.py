@@ -58,7 +58,7 @@ SIZES = (30_000, 100_000, 300_000)
 """Steps of data, the latest of the replay."""
 EFFORTS = (5, 20)
 STATES = 128
-UPDATES, BATCH, LEARNING_RATE, TAU = 12_000, 128, 1e-3, 0.01
+UPDATES, BATCH, LEARNING_RATE, TAU = 12_000, 128, 1e-3, 0.05
 BLOCK = 500
 """Updates of one compiled call."""
 

@@ -17,7 +17,7 @@ import functools as ft
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal, NamedTuple, overload
 
 from estep.algorithms.named import check_class, class_of, name_of
 from estep.core.agent import Algorithm
@@ -58,7 +58,6 @@ def train(
     algorithm: str | Algorithm | type,
     env: Source | PureEnv,
     *,
-    population: int | None = None,
     preset: str | None = "auto",
     out: Path | str = "runs",
     name: str | None = None,
@@ -73,7 +72,6 @@ def train(
         algorithm: a name ("sac", "iterative-sac", "my_module:Mine"), to which a preset applies; or an algorithm such as
             `estep.SAC()` or one of your own, which is taken as it is.
         env: a Gymnasium id, a `gymnasium.Env`, a function without arguments that makes one, or a `PureEnv`.
-        population: train so many seeds at once as one program; None trains one.
         preset: "auto" for the preset of the environment, "none" or None, or the name of a preset.
         out: the folder for run folders; that of this run is `policy.run_dir`.
         name: the environment's name in the run folder; None for its id or its class. Give it where one class is several
@@ -83,7 +81,8 @@ def train(
         on_step: called with an `estep.RunState` after each step of the environments.
         on_evaluation: called with an `estep.RunState` after each evaluation. If either function returns True, the run
             is saved and stops, and `estep.resume` continues it. If one raises, the run is saved first.
-        **options: settings of the algorithm and of `estep.RunConfig`, such as steps (of the environment) and seed.
+        **options: settings of the algorithm and of `estep.RunConfig`, such as steps (of the environment), seed, and
+            population: so many seeds are trained at once as one program.
 
     Returns:
         The policy of the best checkpoint, or of the newest if the run stopped before its first evaluation. It acts, and
@@ -96,20 +95,38 @@ def train(
         StorageFailure: the disk is full, read-only or failing.
         KeyboardInterrupt: Ctrl-C; the run was saved first, and `estep.resume` continues it.
     """
-    options |= {} if population is None else {"population": population}
     known = env.name if isinstance(env, PureEnv) else source_name(env)
     called, row, config, applied = _settings(algorithm, known, preset, options)
     folder, name = arguments.path("out", out), None if name is None else arguments.text("name", name)
     with _context(["estep.train", called, known], report, on_step, on_evaluation) as context:
-        how = {"out": folder, "preset": applied, "name": name, "context": context}
-        if config.population is not None:
-            _check_callbacks(on_step, on_evaluation)
-            trained = populations.load_population(run_of_many.train(row, env, config, **how).run_dir, allow_import=True)
-            return dataclasses.replace(trained, env=env)
-        source = _on_host(env)
-        result = run.train(row, source, config, **how | {"name": known if source is not env and name is None else name})
-        draw_if_possible(result.run_dir, context.report.note)
+        how = How(folder, applied, name, context)
+        return _train(row, env, config, how) if config.population is None else _train_many(row, env, config, how)
+
+
+class How(NamedTuple):
+    """Where a run is written, under which name, and who follows it."""
+
+    out: Path
+    preset: str | None
+    name: str | None
+    context: RunContext
+
+
+def _train(row: Algorithm, env: Any, config: RunConfig, how: How) -> Policy:
+    """Train one seed."""
+    source = _on_host(env)
+    if source is not env and how.name is None:
+        how = how._replace(name=env.name)
+    result = run.train(row, source, config, **how._asdict())
+    draw_if_possible(result.run_dir, how.context.report.note)
     return dataclasses.replace(policy.load(result.run_dir, allow_import=True), env=source)
+
+
+def _train_many(row: Algorithm, env: Any, config: RunConfig, how: How) -> Population:
+    """Train the seeds of a population."""
+    _check_callbacks(how.context.on_step, how.context.on_evaluation)
+    result = run_of_many.train(row, env, config, **how._asdict())
+    return dataclasses.replace(populations.load_population(result.run_dir, allow_import=True), env=env)
 
 
 def _on_host(env: Any) -> Any:

@@ -60,6 +60,9 @@ class Inspect:
     """The run's environment. For module:Id it allows estep to import the module."""
     allow_import: bool = False
     """Allow estep to import the modules that the run folder names."""
+    imagined: bool = True
+    """Measure inference on returns of imagined steps, if the run has a model of the environment (no-imagined: on the
+    critic itself)."""
 
 
 def inspect(arguments: list[str], context: Context) -> int:
@@ -78,7 +81,7 @@ def inspect(arguments: list[str], context: Context) -> int:
 
     report = Plain(context.results.known)
     note_reason(cache.use_cache(), report)
-    names = ("checkpoint", "only", "states", "iterations", "episodes", "realised_steps", "seed", "env", "allow_import")
+    names = set(inspection.Options._fields) - {"given"}
     run_context = RunContext(context.command, report, lambda: context.life.stop_requested, context.results.hang)
     with chosen_run(folder, values, replay=True) as one:
         given = None
@@ -108,6 +111,7 @@ def _check(values: dict[str, Any]) -> None:
 
 def lines(found: Inspection) -> Iterable[str]:
     """The results as lines of text."""
+    yield f"Q̂       {found.estimate}"
     if found.improvement is not None:
         trained = found.trained_iterations
         yield f"improvement of V per iteration, 95 % interval (* number of iterations in training: {trained})"

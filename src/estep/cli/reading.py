@@ -54,6 +54,9 @@ class Evaluate:
     rank_by: str | None = None
     """The score by which cem selects its elite: soft-value (Q̂ - α log q/p) or value (Q̂ alone, as in planning).
     None takes soft-value."""
+    eval_with: str | None = None
+    """Whether an algorithm that plans acts by its plans or by the policy that proposes them: plan or policy. None takes
+    the run's setting, and policy with --inference."""
     env: str | None = None
     """The run's environment. For module:Id it allows estep to import the module."""
     allow_import: bool = False
@@ -77,6 +80,8 @@ def evaluate(arguments: list[str], context: Context) -> int:
     cap = values["max_episode_steps"]
     check("max_episode_steps", cap is None or cap >= 1, cap, "at least 1")
     arguments_of.checkpoint(values["checkpoint"])
+    how = values["eval_with"]
+    check("eval_with", how is None or how in ("plan", "policy"), how, "plan or policy")
     change = _inference(values["inference"], {name: values[name] for name in SETTINGS})
     folder = run_folder(values["run"], context.results)
     if values["env"]:
@@ -89,7 +94,8 @@ def evaluate(arguments: list[str], context: Context) -> int:
     if _is_population(folder, values["member"]) and values["member"] is None:
         return _evaluate_all(folder, values, context)
     episodes = recorded.EvalSettings(values["episodes"], values["seed"], cap, not values["stochastic"])
-    chosen = {name: values[name] for name in ("checkpoint", "env", "allow_import")} | {"settings": episodes}
+    chosen = {name: values[name] for name in ("checkpoint", "env", "allow_import", "eval_with")}
+    chosen |= {"settings": episodes}
     report = Plain(context.results.known)
     run_context = RunContext(context.command, report, lambda: context.life.stop_requested, context.results.hang)
     with chosen_run(folder, values, replay=False) as one:
@@ -140,7 +146,7 @@ def chosen_run(folder: Path, values: dict[str, Any], *, replay: bool) -> Iterato
 
 def _evaluate_all(folder: Path, values: dict[str, Any], context: Context) -> int:
     """Evaluate every seed of a population."""
-    for flag in ("inference", "max_episode_steps"):
+    for flag in ("inference", "eval_with", "max_episode_steps"):
         if values[flag] is not None:
             name = f"--{flag.replace('_', '-')}"
             raise UsageError(f"{name} applies to one seed of a population.", f"Add --member 0, or leave {name} out.")

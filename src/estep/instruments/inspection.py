@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +27,7 @@ from estep.instruments.optimisers import Compared, Outcome
 from estep.instruments.play.realised import Realisation, realised
 from estep.instruments.staleness import Staleness
 from estep.instruments.transfer import Transfer
+from estep.likelihoods.imagined import estimate_name
 from estep.policy import policy
 from estep.policy.actor import INSPECT, key_of, scale
 from estep.policy.environments import chosen_env, make_env
@@ -65,6 +66,8 @@ class Options(NamedTuple):
     """The run's environment, if its id alone does not make it."""
     allow_import: bool = False
     """Whether the modules that the run folder names may be imported."""
+    imagined: bool = True
+    """Whether Q̂ has the imagined steps of training. Without it, Q̂ is the critic."""
 
 
 class Growth(NamedTuple):
@@ -118,6 +121,8 @@ class Inspection(NamedTuple):
     realised: Realisation | None
     not_measured: dict[str, str]
     """The reasons why instruments do not apply, by their names."""
+    estimate: str = "the critic"
+    """The Q̂ on which inference was measured, in words."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,7 +168,8 @@ def inspect_run(run_dir: Path, options: Options | None = None, context: RunConte
         EnvironmentFailure: the environment raised, hung or gave too many bad transitions.
     """
     chosen = options or Options()
-    subject = Subject(policy.load(run_dir, chosen.checkpoint, allow_import=chosen.allow_import), chosen, context)
+    here = states.loaded(run_dir, chosen.checkpoint, chosen.allow_import, chosen.imagined)
+    subject = Subject(here, chosen, context)
     results: dict[str, Any] = dict.fromkeys(INSTRUMENTS)
     refused: dict[str, str] = {}
     for name in [name for name in INSTRUMENTS if not chosen.only or name in chosen.only]:
@@ -172,8 +178,8 @@ def inspect_run(run_dir: Path, options: Options | None = None, context: RunConte
             results[name] = INSTRUMENTS[name](subject, results)
         except UsageError as error:
             refused[name] = error.what
-    trained = improvement.trained_iterations(subject.policy.agent.inference.model)
-    return Inspection(subject.policy.env_steps, trained, **results, not_measured=refused)
+    trained = improvement.trained_iterations(here.agent.inference.model)
+    return Inspection(here.env_steps, trained, **results, not_measured=refused, estimate=estimate_name(here.agent))
 
 
 def measure_improvement(subject: Subject, results: dict[str, Any]) -> Improved:
@@ -188,7 +194,7 @@ def over_checkpoints(subject: Subject, iterations: int) -> list[Growth]:
     """The improvement at each checkpoint of the run, in the latest states of its replay or in the given states."""
     rows: list[Growth] = []
     for step in improvement.checkpoints(subject.policy.run_dir):
-        then = policy.load(subject.policy.run_dir, str(step), allow_import=True)
+        then = states.loaded(subject.policy.run_dir, str(step), True, subject.options.imagined)
         there = dataclasses.replace(subject, policy=then, options=subject.options._replace(checkpoint=str(step)))
         obs = there.obs(STATES["improvement"])
         rows += [Growth(step, *row) for row in improvement.improvement(then.agent, obs, subject.key, iterations)]
@@ -232,7 +238,7 @@ def measure_transfer(subject: Subject, results: dict[str, Any]) -> list[Transfer
     """The gap of inference under objectives for which it was not trained: a bonus, and critics of other checkpoints."""
     run_dir, here = subject.policy.run_dir, subject.policy
     gap.check_parametric(here.agent)
-    others = pick_evenly(step for step in improvement.checkpoints(run_dir) if step != here.env_steps)
+    others = states.pick_evenly((step for step in improvement.checkpoints(run_dir) if step != here.env_steps), OTHERS)
     agents = {f"critic at {step:,}": policy.load(run_dir, str(step), allow_import=True).agent for step in others}
     critics = {name: agent.acting_critic(agent.likelihood) for name, agent in agents.items()}
     return transfer.transfer(here.agent, subject.obs(STATES["transfer"]), subject.key, critics)
@@ -243,18 +249,13 @@ def measure_staleness(subject: Subject, results: dict[str, Any]) -> list[Stalene
     here = subject.policy
     staleness.stored_optimiser(here.agent)
     warmup = here.recipe.run.warmup_steps  # no λ is stored before its end
-    earlier = pick_evenly(step for step in improvement.checkpoints(here.run_dir) if warmup < step < here.env_steps)
+    steps = [step for step in improvement.checkpoints(here.run_dir) if warmup < step < here.env_steps]
+    earlier = states.pick_evenly(steps, OTHERS)
     obs, stored = states.shared_states(
         here, [*earlier, here.env_steps], subject.options.states or STATES["staleness"], subject.seed
     )
     by_age = {here.env_steps - step: jnp.asarray(lam) for step, lam in reversed(stored.items())}
     return staleness.staleness(here.agent, subject.scaled(obs), by_age, subject.key)
-
-
-def pick_evenly(steps: Iterable[int]) -> list[int]:
-    """At most OTHERS of the checkpoints, evenly spaced."""
-    every = list(steps)
-    return [every[i] for i in np.linspace(0, len(every) - 1, min(len(every), OTHERS)).astype(int)]
 
 
 def measure_calibration(subject: Subject, results: dict[str, Any]) -> Calibration:

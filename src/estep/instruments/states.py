@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
@@ -12,6 +13,8 @@ import numpy.typing as npt
 from estep.data.replay import Replay
 from estep.e_steps.chain import LAM, VALID
 from estep.errors import RejectedInput, UsageError
+from estep.likelihoods.imagined import measured
+from estep.policy import policy
 from estep.policy.policy import Policy
 from estep.runs import checkpoint
 from estep.runs.folder import RunFolder
@@ -22,6 +25,25 @@ States: TypeAlias = npt.NDArray[np.float32]
 
 RECENT = 4096
 """On-policy states are taken from this many steps before a checkpoint: several episodes of almost the same policy."""
+
+
+def loaded(run_dir: Path, which: str, allow_import: bool, imagined: bool) -> Policy:
+    """The policy of a run, as its inference is measured.
+
+    Args:
+        run_dir: the run folder.
+        which: the checkpoint: best, latest, or a number of environment steps.
+        allow_import: whether the modules that the run folder names may be imported.
+        imagined: whether Q̂ has the imagined steps that inference was trained with, if it was.
+    """
+    trained = policy.load(run_dir, which, allow_import=allow_import)
+    return dataclasses.replace(trained, agent=measured(trained.agent, imagined))
+
+
+def pick_evenly(steps: Iterable[int], most: int) -> list[int]:
+    """At most so many of the checkpoints, evenly spaced."""
+    every = list(steps)
+    return [every[i] for i in np.linspace(0, len(every) - 1, min(len(every), most)).astype(int)]
 
 
 def recent_states(trained: Policy, which: str, count: int) -> npt.NDArray[np.float32]:

@@ -28,6 +28,7 @@ def summary(inspection: Inspection) -> dict[str, Any]:
     record: dict[str, Any] = {
         "env_steps": inspection.env_steps,
         "trained_iterations": inspection.trained_iterations,
+        "estimate": inspection.estimate,
         "not_measured": inspection.not_measured,
     }
     if inspection.improvement is not None:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from estep.core.agent import Agent
 from estep.core.types import Spec
 from estep.data.normalise import Moments
+from estep.e_steps.plans import acting_by
 from estep.envs.base import ActionSpace, HostEnv
 from estep.envs.build import FRESH, Source
 from estep.envs.observations import ObservationSpace
@@ -33,6 +34,7 @@ from estep.runs.config_file import Recipe
 from estep.runs.folder import RunFolder
 from estep.runs.leaves import named_leaves, rebuild, skeleton
 from estep.settings import arguments, references
+from estep.settings.kinds import refused
 from estep.settings.run import RunConfig
 
 
@@ -68,7 +70,8 @@ class Policy:
         """
         env = self.env if isinstance(self.env, str) or references.has_home(self.env) else None
         if self.origin is not None:
-            if not references.has_home(self.origin[1]):
+            change = self.origin[1]
+            if not references.has_home(getattr(change, "func", change)):
                 what = "This policy was changed by a function that cannot be pickled."
                 raise UsageError(what, "Pickle the policy before `changed`, or change it by a function of a module.")
             return _unpickle_changed, (*self.origin, env)
@@ -143,6 +146,22 @@ class Policy:
         if isinstance(self.agent.likelihood.model, StateValue):
             what = "The critic of this policy values states, not actions, so inference has no objective."
             raise UsageError(what, "Evaluate it without --inference.")
+        return self._made_by(change)
+
+    def acting_by(self, how: str) -> Policy:
+        """The policy as it acts by its plans, or by the network that proposes them: of algorithms that plan.
+
+        Args:
+            how: "plan" or "policy".
+
+        Raises:
+            UsageError: another value, or the policy acts without plans.
+        """
+        if how not in ("plan", "policy"):
+            raise refused("eval_with", how, "plan or policy")
+        return self._made_by(ft.partial(acting_by, how))
+
+    def _made_by(self, change: Callable[[Agent], Agent]) -> Policy:
         return dataclasses.replace(self, agent=change(self.agent), origin=(self, change))
 
     def evaluate(
@@ -277,4 +296,4 @@ def _unpickle(spec: Spec, arrays: dict[str, dict[str, npt.NDArray[Any]]], rest: 
 
 
 def _unpickle_changed(origin: Policy, change: Callable[[Agent], Agent], env: Source | None) -> Policy:
-    return dataclasses.replace(origin.changed(change), env=env)
+    return dataclasses.replace(origin._made_by(change), env=env)

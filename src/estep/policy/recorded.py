@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from estep.core.agent import Agent
+from estep.e_steps.plans import Planner
 from estep.envs.build import FRESH, Source
 from estep.policy import cache, policy
 from estep.policy.environments import chosen_env, make_env, time_limit_note
@@ -45,6 +46,7 @@ def evaluate_run(
     env: Source | None = None,
     allow_import: bool = False,
     change: Callable[[Agent], Agent] | None = None,
+    eval_with: str | None = None,
     context: RunContext,
 ) -> EvalResult:
     """Evaluate a checkpoint of a run. Equal seeds give equal numbers.
@@ -56,6 +58,8 @@ def evaluate_run(
         env: the environment; None takes the recorded one.
         allow_import: whether the modules that the run folder names may be imported.
         change: a function that changes the agent before the evaluation, such as its inference optimiser.
+        eval_with: whether an algorithm that plans acts by "plan" or by "policy"; None takes its own setting, and the
+            policy where the agent is changed.
         context: reports and stops.
 
     Raises:
@@ -65,12 +69,13 @@ def evaluate_run(
     """
     note_reason(cache.use_cache(), context.report)
     trained = policy.load(run_dir, checkpoint, allow_import=allow_import)
-    if change is not None:
-        trained = trained.changed(change)
+    trained, planned = acting(trained, change, eval_with)
     source = chosen_env(trained.recipe, env, allow_import)
     settings = settings or EvalSettings()
     how = "deterministic actions" if settings.deterministic else "sampled actions"
-    context.report.note(f"evaluating {trained.run_dir} at {trained.env_steps:,} steps with {how}, on fresh episodes")
+    context.report.note(
+        f"evaluating {trained.run_dir} at {trained.env_steps:,} steps with {how}{planned}, on fresh episodes"
+    )
     changes: dict[str, Any] = {"eval_episodes": settings.episodes, "seed": settings.seed}
     changes["max_episode_steps"] = settings.max_episode_steps
     config = dataclasses.replace(trained.recipe.run, **{name: v for name, v in changes.items() if v is not None})
@@ -79,3 +84,21 @@ def evaluate_run(
     return EvalResult(
         trained.evaluate_with(made, config, settings.deterministic), trained.run_dir, trained.env_steps, trained.updates
     )
+
+
+def acting(
+    trained: policy.Policy, change: Callable[[Agent], Agent] | None, eval_with: str | None
+) -> tuple[policy.Policy, str]:
+    """The policy as it is to act, and of one that plans the words that say which way.
+
+    Args:
+        trained: the policy.
+        change: a function that changes its agent; None for none.
+        eval_with: as `evaluate_run` takes it.
+    """
+    if change is not None:
+        trained = trained.changed(change)
+    planner = trained.agent.behave
+    if eval_with is None and isinstance(planner, Planner):
+        eval_with = planner.eval_with if change is None else "policy"
+    return (trained, "") if eval_with is None else (trained.acting_by(eval_with), f" of its {eval_with}")

@@ -43,7 +43,11 @@ class Metric(NamedTuple):
 
 
 ALWAYS = "always"
-LEARNED_PRIOR = "algorithms whose prior is fitted inside a trust region: mpo, rerpi, vmpo, compose --prior learned"
+LEARNED_PRIOR = (
+    "algorithms that fit a prior in a trust region: mpo, rerpi, vmpo, kl-mve, pp-smc, compose --prior learned"
+)
+MODEL = "algorithms with a model: mve, iterative-mve, kl-mve, smcp, pp-smc, compose --likelihood model"
+PLANS = "algorithms that plan: smcp, pp-smc"
 ON_POLICY = "on-policy algorithms: vmpo, soft-pg, compose --likelihood state-value"
 SUCCESS = "environments whose info has is_success or success"
 EVALUATED = "once the policy was evaluated"
@@ -86,7 +90,7 @@ METRICS = (
         "e/ess",
         "Effective sample size 1/Σw² of the weights: over the samples of a state, or for vmpo over the batch.",
         "samples",
-        "posteriors that are weighted samples: mpo, rerpi, vmpo, compose with closed-form or advantages",
+        "posteriors that are weighted samples: mpo, rerpi, vmpo, pp-smc, compose with closed-form or advantages",
         shown="ess",
     ),
     Metric(
@@ -96,12 +100,7 @@ METRICS = (
         "vmpo, compose --likelihood state-value",
         shown="kept",
     ),
-    Metric(
-        "e/advantage",
-        "Mean advantage A_t of the steps of a batch.",
-        "reward",
-        ON_POLICY,
-    ),
+    Metric("e/advantage", "Mean advantage A_t of the steps of a batch.", "reward", ON_POLICY),
     Metric("e/loss", "Loss of the policy: the policy gradient's, or the regression of soft Q-learning.", "", "soft-pg"),
     Metric(
         "e/stein",
@@ -109,6 +108,12 @@ METRICS = (
         "u",
         "sql",
     ),
+    # Plans: of the steps of a batch, when they were taken
+    Metric("plan/ess", "Effective sample size of the particles of a search, mean over its steps.", "particles", PLANS),
+    Metric("plan/roots", "First actions of a search from which particles descend at its end.", "actions", PLANS),
+    Metric("plan/resampled", "How often the particles of a search were resampled.", "times", PLANS),
+    Metric("plan/failed", "Fraction of plans that were not finite, so that the policy acted.", "fraction", PLANS),
+    Metric("plan/age", "Age of the searches that the policy is fitted to.", "updates", "pp-smc"),
     # The M-step
     Metric(
         "m/alpha",
@@ -126,12 +131,7 @@ METRICS = (
         shown="kl",
     ),
     Metric("m/kl_bound", "ε, the bound of m/kl that the temperature is fitted to.", "nats", "a learned temperature"),
-    Metric(
-        "m/fit",
-        "Weighted log-likelihood of the samples under the policy, which the M-step maximises.",
-        "nats",
-        LEARNED_PRIOR,
-    ),
+    Metric("m/fit", "Weighted log-likelihood of samples, which the M-step maximises.", "nats", LEARNED_PRIOR),
     Metric(
         "m/kl_part",
         "KL by which a part of the policy moves away from its slow copy: mean, scale, or policy (the whole). Summed "
@@ -184,6 +184,13 @@ METRICS = (
         "a critic Q(s, a); 0 with one critic",
     ),
     Metric("critic/explained", "Fraction of the variance of the returns that V(s) explains.", "fraction", ON_POLICY),
+    # The model of the environment
+    Metric("model/nll", "-log density of a number of (s' - s, r) in standard deviations of the data.", "nats", MODEL),
+    Metric("model/error", "Squared error of the predicted (s' - s, r), relative to their variance.", "fraction", MODEL),
+    Metric("model/ends", "Cross-entropy of the predicted probability that the episode goes on.", "nats", MODEL),
+    Metric(
+        "model/outside", "Share of next states beyond 10 std of the data, where imagined ones end.", "fraction", MODEL
+    ),
     # The run
     Metric("env_steps", "Environment steps taken, over all environments together.", "steps", ALWAYS),
     Metric("updates", "Updates made.", "updates", ALWAYS),

@@ -111,11 +111,10 @@ def resume(
 
     Raises:
         RejectedInput: the folder is no run folder, has no good checkpoint, is locked, or is of another version.
-        UsageError: the environment must be given again.
+        UsageError: the environment must be given again, or the folder is that of a population.
     """
     folder = RunFolder.open(run_dir)
-    recipe = config_file.decode(folder.read_config(), allow_import=allow_import)
-    check_one_seed(recipe, folder)
+    recipe = one_seed(config_file.decode(folder.read_config(), allow_import=allow_import))
     source = chosen_env(recipe, env, allow_import)
     longer = steps is not None and steps > recipe.run.steps
     if steps is not None:
@@ -143,10 +142,11 @@ def resume(
             return run_session(recipe, folder, trainer, envs, context, resumed_at=trainer.counts.env_steps, meta=meta)
 
 
-def check_one_seed(recipe: Recipe, folder: RunFolder) -> None:
-    """Refuse the folder of a population, which another module resumes. Raises UsageError."""
+def one_seed(recipe: Recipe) -> Recipe:
+    """The recipe of one run. Raises UsageError for that of a population, which another module resumes."""
     if recipe.run.population is not None:
-        raise UsageError(f"{folder.path} is a population.", "Resume it with estep resume RUN.")
+        raise UsageError("This run is a population of several seeds.", "Resume it with estep resume RUN.")
+    return recipe
 
 
 def trainer_for(recipe: Recipe, env: HostEnv, found: Path | None, report: Reporter) -> Trainer:

@@ -15,10 +15,11 @@ import numpy.typing as npt
 
 from estep.core.agent import Agent, Algorithm
 from estep.core.types import Floats, Tanh
-from estep.data.normalise import Moments
+from estep.data.normalise import CLIP, Moments
 from estep.data.replay import Rows, philox
 from estep.envs.base import Episode, HostEnv
 from estep.errors import NumericHalt
+from estep.likelihoods.dynamics import WorldModel
 from estep.policy.actor import ACT, UPDATE, Actor, Scaling, key_of, memo_of_exploration, scaling_of
 from estep.runs.leaves import skeleton
 from estep.settings.run import RunConfig
@@ -103,6 +104,8 @@ class Trainer:
         self.halt_dump: dict[str, Any] = {}
         self.scale_watch = ScaleWatch(env, config.normalise)
         warn_of_bounds(env)
+        if config.normalise and isinstance(self.agent.likelihood.model, WorldModel):
+            note(f"--normalise clips observations to {CLIP:g} standard deviations, and the model learns clipped ones")
         self.sound = True
         """Whether agent and replay are whole: not while an update or the storing of a step goes on."""
         self.settled = True

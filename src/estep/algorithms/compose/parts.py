@@ -58,9 +58,10 @@ POSTERIORS: Mapping[str, Callable[[Any, Spec], Posterior]] = {
 
 LIKELIHOODS: Mapping[str, Callable[[Any, Spec, Key], Likelihood]] = {
     "q": q_critic,
+    "model": q_critic,
     "state-value": lambda row, spec, key: state_value(spec, critic_body(row), row.gamma, row.gae_lambda, key=key),
 }
-"""(settings, environment, key) to a critic."""
+"""(settings, environment, key) to a critic; `with_model` puts a model beside it where one is wanted."""
 
 
 def prior(row: Any, spec: Spec, key: Key) -> Prior:
