@@ -14,6 +14,7 @@ from estep.data.memory import SHARE, format_bytes, memory_limit, round_down
 from estep.errors import StorageFailure, UsageError
 from estep.population import ring
 from estep.population.ring import Layout
+from estep.runs import checkpoint
 from estep.settings.run import RunConfig
 
 COPIES = 3
@@ -76,7 +77,7 @@ def check_disk(out: Path, seeds: int, one: Needs, form: Layout, keep: int) -> in
     """Bytes that the checkpoints of a population need. A chunk of replay that does not change is stored once.
 
     Args:
-        out: the folder of all runs, which need not exist.
+        out: the folder of all runs, which need not exist; or that of a run that goes on, whose checkpoints count.
         seeds: how many seeds.
         one: bytes of one of them.
         form: the layout of its replay. With a memo, every chunk changes between two checkpoints.
@@ -89,7 +90,9 @@ def check_disk(out: Path, seeds: int, one: Needs, form: Layout, keep: int) -> in
     needed = seeds * (one.replay * (copies if form.memo else 2) + one.agent * 2 * copies)
     place = next(folder for folder in (out, *out.parents) if folder.is_dir())
     free = shutil.disk_usage(place).free
-    if needed > free:
+    files = [path.stat() for path in (out / checkpoint.FOLDER).rglob("*") if path.is_file()]
+    held = sum({one.st_ino: one.st_size for one in files}.values())  # a linked file is counted once
+    if needed - held > free:
         what = f"The checkpoints of {seeds} seeds need {format_bytes(needed)} of disk, but {place} has "
         fix = "Give a smaller --population, --replay-size or --keep-checkpoints, or --out on another disk."
         raise StorageFailure(f"{what}{format_bytes(free)} free.", fix)
