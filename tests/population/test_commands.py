@@ -37,18 +37,27 @@ def test_more_than_memory_holds_is_refused_before_anything_is_made(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_every_seed_is_evaluated_and_members_alone(whole):
+def test_every_seed_is_evaluated(whole):
     run = str(whole[0])
     ended = command("eval", run, "--episodes", "2", "--json")
     assert ended.code == 0, ended.err
     assert [one["member"] for one in ended.record["members"]] == [0, 1, 2]
     assert all(len(one["returns"]) == 2 for one in ended.record["members"])
-    one = command("eval", run, "--episodes", "2", "--member", "1", "--json")
-    assert one.code == 0, one.err
-    assert len(one.record["returns"]) == 2
     for member in ("3", "-1"):
         ended = command("eval", run, "--member", member)
         assert (ended.code, "from 0 to 2" in ended.err) == (2, True)
+
+
+@pytest.mark.long
+def test_a_member_is_evaluated_and_inspected_alone(whole):
+    run = str(whole[0])
+    one = command("eval", run, "--episodes", "2", "--member", "1", "--json")
+    assert one.code == 0, one.err
+    assert len(one.record["returns"]) == 2
+    assert one.record["env_steps"] in (70, 140, 160)
+    seen = command("inspect", run, "--member", "1", "--only", "landscape", "--states", "2", "--json")
+    assert seen.code == 0, seen.err
+    assert list((whole[0] / "members/0001/plots").iterdir())
 
 
 def test_commands_for_one_run_ask_for_the_member(whole):
