@@ -5,7 +5,6 @@ import functools as ft
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -79,7 +78,7 @@ def host_rows(host):
     return [[host._steps[e, k % share] for k in range(host._first[e], host._end[e])] for e in range(host.num_envs)]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(name=st.sampled_from(sorted(FORMS)), events=EVENTS)
 def test_the_replay_of_the_host_is_the_oracle(name, events):
     form, host, held = feed(name, events)
@@ -97,8 +96,8 @@ def test_the_replay_of_the_host_is_the_oracle(name, events):
 
 @settings(max_examples=10, deadline=None)
 @given(name=st.sampled_from(sorted(FORMS)), events=EVENTS)
-@pytest.mark.parametrize("length", [1, 3])
-def test_every_place_where_a_sequence_starts_has_one_number(name, events, length):
+def test_every_place_where_a_sequence_starts_has_one_number(name, events):
+    length = 3
     form, host, held = feed(name, events)
     total = int(ring.places(form, held, length))
     runs = [tuple(rows[i : i + length]) for rows in host_rows(host) for i in range(len(rows) - length + 1)]
