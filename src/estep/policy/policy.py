@@ -22,6 +22,7 @@ from estep.e_steps.plans import acting_by
 from estep.envs.base import ActionSpace, HostEnv
 from estep.envs.build import FRESH
 from estep.envs.observations import ObservationSpace
+from estep.envs.pure.adapter import hosted
 from estep.envs.tasks.sources import Envs, Given, known_by_name, read_envs
 from estep.errors import EstepError, RejectedInput, UsageError, describe
 from estep.likelihoods.state_value import StateValue
@@ -199,7 +200,7 @@ class Policy:
         """
         if task != "":
             check_task(task, list(self.tasks))
-        source = self.env if env is None else read_envs(env)
+        source = self.env if env is None else hosted(read_envs(env))
         if source is None:
             raise UsageError(
                 "The environment of this policy is not known: a function or a module's id made it.",
@@ -257,6 +258,10 @@ class Policy:
         return Actor(self.agent)
 
 
+ONE_OF_MANY = "--member 0 (in Python estep.load_population(RUN)[0]), or write all by estep split RUN."
+"""What to do where one run of a population is needed."""
+
+
 def load(path: Path | str, checkpoint_name: str | int = "best", *, allow_import: bool = False) -> Policy:
     """Load a policy from a run folder or from a folder of `Policy.save`.
 
@@ -273,6 +278,9 @@ def load(path: Path | str, checkpoint_name: str | int = "best", *, allow_import:
     which, allow_import = arguments.checkpoint(checkpoint_name), arguments.truth("allow_import", allow_import)
     folder = RunFolder.open(arguments.path("path", path))
     recipe = config_file.decode(folder.read_config(), allow_import=allow_import)
+    if recipe.run.population is not None:
+        what = f"{folder.path} is a population of {recipe.run.population} seeds, not one run."
+        raise RejectedInput(what, f"Choose a seed: {ONE_OF_MANY}")
     source = checkpoint.locate(folder.path, which)
     loaded = checkpoint.load(source, None, None)
     try:

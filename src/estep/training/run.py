@@ -15,7 +15,7 @@ from estep.core.agent import Algorithm
 from estep.data.memory import format_bytes
 from estep.envs.base import HostEnv
 from estep.envs.tasks.sources import Envs, Given
-from estep.errors import STOPPED, EstepError, describe
+from estep.errors import STOPPED, EstepError, UsageError, describe
 from estep.policy import cache
 from estep.policy.environments import (
     chosen_env,
@@ -121,10 +121,10 @@ def resume(
 
     Raises:
         RejectedInput: the folder is no run folder, has no good checkpoint, is locked, or is of another version.
-        UsageError: the environment must be given again.
+        UsageError: the environment must be given again, or the folder is that of a population.
     """
     folder = RunFolder.open(run_dir)
-    recipe = config_file.decode(folder.read_config(), allow_import=allow_import)
+    recipe = one_seed(config_file.decode(folder.read_config(), allow_import=allow_import))
     source = chosen_env(recipe, env, allow_import)
     longer = steps is not None and steps > recipe.run.steps
     if steps is not None:
@@ -150,6 +150,13 @@ def resume(
                 return run_session(recipe, folder, trainer, envs, context, resumed_at=0)
             meta = restore(trainer, recipe, found, context.report)
             return run_session(recipe, folder, trainer, envs, context, resumed_at=trainer.counts.env_steps, meta=meta)
+
+
+def one_seed(recipe: Recipe) -> Recipe:
+    """The recipe of one run. Raises UsageError for that of a population, which another module resumes."""
+    if recipe.run.population is not None:
+        raise UsageError("This run is a population of several seeds.", "Resume it with estep resume RUN.")
+    return recipe
 
 
 def trainer_for(recipe: Recipe, env: HostEnv, found: Path | None, report: Reporter) -> Trainer:

@@ -19,13 +19,16 @@ EPISODE_COLUMNS = ("env_steps", "env", "episode", "return", "length", "success",
 class Sinks:
     """The open files of a run."""
 
-    def __init__(self, folder: RunFolder, resumed_at: int | None = None, several: bool = False) -> None:
+    def __init__(
+        self, folder: RunFolder, resumed_at: int | None = None, several: bool = False, board: bool = True
+    ) -> None:
         """Open the files.
 
         Args:
             folder: the run folder.
             resumed_at: environment steps at which the run resumes; later lines are removed, so that none is doubled.
             several: whether there are several tasks.
+            board: whether to write for TensorBoard too, which takes a thread.
         """
         columns = (EVAL_COLUMNS, EPISODE_COLUMNS) if several else (EVAL_COLUMNS[:-1], EPISODE_COLUMNS[:-1])
         self.metrics = folder.metrics()
@@ -35,15 +38,13 @@ class Sinks:
             for lines in (self.metrics, self.evaluations, self.episodes):
                 lines.truncate_after(resumed_at)
         purge = None if resumed_at is None else resumed_at + 1
-        self.board = SummaryWriter(str(folder.path / "tb"), purge_step=purge)
+        self.board = SummaryWriter(str(folder.path / "tb"), purge_step=purge) if board else None
 
     def metric(self, record: Mapping[str, float]) -> None:
         """Write one line of metrics.jsonl, and the same numbers to TensorBoard."""
         self.metrics.append(record)
         step = int(record["env_steps"])
-        for name, value in record.items():
-            if name != "env_steps":
-                self.board.add_scalar(name, value, step)
+        self._draw(step, {name: value for name, value in record.items() if name != "env_steps"})
 
     def evaluation(self, env_steps: int, updates: int, scores: Evaluation, wall_s: float) -> None:
         """Write one row of eval.csv for each task and one for all of them, and the same numbers to TensorBoard.
@@ -58,12 +59,9 @@ class Sinks:
             row = {"env_steps": env_steps, "updates": updates, "mean": one.mean, "std": one.std}
             count = {"episodes": len(one.returns)}
             self.evaluations.append({**row, **count, **ends, "success": one.success, "task": task})
-        self.board.add_scalar("eval/return", scores.mean, env_steps)
-        self.board.add_scalar("eval/return_std", scores.std, env_steps)
-        if scores.success is not None:
-            self.board.add_scalar("eval/success", scores.success, env_steps)
-        for task, one in scores.tasks.items():
-            self.board.add_scalar(f"eval/return/{task}", one.mean, env_steps)
+        known = {} if scores.success is None else {"eval/success": scores.success}
+        each = {f"eval/return/{task}": one.mean for task, one in scores.tasks.items()}
+        self._draw(env_steps, {"eval/return": scores.mean, "eval/return_std": scores.std, **known, **each})
 
     def finished(self, env_steps: int, episodes: Sequence[Episode]) -> None:
         """Write rows of episodes.csv."""
@@ -81,10 +79,17 @@ class Sinks:
         """Write all lines to the disk. A checkpoint needs this first."""
         for lines in (self.metrics, self.evaluations, self.episodes):
             lines.sync()
-        self.board.flush()
+        if self.board is not None:
+            self.board.flush()
 
     def close(self) -> None:
         """Close the files."""
         for lines in (self.metrics, self.evaluations, self.episodes):
             lines.close()
-        self.board.close()
+        if self.board is not None:
+            self.board.close()
+
+    def _draw(self, step: int, values: Mapping[str, float]) -> None:
+        if self.board is not None:
+            for name, value in values.items():
+                self.board.add_scalar(name, value, step)
