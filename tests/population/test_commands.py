@@ -80,3 +80,23 @@ def test_split_writes_a_run_for_each_seed(whole, tmp_path):
         assert (settings["seed"], settings["population"]) == (5 + i, None)
         assert command("verify", path).code == 0
         assert command("eval", path, "--member", "0").code == 2
+
+
+def test_several_environments_are_refused_before_anything_is_made(tmp_path):
+    ended = command("train", "sac", "--env", PURE, "Pendulum-v1", "--population", "2")
+    assert ended.code == 2
+    assert "A population has one environment, but 2 are given: Pendulum-v1+pure/Pendulum-v1." in ended.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_factor_of_rewards_for_each_task_is_refused():
+    ended = command("train", "sac", "--env", PURE, "--population", "2", "--reward-scale", "1", "2")
+    assert ended.code == 2
+    assert "--reward-scale has 2 factors, but a population has one environment." in ended.err
+
+
+def test_there_is_no_task_to_choose(whole):
+    ended = command("eval", str(whole[0]), "--task", "run")
+    assert (ended.code, "This run has no task 'run': it has one environment." in ended.err) == (2, True)
+    ended = command("resume", str(whole[0]), "--env", PURE, "Pendulum-v1")
+    assert (ended.code, "This run has the environment pure/Pendulum-v1" in ended.err) == (2, True)

@@ -18,15 +18,18 @@ import estep
 from estep.algorithms import ALGORITHMS
 from estep.core.types import Spec
 from estep.data.replay import Replay
+from estep.envs.pure.adapter import find, hosted
 from estep.envs.pure.environment import PureEnv
+from estep.envs.tasks.sources import read_envs
 from estep.errors import EnvironmentFailure, RejectedInput, StorageFailure, UsageError
 from estep.plots import learning_curves
 from estep.policy.actor import key_of
 from estep.policy.policy import load as load_policy
 from estep.population import loop, population, ring, sizes
 from estep.population.loop import Turns, run_turns
+from estep.population.ring import Stored
 from estep.population.split import write_member
-from estep.population.state import plan_of
+from estep.population.state import plan_of, take
 from estep.population.trainer import LONGEST, Schedule
 from estep.runs import checkpoint
 from estep.runs.leaves import skeleton
@@ -386,3 +389,31 @@ def test_processes_that_are_killed_go_on_to_the_same_bits(tmp_path, name):
     assert done.stdout.split() == ["0", "-9", "-9", "0"]
     assert digest(only_run(b)) == digest(only_run(a))
     assert written(only_run(b)) == written(only_run(a))
+
+
+def test_rewards_are_stored_with_their_factor(three):
+    learner = take(three.engine.learners, 0)
+    zeros = np.zeros((2, 3), np.float32)
+    parts = zeros, zeros[:, :1], np.array([1.5, -2.0], np.float32), *(np.zeros(2, bool),) * 2, zeros, np.ones(2, bool)
+    plan = plan_of(three.shape, three.plan.spec, RunConfig(population=3, num_envs=2, reward_scale=(0.5,)), np.float32)
+    scaled = loop._store(plan._replace(form=three.plan.form), learner, Stored(*map(jnp.asarray, parts)), {})
+    newest = scaled.ring.steps[jnp.arange(2), (scaled.ring.end - 1) % three.plan.form.size.steps_per_env]
+    assert ring.read(three.plan.form, scaled.ring, newest).reward.tolist() == [0.75, -1.0]
+
+
+def test_a_population_is_evaluated_in_one_environment(whole):
+    found = population.load_population(whole[0])
+    with pytest.raises(UsageError, match="A population has one environment, but 2 are given"):
+        found.evaluate(1, env=[PURE, "Pendulum-v1"])
+    assert [len(one.returns) for one in found.evaluate(2, env=[PURE])] == [2, 2, 2]
+
+
+def test_a_pure_environment_is_one_environment_and_may_be_one_of_several_tasks():
+    mine = bad_env()
+    assert read_envs(mine) is mine
+    assert read_envs([mine]) is mine
+    tasks = hosted(read_envs([mine, "Pendulum-v1"]))
+    assert [task.name for task in tasks] == ["Pendulum-v1", "bad"]
+    assert tasks[1].source().observation_space.shape == (1,)
+    assert find(f"earth={PURE}") is find(PURE)
+    assert find(f"{PURE}?g=5.0") is None

@@ -202,10 +202,8 @@ class Policy:
             check_task(task, list(self.tasks))
         source = self.env if env is None else hosted(read_envs(env))
         if source is None:
-            raise UsageError(
-                "The environment of this policy is not known: a function or a module's id made it.",
-                "Pass that function or id as env.",
-            )
+            what = "The environment of this policy is not known: a function or a module's id made it."
+            raise UsageError(what, "Pass that function or id as env.")
         run = dataclasses.replace(self.recipe.run, eval_episodes=arguments.count("episodes", episodes))
         chosen = run if seed is None else dataclasses.replace(run, seed=arguments.seed(seed))
         mode = arguments.truth("deterministic", deterministic)
@@ -258,10 +256,6 @@ class Policy:
         return Actor(self.agent)
 
 
-ONE_OF_MANY = "--member 0 (in Python estep.load_population(RUN)[0]), or write all by estep split RUN."
-"""What to do where one run of a population is needed."""
-
-
 def load(path: Path | str, checkpoint_name: str | int = "best", *, allow_import: bool = False) -> Policy:
     """Load a policy from a run folder or from a folder of `Policy.save`.
 
@@ -278,9 +272,7 @@ def load(path: Path | str, checkpoint_name: str | int = "best", *, allow_import:
     which, allow_import = arguments.checkpoint(checkpoint_name), arguments.truth("allow_import", allow_import)
     folder = RunFolder.open(arguments.path("path", path))
     recipe = config_file.decode(folder.read_config(), allow_import=allow_import)
-    if recipe.run.population is not None:
-        what = f"{folder.path} is a population of {recipe.run.population} seeds, not one run."
-        raise RejectedInput(what, f"Choose a seed: {ONE_OF_MANY}")
+    config_file.check_one_seed(recipe, folder.path)
     source = checkpoint.locate(folder.path, which)
     loaded = checkpoint.load(source, None, None)
     try:
