@@ -57,13 +57,15 @@ class Inspect:
     """The run's environment. For module:Id it allows estep to import the module."""
     allow_import: bool = False
     """Allow estep to import the modules that the run folder names."""
+    trust_dir: bool = False
+    """Read a run folder that other users may write to, whom you trust."""
 
 
 def inspect(arguments: list[str], context: Context) -> int:
     """Measure inference in a run."""
     values, _ = parse("estep inspect", str(Inspect.__doc__), schema.of(Inspect), ("run",), arguments)
     _check(values)
-    folder = run_folder(values["run"], context.results)
+    folder = run_folder(values["run"], context.results, values["trust_dir"])
     if values["env"]:
         from estep.envs.build import register
 

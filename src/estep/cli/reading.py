@@ -54,6 +54,8 @@ class Evaluate:
     """The run's environment. For module:Id it allows estep to import the module."""
     allow_import: bool = False
     """Allow estep to import the modules that the run folder names."""
+    trust_dir: bool = False
+    """Read a run folder that other users may write to, whom you trust."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,8 @@ class Verify:
 
     run: Path
     """Folder of the run, or a file `latest` that has the folder's name."""
+    trust_dir: bool = False
+    """Read a run folder that other users may write to, whom you trust."""
 
 
 def evaluate(arguments: list[str], context: Context) -> int:
@@ -74,7 +78,7 @@ def evaluate(arguments: list[str], context: Context) -> int:
     check("max_episode_steps", cap is None or cap >= 1, cap, "at least 1")
     arguments_of.checkpoint(values["checkpoint"])
     change = _inference(values["inference"], {name: values[name] for name in SETTINGS})
-    folder = run_folder(values["run"], context.results)
+    folder = run_folder(values["run"], context.results, values["trust_dir"])
     if values["env"]:
         from estep.envs.build import register
 
@@ -99,7 +103,7 @@ def evaluate(arguments: list[str], context: Context) -> int:
 def verify(arguments: list[str], context: Context) -> int:
     """Check every checkpoint of a run."""
     values, _ = parse("estep verify", str(Verify.__doc__), schema.of(Verify), ("run",), arguments)
-    folder = run_folder(values["run"], context.results)
+    folder = run_folder(values["run"], context.results, values["trust_dir"])
 
     from estep.runs import checkpoint
 

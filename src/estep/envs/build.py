@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import re
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeAlias
 
@@ -12,6 +11,7 @@ import gymnasium
 from gymnasium.wrappers import TimeLimit
 
 import estep.envs.multigoal  # noqa: F401  (registers estep/MultiGoal-v0)
+from estep import terminal
 from estep.errors import EnvironmentFailure, UsageError, describe, unknown
 from estep.settings.references import import_module
 
@@ -102,7 +102,7 @@ def print_each_warning_once() -> None:
 
 @functools.lru_cache(256)  # some messages contain the simulation time, so there is no limit to their number
 def _warn(message: str) -> None:
-    print(f"MuJoCo: {message}", file=sys.stderr, flush=True)
+    terminal.say(f"MuJoCo: {message}\n")
 
 
 def construct(make: Callable[[], Any], name: str) -> gymnasium.Env[Any, Any]:

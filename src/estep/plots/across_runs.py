@@ -11,6 +11,8 @@ end of training; transfer.csv and staleness.csv, those of all runs; improvement.
 from __future__ import annotations
 
 import itertools
+import os
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -144,7 +146,7 @@ def merge(sources: Sequence[Path], name: str, row: type[R], measured: Callable[[
         if not made_before(source):
             return measured(source)
         before = source / f"{name}.csv"
-        return labels.read(before, row) if before.is_file() else []
+        return labels.read(before, row) if os.path.lexists(before) else []
 
     return labels.newest(map(of, sources))
 
@@ -161,7 +163,7 @@ def of_run(run_dir: Path, name: str, row: type[R]) -> list[R]:
         RejectedInput: not a run folder, or the table cannot be read.
     """
     about, path = labels.about_run(run_dir), run_dir / "plots" / f"{name}.csv"
-    return labels.read(path, row, about) if path.is_file() else []
+    return labels.read(path, row, about) if os.path.lexists(path) else []
 
 
 def gaps(run_dir: Path) -> list[GapRow]:
@@ -200,7 +202,7 @@ def critics(run_dir: Path) -> list[Critics]:
     Raises:
         RejectedInput: not a run folder, or its metrics cannot be read.
     """
-    lines = RunFolder.open(run_dir).read_metrics()[-LAST:]
+    lines = deque(RunFolder.open(run_dir).read_metrics(), LAST)
     names = ("critic/value", "critic/disagreement")
     known = [line for line in lines if all(line.get(name) is not None for name in names)]
     means = [float(np.mean([line[name] for line in known])) for name in names if known]

@@ -28,7 +28,7 @@ from estep.policy.environments import make_env
 from estep.policy.evaluate import Evaluation, evaluate
 from estep.policy.job import QUIET
 from estep.policy.spaces import Spaces, check_spaces, rows_of_size, space_record, spaces_of
-from estep.runs import checkpoint, config_file, provenance, storage
+from estep.runs import checkpoint, config_file, provenance, reading, storage
 from estep.runs.config_file import Recipe
 from estep.runs.folder import RunFolder
 from estep.runs.leaves import named_leaves, rebuild, skeleton
@@ -230,7 +230,9 @@ class Policy:
         return rows, single
 
 
-def load(path: Path | str, checkpoint_name: str | int = "best", *, allow_import: bool = False) -> Policy:
+def load(
+    path: Path | str, checkpoint_name: str | int = "best", *, allow_import: bool = False, trust_dir: bool = False
+) -> Policy:
     """Load a policy from a run folder or from a folder of `Policy.save`.
 
     Args:
@@ -238,13 +240,19 @@ def load(path: Path | str, checkpoint_name: str | int = "best", *, allow_import:
         checkpoint_name: "best", "latest", a number of environment steps, or the folder's name, such as "step_1000".
         allow_import: whether modules that the folder names may be imported. They define algorithms, parts or networks
             outside estep.
+        trust_dir: whether the folder is read although other users may write to it.
 
     Raises:
         RejectedInput: the folder is not a run folder, or the checkpoint is corrupt or incompatible.
         UsageError: a bad value, or the folder names a module and allow_import is False.
     """
     which, allow_import = arguments.checkpoint(checkpoint_name), arguments.truth("allow_import", allow_import)
-    folder = RunFolder.open(arguments.path("path", path))
+    with reading.trusting(arguments.truth("trust_dir", trust_dir)):
+        return _load(RunFolder.open(arguments.path("path", path)), which, allow_import)
+
+
+def _load(folder: RunFolder, which: str, allow_import: bool) -> Policy:
+    """The policy of a checkpoint."""
     recipe = config_file.decode(folder.read_config(), allow_import=allow_import)
     source = checkpoint.locate(folder.path, which)
     loaded = checkpoint.load(source, None, None)

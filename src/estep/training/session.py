@@ -234,7 +234,7 @@ class Session:
         # safetensors ignores strides, so the arrays must be contiguous
         seen = {name: np.array(value, order="C") for name, value in self.trainer.halt_dump.items()}
         folder = self.folder.path / "dump"
-        storage.make_dir(folder)
+        storage.make_inner_dir(folder)
         storage.write_atomic(folder / "batch.safetensors", to_bytes(seen))
         for file, leaves in snapshot.tensors(self.trainer).items():
             sound = {name: np.array(leaf, order="C") for name, leaf in leaves.items()}
