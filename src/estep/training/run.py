@@ -120,8 +120,7 @@ def resume(
     recipe = config_file.decode(folder.read_config(), allow_import=allow_import)
     source = chosen_env(recipe, env, allow_import)
     longer = steps is not None and steps > recipe.run.steps
-    if steps is not None:
-        recipe = recipe._replace(run=with_steps(recipe.run, steps))
+    recipe = recipe._replace(run=with_steps(recipe.run, steps))
     note_reason(cache.use_cache(), context.report)
     with folder:
         folder.lock()
@@ -250,9 +249,9 @@ def recorded_result(folder: RunFolder) -> Result | None:
     return Result("done", folder.path, **{name: numbers[name] for name in names})
 
 
-def with_steps(config: RunConfig, steps: int) -> RunConfig:
-    """The configuration with another number of environment steps."""
-    return RunConfig(**{**vars(config), "steps": steps})
+def with_steps(config: RunConfig, steps: int | None) -> RunConfig:
+    """The configuration with another number of environment steps, if one is given."""
+    return config if steps is None else RunConfig(**{**vars(config), "steps": steps})
 
 
 def note_start(folder: RunFolder, trainer: Trainer, recipe: Recipe, report: Reporter) -> None:
