@@ -44,7 +44,6 @@ def compare(arguments: list[str], context: Context) -> int:
     if values["inspected"]:
         from estep.plots import across_runs  # which needs JAX
 
-        storage.make_dir(out)
         files = across_runs.write(sources, out)
         missing, fix = "no measurement of estep inspect", "Run estep inspect on each of them first."
     else:
