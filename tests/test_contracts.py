@@ -10,6 +10,7 @@ import pytest
 
 import estep
 from estep.core import acting, em
+from estep.core.agent import Instead
 from estep.core.keys import make_key
 from estep.core.learned import fixed, learn
 from estep.core.objective import soft_value
@@ -45,11 +46,13 @@ from estep.inference.iterative import Iterations, Iterative, iterative
 from estep.inference.starts import At, AtPrior, Restarts, Scattered
 from estep.inference.stein import Stein
 from estep.instruments.transfer import WithBonus
+from estep.likelihoods.dynamics import WorldModel, ensemble
+from estep.likelihoods.imagined import Imagined, Policy, Returns, SameNoise
 from estep.likelihoods.maximised import RelativeQ
 from estep.likelihoods.q_function import MeanMinusStd, QFunction, q_function
 from estep.likelihoods.state_value import StateValue, state_value
 from estep.m_steps.projection import Keep
-from estep.m_steps.temperature import Constant, KLConstraint
+from estep.m_steps.temperature import Constant, KLConstraint, TaskConstraints
 from estep.m_steps.trust_region import TrustRegion, trust_region
 from estep.nets import mlp
 from estep.priors.flat import Flat
@@ -63,12 +66,15 @@ from estep.priors.network import (
     full_gaussian_network,
     gaussian_network,
 )
+from estep.priors.restricted import Restricted, restricted
 from estep.priors.uniform import Uniform
 from oracles import rows
 
 A, SPEC = 2, Spec(3, 2)
 SLOTS = (Distribution, Prior, Posterior, Likelihood, Inference, Temperature, Projection, Squash)
 OBS, U, KEY = jnp.asarray([0.5, -1.0, 0.2]), jnp.asarray([0.3, -0.7]), make_key(0)
+
+MODEL = WorldModel(q_function(2, SPEC, (8,), MeanMinusStd(1.0), 0.9, key=KEY), ensemble(SPEC, (8,), 2, key=KEY))
 
 MEMBERS = {
     Improper: Improper(Tanh(), A),
@@ -93,6 +99,7 @@ MEMBERS = {
     FixedGaussian: FixedGaussian(jnp.zeros(A), jnp.full(A, 0.7)),
     GaussianNetwork: gaussian_network(SPEC, (8,), 0.5, key=KEY),
     FullGaussianNetwork: full_gaussian_network(SPEC, (8,), 0.5, key=KEY),
+    Restricted: restricted(SPEC, (0, 2), lambda spec: gaussian_network(spec, (8,), 0.5, key=KEY)),
     CategoricalNetwork: categorical_network(SPEC, (8,), key=KEY),
     FactoredNetwork: FactoredNetwork(mlp((3,), A, (8,), key=KEY), (A,)),
     Gaussian: Gaussian(A),
@@ -106,6 +113,11 @@ MEMBERS = {
     QFunction: q_function(2, SPEC, (8,), MeanMinusStd(1.0), 0.9, key=KEY),
     RelativeQ: RelativeQ(q_function(2, SPEC, (8,), MeanMinusStd(1.0), 0.9, key=KEY)),
     WithBonus: WithBonus(q_function(2, SPEC, (8,), MeanMinusStd(1.0), 0.9, key=KEY), jnp.asarray(0.5), Tanh()),
+    WorldModel: MODEL,
+    Imagined: Imagined(
+        MODEL.critic, MODEL.dynamics, Policy(AtPrior(), Gaussian(A)), Tanh(), jnp.asarray(1.0), Returns(2, 0.9)
+    ),
+    SameNoise: SameNoise(MODEL.critic),
     StateValue: state_value(SPEC, (8,), 0.9, 0.95, key=KEY),
     Direct: Direct(mlp((3,), 2 * A, (8,), key=KEY)),
     Iterative: iterative(3, Gaussian(A), (8,), Iterations(2, 2), key=KEY),
@@ -116,11 +128,13 @@ MEMBERS = {
     CEM: CEM(3, 20),
     Importance: Importance(20, 2),
     AtPrior: AtPrior(),
+    Instead: Instead(GradientAscent(3, 2), AtPrior()),
     At: At(jnp.asarray([0.3, -0.7, -1.0, 0.2])),
     Scattered: Scattered(AtPrior(), 0.5),
     Resumed: Resumed(jnp.asarray([0.3, -0.7, -1.0, 0.2]), jnp.asarray(0.0), AtPrior()),
     Restarts: Restarts(GradientAscent(2, 2), 3),
     KLConstraint: KLConstraint(jnp.zeros(()), 1.0),
+    TaskConstraints: TaskConstraints(jnp.asarray([0.3, -0.2]), 1.0),
     Constant: Constant(jnp.asarray(0.2)),
     Keep: Keep(),
     TrustRegion: trust_region(Normal(jnp.zeros(A), jnp.zeros(A)), [(0.1, 1.0), (0.01, 1.0)]),
@@ -278,8 +292,9 @@ def test_likelihoods(likelihood):
 
 @pytest.mark.parametrize("temperature", members(Temperature))
 def test_temperatures(temperature):
-    assert batched(lambda t: t(), temperature) > 0
-    loss, info = batched(lambda t, kl: t.loss(kl), temperature, jnp.asarray([0.5, 2.0]))
+    assert batched(lambda t, obs: t(obs), temperature, jnp.asarray([0.5, 1.0, 0.0])) > 0
+    kl, obs = jnp.asarray([0.5, 2.0]), jnp.asarray([[0.5, 1.0, 0.0], [0.5, 0.0, 1.0]])
+    loss, info = batched(lambda t, kl, obs: t.loss(kl, obs), temperature, kl, obs)
     assert loss.shape == ()
     assert all(value.shape == () for value in info.values())
 

@@ -19,7 +19,7 @@ from estep.envs import gymnasium as envs
 from estep.errors import UsageError
 from estep.inference.direct import Direct
 from estep.instruments.play.lockstep import Table, choose, displaced
-from estep.instruments.play.realised import check_agent, choose_starts, deal, realised
+from estep.instruments.play.realised import Extent, check_agent, choose_starts, deal, realised
 from estep.instruments.play.rollouts import Episode
 from estep.instruments.play.ways import candidates, direct_way
 from estep.likelihoods.q_function import Pessimism, minimum
@@ -96,7 +96,7 @@ def agent_with(likelihood, log_sigma):
 def measured(peak, log_sigma, kind=Plant, **options):
     env = envs.make(lambda: gymnasium.wrappers.TimeLimit(kind(), 120), num_envs=1, seed=0)
     options = {"states": 24, "episodes": 6, "steps": 10, "horizon": 60, **options}
-    return realised(agent_with(Exact(jnp.asarray(peak)), log_sigma), env, None, make_key(1), **options)
+    return realised(agent_with(Exact(jnp.asarray(peak)), log_sigma), env, None, make_key(1), Extent(**options))
 
 
 @pytest.fixture(scope="module")

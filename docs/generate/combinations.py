@@ -30,7 +30,7 @@ from estep.settings.part_fields import INFERENCES, POSTERIORS, PRIORS
 
 SMALL: dict[str, Any] = {
     **{"hidden_sizes": (8,), "iterations": 2, "samples": 4},
-    **{"num_candidates": 20, "components": 2, "unroll": 2},
+    **{"num_candidates": 20, "components": 2, "unroll": 2, "members": 2, "model_hidden_sizes": (8,)},
 }
 BATCH = 4
 
@@ -69,6 +69,9 @@ CHANGES: dict[str, dict[str, Any]] = {
     "--act-by start": {"act_by": "start"},
     "--act-by start --start direct": {"act_by": "start", "start": "direct"},
     "--act-with prior --act-beta 0.5": {"act_with": "prior", "act_beta": 0.5},
+    "--likelihood model": {"likelihood": "model"},
+    "--likelihood model --start direct": {"likelihood": "model", "start": "direct"},
+    "--likelihood model --no-kl-in-value": {"likelihood": "model", "kl_in_value": False, "prior": "learned"},
 }
 """Settings of what inference maximises and of what acts, by their flags."""
 FITTING: dict[str, dict[str, str]] = {
@@ -137,7 +140,7 @@ HEAD = """# What composes
 
 `estep compose --prior P --posterior Q --inference I --env ID` trains any combination marked ✓; another is refused
 with the reason that its number stands for. `advantages` goes with `--likelihood state-value --act-with prior`, every
-other inference with `--likelihood q`. A categorical posterior is for discrete actions, the others are not.
+other inference with `--likelihood q` or `model`. A categorical posterior is for discrete actions, the others are not.
 
 `iterative`, `gradient`, `cem` and `importance` start where `--start` says: at the prior, or where a `direct` or an
 `iterative` network ends, which learns beside them.

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from estep.runs import storage
 from estep.settings.glossary import TERM, TOPICS, Entry, entries
-from estep.settings.metrics import ALWAYS
+from estep.settings.numbers.metric import ALWAYS
 
 WIDTH = 120
 HEAD = """# Glossary

@@ -33,7 +33,7 @@ from estep.core.types import Transition
 from estep.envs.build import FRESH
 from estep.instruments.calibration import calibration
 from estep.instruments.interval import interval
-from estep.instruments.play.realised import realised
+from estep.instruments.play.realised import Extent, realised
 from estep.instruments.states import replay_of
 from estep.likelihoods.maximised import Maximised
 from estep.plots import labels
@@ -150,7 +150,7 @@ def measure(trained: Policy, agent: Agent, about: Sequence[Any], loss: float) ->
     with closing(make_env(source, run, QUIET, FRESH)) as env:
         pairs = calibration(agent, env, trained.scaling, key, 10).pairs
     with closing(make_env(source, run, QUIET, FRESH)) as env:
-        found = realised(agent, env, trained.scaling, key, STATES, efforts=EFFORTS)
+        found = realised(agent, env, trained.scaling, key, Extent(STATES, efforts=EFFORTS))
     predicted, earned = (np.asarray([getattr(pair, name) for pair in pairs]) for name in ("predicted", "earned"))
     values = float(np.corrcoef(predicted, earned)[0, 1]), float((predicted - earned).mean())
     names = [name for name in Row._fields if name in found.rows[0]._fields and name != "iterations"]

@@ -7,12 +7,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from estep.algorithms import KLMVE as KLMVE
     from estep.algorithms import MPO as MPO
+    from estep.algorithms import MVE as MVE
+    from estep.algorithms import PPSMC as PPSMC
     from estep.algorithms import RERPI as RERPI
     from estep.algorithms import SAC as SAC
+    from estep.algorithms import SMCP as SMCP
     from estep.algorithms import SQL as SQL
     from estep.algorithms import VMPO as VMPO
     from estep.algorithms import Compose as Compose
+    from estep.algorithms import IterativeMVE as IterativeMVE
     from estep.algorithms import IterativeSAC as IterativeSAC
     from estep.algorithms import ParametricMPO as ParametricMPO
     from estep.algorithms import SoftPG as SoftPG
@@ -46,6 +51,11 @@ _HOMES = {
     "SQL": "estep.algorithms",
     "VMPO": "estep.algorithms",
     "SoftPG": "estep.algorithms",
+    "MVE": "estep.algorithms",
+    "IterativeMVE": "estep.algorithms",
+    "KLMVE": "estep.algorithms",
+    "SMCP": "estep.algorithms",
+    "PPSMC": "estep.algorithms",
     "Compose": "estep.algorithms",
     "Agent": "estep.core.agent",
     "update": "estep.core.em",

@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 from estep.algorithms.named import check_class, class_of, name_of
 from estep.core.agent import Algorithm
-from estep.envs.build import Source, source_name
+from estep.envs.tasks.sources import Envs, Given, label, read_envs
 from estep.envs.watch import end_process
 from estep.errors import EnvironmentFailure, UsageError, unknown
 from estep.plots.curves import draw_if_possible
@@ -40,7 +40,7 @@ from estep.training.callbacks import RunState
 
 def train(
     algorithm: str | Algorithm | type,
-    env: Source,
+    env: Given,
     *,
     preset: str | None = "auto",
     out: Path | str = "runs",
@@ -55,7 +55,8 @@ def train(
     Args:
         algorithm: a name ("sac", "iterative-sac", "my_module:Mine"), to which a preset applies; or an algorithm such as
             `estep.SAC()` or one of your own, which is taken as it is.
-        env: a Gymnasium id, a `gymnasium.Env`, or a function without arguments that makes one.
+        env: a Gymnasium id, with arguments as in "HalfCheetah-v5?frame_skip=10"; a `gymnasium.Env`; or a function
+            without arguments that makes one. A list of them, or a dict of them by name, is several tasks.
         preset: "auto" for the preset of the environment, "none" or None, or the name of a preset.
         out: the folder for run folders; that of this run is `policy.run_dir`.
         name: the environment's name in the run folder; None for its id or its class. Give it where one class is several
@@ -78,19 +79,20 @@ def train(
         StorageFailure: the disk is full, read-only or failing.
         KeyboardInterrupt: Ctrl-C; the run was saved first, and `estep.resume` continues it.
     """
-    called, row, config, applied = _settings(algorithm, env, preset, options)
+    read = read_envs(env)
+    called, row, config, applied = _settings(algorithm, read, preset, options)
     folder, name = arguments.path("out", out), None if name is None else arguments.text("name", name)
-    with _context(["estep.train", called, source_name(env)], report, on_step, on_evaluation) as context:
-        result = run.train(row, env, config, out=folder, preset=applied, name=name, context=context)
+    with _context(["estep.train", called, label(read)], report, on_step, on_evaluation) as context:
+        result = run.train(row, read, config, out=folder, preset=applied, name=name, context=context)
         draw_if_possible(result.run_dir, context.report.note)
-    return dataclasses.replace(policy.load(result.run_dir, allow_import=True), env=env)
+    return dataclasses.replace(policy.load(result.run_dir, allow_import=True), env=read)
 
 
 def resume(
     run_dir: Path | str,
     *,
     steps: int | None = None,
-    env: Source | None = None,
+    env: Given | None = None,
     allow_import: bool = False,
     trust_dir: bool = False,
     report: Reporter | Literal["auto"] | None = "auto",
@@ -102,7 +104,7 @@ def resume(
     Args:
         run_dir: the folder of the run.
         steps: a new total of environment steps; None for that of before.
-        env: the environment; None to make it from the id in the folder.
+        env: the environment, or those of all tasks; None to make them from the ids in the folder.
         allow_import: whether modules that the folder names may be imported.
         trust_dir: whether the folder is read although other users may write to it.
         report, on_step, on_evaluation: as in `train`.
@@ -121,7 +123,7 @@ def resume(
             result = run.resume(path, steps=total, env=env, allow_import=allow_import, context=context)
             draw_if_possible(result.run_dir, context.report.note)
         found = policy.load(result.run_dir, allow_import=allow_import)
-    return found if env is None else dataclasses.replace(found, env=env)
+    return found if env is None else dataclasses.replace(found, env=read_envs(env))
 
 
 @contextmanager
@@ -159,12 +161,16 @@ def _end_hung(known: Mapping[str, Any], message: str) -> None:
 
 
 def _settings(
-    algorithm: Any, env: Source, preset: Any, options: dict[str, Any]
+    algorithm: Any, env: Envs, preset: Any, options: dict[str, Any]
 ) -> tuple[str, Any, RunConfig, str | None]:
     """An algorithm's name, the algorithm and the run with all settings, and the preset's name. Raises UsageError."""
     preset = presets.NONE if preset is None else arguments.text("preset", preset)
     called, start = _algorithm(algorithm)
-    chosen = presets.find(called, source_name(env), preset) if isinstance(algorithm, str) else None
+    chosen = (
+        presets.find(called, "" if isinstance(env, tuple) else label(env), preset)
+        if isinstance(algorithm, str)
+        else None
+    )
     changes = {**(chosen.changes if chosen else {}), **_today(options, start)}
     row, changes = _take(start, changes)
     config, changes = _take(RunConfig(), changes)

@@ -9,6 +9,10 @@ from commandline import command
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from estep.cli.parse import parse
+from estep.cli.reading import Evaluate
+from estep.settings import schema
+
 TRAIN = ("train", "sac", "--env", "Pendulum-v1")
 NEAREST = {
     ("trian",): "train",
@@ -173,3 +177,13 @@ def test_no_arguments_make_a_mess(argv, tmp_path):
     assert ended.code == 0 or ended.err
     assert "\x1b" not in ended.out + ended.err
     assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [["--env", "A", "B", "runs/x"], ["runs/x", "--env", "A", "B"], ["--env", "A", "B", "--episodes", "3", "runs/x"]],
+)
+def test_several_environments_and_the_run_in_any_order(argv):
+    values, named = parse("estep eval", "", schema.of(Evaluate), ("run",), argv)
+    assert (str(values["run"]), values["env"]) == ("runs/x", ("A", "B"))
+    assert "env" in named

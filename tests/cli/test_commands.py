@@ -14,8 +14,8 @@ from estep.errors import EnvironmentFailure, NumericHalt, RejectedInput, Storage
 from estep.instruments import inspection
 from estep.instruments.calibration import Bias, Calibration, Pair
 from estep.instruments.gap import Gap
-from estep.instruments.improvement import Improvement
-from estep.instruments.inspection import Gaps, Growth, Improved, Inspection
+from estep.instruments.improvement import Growth, Improved, Improvement
+from estep.instruments.inspection import Gaps, Inspection
 from estep.instruments.play.realised import InState, Realisation, Realised
 from estep.instruments.staleness import Staleness
 from estep.policy import recorded

@@ -90,3 +90,18 @@ def test_extremes_stay_finite(mean, deviation):
     assert np.isfinite(out).all()
     assert (abs(out) <= 10).all()
     assert (moments.variance >= 0).all()
+
+
+def test_the_numbers_at_the_end_are_left_as_they_are():
+    """The one-hot vector of a task: of a task that was never met it would have variance 0 and be blown up."""
+    rows = np.random.default_rng(0).normal(2.0, 3.0, (50, 4)).astype(np.float32)
+    rows[:, 2:] = [1.0, 0.0]
+    moments, plain = Moments(4, left=2), Moments(2)
+    for one, given in ((moments, rows), (plain, rows[:, :2])):
+        one.update(given)
+    np.testing.assert_array_equal(moments.mean, [*plain.mean, 0.0, 0.0])
+    np.testing.assert_array_equal(moments.scale, [*plain.scale, 1.0, 1.0])
+    np.testing.assert_array_equal(Moments(4, left=2).scale, np.ones(4))
+    again = Moments(4, left=2)
+    again.load(moments.arrays())
+    np.testing.assert_array_equal(again.scale, moments.scale)

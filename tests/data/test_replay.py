@@ -401,3 +401,46 @@ def test_chunks_of_an_earlier_layout_are_read():
     for wrong in ({"obs": old["obs"] + 0.5}, {"columns": chunk["columns"] + 0.5}, {"columns": chunk["columns"] + 3}):
         with pytest.raises(RejectedInput):
             Replay(60, 1, Row(2, 3, dtype=np.uint8)).load_chunk(0, old | wrong)
+
+
+def two_tasks(invalid=0.4):
+    """Two environments of each of two tasks; those of the second lose most of their steps."""
+    source, replay = Counters(4, 0, 6), Replay(400, 4, Row(3, numbers=2))
+    source.invalid = np.array([0.0, 0.1, invalid, 0.9])
+    for _ in range(60):
+        source.feed(replay)
+    return replay
+
+
+@pytest.mark.parametrize("length", [0, 3])
+def test_every_task_has_the_same_number_of_sequences(length):
+    """Exactly, in every batch, and uniformly within: of unequal environments by their steps."""
+    replay = two_tasks()
+    drawn = replay.read(replay.draw(1, 2, (400, 10), length, strata=2))
+    env = drawn.obs[..., 2] if not length else drawn.obs[..., 0, 2]
+    np.testing.assert_array_equal((env >= 2).sum(1), np.full(400, 5))
+    np.testing.assert_array_equal(env >= 2, np.tile([False, True], (400, 5)))
+    counts, seen = replay.sequences(length, 2), np.bincount(env.astype(int).reshape(-1), minlength=4).reshape(2, 2)
+    np.testing.assert_allclose(seen / seen.sum(1, keepdims=True), counts / counts.sum(1, keepdims=True), atol=0.05)
+    assert (counts[1] < counts[0]).all()
+
+
+def test_one_stratum_draws_as_before():
+    replay = two_tasks()
+    np.testing.assert_array_equal(replay.draw(1, 2, (3, 8), 2), replay.draw(1, 2, (3, 8), 2, strata=1))
+
+
+def test_a_task_without_steps_is_no_batch():
+    replay = Replay(40, 2, Row(3, numbers=2))
+    one, no = np.zeros((2, 3), np.float32), np.zeros(2, bool)
+    replay.add(one, np.zeros((2, 2), np.float32), np.zeros(2, np.float32), no, no, one, np.array([True, False]))
+    assert replay.draw(0, 0, (4,)).shape == (4,)
+    with pytest.raises(UsageError, match="too few steps"):
+        replay.draw(0, 0, (4,), strata=2)
+
+
+def test_the_newest_sequences_of_tasks_take_turns():
+    replay = two_tasks()
+    newest = replay.read(replay.newest(12, 3, strata=2)).obs[:, 0, 2]
+    assert len(newest) > 2
+    np.testing.assert_array_equal(newest >= 2, np.arange(len(newest)) % 2 == 1)

@@ -88,6 +88,7 @@ def programs(parts):
     [
         ("sac", ["SIGKILL", "SIGTERM"]),
         pytest.param("iterative-sac", ["SIGKILL"] * 2, marks=pytest.mark.long),  # compiles for long
+        *(pytest.param(name, ["SIGKILL"] * 2, marks=pytest.mark.long) for name in ("smcp", "pp-smc")),
     ],
 )
 def test_a_process_ended_at_random_moments_goes_on_to_the_same_bits(tmp_path, algorithm, names):

@@ -4,6 +4,11 @@ from typing import Any
 
 from estep.algorithms.compose.row import Compose
 from estep.algorithms.iterative_sac import IterativeSAC
+from estep.algorithms.model_based.iterative_mve import IterativeMVE
+from estep.algorithms.model_based.kl_mve import KLMVE
+from estep.algorithms.model_based.mve import MVE
+from estep.algorithms.model_based.pp_smc import PPSMC
+from estep.algorithms.model_based.smcp import SMCP
 from estep.algorithms.mpo import MPO
 from estep.algorithms.mpo_parametric import ParametricMPO
 from estep.algorithms.rerpi import RERPI
@@ -14,12 +19,17 @@ from estep.algorithms.vmpo import VMPO
 
 __all__ = [
     "ALGORITHMS",
+    "KLMVE",
     "MPO",
+    "MVE",
+    "PPSMC",
     "RERPI",
     "SAC",
+    "SMCP",
     "SQL",
     "VMPO",
     "Compose",
+    "IterativeMVE",
     "IterativeSAC",
     "ParametricMPO",
     "SoftPG",
@@ -34,6 +44,11 @@ ALGORITHMS: dict[str, Any] = {
     "sql": SQL,
     "vmpo": VMPO,
     "soft-pg": SoftPG,
+    "mve": MVE,
+    "iterative-mve": IterativeMVE,
+    "kl-mve": KLMVE,
+    "smcp": SMCP,
+    "pp-smc": PPSMC,
     "compose": Compose,
 }
 """The library's algorithms by their short names. Anybody's algorithm is found by `estep.algorithms.named`."""

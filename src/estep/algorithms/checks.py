@@ -23,6 +23,20 @@ def continuous(name: str, spec: Spec) -> Spec:
     return spec
 
 
+def check_tasks(name: str, spec: Spec) -> None:
+    """Check that a row that is about several tasks has them.
+
+    Raises:
+        UsageError: there is one environment.
+
+    Example:
+        >>> check_tasks("sac", Spec(obs_dim=5, action_dim=1, tasks=2))
+    """
+    if not spec.tasks:
+        what = f"{name} shares what several tasks have in common, and there is one environment."
+        raise UsageError(what, "Give several environments (--env A B), or use sac.")
+
+
 def check_combinations(name: str, spec: Spec, fix: str = "Use vmpo, mpo or soft-pg, which sample them.") -> None:
     """Check that a sum over all combinations of choices is feasible. One choice is summed over, however many there are.
 
@@ -105,4 +119,32 @@ def check_start(name: str, row: Any, spec: Spec) -> None:
             "Over discrete actions inference starts at equal probabilities, so no action is the one that "
             "--pessimism difference compares with.",
             "Give --direct-start, or --pessimism value.",
+        )
+
+
+def check_plans(row: Any) -> None:
+    """Check every setting of an algorithm that learns from its plans, in its plain form.
+
+    Raises:
+        UsageError: a value is out of bounds; or the critic's target needs the density of the actions taken.
+    """
+    groups.validate_with_inference(row)
+    if row.target == "retrace":
+        raise UsageError(
+            "Retrace needs the density of the actions taken, and plans are weighted samples, which have none.",
+            "Give --target td0 or n-step.",
+        )
+    if not row.kl_in_value:
+        return
+    if row.target != "td0":
+        raise UsageError(
+            "With --kl-in-value the critic learns the value that a search found in the next state, which is a target "
+            "of one step.",
+            "Give --target td0, or leave out --kl-in-value.",
+        )
+    if row.horizon * (1 - row.gamma) > 1:
+        raise UsageError(
+            f"With --kl-in-value a search of {row.horizon} steps at --gamma {row.gamma:g} has h (1 - γ) = "
+            f"{row.horizon * (1 - row.gamma):.3g}. Above 1 its values overshoot, and above 2 they diverge.",
+            "Give a smaller --horizon or a larger --gamma, or leave out --kl-in-value.",
         )

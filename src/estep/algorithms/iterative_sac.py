@@ -46,26 +46,19 @@ ENCODINGS = {"log_sign": log_sign, "layer_norm": layer_norm, "none": raw}
 @named_options
 @dataclass(frozen=True)
 class IterativeSAC(
-    groups.Acting, groups.EntropyBound, groups.InferOn, groups.QInference, groups.QEnsemble, groups.Learner
+    groups.IterativeInference,
+    groups.Acting,
+    groups.EntropyBound,
+    groups.InferOn,
+    groups.QInference,
+    groups.QEnsemble,
+    groups.Learner,
 ):
     """Soft actor-critic whose policy is refined, state by state, by a network fed the gradient of its own objective."""
 
     tau: fields.Tau = 0.005
     beta: fields.Pessimism = 3.54
     """The default is the authors': 2.5 in their units, the unbiased standard deviation of two."""
-    iterations: fields.Iterations = 2
-    samples: fields.Samples = 2
-    antithetic: fields.Antithetic = True
-    grad_encoding: fields.GradEncoding = "log_sign"
-    direct_start: fields.DirectStart = True
-    persist: fields.Persist = True
-    restart_probability: fields.RestartProbability = 0.5
-    inference_fraction: fields.InferenceFraction = 0.5
-    act_iterations: fields.ActIterations = 0
-    act_samples: fields.ActSamples = 10
-    act_average: fields.ActAverage = 1
-    target_iterations: fields.TargetIterations = 0
-    target_samples: fields.TargetSamplesOrSame = 0
 
     def __post_init__(self) -> None:
         check_acting(self)
@@ -88,7 +81,7 @@ class IterativeSAC(
             posterior=posterior,
             inference=learn(net, optimiser),
             likelihood=learn(q_of(self, spec, key=k_q), optimiser, tau=self.tau),
-            temperature=learn(least_entropy(spec, self.entropy, self.entropy_fraction), dual),
+            temperature=learn(least_entropy(spec, self.entropy, self.entropy_fraction, self.alpha_per_task), dual),
             projection=fixed(Keep()),
             spec=spec,
             e_step=Chain(self.restart_probability, fraction) if self.persist else ClimbFraction(fraction),

@@ -24,14 +24,14 @@ from estep.core.acting import act_from_prior
 from estep.core.agent import Agent
 from estep.core.bootstrap import prior_value
 from estep.core.learned import fixed, learn
-from estep.core.optim import adam, bounded_adam
+from estep.core.optim import FOLLOW, adam, bounded_adam
 from estep.core.types import Key, Spec
 from estep.e_steps.climb import ClimbFraction
 from estep.families.choose import family
 from estep.inference.direct import Direct
 from estep.likelihoods.maximised import Maximised
 from estep.likelihoods.q_function import q_of
-from estep.m_steps.projection import FOLLOW, Keep, copy_posterior
+from estep.m_steps.projection import Keep, copy_posterior
 from estep.m_steps.temperature import LOG_ALPHA_BOUNDS, KLConstraint
 from estep.nets import policy_body
 from estep.priors.network import LOG_SIGMA, policy_network

@@ -56,7 +56,7 @@ class SAC(groups.EntropyBound, groups.InferOn, groups.QInference, groups.QEnsemb
             posterior=posterior,
             inference=learn(Direct(net), optimiser),
             likelihood=learn(q_of(self, spec, key=k_q), optimiser, tau=self.tau),
-            temperature=learn(least_entropy(spec, self.entropy, self.entropy_fraction), dual),
+            temperature=learn(least_entropy(spec, self.entropy, self.entropy_fraction, self.alpha_per_task), dual),
             projection=fixed(Keep()),
             spec=spec,
             e_step=ClimbFraction(self.inference_fraction),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from estep.cli.main import Context
 from estep.cli.parse import parse
-from estep.cli.resolve import run_folder
+from estep.cli.resolve import read_env, run_folder
 from estep.errors import check, unknown
 from estep.policy.job import RunContext, note_reason
 from estep.policy.progress import Plain
@@ -53,12 +53,17 @@ class Inspect:
     """Number of steps with inferred actions for the realised gain. The direct policy acts after them."""
     seed: int | None = None
     """Seed of all random numbers and episodes. None takes the run's seed."""
-    env: str | None = None
-    """The run's environment. For module:Id it allows estep to import the module."""
+    env: tuple[str, ...] = ()
+    """The run's environment, or all of its tasks. For module:Id it allows estep to import the module."""
+    task: str = ""
+    """Name of the only task that is wanted, where the run has several. Without it all are taken."""
     allow_import: bool = False
     """Allow estep to import the modules that the run folder names."""
     trust_dir: bool = False
     """Read a run folder that other users may write to, whom you trust."""
+    imagined: bool = True
+    """Measure inference on returns of imagined steps, if the run has a model of the environment (no-imagined: on the
+    critic itself)."""
 
 
 def inspect(arguments: list[str], context: Context) -> int:
@@ -66,10 +71,7 @@ def inspect(arguments: list[str], context: Context) -> int:
     values, _ = parse("estep inspect", str(Inspect.__doc__), schema.of(Inspect), ("run",), arguments)
     _check(values)
     folder = run_folder(values["run"], context.results, values["trust_dir"])
-    if values["env"]:
-        from estep.envs.build import register
-
-        register(values["env"])
+    env = read_env(values["env"]) if values["env"] else None
 
     from estep.instruments import inspection, states, tables
     from estep.plots import inference
@@ -81,8 +83,8 @@ def inspect(arguments: list[str], context: Context) -> int:
     if values["states_file"] is not None:
         size = policy.load(folder, values["checkpoint"], allow_import=values["allow_import"]).agent.spec.obs_dim
         given = states.read_states(values["states_file"], size)
-    names = ("checkpoint", "only", "states", "iterations", "episodes", "realised_steps", "seed", "env", "allow_import")
-    options = inspection.Options(given=given, **{name: values[name] for name in names})
+    names = set(inspection.Options._fields) - {"given", "env"}
+    options = inspection.Options(given=given, env=env, **{name: values[name] for name in names})
     run_context = RunContext(context.command, report, lambda: context.life.stop_requested, context.results.hang)
     found = inspection.inspect_run(folder, options, run_context)
     out = values["out"] or folder / "plots"
@@ -104,6 +106,7 @@ def _check(values: dict[str, Any]) -> None:
 
 def lines(found: Inspection) -> Iterable[str]:
     """The results as lines of text."""
+    yield f"Q̂       {found.estimate}"
     if found.improvement is not None:
         trained = found.trained_iterations
         yield f"improvement of V per iteration, 95 % interval (* number of iterations in training: {trained})"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from estep.cli.main import Context
 from estep.cli.parse import parse
-from estep.cli.resolve import run_folder
+from estep.cli.resolve import read_env, run_folder
 from estep.errors import RejectedInput, UsageError, check, unknown
 from estep.policy.job import RunContext
 from estep.policy.progress import Plain
@@ -50,8 +50,13 @@ class Evaluate:
     rank_by: str | None = None
     """The score by which cem selects its elite: soft-value (Q̂ - α log q/p) or value (Q̂ alone, as in planning).
     None takes soft-value."""
-    env: str | None = None
-    """The run's environment. For module:Id it allows estep to import the module."""
+    eval_with: str | None = None
+    """Whether an algorithm that plans acts by its plans or by the policy that proposes them: plan or policy. None takes
+    the run's setting, and policy with --inference."""
+    env: tuple[str, ...] = ()
+    """The run's environment, or all of its tasks. For module:Id it allows estep to import the module."""
+    task: str = ""
+    """Name of the only task that is wanted, where the run has several. Without it all are taken."""
     allow_import: bool = False
     """Allow estep to import the modules that the run folder names."""
     trust_dir: bool = False
@@ -77,24 +82,28 @@ def evaluate(arguments: list[str], context: Context) -> int:
     cap = values["max_episode_steps"]
     check("max_episode_steps", cap is None or cap >= 1, cap, "at least 1")
     arguments_of.checkpoint(values["checkpoint"])
+    how = values["eval_with"]
+    check("eval_with", how is None or how in ("plan", "policy"), how, "plan or policy")
     change = _inference(values["inference"], {name: values[name] for name in SETTINGS})
     folder = run_folder(values["run"], context.results, values["trust_dir"])
-    if values["env"]:
-        from estep.envs.build import register
-
-        register(values["env"])
+    env = read_env(values["env"]) if values["env"] else None
 
     from estep.policy import recorded
 
-    episodes = recorded.EvalSettings(values["episodes"], values["seed"], cap, not values["stochastic"])
-    chosen = {name: values[name] for name in ("checkpoint", "env", "allow_import")} | {"settings": episodes}
+    episodes = recorded.EvalSettings(values["episodes"], values["seed"], cap, not values["stochastic"], values["task"])
+    chosen = {name: values[name] for name in ("checkpoint", "allow_import", "eval_with")}
+    chosen |= {"env": env, "settings": episodes}
     report = Plain(context.results.known)
     run_context = RunContext(context.command, report, lambda: context.life.stop_requested, context.results.hang)
     result = recorded.evaluate_run(folder, **chosen, change=change, context=run_context)
     scores, count = result.evaluation, len(result.evaluation.returns)
     context.results.say(f"return   {scores.mean:.5g} ± {scores.std:.2g} over {count} episodes{scores.success_text}")
-    record: dict[str, float | None] = {"env_steps": result.env_steps, "updates": result.updates}
+    for task, one in scores.tasks.items():
+        context.results.say(f"         {one.mean:.5g} ± {one.std:.2g} in {task}{one.success_text}")
+    record: dict[str, Any] = {"env_steps": result.env_steps, "updates": result.updates}
     record |= {"eval_mean": scores.mean, "eval_std": scores.std, "eval_success": scores.success}
+    if scores.tasks:
+        record["tasks"] = {task: {"mean": one.mean, "std": one.std} for task, one in scores.tasks.items()}
     return context.results.finish(
         0, {**record, "eval_episodes": count, "returns": scores.returns, "lengths": scores.lengths}
     )

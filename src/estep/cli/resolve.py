@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,6 +47,21 @@ def resolve(row: Row, env: str, preset: str, flags: Mapping[str, Any]) -> Resolv
     algorithm = {field.name: changes.get(field.name, field.default) for field in row.fields}
     run = {field.name: changes.get(field.name, field.default) for field in schema.run_fields()}
     return Resolved(algorithm, run, chosen.name if chosen else None)
+
+
+def read_env(given: Sequence[str]) -> Any:
+    """The environment of --env, or the tasks. Their modules are imported, and their ids looked up.
+
+    Raises:
+        UsageError: none is given, two have one name, or one is malformed or unknown.
+    """
+    from estep.envs.build import register
+    from estep.envs.tasks.sources import read_envs, sources
+
+    env = read_envs(tuple(given))
+    for source in sources(env):
+        register(str(source))
+    return env
 
 
 def run_folder(path: Path, results: Results, trusted: bool) -> Path:

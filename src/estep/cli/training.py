@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from estep.cli.main import Context
 from estep.cli.parse import Help, parse
-from estep.cli.resolve import resolve, row, run_folder
+from estep.cli.resolve import read_env, resolve, row, run_folder
 from estep.errors import STOPPED, UsageError, check
 from estep.policy.progress import reporter
 from estep.settings import schema
@@ -29,8 +29,9 @@ PATIENCE = 10.0
 class Train:
     """The options of `estep train` that are not settings of an algorithm or of a run."""
 
-    env: str
-    """Gymnasium id, or module:Id. estep imports the module that you name."""
+    env: tuple[str, ...]
+    """One environment, or several as tasks: [NAME=][module:]Id[?name=value&...], with arguments of the environment as
+    JSON values. estep imports the modules that you name."""
     preset: str = "auto"
     """Name of a preset (estep presets lists them), auto for the preset of the environment, or none. Flags override
     the preset."""
@@ -46,8 +47,8 @@ class Resume:
     """Folder of the run, or a file `latest` that has the folder's name."""
     steps: int | None = None
     """New total number of environment steps. None takes the run's setting."""
-    env: str | None = None
-    """The run's environment. For module:Id it allows estep to import the module."""
+    env: tuple[str, ...] = ()
+    """The run's environment, or all of its tasks. For module:Id it allows estep to import the module."""
     allow_import: bool = False
     """Allow estep to import the modules that the run folder names."""
     trust_dir: bool = False
@@ -65,15 +66,15 @@ def train(arguments: list[str], context: Context) -> int:
     found = row(arguments[0])
     everything = (*schema.of(Train), *schema.run_fields(), *found.fields)
     about = f"{found.summary} `estep algos {found.name}` shows its row of the table."
-    values, given = parse(f"estep train {found.name}", about, everything, (), arguments[1:])
-    flags = {name: values[name] for name in given}
-    resolved = resolve(found, values["env"], values["preset"], flags)
+    values, named = parse(f"estep train {found.name}", about, everything, (), arguments[1:])
+    flags = {name: values[name] for name in named}
+    given = values["env"]
+    resolved = resolve(found, given[0] if len(given) == 1 else "", values["preset"], flags)
 
-    from estep.envs.build import register
     from estep.settings.run import RunConfig
 
     config = RunConfig(**resolved.run)
-    register(values["env"])  # before JAX is imported, so that an error in the id is reported at once
+    env = read_env(given)  # before JAX is imported, so that an error in the id is reported at once
     if context.life.stop_requested:
         return context.results.finish(STOPPED, {})
 
@@ -81,11 +82,11 @@ def train(arguments: list[str], context: Context) -> int:
     from estep.training import run
 
     algorithm = class_of(found.name)(**resolved.algorithm)
-    out = Path(values["out"] if "out" in given else os.environ.get("ESTEP_RUNS_DIR") or values["out"])
+    out = Path(values["out"] if "out" in named else os.environ.get("ESTEP_RUNS_DIR") or values["out"])
     with _reporter(context) as report:
         preset = resolved.preset
         run_context = _run_context(context, report)
-        result = run.train(algorithm, values["env"], config, out=out, preset=preset, context=run_context)
+        result = run.train(algorithm, env, config, out=out, preset=preset, context=run_context)
         _draw_curves(result, report)
     return _report_result(result, context)
 
@@ -99,7 +100,7 @@ def _overview() -> str:
     lines = [f"  {name:16s}{found.summary}" for name, found in schema.rows().items()]
     return "\n".join(
         [
-            "usage: estep train ALGO --env ID [--steps N] [--seed S] [--out DIR] [every hyperparameter of ALGO]",
+            "usage: estep train ALGO --env ID [ID ...] [--steps N] [--seed S] [--out DIR] [every setting of ALGO]",
             "",
             *lines,
             "",
@@ -114,14 +115,11 @@ def resume(arguments: list[str], context: Context) -> int:
     if values["steps"] is not None:
         check("steps", values["steps"] >= 1, values["steps"], "at least 1")
     folder = run_folder(values["run"], context.results, values["trust_dir"])
-    if values["env"]:
-        from estep.envs.build import register
-
-        register(values["env"])
+    env = read_env(values["env"]) if values["env"] else None
 
     from estep.training import run
 
-    chosen = {name: values[name] for name in ("steps", "env", "allow_import")}
+    chosen = {"env": env, **{name: values[name] for name in ("steps", "allow_import")}}
     with _reporter(context) as report:
         result = run.resume(folder, **chosen, context=_run_context(context, report))
         _draw_curves(result, report)

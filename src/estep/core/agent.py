@@ -42,6 +42,11 @@ def slow_critic(likelihood: Learned[Likelihood]) -> Likelihood:
     return likelihood.slow
 
 
+def as_it_is(agent: Agent, likelihood: Likelihood) -> Likelihood:
+    """Infer on the critic itself."""
+    return likelihood
+
+
 CRITICS = {"fast": fast_critic, "slow": slow_critic}
 """By the name that the setting `infer_on` has for each."""
 
@@ -95,6 +100,9 @@ class Agent(eqx.Module):
     """The estimate of Q̂ that inference maximises in the E-step, and to find q at the next state of a target."""
     acting_critic: Callable[[Learned[Likelihood]], Likelihood] = eqx.field(static=True, default=fast_critic)
     """The estimate of Q̂ that inference maximises to act."""
+    view: Callable[[Agent, Likelihood], Likelihood] = eqx.field(static=True, default=as_it_is)
+    """From a critic to the estimate of Q̂ that inference sees, such as returns of imagined steps that end in the critic.
+    It is applied wherever a problem is made for inference. The values of a target are always of the critic itself."""
     project: Callable[[Agent, Draws, Float[Array, "b o"]], tuple[Agent, Info]] = eqx.field(
         static=True, default=fit_prior
     )
@@ -112,17 +120,18 @@ class Agent(eqx.Module):
 
     def problem(self, likelihood: Likelihood, obs: Obs) -> Problem:
         """The inference problem in one state, for the given estimate of Q̂."""
-        return Problem(obs, self.prior.slow, likelihood, self.temperature.model())
+        return Problem(obs, self.prior.slow, likelihood, self.temperature.model(obs))
 
     def problem_from(self, inference: Inference, likelihood: Likelihood, obs: Obs, key: Key) -> Problem:
         """The inference problem in one state, as it is for an optimiser that starts where this one does.
 
         Args:
             inference: the optimiser.
-            likelihood: Q̂.
+            likelihood: the critic; the problem has Q̂ as `view` makes it of the critic.
             obs: the state.
             key: a random key.
         """
+        likelihood = self.view(self, likelihood)
         problem = self.problem(likelihood, obs)
 
         def start() -> Action:
@@ -142,7 +151,7 @@ class Agent(eqx.Module):
 
         Args:
             inference: the optimiser, usually `inference.model` of this agent.
-            likelihood: Q̂, usually `likelihood.model` or its slow copy.
+            likelihood: the critic, usually `likelihood.model` or its slow copy.
             obs: the state.
             key: a random key.
 
@@ -165,6 +174,31 @@ class Algorithm(Protocol):
         """
 
 
+class Instead(Inference):
+    """An inference optimiser that took the place of a trained one, and the policy whose value the critic is.
+
+    An estimate of Q̂ that follows the policy, as returns of imagined steps do, follows the trained one as before.
+    """
+
+    inference: Inference
+    evaluated: Inference
+
+    def __call__(self, problem: Problem, posterior: Posterior, key: Key) -> Inferred:
+        return self.inference(problem, posterior, key)
+
+
+def to_act(inference: Any) -> Inference:
+    """The optimiser of `Instead` that acts."""
+    optimiser: Inference = inference.inference
+    return optimiser
+
+
+def to_be_evaluated(inference: Any) -> Inference:
+    """The optimiser of `Instead` whose policy the critic evaluates."""
+    optimiser: Inference = inference.evaluated
+    return optimiser
+
+
 def with_inference(agent: Agent, inference: Inference) -> Agent:
     """The agent with another inference optimiser, which is not trained; critic, prior and temperature are the same.
 
@@ -176,4 +210,7 @@ def with_inference(agent: Agent, inference: Inference) -> Agent:
         >>> type(with_inference(agent, GradientAscent(steps=50)).inference.model).__name__
         'GradientAscent'
     """
-    return replace(agent, inference=fixed(inference), acting=as_trained, targeting=as_trained)
+    if agent.view is as_it_is:
+        return replace(agent, inference=fixed(inference), acting=as_trained, targeting=as_trained)
+    instead = Instead(inference, agent.targeting(agent.inference.slow))
+    return replace(agent, inference=fixed(instead), acting=to_act, targeting=to_be_evaluated)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import jax
-from jaxtyping import Array
+import jax.numpy as jnp
+from jaxtyping import Array, Float
 
-from estep.core.types import Transition
+from estep.core.types import Info, Spec, Transition
 from estep.errors import UsageError
 
 
@@ -56,3 +57,28 @@ def flatten(batch: Transition) -> Transition:
     """
     flattened: Transition = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), batch)
     return flattened
+
+
+def task_means(name: str, values: Float[Array, " b"], obs: Float[Array, "b o"], spec: Spec) -> Info:
+    """The mean of a number over the states of each task, as scalars `name/0`, `name/1` and so on; none with one task.
+
+    Args:
+        name: the metric of the mean over all states.
+        values: the number in each state.
+        obs: the states.
+        spec: how many tasks there are.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep import Spec
+        >>> from estep.core.batch import task_means
+        >>> obs = jnp.asarray([[5.0, 1.0, 0.0], [6.0, 0.0, 1.0], [7.0, 0.0, 1.0]])
+        >>> means = task_means("m/kl", jnp.asarray([1.0, 2.0, 4.0]), obs, Spec(obs_dim=3, action_dim=1, tasks=2))
+        >>> {name: float(mean) for name, mean in means.items()}
+        {'m/kl/0': 1.0, 'm/kl/1': 3.0}
+    """
+    if not spec.tasks:
+        return {}
+    task = obs[:, -spec.tasks :]
+    means = (values[:, None] * task).sum(0) / jnp.maximum(task.sum(0), 1.0)
+    return {f"{name}/{i}": means[i] for i in range(spec.tasks)}

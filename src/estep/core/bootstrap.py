@@ -62,7 +62,7 @@ def regularised(agent: Agent, evaluated: Evaluated) -> Bootstrap:
     def penalty(step: Transition, key: Key) -> Scalar:
         k_infer, k_draw = jax.random.split(key)
         draws = evaluated(step.obs, k_infer).draw(k_draw, agent.target_samples, agent.prior.slow(step.obs))
-        return agent.temperature.model() * (draws.weight @ draws.log_ratio)
+        return agent.temperature.model(step.obs) * (draws.weight @ draws.log_ratio)
 
     def log_prob(step: Transition, key: Key) -> Scalar:
         return evaluated(step.obs, key).log_prob(step.action)
@@ -79,7 +79,7 @@ def sampled_posterior_value(agent: Agent) -> Bootstrap:
 
     def penalty(step: Transition, key: Key) -> Scalar:
         log_p = agent.prior.slow(step.obs).log_prob(step.action)
-        return agent.temperature.model() * (exact.log_prob(step, key) - log_p)
+        return agent.temperature.model(step.obs) * (exact.log_prob(step, key) - log_p)
 
     return exact._replace(penalty=penalty)
 

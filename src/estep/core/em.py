@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
 from estep.core.agent import Agent
-from estep.core.batch import flatten
+from estep.core.batch import flatten, task_means
 from estep.core.slots import Draws
 from estep.core.types import Info, Key, Transition
 
@@ -93,9 +93,10 @@ def m_step(agent: Agent, draws: Draws, rows: Transition) -> tuple[Agent, Info]:
         The agent with these steps pending, and scalars to log.
     """
     kl = (draws.weight * draws.log_ratio).sum(-1)
-    temperature, t = agent.temperature.descend(lambda alpha: alpha.loss(kl))
-    new, p = agent.project(agent, draws, rows.obs[: kl.shape[0]])
-    return replace(new, temperature=temperature), t | p
+    obs = rows.obs[: kl.shape[0]]
+    temperature, t = agent.temperature.descend(lambda alpha: alpha.loss(kl, obs))
+    new, p = agent.project(agent, draws, obs)
+    return replace(new, temperature=temperature), t | p | task_means("m/kl", kl, obs, agent.spec)
 
 
 def critic_step(agent: Agent, batch: Transition, key: Key) -> tuple[Agent, Info]:

@@ -100,6 +100,48 @@ def keep_between(low: float, high: float) -> optax.GradientTransformation:
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
+def _follow(gradient: Any, state: Any, parameters: Any = None, *, sound: Bool[Array, ""]) -> tuple[Any, Any]:
+    return jax.tree.map(lambda g: jnp.where(sound, -g, 0.0), gradient), state
+
+
+FOLLOW: Optimiser = optax.GradientTransformationExtraArgs(lambda parameters: optax.EmptyState(), _follow)
+"""θ - gradient: one step on the distance ½|θ - φ|² takes θ to φ."""
+
+
+@ft.cache
+def pieces(*parts: tuple[int, Optimiser]) -> Optimiser:
+    """Contiguous pieces of one vector of parameters, each with an optimiser of its own.
+
+    Args:
+        parts: the size of each piece and its optimiser, in order. The sizes add up to the whole vector.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep.core.optim import FOLLOW, adam, pieces
+        >>> tx, theta = pieces((2, adam(0.1)), (1, FOLLOW)), jnp.zeros(3)
+        >>> step, _ = tx.update(jnp.asarray([3.0, -0.02, 5.0]), tx.init(theta), theta, sound=jnp.asarray(True))
+        >>> print(step.round(3))
+        [-0.1  0.1 -5. ]
+    """
+    sizes, optimisers = zip(*parts, strict=True)
+    ends = [sum(sizes[: k + 1]) for k in range(len(sizes) - 1)]
+
+    def split(vector: Array) -> list[Array]:
+        if vector.shape != (sum(sizes),):
+            raise ValueError(f"pieces of {sizes} parameters do not make a vector of {vector.shape}")
+        return jnp.split(vector, ends)
+
+    def init(params: Array) -> Any:
+        return tuple(tx.init(piece) for tx, piece in zip(optimisers, split(params), strict=True))
+
+    def update(grads: Array, state: Any, params: Array, *, sound: Bool[Array, ""]) -> tuple[Array, Any]:
+        own = zip(optimisers, split(grads), state, split(params), strict=True)
+        updates, states = zip(*(tx.update(g, s, p, sound=sound) for tx, g, s, p in own), strict=True)
+        return jnp.concatenate(updates), tuple(states)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
 def global_norm(tree: Any) -> Scalar:
     """The Euclidean norm of all leaves together; not finite if any element is not.
 

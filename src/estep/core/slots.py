@@ -214,12 +214,18 @@ class Temperature(eqx.Module):
     """The temperature α: fixed, or the multiplier of a constraint."""
 
     @abc.abstractmethod
-    def __call__(self) -> Scalar:
-        """α > 0, in units of the reward per nat."""
+    def __call__(self, obs: Obs) -> Scalar:
+        """α > 0 in one state, in units of the reward per nat. It may depend on the task alone, whose one-hot vector is
+        at the end of the observation; with one α for all tasks, the state is not read."""
 
     @abc.abstractmethod
-    def loss(self, kl: Float[Array, " b"]) -> tuple[Scalar, Info]:
-        """A loss whose gradient moves α, and scalars to log, given KL(q‖p) in nats in every state of the batch."""
+    def loss(self, kl: Float[Array, " b"], obs: Float[Array, "b o"]) -> tuple[Scalar, Info]:
+        """A loss whose gradient moves α, and scalars to log.
+
+        Args:
+            kl: KL(q‖p) in nats in every state of the batch.
+            obs: the states.
+        """
 
 
 class Projection(eqx.Module):

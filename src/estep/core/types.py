@@ -188,6 +188,9 @@ class Spec(NamedTuple):
     action_dim: int
     """Size a of the action: how many numbers, or how many choices of all parts together."""
     squash: Squash = Tanh()
+    tasks: int = 0
+    """How many tasks there are. Where there are several, the last `tasks` numbers of the observation are a one-hot
+    vector of the task; with one environment it is 0, and the observation is the environment's own."""
 
     @property
     def discrete(self) -> bool:

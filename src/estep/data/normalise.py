@@ -36,10 +36,17 @@ class Moments:
     Sums are of differences to the first observation, so that the variance is accurate even if the mean is far from 0.
     """
 
-    def __init__(self, observation: int) -> None:
-        """Begin without data. `observation` is the number o of elements of an observation."""
+    def __init__(self, observation: int, left: int = 0) -> None:
+        """Begin without data.
+
+        Args:
+            observation: the number o of elements of an observation.
+            left: how many of them, at the end, are left as they are: the one-hot vector of a task.
+        """
         self.count = 0
         """Number of rows so far. A row with a number that is not finite does not count."""
+        self._left = left
+        observation -= left
         self._origin = np.zeros(observation)
         self._offset = np.zeros(observation)
         self._squares = np.zeros(observation)
@@ -47,6 +54,7 @@ class Moments:
     def update(self, obs: npt.NDArray[Any]) -> None:
         """Add rows [n, o] of any float type. A row with a number that is not finite is skipped."""
         rows = np.asarray(obs, np.float64)
+        rows = rows[:, : rows.shape[1] - self._left]
         sound = np.isfinite(rows)
         if not sound.all():
             rows = rows[sound.all(-1)]
@@ -69,14 +77,15 @@ class Moments:
     @property
     def mean(self) -> npt.NDArray[np.float32]:
         """[o] in float32, for the device."""
-        return self.mean64.astype(np.float32)
+        return np.pad(self.mean64.astype(np.float32), (0, self._left))
 
     @property
     def scale(self) -> npt.NDArray[np.float32]:
         """[o] in float32, for the device: one over the standard deviation; 1 before the first row."""
         if self.count == 0:
-            return np.ones(len(self._origin), np.float32)
-        return (1.0 / np.sqrt(np.maximum(self.variance, FLOOR))).astype(np.float32)
+            return np.ones(len(self._origin) + self._left, np.float32)
+        scale = (1.0 / np.sqrt(np.maximum(self.variance, FLOOR))).astype(np.float32)
+        return np.pad(scale, (0, self._left), constant_values=1.0)
 
     @property
     def mean64(self) -> Doubles:

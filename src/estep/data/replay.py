@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from estep.core.types import Floats, Transition, to_index, to_one_hot
 from estep.data.layout import Row, checked_chunk, malformed, sizes
+from estep.data.sampling import philox, pick
 from estep.errors import UsageError
 
 CHUNK = 16_384
@@ -20,12 +21,6 @@ NO_STEP = -1.0
 Flags: TypeAlias = npt.NDArray[np.bool_]
 Rows: TypeAlias = npt.NDArray[np.int64]
 """Row numbers of stored steps. A row is valid until it is overwritten."""
-
-
-def philox(seed: int, counter: int) -> np.random.Generator:
-    """The random generator that belongs to two numbers, each taken mod 2^64."""
-    key = np.array([seed % 2**64, counter % 2**64], np.uint64)
-    return np.random.Generator(np.random.Philox(key=key))
 
 
 class Replay:
@@ -126,39 +121,48 @@ class Replay:
         """Sample steps uniformly with replacement: new arrays [*shape, ...]. See `draw`."""
         return self.read(self.draw(seed, counter, shape))
 
-    def draw(self, seed: int, counter: int, shape: tuple[int, ...], length: int = 0) -> Rows:
+    def draw(self, seed: int, counter: int, shape: tuple[int, ...], length: int = 0, strata: int = 1) -> Rows:
         """Sample the rows of steps, or of sequences of steps, uniformly with replacement.
 
         Args:
             seed, counter: of the random numbers, each taken mod 2^64; there is no generator that has to be saved.
             shape: shape of the result.
             length: steps in a sequence, which may contain the end of an episode; 0 samples single steps.
+            strata: parts of the environments, of equally many each, in order. Along the last axis of `shape` they take
+                turns, so that each is sampled equally often, and uniformly within.
 
         Returns:
-            Rows [*shape] or [*shape, length]. Raises UsageError if there are too few steps for one sequence.
+            Rows [*shape] or [*shape, length]. Raises UsageError if a part has too few steps for one sequence.
         """
-        span = max(length, 1)
-        ends = np.cumsum([max(0, end - first - span + 1) for end, first in zip(self._end, self._first, strict=True)])
-        if not ends[-1]:
+        counts, steps_per_env = self.sequences(length, strata), self._size.steps_per_env
+        if not counts.any(1).all():
             raise UsageError("Replay holds too few steps for a batch.", "Take more steps before the first update.")
-        drawn = philox(seed, counter).integers(ends[-1], size=math.prod(shape))
-        env = np.searchsorted(ends, drawn, side="right")
-        starts = np.array(self._first) - np.concatenate([[0], ends[:-1]])
-        entries, steps_per_env = drawn + starts[env], self._size.steps_per_env
+        env, number = pick(counts, philox(seed, counter), math.prod(shape), shape[-1])
+        entries = np.array(self._first)[env] + number
         if length:
             shape, env = (*shape, length), env[:, None]
             entries = entries[:, None] + np.arange(length)
         rows: Rows = self._steps.reshape(-1).take(env * steps_per_env + entries % steps_per_env).reshape(shape)
         return rows
 
-    def newest(self, count: int, length: int) -> Rows:
-        """The newest `count` steps of each environment as whole sequences: rows [n, length], oldest first."""
+    def sequences(self, length: int, strata: int = 1) -> npt.NDArray[np.int64]:
+        """How many sequences of this length can be sampled in each environment [strata, E / strata]."""
+        span = max(length, 1)
+        counts = [max(0, end - first - span + 1) for end, first in zip(self._end, self._first, strict=True)]
+        return np.array(counts).reshape(strata, -1)
+
+    def newest(self, count: int, length: int, strata: int = 1) -> Rows:
+        """The newest `count` steps of each environment as whole sequences: rows [n, length], oldest first. With several
+        strata, as `draw` has them, these take turns, and each has as many sequences as the one with the fewest."""
         counts = [min(count, end - first) for end, first in zip(self._end, self._first, strict=True)]
         runs = [steps // length * length for steps in counts]
         steps_per_env = self._size.steps_per_env
         entries = [np.arange(end - run, end) % steps_per_env for end, run in zip(self._end, runs, strict=True)]
-        rows = [steps[entry] for steps, entry in zip(self._steps, entries, strict=True)]
-        return np.concatenate(rows).reshape(-1, length)
+        rows = [steps[entry].reshape(-1, length) for steps, entry in zip(self._steps, entries, strict=True)]
+        each = self.num_envs // strata
+        parts = [np.concatenate(rows[i : i + each]) for i in range(0, self.num_envs, each)]
+        fewest = min(map(len, parts))
+        return np.stack([part[-fewest or len(part) :] for part in parts], 1).reshape(-1, length)
 
     def read(self, rows: Rows) -> Transition:
         """Copies of the steps in these rows."""

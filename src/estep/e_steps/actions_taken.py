@@ -49,7 +49,7 @@ class BatchWeights:
 
     def __call__(self, agent: Agent, batch: Transition, key: Key) -> EStep:
         rows, advantage = flatten(batch), advantages(agent, batch, key)
-        log_psi = top_weights(advantage, agent.temperature.model(), self.top)
+        log_psi = top_weights(advantage, agent.temperature.model(rows.obs[0]), self.top)
         kept = log_psi > -jnp.inf
         n, count = advantage.shape[0], kept.sum()
         log_ratio = jnp.where(kept, log_psi + jnp.log(count.astype(jnp.float32)), 0.0)
@@ -131,7 +131,6 @@ class ScoreFunction:
         k_advantage, k_climb = jax.random.split(key)
         rows, advantage = flatten(batch), advantages(agent, batch, k_advantage)
         keys = jax.random.split(k_climb, advantage.shape[0])
-        alpha = agent.temperature.model()
 
         def loss(inference: Inference) -> tuple[Scalar, tuple[Draws, Info]]:
             def one(row: Transition, advantage: Scalar, key: Key) -> tuple[Scalar, Draws]:
@@ -141,7 +140,7 @@ class ScoreFunction:
                 draws = q.draw(k_draw, agent.samples, p)
                 log_q = q.log_prob(row.action)
                 kl = draws.weight @ draws.log_ratio
-                return self.pointwise(log_q, log_q - p.log_prob(row.action), kl, advantage, alpha), draws
+                return self.pointwise(log_q, log_q - p.log_prob(row.action), kl, advantage, problem.alpha), draws
 
             losses, draws = jax.vmap(one)(rows, advantage, keys)
             return losses.mean(), (draws, {"e/loss": losses.mean(), "e/advantage": advantage.mean()})

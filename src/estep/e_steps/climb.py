@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from estep.core.agent import Agent
-from estep.core.batch import first_rows, flatten
+from estep.core.batch import first_rows, flatten, task_means
 from estep.core.objective import soft_value
 from estep.core.slots import Draws, Inference, Inferred
 from estep.core.types import Info, Key, Scalar, Transition
@@ -80,6 +80,7 @@ def climb(
         value, draws, inferred = jax.vmap(ft.partial(one, inference))(rows, keys)
         info = {f"e/{name}": mean.mean() for name, mean in inferred.info.items()}
         info |= {"e/value": value.mean()} | improvement(value, inferred.values)
+        info |= task_means("e/value", value, rows.obs, agent.spec)
         return -(value + inferred.earlier).mean(), (draws, inferred.lam, info)
 
     inference, (draws, lam, info) = agent.inference.descend(loss)

@@ -46,7 +46,7 @@ class SteinFraction:
             k_still, k_moved, k_score = jax.random.split(key, 3)
             half = sampler.samples // 2
             still, moved = sg(sampler.points(obs, k_still, half)), sampler.points(obs, k_moved, sampler.samples - half)
-            problem = agent.problem(agent.training_critic(agent.likelihood), obs)
+            problem = agent.problem(agent.view(agent, agent.training_critic(agent.likelihood)), obs)
             delta = direction(still, sg(moved), score(problem, still, k_score))
             climbed = (delta * moved).sum(1).mean()
             return climbed, jnp.concatenate([still, moved]), jnp.sqrt(jnp.square(delta).sum(1).mean())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -50,6 +51,8 @@ class Episode(NamedTuple):
     success: float | None = None
     """Whether the episode was successful, from 0 to 1; None if `info` does not tell. `info["is_success"]` counts at the
     last step (as in gymnasium-robotics), `info["success"]` if it was so at any step (as in metaworld)."""
+    task: str = ""
+    """The task's name; empty with one environment."""
 
 
 class Progress(NamedTuple):
@@ -123,6 +126,14 @@ class HostEnv(abc.ABC):
     """Converts actions in [-1, 1] or one-hot vectors to the environment's actions."""
     observation_space: ObservationSpace
     """What the environment's observations are, and how they become o numbers."""
+    tasks: Mapping[str, ObservationSpace] = MappingProxyType({})
+    """The observations of each task by its name, without the one-hot vector that follows them; empty with one
+    environment. Environment i has task i // (E / number of tasks)."""
+
+    @property
+    def per_task(self) -> int:
+        """How many environments each task has; all of them with one task."""
+        return self.num_envs // max(1, len(self.tasks))
 
     @property
     @abc.abstractmethod
@@ -150,11 +161,11 @@ class HostEnv(abc.ABC):
 
     @abc.abstractmethod
     def seed_of_episode(self, episode: int) -> int:
-        """The seed with which the first environment begins an episode."""
+        """The seed with which the first environment of every task begins an episode."""
 
     @abc.abstractmethod
-    def start_from(self, seed: int) -> Floats:
-        """The observation [o] that the first environment gives after a reset with a seed. `reset` must follow."""
+    def start_from(self, seed: int, env: int = 0) -> Floats:
+        """The observation [o] that an environment gives after a reset with a seed. `reset` must follow."""
 
     @abc.abstractmethod
     def step(self, action: Floats) -> Step:

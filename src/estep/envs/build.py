@@ -13,7 +13,7 @@ from gymnasium.wrappers import TimeLimit
 import estep.envs.multigoal  # noqa: F401  (registers estep/MultiGoal-v0)
 from estep import terminal
 from estep.errors import EnvironmentFailure, UsageError, describe, unknown
-from estep.settings.references import import_module
+from estep.settings.references import EnvText, env_text, import_module
 
 TRAIN, EVAL, FRESH = 0, 1, 2
 """Three streams of episode seeds: for training, for the evaluations of a run, and for evaluations of a trained policy,
@@ -47,6 +47,11 @@ PACKAGES = (
 )
 
 
+VELOCITY = "estep/HalfCheetahVelocity-v0"
+if VELOCITY not in gymnasium.registry:
+    gymnasium.register(VELOCITY, "estep.envs.tasks.velocity:HalfCheetahVelocity", max_episode_steps=1_000)
+
+
 def env_ids() -> list[str]:
     """Every id in Gymnasium's registry, sorted. estep cannot train on all of them, and some need other packages."""
     return sorted(gymnasium.registry)
@@ -67,7 +72,7 @@ def build(source: Source, num_envs: int) -> list[gymnasium.Env[Any, Any]]:
     print_each_warning_once()
     if isinstance(source, str):
         register(source)
-        envs = [construct(lambda: gymnasium.make(source, disable_env_checker=True), name) for _ in range(num_envs)]
+        envs = [construct(lambda: make(env_text(source)), name) for _ in range(num_envs)]
     elif isinstance(source, gymnasium.Env):
         if num_envs > 1:
             what = f"{name} is one environment, but --num-envs is {num_envs}."
@@ -105,10 +110,28 @@ def _warn(message: str) -> None:
     terminal.say(f"MuJoCo: {message}\n")
 
 
+def make(text: EnvText) -> gymnasium.Env[Any, Any]:
+    """Make an environment that is registered, with its arguments.
+
+    Raises:
+        UsageError: it does not take them.
+    """
+    try:
+        arguments: dict[str, Any] = {"disable_env_checker": True, **text.arguments}
+        return gymnasium.make(text.id, **arguments)
+    except TypeError as error:
+        if not text.arguments:
+            raise
+        what = f"{text.id} cannot be made with {', '.join(text.arguments)}: {error}."
+        raise UsageError(what, "Give arguments that the environment takes.") from error
+
+
 def construct(make: Callable[[], Any], name: str) -> gymnasium.Env[Any, Any]:
     """Call a function that makes an environment, and check its result."""
     try:
         env = make()
+    except UsageError:
+        raise
     except (ImportError, gymnasium.error.DependencyNotInstalled) as error:
         what = f"{name} needs a module that cannot be imported: {error}."
         raise UsageError(what, "Install that module.") from error
@@ -153,13 +176,14 @@ def layers(env: gymnasium.Env[Any, Any]) -> Iterator[gymnasium.Env[Any, Any]]:
     yield env
 
 
-def register(env_id: str) -> None:
-    """Import the module of a `module:Id` and look up the id.
+def register(text: str) -> None:
+    """Import the module of a `[NAME=]module:Id[?name=value&...]` and look up the id.
 
     Raises:
-        UsageError: the module or the id is unknown. The message names the most similar id.
+        UsageError: the text is malformed, or the module or the id is unknown. The message names the most similar id.
         EnvironmentFailure: importing the module raised an exception.
     """
+    env_id = env_text(text).id
     module, colon, name = env_id.rpartition(":")
     if colon:
         try:

@@ -15,7 +15,7 @@ from estep.envs.actions import action_space
 from estep.envs.base import Counters, Episode, HostEnv, Progress, Step
 from estep.envs.build import TRAIN, Source, build, env_name, time_limit
 from estep.envs.instance import EnvInstance, SeedStream
-from estep.envs.observations import observation_space
+from estep.envs.observations import ObservationSpace, observation_space
 from estep.envs.validation import (
     BadTransitions,
     Bounds,
@@ -44,12 +44,13 @@ class Options(NamedTuple):
     """Whether a step in which MuJoCo reset itself is a bad transition."""
 
 
-def make(env: Source, *, num_envs: int = 1, **options: Any) -> GymnasiumEnv:
+def make(env: Source, *, num_envs: int = 1, name: str | None = None, **options: Any) -> GymnasiumEnv:
     """Make environments for the training loop.
 
     Args:
         env: a Gymnasium id (`module:Id` too), one instance, or a function without arguments that makes one.
         num_envs: how many environments.
+        name: their name; None takes the id as it is given, or the class.
         **options: the fields of `Options`.
 
     Raises:
@@ -58,7 +59,8 @@ def make(env: Source, *, num_envs: int = 1, **options: Any) -> GymnasiumEnv:
     """
     made = build(env, num_envs)
     # An instance belongs to the user, who may go on with it after the run.
-    return wrap(made, env if isinstance(env, str) else None, Options(**options), closes=made[0] is not env)
+    name = name or (env if isinstance(env, str) else None)
+    return wrap(made, name, Options(**options), closes=made[0] is not env)
 
 
 def wrap(
@@ -96,29 +98,54 @@ def wrap(
         for index, one in enumerate(envs)
     ]
     ending = f"{limit} steps" if limit else f"no TimeLimit wrapper; cut at {cut} steps" if cut else NO_LIMIT
-    return GymnasiumEnv(instances, ending, closes)
+    return GymnasiumEnv([Group(instances, watch, bad, ending, closes)])
+
+
+class Group(NamedTuple):
+    """The environments of one task, or those of a run with one environment."""
+
+    instances: Sequence[EnvInstance]
+    watch: Watch
+    bad: BadTransitions
+    ending: str
+    """What ends an episode, in words."""
+    closes: bool
+    """Whether `close` closes them."""
+
+    @property
+    def name(self) -> str:
+        """The task's name, or the environment's."""
+        return self.instances[0].stream.name
 
 
 class GymnasiumEnv(HostEnv):
-    """E Gymnasium environments, stepped one after the other. `make` builds it."""
+    """E Gymnasium environments, stepped one after the other. `make` builds it, and for tasks `tasks.several`."""
 
-    def __init__(self, instances: Sequence[EnvInstance], ending: str, closes: bool = True) -> None:
-        self._instances = list(instances)
-        self._ending, self._closes = ending, closes
+    def __init__(self, groups: Sequence[Group], name: str = "", tasks: Mapping[str, ObservationSpace] | None = None):
+        """Take environments that exist.
+
+        Args:
+            groups: those of each task, equally many; or one group without tasks.
+            name: the name of all of them; empty takes that of the first group.
+            tasks: the observations of each task of the run, by its name; None without tasks.
+        """
+        self.groups = list(groups)
+        self._instances = [instance for group in groups for instance in group.instances]
+        self._name, self._open = name or groups[0].name, True
+        self.tasks = tasks or {}
         first = self._instances[0]
         self.num_envs = len(self._instances)
-        self.spec = Spec(first.observation.size, first.action.size, first.action.squash)
+        self.spec = Spec(first.obs.size, first.action.size, first.action.squash, len(self.tasks))
         self.action_space, self.observation_space = first.action, first.observation
-        self._watch, self._bad = first._watch, first._bad
         self._finished: list[Episode] = []
 
     @property
     def bad(self) -> int:
-        return self._bad.total
+        return sum(group.bad.total for group in self.groups)
 
     @property
     def name(self) -> str:
-        return self._instances[0].stream.name
+        return self._name
 
     @property
     def instances(self) -> list[EnvInstance]:
@@ -137,8 +164,8 @@ class GymnasiumEnv(HostEnv):
     def seed_of_episode(self, episode: int) -> int:
         return self._instances[0].stream.episode_seed(episode)
 
-    def start_from(self, seed: int) -> Floats:
-        return self._instances[0].reset(seed)[0]
+    def start_from(self, seed: int, env: int = 0) -> Floats:
+        return self._instances[env].reset(seed)[0]
 
     def step(self, action: Floats) -> Step:
         if not finite(action):
@@ -155,7 +182,7 @@ class GymnasiumEnv(HostEnv):
             if end or cut:
                 if instance.length:
                     record = instance.episode, instance.total, instance.length, instance.cut, instance.success
-                    self._finished.append(Episode(i, *record))
+                    self._finished.append(Episode(i, *record, instance.stream.name if self.tasks else ""))
                 out = instance.begin(instance.episode + 1)
             obs[i] = out
         return Step(next_obs, reward, terminated, truncated, valid, obs)
@@ -174,25 +201,32 @@ class GymnasiumEnv(HostEnv):
     def describe(self) -> dict[str, str]:
         return {
             "environment": self.name,
-            "observation": self.observation_space.describe(),
+            "observation": self.observation_space.describe() + (f" and {len(self.tasks)} tasks" if self.tasks else ""),
             "action": self.action_space.describe(),
-            "time limit": self._ending,
+            "time limit": ", ".join(dict.fromkeys(group.ending for group in self.groups)),
         }
 
     def counters(self) -> Counters:
-        return self._bad.counters()
+        if not self.tasks:
+            return self.groups[0].bad.counters()
+        return {f"{i}.{key}": n for i, group in enumerate(self.groups) for key, n in group.bad.counters().items()}
 
     def load_counters(self, counters: Mapping[str, Any]) -> None:
-        self._bad.load(counters)
+        for i, group in enumerate(self.groups):
+            own = {key.removeprefix(f"{i}."): n for key, n in counters.items() if key.startswith(f"{i}.")}
+            group.bad.load(own if self.tasks else counters)
 
     def before_hang(self, function: Callable[[], None]) -> None:
-        self._watch.before = function
+        for group in self.groups:
+            group.watch.before = function
 
     def close(self) -> None:
-        self._watch.close()
-        for env in self.envs if self._closes else []:
+        closing = [(group, instance.env) for group in self.groups if group.closes for instance in group.instances]
+        for group in self.groups:
+            group.watch.close()
+        for group, env in closing if self._open else []:
             try:
                 env.close()
             except (Exception, SystemExit) as error:  # nothing depends on it any more
-                warnings.warn(f"{self.name}: close() raised {describe(error)}.", RuntimeWarning, stacklevel=2)
-        self._closes = False
+                warnings.warn(f"{group.name}: close() raised {describe(error)}.", RuntimeWarning, stacklevel=2)
+        self._open = False

@@ -62,7 +62,13 @@ class EnvInstance:
         """Whether estep ended the last episode, because the environment has no TimeLimit and did not end it."""
         self.success: float | None = None
         self.obs = np.zeros(self.observation.size, np.float32)
+        self._identity = self.obs[:0]
         self._actions = np.zeros((64, len(self.action.factors) or self.action.size), np.float32)
+
+    def identify(self, one_hot: Floats) -> None:
+        """Put the one-hot vector of a task at the end of every observation."""
+        self._identity = one_hot
+        self.obs = np.zeros(self.observation.size + len(one_hot), np.float32)
 
     def begin(self, episode: int) -> Floats:
         """Begin an episode, or the next episode whose first observation is good. Returns that observation [o]."""
@@ -70,7 +76,7 @@ class EnvInstance:
             self.episode, self.length, self.total, self.success = episode, 0, 0.0, None
             obs, wrong = self.reset(self.stream.episode_seed(episode))
             if not wrong:
-                self._bounds.check(obs)
+                self._bounds.check(obs[: self.observation.size])
                 self._clock.start()
                 self.obs = obs
                 return obs
@@ -82,8 +88,8 @@ class EnvInstance:
         result = self._call(self.env.reset, seed=seed)
         if not isinstance(result, tuple) or len(result) != 2:
             raise self._malformed("reset", "(observation, info)")
-        obs = np.empty(self.observation.size, np.float32)
-        return obs, read_observation(result[0], self.observation, obs)
+        obs = np.empty(self.obs.size, np.float32)
+        return obs, self._read(result[0], obs)
 
     def advance(self, action: Floats, raw: Any, out: Floats) -> tuple[float, bool, bool, bool]:
         """Take one step.
@@ -100,7 +106,7 @@ class EnvInstance:
         if not isinstance(result, tuple) or len(result) != 5:
             raise self._malformed("step", "(observation, reward, terminated, truncated, info)")
         value, reward, terminated, truncated, info = result
-        wrong = read_observation(value, self.observation, out) or self._clock.was_reset()
+        wrong = self._read(value, out) or self._clock.was_reset()
         number = read_reward(reward)
         if number != number:
             wrong = wrong or f"the reward is {reward!r:.60}"
@@ -110,7 +116,7 @@ class EnvInstance:
             out[:] = self.obs
             self._bad.bad(self.stream.index, wrong)
             return 0.0, False, True, False
-        self._bounds.check(out)
+        self._bounds.check(out[: self.observation.size])
         self._bad.good(self.stream.index)
         self._record(action, number)
         self.success = read_success(info, self.success)
@@ -151,6 +157,12 @@ class EnvInstance:
     def raw(self, action: Floats) -> Any:
         """The environment's action for an action [a], of the same type as those of `GymnasiumEnv.step`."""
         return self.action.native(action[None])[0]
+
+    def _read(self, value: Any, out: Floats) -> str:
+        """Write an observation and the task behind it into `out` [o]. Returns what is wrong, or an empty string."""
+        size = self.observation.size
+        out[size:] = self._identity
+        return read_observation(value, self.observation, out[:size])
 
     def _record(self, action: Floats, reward: float) -> None:
         """Add a good step to the unfinished episode."""

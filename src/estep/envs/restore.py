@@ -53,7 +53,7 @@ ATTRIBUTES = {
     "gymnasium.envs.classic_control.continuous_mountain_car.Continuous_MountainCarEnv": ("state",),
 }
 """The attributes that are the whole state of a class."""
-MUJOCO = "gymnasium.envs.mujoco."
+MUJOCO = ("gymnasium.envs.mujoco.", "estep.envs.tasks.velocity.")
 TRIED = 10
 """Number of steps that must be the same after a state is put back."""
 

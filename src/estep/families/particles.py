@@ -10,7 +10,8 @@ from typing import TypeAlias
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Float, Int
 
 from estep.core.slots import Distribution, Draws, Lam, Posterior
 from estep.core.types import Action, Key, Scalar
@@ -168,3 +169,48 @@ def ess(log_weights: Float[Array, " n"]) -> Scalar:
     """
     weights = jax.nn.softmax(log_weights)
     return jnp.clip(1.0 / jnp.square(weights).sum(), 1.0, log_weights.shape[0])
+
+
+def log_mean(log_weight: Float[Array, " n"]) -> Scalar:
+    """log of the mean of weights that are given by their logarithms."""
+    return jax.nn.logsumexp(log_weight) - math.log(log_weight.shape[0])
+
+
+def systematic(log_weight: Float[Array, " n"], key: Key) -> Int[Array, " n"]:
+    """The numbers of n particles drawn by their weights w, with one random number: i is drawn ⌊n w_i⌋ or ⌈n w_i⌉ times.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep import make_key
+        >>> from estep.families.particles import systematic
+        >>> print(systematic(jnp.log(jnp.asarray([0.5, 0.0, 0.25, 0.25])), make_key(0)))
+        [0 0 2 3]
+
+    Source:
+        Carpenter, Clifford & Fearnhead 1999.
+    """
+    n, dtype = log_weight.shape[0], log_weight.dtype
+    cumulative = jnp.cumsum(jax.nn.softmax(log_weight))
+    places = (jnp.arange(n, dtype=dtype) + jax.random.uniform(key, (), dtype)) / n
+    # a place of 1, by rounding, would draw the last particle whatever its weight
+    below_one = jnp.minimum(places, 1.0 - float(np.finfo(dtype).eps))
+    return jnp.searchsorted(cumulative / cumulative[-1], below_one, side="right")
+
+
+def of_roots(log_weight: Float[Array, " n"], root: Int[Array, " n"]) -> Float[Array, " n"]:
+    """log W of n roots: the summed weights of the particles that descend from each, as a part of all weights.
+
+    Args:
+        log_weight: of the particles, up to a constant.
+        root: the number of the root from which each particle descends.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep.families.particles import of_roots
+        >>> print(jnp.exp(of_roots(jnp.zeros(4), jnp.asarray([0, 0, 0, 2]))))
+        [0.75 0.   0.25 0.  ]
+    """
+    n, normal = log_weight.shape[0], jax.nn.log_softmax(log_weight)
+    top = jax.ops.segment_max(normal, root, n)
+    top = jnp.where(top > -jnp.inf, top, 0.0)
+    return top + jnp.log(jax.ops.segment_sum(jnp.exp(normal - top[root]), root, n))

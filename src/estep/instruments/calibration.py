@@ -23,11 +23,13 @@ from jaxtyping import Array, Float
 
 from estep.core.agent import Agent
 from estep.core.bootstrap import posterior_value, prior_value
+from estep.core.keys import make_key
 from estep.core.types import Action, Key, Obs, Scalar, Transition
 from estep.envs.base import HostEnv
 from estep.errors import UsageError
 from estep.instruments.interval import interval
 from estep.instruments.play.rollouts import Episode, has_soft_critic, rollouts
+from estep.likelihoods.imagined import critic_of
 from estep.likelihoods.q_function import MeanMinusStd, biased_std
 from estep.policy.actor import Scaling
 
@@ -133,7 +135,7 @@ def calibration(
 
 def critic(agent: Agent) -> Ensemble:
     """The agent's critic as an ensemble. Raises UsageError if it is not an ensemble."""
-    model = agent.likelihood.model
+    model = critic_of(agent.likelihood.model)
     if not isinstance(model, Ensemble):
         what = f"The critic {type(model).__name__} does not predict the return of a pair (s, a)."
         raise UsageError(what, "Inspect a run with Q functions, such as a run of sac.")
@@ -222,12 +224,12 @@ def _tails(agent: Agent, obs: Array, key: Key) -> Array:
 
 @jax.jit
 def _predict(agent: Agent, obs: Array, action: Array) -> tuple[Array, Array, Array]:
-    """Q̂, and the mean and standard deviation of the ensemble, at each pair."""
-    model: Any = agent.likelihood.model
+    """Q̂ as inference sees it, and the mean and standard deviation of the critic's ensemble, at each pair."""
+    model, estimate = critic(agent), agent.view(agent, critic_of(agent.likelihood.model))
 
     def in_state(obs: Obs, action: Action) -> tuple[Scalar, Scalar, Scalar]:
         values = model.values(obs, action)
-        return model.pessimism(values), values.mean(), biased_std(values)
+        return estimate(agent.problem(estimate, obs), action, make_key(0)), values.mean(), biased_std(values)
 
     parts: tuple[Array, Array, Array] = jax.vmap(in_state)(obs, action)
     return parts

@@ -44,6 +44,24 @@ class Logged(NamedTuple):
     mean: float
 
 
+class Growth(NamedTuple):
+    """The improvement at one checkpoint, in the latest states of its replay."""
+
+    env_steps: int
+    iteration: int
+    mean: float
+    low: float
+    high: float
+
+
+class Improved(NamedTuple):
+    """The improvement at the inspected checkpoint, at all checkpoints, and in the metrics of training."""
+
+    curve: list[Improvement]
+    growth: list[Growth]
+    logged: list[Logged]
+
+
 def values_per_iteration(
     agent: Agent, obs: Float[Array, "b o"], key: Key, iterations: int, samples: int = SAMPLES
 ) -> Float[Array, "b k"]:

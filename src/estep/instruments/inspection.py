@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,31 +15,31 @@ from jaxtyping import Array, Float
 
 from estep.core.types import Key
 from estep.envs.base import HostEnv
-from estep.envs.build import FRESH, Source
+from estep.envs.build import FRESH
+from estep.envs.tasks.sources import Given
 from estep.errors import UsageError
 from estep.instruments import calibration, gap, improvement, landscape, modes, optimisers, staleness, states, transfer
 from estep.instruments.calibration import Calibration
 from estep.instruments.gap import Gap
-from estep.instruments.improvement import Improvement, Logged
+from estep.instruments.improvement import Growth, Improved
 from estep.instruments.landscape import Landscape
 from estep.instruments.modes import Modes
 from estep.instruments.optimisers import Compared, Outcome
-from estep.instruments.play.realised import Realisation, realised
+from estep.instruments.play.realised import Extent, Realisation, realised
 from estep.instruments.staleness import Staleness
 from estep.instruments.transfer import Transfer
+from estep.likelihoods.imagined import estimate_name
 from estep.policy import policy
 from estep.policy.actor import INSPECT, key_of, scale
 from estep.policy.environments import chosen_env, make_env
 from estep.policy.job import QUIET, RunContext
 from estep.policy.policy import Policy
-from estep.policy.spaces import check_spaces
+from estep.policy.spaces import check_task, check_tasks
 
 STATES = {"improvement": 256, "gap": 64, "compare": 32, "modes": 16, "transfer": 64, "staleness": 64, "realised": 256}
 """Default number of states of each instrument. With two action dimensions the gap uses 16."""
 LANDSCAPES = 2
 """Number of states with a landscape."""
-OTHERS = 4
-"""Number of other checkpoints, evenly spaced, whose critics `transfer` uses and whose replay `staleness` reads."""
 
 
 class Options(NamedTuple):
@@ -61,28 +61,14 @@ class Options(NamedTuple):
     """Number of steps with inferred actions of the realised gain."""
     seed: int | None = None
     """Seed of all random numbers and of the episodes; None takes the run's seed."""
-    env: Source | None = None
-    """The run's environment, if its id alone does not make it."""
+    env: Given | None = None
+    """The run's environment or its tasks, if their ids alone do not make them."""
+    task: str = ""
+    """The name of the only task that is measured; empty takes all, as in training."""
     allow_import: bool = False
     """Whether the modules that the run folder names may be imported."""
-
-
-class Growth(NamedTuple):
-    """The improvement at one checkpoint, in the latest states of its replay."""
-
-    env_steps: int
-    iteration: int
-    mean: float
-    low: float
-    high: float
-
-
-class Improved(NamedTuple):
-    """The improvement at the inspected checkpoint, at all checkpoints, and in the metrics of training."""
-
-    curve: list[Improvement]
-    growth: list[Growth]
-    logged: list[Logged]
+    imagined: bool = True
+    """Whether Q̂ has the imagined steps of training. Without it, Q̂ is the critic."""
 
 
 class Gaps(NamedTuple):
@@ -118,6 +104,8 @@ class Inspection(NamedTuple):
     realised: Realisation | None
     not_measured: dict[str, str]
     """The reasons why instruments do not apply, by their names."""
+    estimate: str = "the critic"
+    """The Q̂ on which inference was measured, in words."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,7 +131,7 @@ class Subject:
         wanted = self.options.states or count
         if self.options.given is not None:
             return self.scaled(states.evenly_spaced(self.options.given, self.options.states or len(self.options.given)))
-        return self.scaled(states.recent_states(self.policy, self.options.checkpoint, wanted))
+        return self.scaled(states.recent_states(self.policy, self.options.checkpoint, wanted, self.options.task))
 
     def scaled(self, obs: npt.NDArray[np.float32]) -> Float[Array, "b o"]:
         """States of the environment as the networks get them."""
@@ -163,7 +151,10 @@ def inspect_run(run_dir: Path, options: Options | None = None, context: RunConte
         EnvironmentFailure: the environment raised, hung or gave too many bad transitions.
     """
     chosen = options or Options()
-    subject = Subject(policy.load(run_dir, chosen.checkpoint, allow_import=chosen.allow_import), chosen, context)
+    here = states.loaded(run_dir, chosen.checkpoint, chosen.allow_import, chosen.imagined)
+    subject = Subject(here, chosen, context)
+    if chosen.task:
+        check_task(chosen.task, list(here.tasks))
     results: dict[str, Any] = dict.fromkeys(INSTRUMENTS)
     refused: dict[str, str] = {}
     for name in [name for name in INSTRUMENTS if not chosen.only or name in chosen.only]:
@@ -172,8 +163,8 @@ def inspect_run(run_dir: Path, options: Options | None = None, context: RunConte
             results[name] = INSTRUMENTS[name](subject, results)
         except UsageError as error:
             refused[name] = error.what
-    trained = improvement.trained_iterations(subject.policy.agent.inference.model)
-    return Inspection(subject.policy.env_steps, trained, **results, not_measured=refused)
+    trained = improvement.trained_iterations(here.agent.inference.model)
+    return Inspection(here.env_steps, trained, **results, not_measured=refused, estimate=estimate_name(here.agent))
 
 
 def measure_improvement(subject: Subject, results: dict[str, Any]) -> Improved:
@@ -188,7 +179,7 @@ def over_checkpoints(subject: Subject, iterations: int) -> list[Growth]:
     """The improvement at each checkpoint of the run, in the latest states of its replay or in the given states."""
     rows: list[Growth] = []
     for step in improvement.checkpoints(subject.policy.run_dir):
-        then = policy.load(subject.policy.run_dir, str(step), allow_import=True)
+        then = states.loaded(subject.policy.run_dir, str(step), True, subject.options.imagined)
         there = dataclasses.replace(subject, policy=then, options=subject.options._replace(checkpoint=str(step)))
         obs = there.obs(STATES["improvement"])
         rows += [Growth(step, *row) for row in improvement.improvement(then.agent, obs, subject.key, iterations)]
@@ -232,7 +223,7 @@ def measure_transfer(subject: Subject, results: dict[str, Any]) -> list[Transfer
     """The gap of inference under objectives for which it was not trained: a bonus, and critics of other checkpoints."""
     run_dir, here = subject.policy.run_dir, subject.policy
     gap.check_parametric(here.agent)
-    others = pick_evenly(step for step in improvement.checkpoints(run_dir) if step != here.env_steps)
+    others = states.pick_evenly(step for step in improvement.checkpoints(run_dir) if step != here.env_steps)
     agents = {f"critic at {step:,}": policy.load(run_dir, str(step), allow_import=True).agent for step in others}
     critics = {name: agent.acting_critic(agent.likelihood) for name, agent in agents.items()}
     return transfer.transfer(here.agent, subject.obs(STATES["transfer"]), subject.key, critics)
@@ -243,18 +234,11 @@ def measure_staleness(subject: Subject, results: dict[str, Any]) -> list[Stalene
     here = subject.policy
     staleness.stored_optimiser(here.agent)
     warmup = here.recipe.run.warmup_steps  # no λ is stored before its end
-    earlier = pick_evenly(step for step in improvement.checkpoints(here.run_dir) if warmup < step < here.env_steps)
-    obs, stored = states.shared_states(
-        here, [*earlier, here.env_steps], subject.options.states or STATES["staleness"], subject.seed
-    )
+    steps = [step for step in improvement.checkpoints(here.run_dir) if warmup < step < here.env_steps]
+    earlier, count = states.pick_evenly(steps), subject.options.states or STATES["staleness"]
+    obs, stored = states.shared_states(here, [*earlier, here.env_steps], count, subject.seed)
     by_age = {here.env_steps - step: jnp.asarray(lam) for step, lam in reversed(stored.items())}
     return staleness.staleness(here.agent, subject.scaled(obs), by_age, subject.key)
-
-
-def pick_evenly(steps: Iterable[int]) -> list[int]:
-    """At most OTHERS of the checkpoints, evenly spaced."""
-    every = list(steps)
-    return [every[i] for i in np.linspace(0, len(every) - 1, min(len(every), OTHERS)).astype(int)]
 
 
 def measure_calibration(subject: Subject, results: dict[str, Any]) -> Calibration:
@@ -262,15 +246,17 @@ def measure_calibration(subject: Subject, results: dict[str, Any]) -> Calibratio
     here = subject.policy
     calibration.critic(here.agent)
     with fresh_env(subject) as env:
-        return calibration.calibration(here.agent, env, here.scaling, subject.key, subject.options.episodes)
+        episodes = subject.options.episodes * max(1, len(env.tasks))
+        return calibration.calibration(here.agent, env, here.scaling, subject.key, episodes)
 
 
 def measure_realised(subject: Subject, results: dict[str, Any]) -> Realisation:
     """The gain of inferred actions, in the environment of training."""
     options, here = subject.options, subject.policy
-    sizes = options.states or STATES["realised"], options.episodes, options.realised_steps
+    states.check_one_task(here, options.task)
+    extent = Extent(options.states or STATES["realised"], options.episodes, options.realised_steps)
     with fresh_env(subject) as env:
-        return realised(here.agent, env, here.scaling, subject.key, *sizes)
+        return realised(here.agent, env, here.scaling, subject.key, extent)
 
 
 @contextmanager
@@ -278,9 +264,10 @@ def fresh_env(subject: Subject) -> Iterator[HostEnv]:
     """The environment of training, with episodes that neither training nor its evaluations had."""
     options, recipe = subject.options, subject.policy.recipe
     run = dataclasses.replace(recipe.run, eval_episodes=options.episodes, seed=subject.seed)
+    states.check_rewards(recipe)
     source = chosen_env(recipe, options.env, options.allow_import)
-    with closing(make_env(source, run, subject.context, FRESH)) as env:
-        check_spaces(subject.policy.spaces, env.action_space, env.observation_space)
+    with closing(make_env(source, run, subject.context, FRESH, options.task, list(subject.policy.tasks))) as env:
+        check_tasks(subject.policy.spaces, env, options.task)
         yield env
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from estep.instruments.gap import Gap
-from estep.instruments.improvement import Improvement, Logged
-from estep.instruments.inspection import Gaps, Growth, Inspection
+from estep.instruments.improvement import Growth, Improvement, Logged
+from estep.instruments.inspection import Gaps, Inspection
 from estep.instruments.interval import interval
 from estep.instruments.optimisers import Compared
 from estep.instruments.play.realised import InState, Realised
@@ -28,6 +28,7 @@ def summary(inspection: Inspection) -> dict[str, Any]:
     record: dict[str, Any] = {
         "env_steps": inspection.env_steps,
         "trained_iterations": inspection.trained_iterations,
+        "estimate": inspection.estimate,
         "not_measured": inspection.not_measured,
     }
     if inspection.improvement is not None:

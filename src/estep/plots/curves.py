@@ -15,6 +15,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
+from estep.envs.tasks.sources import ALL
 from estep.errors import describe
 from estep.runs import storage, tables
 from estep.runs.folder import EVALUATIONS, RunFolder
@@ -30,20 +31,28 @@ def style(i: int) -> str:
 
 
 def draw_run(run_dir: Path) -> dict[str, str]:
-    """The learning curve of a run folder, from its eval.csv, beside it; returns the files by name.
+    """The learning curve of a run folder, from its eval.csv, beside it; returns the files by name. With several tasks
+    there is a panel for each, after that of their mean.
 
     Raises:
         RejectedInput: not a run folder, or its configuration cannot be read.
     """
     config = RunFolder.open(run_dir).read_config()
     title = f"{config['algorithm']['name']} on {config['env']['id']}"
-    names = "env_steps", "mean", "std"
-    rows = [[float(row[name] or "nan") for name in names] for row in tables.cells(run_dir / EVALUATIONS)]
-    figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
-    steps, mean, std = np.array(rows).reshape(-1, 3).T
-    axes.plot(steps, mean, color=BLUE, marker="o", markersize=3)
-    axes.fill_between(steps, mean - std, mean + std, color=BLUE, alpha=0.2, linewidth=0)
-    axes.set(xlabel="environment steps", ylabel="return (mean ± std over episodes)", title=title)
+    rows = list(tables.cells(run_dir / EVALUATIONS))
+    tasks = list(dict.fromkeys([ALL, *(row.get("task", ALL) for row in rows)]))
+    figure, panels = plt.subplots(
+        len(tasks), squeeze=False, figsize=(6, 3.6 * len(tasks)), sharex=True, layout="constrained"
+    )
+    for axes, task in zip(panels[:, 0], tasks, strict=True):
+        of_task = [row for row in rows if row.get("task", ALL) == task]
+        numbers = [[float(row[name] or "nan") for name in ("env_steps", "mean", "std")] for row in of_task]
+        steps, mean, std = np.array(numbers).reshape(-1, 3).T
+        axes.plot(steps, mean, color=BLUE, marker="o", markersize=3)
+        axes.fill_between(steps, mean - std, mean + std, color=BLUE, alpha=0.2, linewidth=0)
+        axes.set_title(title if task == ALL else task, parse_math=False)
+        axes.set(ylabel="return (mean ± std over episodes)")
+    axes.set(xlabel="environment steps")
     return save(figure, run_dir, "learning_curve")
 
 

@@ -15,8 +15,8 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from estep.instruments.calibration import Calibration
-from estep.instruments.improvement import Improvement, Logged
-from estep.instruments.inspection import Comparison, Gaps, Growth, Inspection
+from estep.instruments.improvement import Growth, Improvement, Logged
+from estep.instruments.inspection import Comparison, Gaps, Inspection
 from estep.instruments.interval import Interval, interval
 from estep.instruments.landscape import Landscape
 from estep.instruments.modes import Modes

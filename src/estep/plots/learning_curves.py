@@ -20,6 +20,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
+from estep.envs.tasks.sources import ALL
 from estep.errors import RejectedInput
 from estep.instruments.interval import MANY, middle
 from estep.plots import labels
@@ -55,6 +56,18 @@ class Point(NamedTuple):
     episodes: int
 
 
+class Line(NamedTuple):
+    """A line of eval.csv."""
+
+    env_steps: int
+    updates: int
+    mean: float
+    std: float
+    episodes: int
+    task: str
+    """`all` for the mean over the tasks, and with one environment."""
+
+
 class Seeds(NamedTuple):
     """The seeds of one curve at one number of steps."""
 
@@ -80,7 +93,8 @@ class Seeds(NamedTuple):
 
 
 def points(source: Path) -> list[Point]:
-    """The evaluations of a run folder, or those in an evaluations.csv that `write` made or in its folder.
+    """The evaluations of a run folder, or those in an evaluations.csv that `write` made or in its folder. Of a run with
+    several tasks they are the means over the tasks, then each task under a name of its own.
 
     Raises:
         RejectedInput: it is none of these.
@@ -89,7 +103,11 @@ def points(source: Path) -> list[Point]:
         return labels.read(source.resolve(), Point)
     if not (source / RUN).is_file() and (source / EVALUATIONS).is_file():
         return labels.read(source / EVALUATIONS, Point)
-    return labels.read(source / "eval.csv", Point, labels.about_run(source))
+    about = labels.about_run(source)
+    lines = labels.read(source / "eval.csv", Line, {**about, "task": ALL})
+    names = {line.task: about["env"] if line.task == ALL else f"{about['env']}: {line.task}" for line in lines}
+    run = about["algorithm"], about["settings"], int(about["seed"])
+    return [Point(names[one.task], *run, one.env_steps, one.updates, one.mean, one.std, one.episodes) for one in lines]
 
 
 def write(found: Sequence[Point], out: Path) -> list[Path]:
@@ -160,7 +178,8 @@ def draw(rows: Sequence[Seeds], out: Path) -> dict[str, str]:
         if curve[-1].seeds >= BAND:
             low, high = [row.low for row in curve], [row.high for row in curve]
             axes.fill_between(steps, low, high, color=line.get_color(), alpha=0.12, linewidth=0)
-    axes.set(xlabel="environment steps", ylabel="return of the deterministic policy", title=rows[0].env)
+    axes.set(xlabel="environment steps", ylabel="return of the deterministic policy")
+    axes.set_title(rows[0].env, parse_math=False)
     axes.set_ylim(*_limits(rows))
     if max(ends) > SPREAD * min(ends):
         axes.set_xscale("log")

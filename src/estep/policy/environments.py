@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import gymnasium
@@ -10,77 +11,167 @@ import gymnasium
 from estep.core.types import Floats
 from estep.envs import gymnasium as envs
 from estep.envs.base import HostEnv
-from estep.envs.build import EVAL, TRAIN, Source
+from estep.envs.build import EVAL, TRAIN
 from estep.envs.second import WITHOUT, build_again
+from estep.envs.tasks import several
+from estep.envs.tasks.sources import Envs, Given, Task, label, modules, read_envs, sources
 from estep.errors import UsageError
 from estep.policy.job import RunContext
-from estep.runs.config_file import Recipe
+from estep.policy.spaces import check_task
+from estep.runs.config_file import Recipe, TaskRecord
 from estep.settings.run import RunConfig
 
 
-def chosen_env(recipe: Recipe, env: Source | None, allow_import: bool) -> Source:
-    """The environment of a recorded run.
+def task_records(env: Envs) -> tuple[TaskRecord, ...]:
+    """The tasks of a run as its folder records them; none with one environment."""
+    if not isinstance(env, tuple):
+        return ()
+    named = [(task.name, task.source) for task in env]
+    return tuple(TaskRecord(name, label(source), isinstance(source, str)) for name, source in named)
+
+
+def env_or_none(recipe: Recipe) -> Envs | None:
+    """The environment of a recorded run, or its tasks, if they can be made without an import of other modules."""
+    found = recorded_env(recipe)
+    try:
+        return None if found is None or modules(map(str, sources(found))) else found
+    except UsageError:  # a folder may hold anything; whoever evaluates is told
+        return None
+
+
+def recorded_env(recipe: Recipe) -> Envs | None:
+    """The environment of a recorded run, or its tasks; None if a function made one of them."""
+    if not recipe.tasks:
+        return recipe.env if recipe.by_id else None
+    tasks = tuple(Task(task.name, task.env) for task in recipe.tasks)
+    return tasks if all(task.by_id for task in recipe.tasks) else None
+
+
+def chosen_env(recipe: Recipe, env: Given | None, allow_import: bool) -> Envs:
+    """The environment of a recorded run, or its tasks.
 
     Args:
         recipe: the run's configuration.
-        env: the environment that the user gave, or None.
-        allow_import: whether the module of the recorded id may be imported.
+        env: the environment or environments that the user gave, or None.
+        allow_import: whether the modules of the recorded ids may be imported.
 
     Raises:
-        UsageError: the user must give the environment, or allow the import of its module.
+        UsageError: the user must give the environment, or allow the import of its module; or gave others.
     """
+    known = recorded_env(recipe)
+    records = recipe.tasks or (TaskRecord("", recipe.env, recipe.by_id),)
     if env is not None:
-        if isinstance(env, str) and recipe.by_id and env != recipe.env:
-            raise UsageError(
-                f"This run has the environment {recipe.env}, not {env}.", f"Give --env {recipe.env}, or omit --env."
-            )
-        return env
-    if not recipe.by_id:
+        return _same(read_envs(env), recipe)
+    if known is None:
+        made = ", ".join(record.env for record in records if not record.by_id)
         raise UsageError(
-            f"This run's environment {recipe.env} was made by a Python function.",
-            "Pass that function as env in Python.",
+            f"This run's environment {made} was made by a Python function.",
+            "Pass that function as env in Python."
+            if not recipe.tasks
+            else "Pass the environments of all tasks as env in Python, a dict of them by name.",
         )
-    if ":" in recipe.env and not allow_import:
+    needed = [] if allow_import else modules(record.env for record in records)
+    if needed:
         raise UsageError(
-            f"This run's environment needs the module {recipe.env.rpartition(':')[0]}, "
+            f"This run's environment needs the module {' and the module '.join(needed)}, "
             "which estep does not import by itself.",
-            f"If you trust the module, give --env {recipe.env} or --allow-import.",
+            f"If you trust the module, give --env {_flags(recipe)} or --allow-import.",
         )
-    return recipe.env
+    return known
 
 
-def make_env(env: Source, config: RunConfig, context: RunContext, stream: int) -> HostEnv:
+def _flags(recipe: Recipe) -> str:
+    """What --env is given for the environment of a run, as a shell reads it."""
+    named = [task.env if task.name == task.env else f"{task.name}={task.env}" for task in recipe.tasks]
+    return " ".join(map(shlex.quote, named or [recipe.env]))
+
+
+def _same(given: Envs, recipe: Recipe) -> Envs:
+    """The environments that a user gave for a run. Raises UsageError if they are not those of the run."""
+    ours = {task.name: task for task in recipe.tasks} or {"": TaskRecord("", recipe.env, recipe.by_id)}
+    theirs = {task.name: task.source for task in given} if isinstance(given, tuple) else {"": given}
+    texts = [
+        name if name not in ours or not isinstance(source, str) or source == name else f"{name}={source}".lstrip("=")
+        for name, source in theirs.items()
+    ]
+    same = set(ours) == set(theirs) and not any(
+        isinstance(source, str) and ours[name].by_id and ours[name].env != source for name, source in theirs.items()
+    )
+    if same:
+        return given
+    now = " ".join(texts) or label(given)
+    raise UsageError(
+        f"This run has the environment {_flags(recipe)}, not {now}.", f"Give --env {_flags(recipe)}, or omit --env."
+    )
+
+
+def make_env(
+    env: Envs, config: RunConfig, context: RunContext, stream: int, task: str = "", names: Sequence[str] = ()
+) -> HostEnv:
     """Make the environments for training, or those for evaluating a policy that is not in training.
 
     Args:
-        env: a Gymnasium id, an instance, or a function that makes an environment.
+        env: the environment, or the tasks.
         config: how many environments, seed, and limits.
         context: what to do if the environment hangs.
         stream: TRAIN, EVAL or FRESH.
+        task: the name of the only task that is wanted; empty wants all.
+        names: the names of all tasks of the run, where one is wanted.
+
+    Raises:
+        UsageError: there is no such task.
     """
-    count = config.num_envs if stream == TRAIN else side_by_side(env, config)
-    return envs.make(env, num_envs=count, **_options(config, context, stream)._asdict())
+    if task:
+        tasks = env if isinstance(env, tuple) else (Task(task, env),)
+        check_task(task, [one.name for one in tasks])
+        (chosen,) = (one for one in tasks if one.name == task)
+        return several.alone(_make(chosen, config, context, stream), names)
+    if not isinstance(env, tuple):
+        return _make(Task("", env), config, context, stream)
+    with ExitStack() as stack:
+        parts = []
+        for one in env:
+            parts.append(_make(one, config, context, stream, env))
+            stack.callback(parts[-1].close)
+        joined = several.join(parts, label(env))
+        stack.pop_all()
+    return joined
+
+
+def _make(one: Task, config: RunConfig, context: RunContext, stream: int, env: Envs = ()) -> envs.GymnasiumEnv:
+    """The environments of one of the tasks of `env`, or those of a run with one environment, whose task has no name."""
+    count = config.num_envs if stream == TRAIN else side_by_side(env or one.source, config)
+    options = _options(config, context, stream)
+    return envs.make(one.source, num_envs=count, name=one.name or None, **options._asdict())
 
 
 @contextmanager
-def make_pair(env: Source, config: RunConfig, context: RunContext) -> Iterator[tuple[HostEnv, HostEnv | None]]:
+def make_pair(env: Envs, config: RunConfig, context: RunContext) -> Iterator[tuple[HostEnv, HostEnv | None]]:
     """The environments of a run: those of training, and those of its evaluations, which stay open as long.
 
     Raises:
-        UsageError: no second environment can be made, or it has other spaces.
+        UsageError: no second environment can be made, or it has other spaces; or two tasks do not go together.
         EnvironmentFailure: estep cannot train on them.
     """
+    tasks = env if isinstance(env, tuple) else (Task("", env),)
+    pairs: list[list[envs.GymnasiumEnv]] = [[], []]
     with ExitStack() as stack:
-        training = envs.make(env, num_envs=config.num_envs, **_options(config, context, TRAIN)._asdict())
-        stack.callback(training.close)
-        if not config.eval_episodes:
-            yield training, None
+        for task in tasks:
+            training = _make(task, config, context, TRAIN)
+            stack.callback(training.close)
+            pairs[0].append(training)
+        if config.eval_episodes:
+            for task, training in zip(tasks, pairs[0], strict=True):
+                made = build_again(task.source, side_by_side(env, config), training.envs)
+                evaluation = envs.wrap(made, training.name, _options(config, context, EVAL))
+                stack.callback(evaluation.close)
+                check_equal_spaces(training, evaluation)
+                pairs[1].append(evaluation)
+        if not isinstance(env, tuple):
+            yield pairs[0][0], pairs[1][0] if pairs[1] else None
             return
-        made = build_again(env, side_by_side(env, config), training.envs)
-        evaluation = envs.wrap(made, training.name, _options(config, context, EVAL))
-        stack.callback(evaluation.close)
-        check_equal_spaces(training, evaluation)
-        yield training, evaluation
+        joined = [several.join(parts, label(env)) for parts in pairs if parts]
+        yield joined[0], joined[1] if joined[1:] else None
 
 
 def _options(config: RunConfig, context: RunContext, stream: int) -> envs.Options:
@@ -88,9 +179,10 @@ def _options(config: RunConfig, context: RunContext, stream: int) -> envs.Option
     return envs.Options(config.seed, stream, cap, config.env_timeout, context.on_hang, config.detect_resets)
 
 
-def side_by_side(env: Source, config: RunConfig) -> int:
-    """How many environments an evaluation has. An instance stands for one."""
-    return 1 if isinstance(env, gymnasium.Env) else max(1, min(config.eval_episodes, SIDE_BY_SIDE))
+def side_by_side(env: Envs, config: RunConfig) -> int:
+    """How many environments an evaluation has, of each task. An instance stands for one."""
+    one = any(isinstance(source, gymnasium.Env) for source in sources(env))
+    return 1 if one else max(1, min(config.eval_episodes, SIDE_BY_SIDE))
 
 
 def check_equal_spaces(training: envs.GymnasiumEnv, evaluation: envs.GymnasiumEnv) -> None:
@@ -113,18 +205,21 @@ def compare_starts(training: HostEnv, evaluation: HostEnv | None, first: Floats)
     """
     if evaluation is None:
         return None
-    start = evaluation.start_from(training.seed_of_episode(0))
-    if start.tobytes() == first[0].tobytes():
+    seed = training.seed_of_episode(0)
+    tasks = list(training.tasks) or [training.name]
+    starts = [evaluation.start_from(seed, i * evaluation.per_task) for i in range(len(tasks))]
+    others = [task for i, task in enumerate(tasks) if starts[i].tobytes() != first[i * training.per_task].tobytes()]
+    if not others:
         return None
     return (
-        f"note     {training.name} starts differently from equal seeds, or evaluation has another environment than "
+        f"note     {', '.join(others)} starts differently from equal seeds, or evaluation has another environment than "
         "training: estep check-env tells"
     )
 
 
 def time_limit_note(env: HostEnv, run: RunConfig) -> str | None:
     """A note on the length of evaluation episodes, if the environment has no time limit; else None."""
-    if not env.describe()["time limit"].startswith(envs.NO_LIMIT):
+    if envs.NO_LIMIT not in env.describe()["time limit"]:
         return None
     return (
         f"note     {envs.NO_LIMIT}: an evaluation episode that lasts longer is cut after "
@@ -132,5 +227,14 @@ def time_limit_note(env: HostEnv, run: RunConfig) -> str | None:
     )
 
 
+def flattening_note(env: HostEnv) -> str | None:
+    """A note on the order in which the parts of a Dict observation stand in the vector; None if it is no Dict."""
+    for name, space in (env.tasks or {env.name: env.observation_space}).items():
+        if space.parts[0].path:
+            order = ", ".join(".".join(part.path) for part in space.parts)
+            return f"note     the Dict observation of {name} is flattened in the order {order}"
+    return None
+
+
 SIDE_BY_SIDE = 10
-"""Largest number of environments in an evaluation. The policy acts for all of them in one call."""
+"""Largest number of environments in an evaluation (of each task). The policy acts for all of them in one call."""

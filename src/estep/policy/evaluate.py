@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +25,10 @@ class Evaluation(NamedTuple):
     success: float | None = None
     """Share of successful episodes, of those whose `info` tells it, as `Episode.success` says; else None."""
 
+    tasks: Mapping[str, Evaluation] = {}
+    """The evaluation of each task by its name. The mean above is then the mean of their means; the returns are those of
+    all tasks, one task after the other."""
+
     @property
     def success_text(self) -> str:
         """The share of successes as the end of a sentence; empty if it is not known."""
@@ -43,8 +48,8 @@ def evaluate(
 
     Args:
         actor: the agent that acts.
-        env: environments that are not trained in, at most as many as episodes.
-        episodes: how many episodes; environment i runs every E-th of them.
+        env: environments that are not trained in, of each task at most as many as episodes.
+        episodes: how many episodes of each task; of its E environments each runs every E-th of them.
         seed: seed of the random numbers of inference and of sampled actions.
         scaling: mean and scale of observations.
         deterministic: whether the action is squash(mode of q); otherwise it is sampled from q.
@@ -53,26 +58,47 @@ def evaluate(
     Raises:
         EnvironmentFailure: the environment raised or gave too many bad transitions.
     """
-    rounds = -(-episodes // env.num_envs)
+    rounds = -(-episodes // env.per_task)
     done: list[Episode] = []
+    counts = [0] * env.num_envs
     env.finished()  # what an earlier evaluation left
     key, obs, step = key_of(seed, EVALUATE), env.reset(first_episode), 0
-    while any(sum(e.env == i for e in done) < rounds for i in range(env.num_envs)):
+    while min(counts) < rounds:
         number = np.uint32(step)
         action = actor.mode(obs, key, number, scaling) if deterministic else actor.draw(obs, key, number, scaling)[1]
         obs = env.step(np.asarray(action)).obs
-        done += env.finished()
+        for episode in env.finished():
+            counts[episode.env] += 1
+            if counts[episode.env] <= rounds:
+                done.append(episode)
         step += 1
-    ordered = sorted((e for e in done), key=lambda e: (e.number, e.env))
-    first = [e for e in ordered if sum(o.env == e.env and o.number < e.number for o in ordered) < rounds][:episodes]
-    returns, lengths, cut = [e.total for e in first], [e.length for e in first], sum(e.cut for e in first)
-    if cut:
+    ordered = sorted(done, key=lambda e: (e.number, e.env))
+    tasks = {task: summary([e for e in ordered if e.task == task][:episodes]) for task in env.tasks}
+    found = over_tasks(tasks) if tasks else summary(ordered[:episodes])
+    if found.cut:
         warnings.warn(
-            f"{env.name}: {cut} of {episodes} evaluation episodes were cut after {max(lengths):,} steps, so their "
-            "returns lack what comes later. Give a larger --max-episode-steps (max_episode_steps).",
+            f"{env.name}: {found.cut} of {len(found.returns)} evaluation episodes were cut after "
+            f"{max(found.lengths):,} steps, so their returns lack what comes later. Give a larger --max-episode-steps "
+            "(max_episode_steps).",
             RuntimeWarning,
             stacklevel=2,
         )
-    known = [e.success for e in first if e.success is not None]
+    return found
+
+
+def summary(episodes: Sequence[Episode]) -> Evaluation:
+    """The evaluation that these episodes are."""
+    returns, lengths, cut = [e.total for e in episodes], [e.length for e in episodes], sum(e.cut for e in episodes)
+    known = [e.success for e in episodes if e.success is not None]
     success = float(np.mean(known)) if known else None
     return Evaluation(float(np.mean(returns)), float(np.std(returns)), returns, lengths, cut, success)
+
+
+def over_tasks(tasks: Mapping[str, Evaluation]) -> Evaluation:
+    """The evaluation of several tasks: the mean of their means, and the episodes of all."""
+    each = tasks.values()
+    returns, lengths = [[x for one in each for x in getattr(one, name)] for name in ("returns", "lengths")]
+    known = [one.success for one in each if one.success is not None]
+    success = float(np.mean(known)) if known else None
+    mean, cut = float(np.mean([one.mean for one in each])), sum(one.cut for one in each)
+    return Evaluation(mean, float(np.std(returns)), returns, lengths, cut, success, tasks)

@@ -18,21 +18,24 @@ import numpy.typing as npt
 from estep.core.agent import Agent
 from estep.core.types import Spec
 from estep.data.normalise import Moments
+from estep.e_steps.plans import acting_by
 from estep.envs.base import ActionSpace, HostEnv
-from estep.envs.build import FRESH, Source
+from estep.envs.build import FRESH
 from estep.envs.observations import ObservationSpace
+from estep.envs.tasks.sources import Envs, Given, known_by_name, read_envs
 from estep.errors import EstepError, RejectedInput, UsageError, describe
 from estep.likelihoods.state_value import StateValue
 from estep.policy.actor import ACT, Actor, Scaling, key_of, scaling_of
-from estep.policy.environments import make_env
+from estep.policy.environments import env_or_none, make_env
 from estep.policy.evaluate import Evaluation, evaluate
 from estep.policy.job import QUIET
-from estep.policy.spaces import Spaces, check_spaces, rows_of_size, space_record, spaces_of
+from estep.policy.spaces import Spaces, check_task, check_tasks, rows_of, space_record, spaces_of
 from estep.runs import checkpoint, config_file, provenance, reading, storage
 from estep.runs.config_file import Recipe
 from estep.runs.folder import RunFolder
 from estep.runs.leaves import named_leaves, rebuild, skeleton
 from estep.settings import arguments, references
+from estep.settings.kinds import refused
 from estep.settings.run import RunConfig
 
 
@@ -50,12 +53,14 @@ class Policy:
     env_steps: int
     updates: int
     run_dir: Path
-    env: Source | None = None
-    """The environment for evaluation, or None if it is not known."""
+    env: Envs | None = None
+    """The environment for evaluation, or the tasks; None if it is not known."""
     observation_space: ObservationSpace | None = None
-    """None if it is not known, as for a run of 0.1.0."""
+    """None if it is not known, as for a run of 0.1.0. Of several tasks that of the first."""
     origin: tuple[Policy, Callable[[Agent], Agent]] | None = None
     """The policy and the function of which `changed` made this one, or None."""
+    tasks: Mapping[str, ObservationSpace] = dataclasses.field(default_factory=dict)
+    """The observations of each task by its name; empty with one environment."""
 
     def __repr__(self) -> str:
         return f"Policy({self.recipe.name} on {self.recipe.env}, {self.env_steps:,} steps, {self.run_dir})"
@@ -66,9 +71,10 @@ class Policy:
         The environment stays if it is an id, or a class or function of a module. Others are left out: pass them to
         `evaluate`.
         """
-        env = self.env if isinstance(self.env, str) or references.has_home(self.env) else None
+        env = known_by_name(self.env)
         if self.origin is not None:
-            if not references.has_home(self.origin[1]):
+            change = self.origin[1]
+            if not references.has_home(getattr(change, "func", change)):
                 what = "This policy was changed by a function that cannot be pickled."
                 raise UsageError(what, "Pickle the policy before `changed`, or change it by a function of a module.")
             return _unpickle_changed, (*self.origin, env)
@@ -86,7 +92,7 @@ class Policy:
     @property
     def spaces(self) -> Spaces:
         """The spaces of the environment of training."""
-        return Spaces(self.agent.spec.obs_dim, self.action_space, self.observation_space)
+        return Spaces(self.agent.spec.obs_dim, self.action_space, self.observation_space, self.tasks)
 
     @property
     def scaling(self) -> Scaling:
@@ -94,13 +100,20 @@ class Policy:
         return scaling_of(self.moments)
 
     def act(
-        self, obs: npt.ArrayLike | Mapping[str, Any], *, deterministic: bool = True, seed: int = 0, counter: int = 0
+        self,
+        obs: npt.ArrayLike | Mapping[str, Any],
+        *,
+        task: str = "",
+        deterministic: bool = True,
+        seed: int = 0,
+        counter: int = 0,
     ) -> npt.NDArray[Any] | np.generic:
         """The action for an observation, as the environment takes it in training: an array, or one integer.
 
         Args:
             obs: one observation of the environment's shape (a dict for a Dict space), or a batch of them with one
                 leading axis (a dict of batches).
+            task: the name of the task, where the policy was trained on several (they are in `policy.tasks`).
             deterministic: whether the action is squash(mode of q); otherwise it is sampled from q.
             seed, counter: of the random numbers; equal pairs give equal samples, so count up from step to step.
 
@@ -108,18 +121,18 @@ class Policy:
             One action of the action space's shape, or a batch of them.
 
         Raises:
-            UsageError: the observation does not have the size of training, is not finite, or is the tuple of a reset.
+            UsageError: the observation does not have the size of training, is not finite, or is the tuple of a reset;
+                or there is no such task.
         """
         if (type(seed), type(counter), type(deterministic)) != (int, int, bool) or seed < 0:
             seed, counter = arguments.seed(seed), arguments.whole("counter", counter)
             deterministic = arguments.truth("deterministic", deterministic)
         try:
-            rows, single = self._rows(arguments.observation(obs))
+            rows, single = rows_of(self.spaces, arguments.observation(obs), task)
         except (TypeError, ValueError) as error:
             what = f"The observation cannot be read as numbers: {error}."
             raise UsageError(what, "Pass an observation of the training environment, or a batch of them.") from error
-        key = key_of(seed, ACT)
-        number = np.uint32(counter % 2**32)
+        key, number = key_of(seed, ACT), np.uint32(counter % 2**32)
         if deterministic:
             action = self._actor.mode(rows, key, number, self.scaling)
         else:
@@ -143,25 +156,50 @@ class Policy:
         if isinstance(self.agent.likelihood.model, StateValue):
             what = "The critic of this policy values states, not actions, so inference has no objective."
             raise UsageError(what, "Evaluate it without --inference.")
+        return self._made_by(change)
+
+    def acting_by(self, how: str) -> Policy:
+        """The policy as it acts by its plans, or by the network that proposes them: of algorithms that plan.
+
+        Args:
+            how: "plan" or "policy".
+
+        Raises:
+            UsageError: another value, or the policy acts without plans.
+        """
+        if how not in ("plan", "policy"):
+            raise refused("eval_with", how, "plan or policy")
+        return self._made_by(ft.partial(acting_by, how))
+
+    def _made_by(self, change: Callable[[Agent], Agent]) -> Policy:
         return dataclasses.replace(self, agent=change(self.agent), origin=(self, change))
 
     def evaluate(
-        self, episodes: int = 10, *, seed: int | None = None, env: Source | None = None, deterministic: bool = True
+        self,
+        episodes: int = 10,
+        *,
+        task: str = "",
+        seed: int | None = None,
+        env: Given | None = None,
+        deterministic: bool = True,
     ) -> Evaluation:
         """Returns of whole episodes. Their seeds are fresh: neither training nor its evaluations, which chose the best
         checkpoint, had these episodes.
 
         Args:
-            episodes: how many episodes.
+            episodes: how many episodes, of each task.
+            task: the name of the only task that is wanted; empty takes all.
             seed: seed of the episodes; None takes the seed of the run.
-            env: the environment; None takes the environment of training.
+            env: the environment, or those of all tasks; None takes those of training.
             deterministic: whether the action is squash(mode of q); otherwise it is sampled from q.
 
         Raises:
             UsageError: a bad value, or the environment is not known and must be passed as env.
             EnvironmentFailure: the environment raised or gave too many bad transitions.
         """
-        source = self.env if env is None else env
+        if task != "":
+            check_task(task, list(self.tasks))
+        source = self.env if env is None else read_envs(env)
         if source is None:
             raise UsageError(
                 "The environment of this policy is not known: a function or a module's id made it.",
@@ -169,19 +207,20 @@ class Policy:
             )
         run = dataclasses.replace(self.recipe.run, eval_episodes=arguments.count("episodes", episodes))
         chosen = run if seed is None else dataclasses.replace(run, seed=arguments.seed(seed))
-        deterministic = arguments.truth("deterministic", deterministic)
-        return self.evaluate_with(make_env(source, chosen, QUIET, FRESH), chosen, deterministic)
+        mode = arguments.truth("deterministic", deterministic)
+        return self.evaluate_with(make_env(source, chosen, QUIET, FRESH, task, list(self.tasks)), chosen, mode, task)
 
-    def evaluate_with(self, env: HostEnv, run: RunConfig, deterministic: bool = True) -> Evaluation:
+    def evaluate_with(self, env: HostEnv, run: RunConfig, deterministic: bool = True, task: str = "") -> Evaluation:
         """Returns of whole episodes, as `evaluate`, in environments that exist already; they are closed at the end.
 
         Args:
             env: the environments.
             run: number of episodes and seed.
             deterministic: whether the action is squash(mode of q); otherwise it is sampled from q.
+            task: the name of the task that the environments are; empty if they are all.
         """
         with closing(env):
-            check_spaces(self.spaces, env.action_space, env.observation_space)
+            check_tasks(self.spaces, env, task)
             return evaluate(self._actor, env, run.eval_episodes, run.seed, self.scaling, deterministic)
 
     def save(self, path: Path | str) -> Path:
@@ -201,10 +240,9 @@ class Policy:
         files = self._arrays()
         if self.moments is not None:
             files["stats"] = dict(self.moments.arrays())
-        meta = {"counts": {"env_steps": self.env_steps, "updates": self.updates}}
-        space = space_record(self.action_space, self.observation_space, self.agent.spec.obs_dim)
+        meta = {"counts": {"env_steps": self.env_steps, "updates": self.updates}, **space_record(self.spaces)}
         saved.write_config(config_file.encode(self.recipe), config_file.differences(self.recipe))
-        checkpoint.set_best(folder, int(checkpoint.save(folder, self.env_steps, files, meta | space, None).name[5:]))
+        checkpoint.set_best(folder, int(checkpoint.save(folder, self.env_steps, files, meta, None).name[5:]))
         described = provenance.describe(["estep.Policy.save"], {"run": self.recipe.run.seed})
         saved.write_run({**described, "status": "policy", "exit_code": 0, "ended": provenance.now()})
         return folder
@@ -218,17 +256,6 @@ class Policy:
     def _actor(self) -> Actor:
         return Actor(self.agent)
 
-    def _rows(self, obs: npt.ArrayLike | Mapping[str, Any]) -> tuple[npt.NDArray[np.float32], bool]:
-        try:
-            known = self.observation_space
-            rows, single = rows_of_size(obs, self.agent.spec.obs_dim) if known is None else known.batch(obs)
-        except (TypeError, ValueError) as error:
-            what = f"The observation does not fit this policy, which reads {self.agent.spec.obs_dim} numbers: {error}."
-            raise UsageError(what, "Pass an observation of the training environment, or a batch of them.") from error
-        if not np.isfinite(rows).all():
-            raise UsageError("The observation is not finite.", "Check the environment: estep check-env ID.")
-        return rows, single
-
 
 def load(
     path: Path | str, checkpoint_name: str | int = "best", *, allow_import: bool = False, trust_dir: bool = False
@@ -238,8 +265,7 @@ def load(
     Args:
         path: the folder.
         checkpoint_name: "best", "latest", a number of environment steps, or the folder's name, such as "step_1000".
-        allow_import: whether modules that the folder names may be imported. They define algorithms, parts or networks
-            outside estep.
+        allow_import: whether modules of algorithms, parts or networks that the folder names may be imported.
         trust_dir: whether the folder is read although other users may write to it.
 
     Raises:
@@ -248,28 +274,21 @@ def load(
     """
     which, allow_import = arguments.checkpoint(checkpoint_name), arguments.truth("allow_import", allow_import)
     with reading.trusting(arguments.truth("trust_dir", trust_dir)):
-        return _load(RunFolder.open(arguments.path("path", path)), which, allow_import)
-
-
-def _load(folder: RunFolder, which: str, allow_import: bool) -> Policy:
-    """The policy of a checkpoint."""
-    recipe = config_file.decode(folder.read_config(), allow_import=allow_import)
-    source = checkpoint.locate(folder.path, which)
-    loaded = checkpoint.load(source, None, None)
+        folder = RunFolder.open(arguments.path("path", path))
+        recipe = config_file.decode(folder.read_config(), allow_import=allow_import)
+        loaded = checkpoint.load(source := checkpoint.locate(folder.path, which), None, None)
     try:
-        spaces = spaces_of(loaded.meta)
-        spec = spaces.spec
-        counts = loaded.meta["counts"]
+        spaces, counts = spaces_of(loaded.meta), loaded.meta["counts"]
         env_steps, updates = int(counts["env_steps"]), int(counts["updates"])
-        moments = Moments(spec.obs_dim) if "stats" in loaded.tensors else None
+        moments = Moments(spaces.spec.obs_dim, spaces.spec.tasks) if "stats" in loaded.tensors else None
         if moments is not None:
             moments.load(loaded.tensors["stats"])
     except (KeyError, TypeError, ValueError, AttributeError, EstepError) as error:
         what = f"The checkpoint {source} does not have what a policy needs: {describe(error)}."
         raise RejectedInput(what, "Give another one with --checkpoint best, latest or STEP.") from error
-    agent = rebuild(skeleton(recipe.algorithm, spec), loaded.tensors)
-    env = recipe.env if recipe.by_id and ":" not in recipe.env else None
-    return Policy(recipe, agent, moments, spaces.action, env_steps, updates, folder.path, env, spaces.observation)
+    agent = rebuild(skeleton(recipe.algorithm, spaces.spec), loaded.tensors)
+    known = env_steps, updates, folder.path, env_or_none(recipe), spaces.observation
+    return Policy(recipe, agent, moments, spaces.action, *known, tasks=dict(spaces.tasks))
 
 
 def _unpickle(spec: Spec, arrays: dict[str, dict[str, npt.NDArray[Any]]], rest: dict[str, Any]) -> Policy:
@@ -277,5 +296,5 @@ def _unpickle(spec: Spec, arrays: dict[str, dict[str, npt.NDArray[Any]]], rest: 
     return Policy(**{**rest, "agent": rebuild(skeleton(rest["recipe"].algorithm, spec), arrays)})
 
 
-def _unpickle_changed(origin: Policy, change: Callable[[Agent], Agent], env: Source | None) -> Policy:
-    return dataclasses.replace(origin.changed(change), env=env)
+def _unpickle_changed(origin: Policy, change: Callable[[Agent], Agent], env: Envs | None) -> Policy:
+    return dataclasses.replace(origin._made_by(change), env=env)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from estep.core.types import Spec
 from estep.envs.actions import recorded
-from estep.envs.base import ActionSpace
-from estep.envs.observations import ObservationSpace, Part, recorded_observations
+from estep.envs.base import ActionSpace, HostEnv
+from estep.envs.observations import PIXELS, ObservationSpace, Part, recorded_observations
 from estep.errors import UsageError
 
 
@@ -22,12 +22,26 @@ class Spaces(NamedTuple):
     obs_dim: int
     action: ActionSpace
     observation: ObservationSpace | None
-    """None if it is not recorded, as in checkpoints of 0.1.0."""
+    """None if it is not recorded, as in checkpoints of 0.1.0. Of several tasks that of the first."""
+    tasks: Mapping[str, ObservationSpace] = {}
+    """The observations of each task by its name; empty with one environment."""
 
     @property
     def spec(self) -> Spec:
         """What the algorithm knew of the environment."""
-        return Spec(self.obs_dim, self.action.size, self.action.squash)
+        return Spec(self.obs_dim, self.action.size, self.action.squash, len(self.tasks))
+
+    @property
+    def storage(self) -> np.dtype[Any]:
+        """The type in which replay stores observations: uint8 where all of them are, else float32."""
+        known = self.tasks.values() or [self.observation]
+        pixels = all(space is not None and space.storage == PIXELS for space in known)
+        return PIXELS if pixels else np.dtype(np.float32)
+
+
+def spaces_in(env: HostEnv) -> Spaces:
+    """The spaces of environments."""
+    return Spaces(env.spec.obs_dim, env.action_space, env.observation_space, env.tasks)
 
 
 def spaces_of(meta: Mapping[str, Any]) -> Spaces:
@@ -38,21 +52,49 @@ def spaces_of(meta: Mapping[str, Any]) -> Spaces:
     """
     size, saved = int(meta["observation"]), meta.get("observation_space")
     observation = None if saved is None else recorded_observations(saved)
-    if observation is not None and observation.size != size:
-        raise ValueError(f"its observation space has {observation.size} numbers, not {size}")
-    return Spaces(size, recorded(meta["action"]), observation)
+    tasks = {str(task["name"]): recorded_observations(task["observation_space"]) for task in meta.get("tasks", ())}
+    for space in (*tasks.values(), *([] if observation is None else [observation])):
+        if space.size + len(tasks) != size:
+            raise ValueError(f"its observation space has {space.size} numbers, not {size - len(tasks)}")
+    return Spaces(size, recorded(meta["action"]), observation, tasks)
 
 
-def space_record(action: ActionSpace, observation: ObservationSpace | None, obs_dim: int) -> dict[str, Any]:
-    """The JSON values that `spaces_of` reads.
+def space_record(spaces: Spaces) -> dict[str, Any]:
+    """The JSON values that `spaces_of` reads."""
+    known = {} if spaces.observation is None else {"observation_space": spaces.observation.record()}
+    tasks = [{"name": name, "observation_space": space.record()} for name, space in spaces.tasks.items()]
+    several = {"tasks": tasks} if tasks else {}
+    return {"observation": spaces.obs_dim, "action": spaces.action.record(), **known, **several}
+
+
+def check_task(task: str, names: Sequence[str]) -> None:
+    """Check that a run has a task of this name. Raises UsageError."""
+    if task not in names:
+        fix = f"Give one of: {', '.join(names)}." if names else "Leave the task out."
+        raise UsageError(f"This run has no task {task!r:.200}{'' if names else ': it has one environment'}.", fix)
+
+
+def check_tasks(before: Spaces, env: HostEnv, task: str = "") -> None:
+    """Check that environments are those of before, as `check_spaces` does in each task.
 
     Args:
-        action: the action space.
-        observation: the observation space, or None if it is not known.
-        obs_dim: numbers in an observation.
+        before: the spaces of before.
+        env: the environments, of all tasks or of one alone.
+        task: the name of the one.
+
+    Raises:
+        UsageError: the tasks are others, or something else differs.
     """
-    known = {} if observation is None else {"observation_space": observation.record()}
-    return {"observation": obs_dim, "action": action.record(), **known}
+    if task or not before.tasks:
+        known = before.tasks.get(task, before.observation)
+        check_spaces(before._replace(observation=known), env.action_space, env.observation_space)
+        return
+    if list(before.tasks) != list(env.tasks):
+        names = [", ".join(tasks) or "a single environment" for tasks in (env.tasks, before.tasks)]
+        what = f"The tasks are not those of the training: {names[0]}, not {names[1]}."
+        raise UsageError(what, "Give the environments of the training, or train a new policy in these.")
+    for name, now in env.tasks.items():
+        check_spaces(before._replace(observation=before.tasks[name]), env.action_space, now)
 
 
 def check_spaces(before: Spaces, action: ActionSpace, observation: ObservationSpace) -> None:
@@ -130,3 +172,30 @@ def rows_of_size(obs: Any, size: int) -> tuple[npt.NDArray[np.float32], bool]:
     if array.ndim > 1 and len(array) and array[0].size == size:
         return array.reshape(len(array), size), False
     raise ValueError(f"it has shape {array.shape}")
+
+
+def rows_of(spaces: Spaces, obs: Any, task: str) -> tuple[npt.NDArray[np.float32], bool]:
+    """Observations as the rows that a policy reads, and whether it was one without a batch axis.
+
+    Args:
+        spaces: the spaces that the policy was trained with.
+        obs: one observation as its environment gives it, or a batch of them.
+        task: the name of the task, whose one-hot vector is put behind them; empty with one environment.
+
+    Raises:
+        UsageError: there is no such task, or the observation does not fit or is not finite.
+    """
+    if task != "" or spaces.tasks:
+        check_task(task, list(spaces.tasks))
+    size, known = spaces.obs_dim - len(spaces.tasks), spaces.tasks.get(task, spaces.observation)
+    try:
+        rows, single = rows_of_size(obs, size) if known is None else known.batch(obs)
+    except (TypeError, ValueError) as error:
+        what = f"The observation does not fit this policy, which reads {size} numbers: {error}."
+        raise UsageError(what, "Pass an observation of the training environment, or a batch of them.") from error
+    if not np.isfinite(rows).all():
+        raise UsageError("The observation is not finite.", "Check the environment: estep check-env ID.")
+    if spaces.tasks:
+        one_hot = np.eye(len(spaces.tasks), dtype=np.float32)[list(spaces.tasks).index(task)]
+        rows = np.concatenate([rows, np.broadcast_to(one_hot, (len(rows), len(one_hot)))], 1)
+    return rows, single

@@ -25,6 +25,15 @@ READ = (1, 2)
 """Formats that can be read. In format 1 some settings have other names."""
 
 
+class TaskRecord(NamedTuple):
+    """One of several environments."""
+
+    name: str
+    env: str
+    """What makes it: an id with its arguments, or the name of a function."""
+    by_id: bool
+
+
 class Recipe(NamedTuple):
     """The content of config.json."""
 
@@ -37,6 +46,8 @@ class Recipe(NamedTuple):
     """Whether the name is a Gymnasium id."""
     run: RunConfig
     preset: str | None
+    tasks: tuple[TaskRecord, ...] = ()
+    """Several environments; empty with one. `env` is then the name of all of them."""
 
 
 def encode(recipe: Recipe) -> dict[str, Any]:
@@ -55,10 +66,15 @@ def encode(recipe: Recipe) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "algorithm": {"name": recipe.name, **dataclasses.asdict(algorithm)},
-        "env": {"id": recipe.env, "by_id": recipe.by_id},
+        "env": {"id": recipe.env, "by_id": recipe.by_id, **_encoded(recipe.tasks)},
         "run": dataclasses.asdict(recipe.run),
         "preset": recipe.preset,
     }
+
+
+def _encoded(tasks: tuple[TaskRecord, ...]) -> dict[str, Any]:
+    """The field `tasks`, which a run with one environment does not have."""
+    return {"tasks": [{"name": task.name, "id": task.env, "by_id": task.by_id} for task in tasks]} if tasks else {}
 
 
 def check_readable(recipe: Recipe) -> None:
@@ -121,7 +137,9 @@ def decode(record: Mapping[str, Any], *, allow_import: bool = False) -> Recipe:
         raise _rejected(error) from error
     for part, reference in _references(row):
         _require_consent(part, reference, allow_import)
-    return Recipe(name, row, record["env"]["id"], record["env"]["by_id"], run, record["preset"])
+    env = record["env"]
+    tasks = tuple(TaskRecord(task["name"], task["id"], task["by_id"]) for task in env.get("tasks", ()))
+    return Recipe(name, row, env["id"], env["by_id"], run, record["preset"], tasks)
 
 
 def _check_envelope(record: Mapping[str, Any]) -> None:
@@ -131,11 +149,21 @@ def _check_envelope(record: Mapping[str, Any]) -> None:
         raise ValueError(f"format {version} is not one of {', '.join(map(str, READ))}")
     _same_keys(record, ("format", "algorithm", "env", "run", "preset"))
     env, preset = record["env"], record["preset"]
-    _same_keys(env, ("id", "by_id"))
-    if not (isinstance(env["id"], str) and isinstance(env["by_id"], bool)):
+    _same_keys(env, ("id", "by_id", *(("tasks",) if "tasks" in env else ())))
+    tasks = env.get("tasks", [])
+    for task in tasks:
+        _same_keys(task, ("name", "id", "by_id"))
+    named = all(isinstance(task["name"], str) for task in tasks)
+    if not (isinstance(tasks, list) and named and all(map(_is_env, (env, *tasks)))):
         raise ValueError("env has fields of the wrong type")
+    if len({task["name"] for task in tasks}) < len(tasks) or len(tasks) == 1:
+        raise ValueError("its tasks are not several")
     if not (preset is None or isinstance(preset, str)):
         raise ValueError("preset is not a name")
+
+
+def _is_env(env: Mapping[str, Any]) -> bool:
+    return isinstance(env["id"], str) and isinstance(env["by_id"], bool)
 
 
 def _rejected(error: Exception) -> RejectedInput:

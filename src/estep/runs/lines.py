@@ -61,11 +61,11 @@ def steps_of_object(line: bytes) -> float:
 
 
 def steps_of_row(line: bytes, columns: Sequence[str]) -> float:
-    """The environment steps in a line of eval.csv or episodes.csv, all of whose cells are numbers or empty."""
+    """The environment steps in a line of eval.csv or episodes.csv. Its cells are numbers, empty, or a task's name."""
     cells = next(csv.reader([line.decode()]), [])
     if len(cells) != len(columns):
         raise ValueError(f"it has {len(cells)} cells, but there are {len(columns)} columns")
-    numbers = {name: _number(cell) for name, cell in zip(columns, cells, strict=True)}
+    numbers = {name: _number(cell) for name, cell in zip(columns, cells, strict=True) if name != "task"}
     if not math.isfinite(numbers["env_steps"]):
         raise ValueError("it has no number env_steps")
     return numbers["env_steps"]

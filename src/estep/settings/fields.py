@@ -108,13 +108,6 @@ InferOn: TypeAlias = Annotated[
     Literal["fast", "slow"],
     Help("The critic whose value inference maximises, in the E-step and to act: the trained one, or its slow copy."),
 ]
-InferOnOrDefault: TypeAlias = Annotated[
-    Literal["auto", "fast", "slow"],
-    Help(
-        "The critic whose value inference maximises, in the E-step and to act: the trained one, or its slow copy. "
-        "auto is fast, but slow in the E-step with --no-kl-in-value."
-    ),
-]
 ActPessimism: TypeAlias = Annotated[
     float | None,
     Help("Pessimism β of the critic that inference maximises to act (none: that of training)."),
@@ -132,8 +125,32 @@ GAELambda: TypeAlias = Annotated[
     Help("λ of the λ-returns (1: Monte-Carlo within an unroll, 0: one step)."),
     Interval(ge=0, le=1),
 ]
-KLInValue: TypeAlias = Annotated[
-    bool, Help("Charge KL(q‖p) at every step of a return. Without it the critic learns the prior's plain return.")
+
+# The model of the environment
+
+Horizon: TypeAlias = Annotated[
+    int,
+    Help("Steps of the learned model in each return that inference maximises (0: inference on the critic itself)."),
+    Interval(ge=0, le=50),
+]
+ModelLambda: TypeAlias = Annotated[
+    float,
+    Help("λ of the returns of imagined steps (1: the return of all steps counts, 0: that of one step)."),
+    Interval(ge=0, le=1),
+]
+Members: TypeAlias = Annotated[int, Help("How many networks the learned model has."), Ge(1)]
+MembersUsed: TypeAlias = Annotated[
+    int, Help("How many networks of the model estimate a return; in each update it is the turn of other ones."), Ge(1)
+]
+ModelBeta: TypeAlias = Annotated[
+    float,
+    Help("Pessimism β about the model: a return is mean - β std over the networks that estimate it."),
+    Interval(ge=0, lt=100),
+]
+ModelRate: TypeAlias = Annotated[float, Help("Step size of Adam for the model."), Interval(gt=0, lt=1)]
+ModelEvery: TypeAlias = Annotated[int, Help("Updates from one step of the model to the next."), Ge(1)]
+ModelHiddenSizes: TypeAlias = Annotated[
+    tuple[Annotated[int, Ge(1)], ...], Help("Sizes of the hidden layers of each network of the model."), MinLen(1)
 ]
 
 # Data
@@ -201,9 +218,6 @@ InferenceFraction: TypeAlias = Annotated[
     Help("Fraction of a batch in whose states the E-step infers and the actor learns. The critic learns from all."),
     Interval(ge=0, le=1),
 ]
-NumCandidates: TypeAlias = Annotated[
-    int, Help("Samples in each iteration of cem and importance, from which the next distribution is fitted."), Ge(20)
-]
 NumComponents: TypeAlias = Annotated[int, Help("Components of a mixture posterior."), Ge(1)]
 Particles: TypeAlias = Annotated[
     int,
@@ -231,6 +245,10 @@ ActWith: TypeAlias = Annotated[Literal["prior", "posterior"], Help("Which distri
 Alpha: TypeAlias = Annotated[
     float, Help("Temperature α, the price of one nat of KL(q‖p) in units of reward."), Interval(gt=1e-6, lt=1e6)
 ]
+AlphaPerTask: TypeAlias = Annotated[
+    bool,
+    Help("With several tasks, learn a temperature for each, so that the bound of the entropy holds in every task."),
+]
 Entropy: TypeAlias = Annotated[
     float,
     Help("Lower bound of the posterior's entropy over continuous actions, in nats per action dimension."),
@@ -245,14 +263,6 @@ EntropyFraction: TypeAlias = Annotated[
     Interval(ge=0, lt=1),
 ]
 Epsilon: TypeAlias = Annotated[float, Help("Upper bound of KL(q‖p), in nats."), Interval(gt=0, lt=100)]
-EpsilonOrDefault: TypeAlias = Annotated[
-    float,
-    Help(
-        "Upper bound of KL(q‖p), in nats (0: d for a flat prior and d (1 + log 2) for a uniform one, an entropy "
-        "of -1 nat per dimension; over choices, what leaves a third of log n; 0.1 for the other priors)."
-    ),
-    Interval(ge=0, lt=1e3),
-]
 EpsilonMean: TypeAlias = Annotated[
     float,
     Help("Upper bound of the KL by which the policy's mean moves (one KL, as for discrete actions: of the whole)."),

@@ -9,18 +9,19 @@ from typing import Any, NamedTuple
 
 from estep.settings import metrics, renamed, schema, terms
 from estep.settings.kinds import kind_of, limits
-from estep.settings.metrics import Metric
+from estep.settings.numbers import metric
+from estep.settings.numbers.metric import Metric
 from estep.settings.schema import Field
 from estep.settings.terms import Term
 
 ALGORITHM, RUN, TERM = "Settings of the algorithms", "Settings of a run", "Terms"
 FILES = {
-    metrics.METRICS_FILE: "Metrics in metrics.jsonl",
-    metrics.EVAL_FILE: "Columns of eval.csv",
-    metrics.EPISODES_FILE: "Columns of episodes.csv",
-    metrics.BOARD: "TensorBoard only",
-    metrics.PROGRESS: "The progress line",
-    metrics.RESULT: "The result of a command (--json)",
+    metric.METRICS_FILE: "Metrics in metrics.jsonl",
+    metric.EVAL_FILE: "Columns of eval.csv",
+    metric.EPISODES_FILE: "Columns of episodes.csv",
+    metric.BOARD: "TensorBoard only",
+    metric.PROGRESS: "The progress line",
+    metric.RESULT: "The result of a command (--json)",
 }
 TOPICS = (ALGORITHM, RUN, *FILES.values(), TERM)
 

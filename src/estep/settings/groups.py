@@ -104,11 +104,51 @@ class Acting:
 
 
 @dataclass(frozen=True)
+class IterativeInference:
+    """Iterative amortised inference, in training, to act and in the critic's target."""
+
+    iterations: fields.Iterations = 2
+    samples: fields.Samples = 2
+    antithetic: fields.Antithetic = True
+    grad_encoding: fields.GradEncoding = "log_sign"
+    direct_start: fields.DirectStart = True
+    persist: fields.Persist = True
+    restart_probability: fields.RestartProbability = 0.5
+    inference_fraction: fields.InferenceFraction = 0.5
+    act_iterations: fields.ActIterations = 0
+    act_samples: fields.ActSamples = 10
+    act_average: fields.ActAverage = 1
+    target_iterations: fields.TargetIterations = 0
+    target_samples: fields.TargetSamplesOrSame = 0
+
+
+@dataclass(frozen=True)
+class WorldModel:
+    """A model of the environment that is learned beside the critic."""
+
+    members: fields.Members = 5
+    model_rate: fields.ModelRate = 1e-3
+    model_every: fields.ModelEvery = 1
+    model_hidden_sizes: fields.ModelHiddenSizes = (200, 200)
+
+
+@dataclass(frozen=True)
+class Imagined:
+    """The imagined steps of a model that inference sees."""
+
+    horizon: fields.Horizon = 2
+    model_lambda: fields.ModelLambda = 0.9
+    members_used: fields.MembersUsed = 1
+    model_beta: fields.ModelBeta = 0.0
+
+
+@dataclass(frozen=True)
 class EntropyBound:
-    """A lower bound of the posterior's entropy."""
+    """A lower bound of the posterior's entropy, and whether it holds in every task."""
 
     entropy: fields.Entropy = -1.0
     entropy_fraction: fields.EntropyFraction = 0.3
+    alpha_per_task: fields.AlphaPerTask = False
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,20 @@
-"""The settings of `compose` that name its parts. See `settings.fields` for what a setting is."""
+"""The settings that one algorithm alone has: of `compose`, those that name its parts too.
+
+See `settings.fields` for what a setting is.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Literal, TypeAlias
+
+from annotated_types import Ge, Interval
 
 from estep.settings.kinds import Choices, Help
 
 PRIORS = ("flat", "uniform", "gaussian", "learned")
 POSTERIORS = ("gaussian", "full-gaussian", "mixture", "autoregressive", "boltzmann", "categorical")
-LIKELIHOODS = ("q", "state-value")
+LIKELIHOODS = ("q", "state-value", "model")
 INFERENCES = ("direct", "iterative", "gradient", "semi-amortised", "cem", "importance", "closed-form", "advantages")
 
 Prior: TypeAlias = Annotated[
@@ -23,7 +29,10 @@ Posterior: TypeAlias = Annotated[
 ]
 Likelihood: TypeAlias = Annotated[
     str,
-    Help("What inference maximises: action values learned from replay, or advantages of on-policy data."),
+    Help(
+        "What inference maximises: action values learned from replay, advantages of on-policy data, or returns of "
+        "imagined steps, by a model that is learned beside action values."
+    ),
     Choices(LIKELIHOODS, own="likelihood"),
 ]
 Inference: TypeAlias = Annotated[
@@ -38,3 +47,88 @@ Start: TypeAlias = Annotated[
         "where a network ends, which is trained on the same objective."
     ),
 ]
+
+InferOnOrDefault: TypeAlias = Annotated[
+    Literal["auto", "fast", "slow"],
+    Help(
+        "The critic whose value inference maximises, in the E-step and to act: the trained one, or its slow copy. "
+        "auto is fast, but slow in the E-step with --no-kl-in-value."
+    ),
+]
+NumCandidates: TypeAlias = Annotated[
+    int, Help("Samples in each iteration of cem and importance, from which the next distribution is fitted."), Ge(20)
+]
+EpsilonOrDefault: TypeAlias = Annotated[
+    float,
+    Help(
+        "Upper bound of KL(q‖p), in nats (0: d for a flat prior and d (1 + log 2) for a uniform one, an entropy "
+        "of -1 nat per dimension; over choices, what leaves a third of log n; 0.1 for the other priors)."
+    ),
+    Interval(ge=0, lt=1e3),
+]
+KLInValue: TypeAlias = Annotated[
+    bool, Help("Charge KL(q‖p) at every step of a return. Without it the critic learns the prior's plain return.")
+]
+PriorInputs: TypeAlias = Annotated[
+    tuple[Annotated[int, Ge(0)], ...],
+    Help("Places of the numbers of the observation that the prior sees, from 0 (none: all of them)."),
+]
+EpsilonOrFixed: TypeAlias = Annotated[
+    float,
+    Help("Upper bound of KL(q‖p), in nats, whose multiplier is α (0: no bound, and α is fixed)."),
+    Interval(ge=0, lt=100),
+]
+
+# Plans
+
+PlanParticles: TypeAlias = Annotated[
+    int, Help("N, the particles of a search. Each begins with an action of its own, the roots of the plan."), Ge(2)
+]
+PlanHorizon: TypeAlias = Annotated[
+    int,
+    Help("h, the imagined steps of a search. The critic's value of the last state stands for the rest."),
+    Interval(ge=1, le=50),
+]
+Resample: TypeAlias = Annotated[
+    Literal["ess", "every", "never"],
+    Help(
+        "When the particles of a search are replaced by copies of those with more weight: before a step at which their "
+        "effective sample size is below half of their number, before every step after the first, or never."
+    ),
+]
+Dynamics: TypeAlias = Annotated[
+    Literal["variational", "optimistic"],
+    Help(
+        "Weigh an imagined step by its mean over all members of the model, or by one draw of one member, the same for "
+        "all particles: cheaper, and an average over luck that counts good luck more."
+    ),
+]
+PlanPower: TypeAlias = Annotated[
+    float,
+    Help("κ, the power of the whole weight of a plan. Below 1 plans stay nearer to the policy."),
+    Interval(gt=0, le=10),
+]
+ValueSamples: TypeAlias = Annotated[
+    int,
+    Help("Samples of the policy in the value of an imagined state; all particles of a step have the same noise."),
+    Ge(1),
+]
+EvalWith: TypeAlias = Annotated[
+    Literal["plan", "policy"],
+    Help(
+        "What the deterministic action of an evaluation is: the root of greatest weight, or the mode of the policy "
+        "that proposes the roots. Training acts by plans either way."
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Plans:
+    """A search that acts, by particles that a learned model carries forward."""
+
+    particles: PlanParticles = 32
+    horizon: PlanHorizon = 3
+    resample: Resample = "ess"
+    dynamics: Dynamics = "variational"
+    value_samples: ValueSamples = 1
+    eval_with: EvalWith = "plan"

@@ -12,6 +12,9 @@ ANY = "*"
 """The environment of a preset that fits all of them."""
 AUTO, NONE = "auto", "none"
 """The environment's own preset if there is one, and no preset."""
+ANY_TASK = "any"
+"""The preset that an algorithm takes in environments without one, where it has one."""
+SEARCHES = 65_536
 
 
 class Preset(NamedTuple):
@@ -37,6 +40,8 @@ SHORT = "steps chosen here"
 SQL = "Haarnoja et al. 2017 (arXiv:1702.08165), batch and reward scale as in the authors' code (haarnoja/softqlearning)"
 UNPUBLISHED = "reward scale as published for Hopper: none is for this task"
 
+MODEL_ROWS = {"mve": "sac", "iterative-mve": "iterative-sac", "kl-mve": "sac", "smcp": "sac"}
+"""Rows with a model of the environment, and the row that each is built from."""
 PRIOR_ROWS = ("mpo", "mpo-parametric", "rerpi")
 
 # Steps, warm-up of SAC, other changes for either algorithm, and what the source adds.
@@ -145,6 +150,7 @@ def presets() -> tuple[Preset, ...]:
         *(_sac(env) for env in _TASKS),
         _preset("iterative-sac", "Pendulum-v1", _PENDULUM, _PENDULUM_SOURCE),
         *(_iterative(env) for env in _TASKS),
+        *(preset for row in MODEL_ROWS for preset in _model_based(row)),
         _discrete("sac", "CartPole-v1", _FIRST_SEED, tau=0.02),
         _discrete("mpo", "CartPole-v1", _FIRST_SEED, target="td0"),
         _discrete("mpo", "Acrobot-v1", _ACROBOT_SOURCE, target="td0"),
@@ -156,6 +162,7 @@ def presets() -> tuple[Preset, ...]:
         _preset("soft-pg", "Pendulum-v1", {**_FRESH, **_SOFT_PG_PENDULUM}, "all chosen here, on the first two seeds"),
         _preset("soft-pg", "CartPole-v1", {**_FRESH, **_SOFT_PG}, _SOFT_PG_SOURCE),
         *(preset for row in PRIOR_ROWS for preset in _learned_prior(row)),
+        *_searches(),
         Preset("fast", "iterative-sac", ANY, MappingProxyType(dict(_FAST)), _FAST_SOURCE),
         _preset("sql", "Pendulum-v1", _SQL_PENDULUM, f"{_PENDULUM_SOURCE}; alpha and target_period chosen here"),
         *(_sql(env) for env in _TASKS),
@@ -178,6 +185,14 @@ def _iterative(env: str) -> Preset:
     return _preset("iterative-sac", env, all_changes, _join(IAPO, source, shorter))
 
 
+def _model_based(row: str) -> Iterator[Preset]:
+    """Rows with a model take the presets of the row without one."""
+    yield _preset(row, "Pendulum-v1", _PENDULUM, f"as for {MODEL_ROWS[row]} ({_PENDULUM_SOURCE})")
+    for env in _TASKS:
+        found = _iterative(env) if MODEL_ROWS[row] == "iterative-sac" else _sac(env)
+        yield _preset(row, env, found.changes, f"as for {MODEL_ROWS[row]} ({found.source}); not tuned for this row")
+
+
 def _learned_prior(row: str) -> Iterator[Preset]:
     """Rows whose prior learns take the steps and intervals of SAC and keep their own defaults for the rest."""
     pendulum = {name: value for name, value in _PENDULUM.items() if name != "beta"}
@@ -185,6 +200,16 @@ def _learned_prior(row: str) -> Iterator[Preset]:
     for env, (steps, warmup, changes, source) in _TASKS.items():
         all_changes = {"steps": steps, "warmup_steps": warmup, **changes}
         yield _preset(row, env, all_changes, _join("steps and warmup as for sac; not tuned for this row", source))
+
+
+def _searches() -> Iterator[Preset]:
+    """Searches of long ago, by a prior of long ago, are no data to fit a prior to: pp-smc keeps fewer of them."""
+    why = f"replay_size at most {SEARCHES:,}, since searches grow old"
+    for preset in _learned_prior("pp-smc"):
+        least = min(preset.changes.get("replay_size", SEARCHES), SEARCHES)
+        changes = MappingProxyType({**preset.changes, "replay_size": least})
+        yield preset._replace(changes=changes, source=_join(preset.source, why))
+    yield Preset(ANY_TASK, "pp-smc", ANY, MappingProxyType({"replay_size": SEARCHES}), why)
 
 
 def _discrete(row: str, env: str, source: str, **own: Any) -> Preset:
@@ -211,7 +236,7 @@ def _preset(algorithm: str, env: str, changes: Mapping[str, Any], source: str) -
 
 
 def find(algorithm: str, env: str, name: str = AUTO) -> Preset | None:
-    """The preset of this name; with `auto` the environment's own, or None; with `none`, None.
+    """The preset of this name; with `auto` the environment's own, else that for any, or None; with `none`, None.
 
     A preset of one environment may be asked for by name on another. Raises UsageError for an unknown name.
     """
@@ -219,7 +244,7 @@ def find(algorithm: str, env: str, name: str = AUTO) -> Preset | None:
         return None
     known = {preset.name: preset for preset in presets() if preset.algorithm == algorithm}
     if name == AUTO:
-        return known.get(env)
+        return known.get(env.partition("?")[0].rpartition("=")[2]) or known.get(ANY_TASK)
     if name in known:
         return known[name]
     raise unknown(f"preset of {algorithm}", name, known, f"Give auto, none, or one of: {', '.join(known)}.")

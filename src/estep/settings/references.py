@@ -1,4 +1,4 @@
-"""Things of a user's own by the name `module:name`: algorithms, parts and networks.
+"""Things of a user's own by the name `module:name`: algorithms, parts, networks, and environments with arguments.
 
 A name that a person typed or an object that a program passed is consent to import its module. A name that a run folder
 holds is not: whoever reads the folder must allow it.
@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import functools as ft
 import importlib
+import json
+import math
 import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from estep.errors import EstepError, UsageError, describe
 
@@ -110,6 +112,76 @@ def call(maker: Callable[..., Any], name: str, arguments: Sequence[Any], takes: 
     except Exception as error:
         what = f"{name} raised {describe(error)}."
         raise UsageError(what, f"It is called with {takes}: correct it, and try again.") from error
+
+
+class EnvText(NamedTuple):
+    """An environment as a text names it: `[NAME=][module:]Id[?name=value&...]`."""
+
+    name: str
+    """NAME, or the whole text where it gives none."""
+    text: str
+    """The text without NAME."""
+    id: str
+    """The id with its module, as `gymnasium.make` takes it."""
+    arguments: Mapping[str, bool | int | float | str | None]
+    """What `gymnasium.make` is given besides."""
+
+    @property
+    def module(self) -> str:
+        """The module that registers the id; empty where none is named."""
+        return self.id.rpartition(":")[0]
+
+
+_ARGUMENT = re.compile(r"([A-Za-z_]\w*)=")
+
+
+def env_text(text: str) -> EnvText:
+    """Read an environment's text.
+
+    Raises:
+        UsageError: NAME is empty, or the arguments are malformed.
+
+    Example:
+        >>> found = env_text('back=gymnasium:HalfCheetah-v5?forward_reward_weight=-1&frame_skip=5')
+        >>> found.name, found.id, found.arguments
+        ('back', 'gymnasium:HalfCheetah-v5', {'forward_reward_weight': -1, 'frame_skip': 5})
+    """
+    head, mark, tail = text.partition("?")
+    name, equals, env_id = head.rpartition("=")
+    if (equals and not name.strip()) or (mark and not tail):
+        what = (
+            f"The environment {text!r:.200} has no {'arguments behind ?' if name or not equals else 'name before ='}."
+        )
+        raise UsageError(what, "Write [NAME=]Id[?name=value&...].")
+    return EnvText(name or text, env_id + mark + tail, env_id, _arguments(tail, text))
+
+
+def _arguments(tail: str, text: str) -> dict[str, Any]:
+    """The arguments of `name=value&name=value`, whose values are JSON scalars."""
+    found: dict[str, Any] = {}
+    at = 0
+    while at < len(tail):
+        match = _ARGUMENT.match(tail, at)
+        if match is None:
+            raise _malformed(text, f"{tail[at:]!r:.100} is not name=value")
+        name = match[1]
+        try:
+            value, at = json.JSONDecoder().raw_decode(tail, match.end())
+        except (ValueError, RecursionError):
+            raise _malformed(text, f"the value of {name} is no JSON scalar") from None
+        if isinstance(value, dict | list) or (isinstance(value, float) and not math.isfinite(value)):
+            raise _malformed(text, f"the value of {name} is no JSON scalar")
+        if name in found:
+            raise _malformed(text, f"{name} is given twice")
+        if at < len(tail) and (tail[at] != "&" or at + 1 == len(tail)):
+            raise _malformed(text, f"{tail[at:]!r:.100} follows the value of {name}")
+        found[name], at = value, at + 1
+    return found
+
+
+def _malformed(text: str, why: str) -> UsageError:
+    what = f"The arguments of the environment {text!r:.200} are malformed: {why}."
+    return UsageError(what, 'Write ?name=value&name=value with numbers, true, false, null or "text" as values.')
 
 
 def _home(module: str) -> str:

@@ -29,7 +29,7 @@ class RunConfig:
     ] = 0
     num_envs: Annotated[
         int,
-        Help("Environments stepped side by side. The number of updates for each step does not depend on it."),
+        Help("Environments stepped side by side (of each task). The updates for each step do not depend on it."),
         Ge(1),
     ] = 1
     batch_size: Annotated[int, Help("Transitions in one update."), Ge(1)] = 256
@@ -43,6 +43,13 @@ class RunConfig:
     ] = 8
     warmup_steps: Annotated[int, Help("Uniformly random environment steps before the first update."), Ge(0)] = 5_000
     replay_size: Annotated[int, Help("Transitions kept in replay."), Ge(1)] = 1_000_000
+    reward_scale: Annotated[
+        tuple[Annotated[float, Interval(gt=0, lt=1e9)], ...],
+        Help(
+            "Factors of the rewards that are learned from: one, or one for each task in the order of their names. "
+            "Reported returns are without them (none: 1)."
+        ),
+    ] = ()
     normalise: Annotated[
         bool, Help("Normalise observations by their running mean and variance, which are stored with the policy.")
     ] = False
@@ -53,8 +60,8 @@ class RunConfig:
     eval_episodes: Annotated[
         int,
         Help(
-            "Episodes in one evaluation, in environments and with seeds of their own, by the deterministic action "
-            "(0: train without evaluation, which needs no second environment)."
+            "Episodes in one evaluation (of each task), in environments and with seeds of their own, by the "
+            "deterministic action (0: train without evaluation, which needs no second environment)."
         ),
         Ge(0),
     ] = 10

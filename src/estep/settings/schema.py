@@ -187,7 +187,8 @@ def _fields(found: ast.ClassDef) -> tuple[Field, ...]:
 
 def _group(base: str) -> dict[str, Field]:
     """The settings of a group, by name."""
-    group = getattr(groups, base.removeprefix("groups."))
+    home, _, name = base.rpartition(".")
+    group = getattr(part_fields if home == "part_fields" else groups, name)
     hints = typing.get_type_hints(group, include_extras=True)
     return {
         field.name: Field(field.name, hints[field.name], False, field.default, _help(hints[field.name], {}, field.name))

@@ -31,24 +31,25 @@ def capacity(agent: Agent, config: RunConfig) -> int:
     return 2 * agent.rollout or config.replay_size
 
 
-def check_fits(agent: Agent, config: RunConfig, dtype: np.dtype[Any]) -> int:
+def check_fits(agent: Agent, config: RunConfig, num_envs: int, dtype: np.dtype[Any]) -> int:
     """Bytes that replay uses at the end of the run. The arrays may be larger: unused memory costs nothing.
 
     Args:
         agent: the agent, or its structure.
         config: the settings of the run.
+        num_envs: environments of all tasks together.
         dtype: type in which observations are stored.
 
     Raises:
         UsageError: it does not fit in memory.
     """
-    filled = max(min(capacity(agent, config), config.steps), config.num_envs)
-    needed = bytes_needed(filled, config.num_envs, *row_of(agent, dtype))
+    filled = max(min(capacity(agent, config), config.steps), num_envs)
+    needed = bytes_needed(filled, num_envs, *row_of(agent, dtype))
     check_memory(needed, filled, needed / filled)
     return needed
 
 
-def allocate(agent: Agent, config: RunConfig, dtype: np.dtype[Any]) -> Replay:
+def allocate(agent: Agent, config: RunConfig, num_envs: int, dtype: np.dtype[Any]) -> Replay:
     """Make the replay of an agent. The system provides its memory as it fills. The arguments are those of `check_fits`.
 
     Raises:
@@ -56,7 +57,7 @@ def allocate(agent: Agent, config: RunConfig, dtype: np.dtype[Any]) -> Replay:
     """
     steps, row = capacity(agent, config), row_of(agent, dtype)
     try:
-        return Replay(steps, config.num_envs, row)
+        return Replay(steps, num_envs, row)
     except (MemoryError, ValueError, OverflowError) as error:
         raise UsageError(
             f"Replay of {steps:,} transitions does not fit in memory: {error}.", "Give a smaller --replay-size."

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from estep.envs.build import Source
+from estep.envs.tasks.sources import Envs
 from estep.policy.evaluate import Evaluation
 from estep.policy.policy import Policy
 from estep.runs.config_file import Recipe
@@ -42,9 +42,12 @@ class RunState(NamedTuple):
     """Call it for the policy of this moment, which acts, evaluates and saves. It copies the agent."""
 
 
-def current_policy(recipe: Recipe, run_dir: Path, trainer: Trainer, env: Source) -> Policy:
+def current_policy(recipe: Recipe, run_dir: Path, trainer: Trainer, env: Envs) -> Policy:
     """The policy of a trainer as it is now."""
     agent = jax.tree.map(jnp.copy, trainer.agent)  # the next update reuses the agent's arrays
-    counts, space = trainer.counts, trainer.env.action_space
+    counts, host = trainer.counts, trainer.env
     moments = copy.deepcopy(trainer.moments)
-    return Policy(recipe, agent, moments, space, counts.env_steps, counts.updates, run_dir, env)
+    steps = counts.env_steps, counts.updates
+    return Policy(
+        recipe, agent, moments, host.action_space, *steps, run_dir, env, host.observation_space, tasks=dict(host.tasks)
+    )

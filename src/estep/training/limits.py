@@ -41,7 +41,8 @@ def limits_reached(agent: Any) -> dict[str, str]:
         metric, values = _metric(name), np.ravel(leaf)
         for side, limit in zip(SIDES, LOG_ALPHA_BOUNDS, strict=True):
             count = int((np.abs(values - limit) < NEAR).sum())
-            where = f" in {count} of {len(values)} dimensions" if count and len(values) > 1 else ""
+            parts = "tasks" if metric == "m/alpha" else "dimensions"
+            where = f" in {count} of {len(values)} {parts}" if count and len(values) > 1 else ""
             if count:
                 text = f"{metric} has reached its {side} limit, {math.exp(limit):.2g}{where}. {MEANING[side]}"
                 found[f"{metric}, {side}"] = text

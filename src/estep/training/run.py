@@ -16,10 +16,17 @@ from estep.algorithms.named import name_of
 from estep.core.agent import Algorithm
 from estep.data.memory import format_bytes
 from estep.envs.base import HostEnv
-from estep.envs.build import Source
+from estep.envs.tasks.sources import Envs, Given
 from estep.errors import STOPPED, EstepError, describe
 from estep.policy import cache
-from estep.policy.environments import chosen_env, compare_starts, make_pair, time_limit_note
+from estep.policy.environments import (
+    chosen_env,
+    compare_starts,
+    flattening_note,
+    make_pair,
+    task_records,
+    time_limit_note,
+)
 from estep.policy.job import Reporter, RunContext, note_reason, shielded
 from estep.runs import checkpoint, config_file, provenance
 from estep.runs.config_file import Recipe
@@ -49,7 +56,7 @@ class Result(NamedTuple):
 
 def train(
     algorithm: Algorithm,
-    env: Source,
+    env: Envs,
     config: RunConfig,
     *,
     out: Path,
@@ -63,7 +70,7 @@ def train(
 
     Args:
         algorithm: the algorithm with its settings.
-        env: a Gymnasium id, an instance, or a function that makes an environment.
+        env: a Gymnasium id, an instance, or a function that makes an environment; or the tasks.
         config: the settings of the run.
         out: folder of all runs.
         preset: name of the preset that was applied, for the record.
@@ -81,13 +88,16 @@ def train(
     note_reason(cache.use_cache(), context.report)
     with make_pair(env, config, context) as (training_env, evaluation_env):
         name = name or training_env.name
-        recipe = Recipe(name_of(algorithm), algorithm, name, isinstance(env, str), config, preset)
+        tasks = task_records(env)
+        by_id = all(task.by_id for task in tasks) if tasks else isinstance(env, str)
+        recipe = Recipe(name_of(algorithm), algorithm, name, by_id, config, preset, tasks)
         config_file.check_readable(recipe)
         trainer = Trainer(algorithm, training_env, config, context.report.note)
         trainer.begin()
         note_reason(compare_starts(training_env, evaluation_env, trainer.obs), context.report)
         with RunFolder.create(out, recipe.name, recipe.env, config.seed, datetime.now()) as folder:
-            folder.write_run(provenance.describe(context.command, {"run": config.seed}))
+            named = {"tasks": {task.name: task.env for task in tasks}} if tasks else {}
+            folder.write_run({**provenance.describe(context.command, {"run": config.seed}), **named})
             folder.write_config(config_file.encode(recipe), config_file.differences(recipe))
             note_start(folder, trainer, recipe, context.report)
             return run_session(recipe, folder, trainer, (env, evaluation_env), context, resumed_at=None)
@@ -97,7 +107,7 @@ def resume(
     run_dir: Path,
     *,
     steps: int | None = None,
-    env: Source | None = None,
+    env: Given | None = None,
     allow_import: bool = False,
     context: RunContext,
 ) -> Result:
@@ -108,7 +118,7 @@ def resume(
     Args:
         run_dir: the run folder.
         steps: new total of environment steps; None keeps the recorded total.
-        env: the environment; None takes the recorded one.
+        env: the environment, or those of all tasks; None takes the recorded ones.
         allow_import: whether the modules that the run folder names may be imported.
         context: reports and stops.
 
@@ -127,7 +137,7 @@ def resume(
         found, skipped = checkpoint.newest(folder.path)
         for path, reason in skipped:
             context.report.note(f"skipped  {path.name}: {reason}")
-        check_lines(folder)
+        check_lines(folder, bool(recipe.tasks))
         done = None if longer else recorded_result(folder)
         if done is not None:
             context.report.note("This run is finished. Give a larger --steps to continue it.")
@@ -169,7 +179,7 @@ def run_session(
     recipe: Recipe,
     folder: RunFolder,
     trainer: Trainer,
-    envs: tuple[Source, HostEnv | None],
+    envs: tuple[Envs, HostEnv | None],
     context: RunContext,
     *,
     resumed_at: int | None,
@@ -186,7 +196,7 @@ def run_session(
         resumed_at: environment steps of the checkpoint, or None for a new run.
         meta: the session's part of the checkpoint.
     """
-    sinks = Sinks(folder, resumed_at, context.report.note)
+    sinks = Sinks(folder, resumed_at, context.report.note, bool(recipe.tasks))
     now = ft.partial(current_policy, recipe, folder.path, trainer, envs[0])
     callbacks = Callbacks(context.report, context.stop, envs[1], now, context.on_step, context.on_evaluation)
     session = Session(folder, trainer, sinks, callbacks)
@@ -262,6 +272,11 @@ def note_start(folder: RunFolder, trainer: Trainer, recipe: Recipe, report: Repo
     report.note(f"run      {folder.path}  ({preset}, {changes} settings differ from the defaults)")
     report.note("env      " + " · ".join(f"{name} {text}" for name, text in trainer.env.describe().items()))
     note_reason(time_limit_note(trainer.env, recipe.run), report)
+    note_reason(flattening_note(trainer.env), report)
+    tasks = len(trainer.env.tasks)
+    if tasks:
+        each = trainer.sequences * trainer.agent.length // tasks
+        report.note(f"tasks    {tasks}, of each {each} transitions in every batch")
     size = min(recipe.run.replay_size, recipe.run.steps)
     report.note(f"replay   {size:,} transitions = {format_bytes(trainer.replay_bytes)} on the host")
     devices = jax.devices()

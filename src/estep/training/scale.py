@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from estep.core.agent import Agent
 from estep.core.types import Floats
+from estep.data.normalise import CLIP
 from estep.envs.actions import BoxActions
 from estep.envs.base import HostEnv
 from estep.errors import UsageError
+from estep.likelihoods.dynamics import WorldModel
 
 LARGE = 1e3
 """Bounds of actions and observations beyond this are warned of."""
@@ -33,6 +37,18 @@ def check_image(algorithm: Any, env: HostEnv) -> None:
             "Give a network of your own as features (examples/own_images.py shows one), or wrap the environment in "
             "gymnasium.wrappers.FlattenObservation to train on the pixels as a plain vector.",
         )
+
+
+def note_clipping(agent: Agent, normalise: bool, note: Callable[[str], None]) -> None:
+    """Say that a model of the environment learns observations that are clipped.
+
+    Args:
+        agent: the agent.
+        normalise: whether observations are normalised.
+        note: called with a line for the user.
+    """
+    if normalise and isinstance(agent.likelihood.model, WorldModel):
+        note(f"--normalise clips observations to {CLIP:g} standard deviations, and the model learns clipped ones")
 
 
 def warn_of_bounds(env: HostEnv) -> None:

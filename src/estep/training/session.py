@@ -144,6 +144,8 @@ class Session:
         record: dict[str, float] = {"env_steps": counts.env_steps, "updates": counts.updates}
         record["episodes"] = counts.episodes
         record |= means_of({"return": trainer.recent, "success": trainer.successes})
+        record |= means_of({f"return/{task}": recent for task, recent in trainer.of_tasks.returns.items()})
+        record |= means_of({f"success/{task}": recent for task, recent in trainer.of_tasks.successes.items()})
         record |= trainer.tally.means()
         record |= {"data/replay": len(trainer.replay), "data/bad": trainer.env.bad, "skipped": counts.skipped}
         record |= {f"time/{name}": seconds for name, seconds in trainer.seconds.items()}
@@ -201,6 +203,7 @@ class Session:
             f"evaluated at {steps:,} steps: return {scores.mean:.1f} ± {scores.std:.1f} "
             f"over {len(scores.returns)} episodes{scores.success_text}"
             + (f" ({scores.cut} of them cut)" if scores.cut else "")
+            + "".join(f"; {task} {one.mean:.1f}{one.success_text}" for task, one in scores.tasks.items())
         )
 
     def save_once(self) -> None:

@@ -5,33 +5,44 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from estep.envs.base import Episode
+from estep.envs.tasks.sources import ALL
 from estep.policy.evaluate import Evaluation
 from estep.runs.folder import RunFolder
 from estep.training.board import Board
 
-EVAL_COLUMNS = ("env_steps", "updates", "mean", "std", "episodes", "min", "max", "wall_s", "success")
-EPISODE_COLUMNS = ("env_steps", "env", "episode", "return", "length", "success")
+EVAL_COLUMNS = ("env_steps", "updates", "mean", "std", "episodes", "min", "max", "wall_s", "success", "task")
+EPISODE_COLUMNS = ("env_steps", "env", "episode", "return", "length", "success", "task")
+"""The last column is there with several tasks."""
 
 
-def check_lines(folder: RunFolder) -> None:
+def columns_of(several: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The columns of eval.csv and of episodes.csv, for one task or for several."""
+    return (EVAL_COLUMNS, EPISODE_COLUMNS) if several else (EVAL_COLUMNS[:-1], EPISODE_COLUMNS[:-1])
+
+
+def check_lines(folder: RunFolder, several: bool) -> None:
     """Read the lines that a run has written, before anything dear is done for it. Raises RejectedInput."""
-    folder.check_lines(EVAL_COLUMNS, EPISODE_COLUMNS)
+    folder.check_lines(*columns_of(several))
 
 
 class Sinks:
     """The open files of a run. A failure of the disk ends the run, except at TensorBoard's."""
 
-    def __init__(self, folder: RunFolder, resumed_at: int | None, note: Callable[[str], None]) -> None:
+    def __init__(
+        self, folder: RunFolder, resumed_at: int | None, note: Callable[[str], None], several: bool = False
+    ) -> None:
         """Open the files.
 
         Args:
             folder: the run folder.
             resumed_at: environment steps at which the run resumes; later lines are removed, so that none is doubled.
             note: called with a line for the user if TensorBoard's file cannot be written.
+            several: whether there are several tasks.
         """
+        columns = columns_of(several)
         self.metrics = folder.metrics()
-        self.evaluations = folder.evaluations(EVAL_COLUMNS)
-        self.episodes = folder.episodes(EPISODE_COLUMNS)
+        self.evaluations = folder.evaluations(columns[0])
+        self.episodes = folder.episodes(columns[1])
         if resumed_at is not None:
             for lines in (self.metrics, self.evaluations, self.episodes):
                 lines.truncate_after(resumed_at)
@@ -44,24 +55,32 @@ class Sinks:
         self.board.add({name: value for name, value in record.items() if name != "env_steps"}, int(record["env_steps"]))
 
     def evaluation(self, env_steps: int, updates: int, scores: Evaluation, wall_s: float) -> None:
-        """Write one row of eval.csv, and the same numbers to TensorBoard.
+        """Write one row of eval.csv for each task and one for all of them, and the same numbers to TensorBoard.
 
         Args:
             env_steps, updates: when the evaluation was.
             scores: its returns.
             wall_s: wall-clock seconds of the run.
         """
-        ends = {"min": min(scores.returns), "max": max(scores.returns), "wall_s": round(wall_s, 3)}
-        row = {"env_steps": env_steps, "updates": updates, "mean": scores.mean, "std": scores.std}
-        self.evaluations.append({**row, "episodes": len(scores.returns), **ends, "success": scores.success})
+        for task, one in {**scores.tasks, ALL: scores}.items():
+            ends = {"min": min(one.returns), "max": max(one.returns), "wall_s": round(wall_s, 3)}
+            row = {"env_steps": env_steps, "updates": updates, "mean": one.mean, "std": one.std}
+            count = {"episodes": len(one.returns)}
+            self.evaluations.append({**row, **count, **ends, "success": one.success, "task": task})
         shown = {"eval/return": scores.mean, "eval/return_std": scores.std, "eval/success": scores.success}
+        shown |= {f"eval/return/{task}": one.mean for task, one in scores.tasks.items()}
         self.board.add({name: value for name, value in shown.items() if value is not None}, env_steps)
 
     def finished(self, env_steps: int, episodes: Sequence[Episode]) -> None:
         """Write rows of episodes.csv."""
         for episode in episodes:
             row = {"env_steps": env_steps, "env": episode.env, "episode": episode.number}
-            result = {"return": episode.total, "length": episode.length, "success": episode.success}
+            result = {
+                "return": episode.total,
+                "length": episode.length,
+                "success": episode.success,
+                "task": episode.task,
+            }
             self.episodes.append({**row, **result})
 
     def sync(self) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from estep.core.agent import Algorithm
 from estep.envs.base import HostEnv, Progress
 from estep.errors import EnvironmentFailure, RejectedInput, describe
-from estep.policy.spaces import check_spaces, space_record, spaces_of
+from estep.policy.spaces import check_tasks, space_record, spaces_in, spaces_of
 from estep.runs import checkpoint, manifest
 from estep.runs.leaves import expected, named_leaves, rebuild, skeleton
 from estep.training.trainer import Counts, Tally, Trainer
@@ -47,7 +47,8 @@ def meta(trainer: Trainer) -> dict[str, Any]:
         "successes": list(trainer.successes),
         "skips": list(trainer.skips),
         "bad": trainer.env.counters(),
-        **space_record(trainer.env.action_space, trainer.env.observation_space, trainer.env.spec.obs_dim),
+        **space_record(spaces_in(trainer.env)),
+        **({"of_tasks": trainer.of_tasks.record()} if trainer.env.tasks else {}),
         "episodes": [{"episode": p.episode, "length": p.length, "total": p.total} for p in progress(trainer)],
     }
 
@@ -106,7 +107,7 @@ def check_environment(path: Path, env: HostEnv) -> None:
         before = spaces_of(manifest.read(path).meta)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, EnvironmentFailure) as error:
         raise lacking(path, error) from error
-    check_spaces(before, env.action_space, env.observation_space)
+    check_tasks(before, env)
 
 
 def lacking(path: Path, error: Exception) -> RejectedInput:
@@ -129,6 +130,8 @@ def restore_counts(trainer: Trainer, saved: Mapping[str, Any]) -> None:
     trainer.tally = Tally({str(k): number(v) for k, v in tally["sums"].items()}, int(tally["updates"]))
     trainer.recent.extend(number(value) for value in saved["recent"])
     trainer.successes.extend(number(value) for value in saved.get("successes", ()))  # 0.1.0 has none
+    if trainer.env.tasks:
+        trainer.of_tasks.load(saved["of_tasks"])
     trainer.skips = deque(int(value) for value in saved["skips"])
 
 

@@ -16,15 +16,18 @@ import numpy.typing as npt
 from estep.core.agent import Agent, Algorithm
 from estep.core.types import Floats, Tanh
 from estep.data.normalise import Moments
-from estep.data.replay import Rows, philox
+from estep.data.replay import Rows
+from estep.data.sampling import philox
 from estep.envs.base import Episode, HostEnv
 from estep.errors import NumericHalt
 from estep.policy.actor import ACT, UPDATE, Actor, Scaling, key_of, memo_of_exploration, scaling_of
+from estep.policy.spaces import spaces_in
 from estep.runs.leaves import skeleton
 from estep.settings.run import RunConfig
 from estep.training.allocation import allocate, check_fits
 from estep.training.compiling import Compiling
-from estep.training.scale import ScaleWatch, check_image, warn_of_bounds
+from estep.training.of_tasks import OfTasks, SpreadWatch, reward_scale
+from estep.training.scale import ScaleWatch, check_image, note_clipping, warn_of_bounds
 from estep.training.update import improve, init
 
 RECENT = 10
@@ -84,25 +87,29 @@ class Trainer:
         """
         self.config, self.env, self.note = config, env, note
         check_image(algorithm, env)
-        spec, stored = env.spec, env.observation_space.storage
+        spec, stored = env.spec, spaces_in(env).storage
         shaped = skeleton(algorithm, spec)
-        self.replay_bytes = check_fits(shaped, config, stored)
-        self.replay = allocate(shaped, config, stored)
+        self.reward_scale = reward_scale(config.reward_scale, env)
+        self.replay_bytes = check_fits(shaped, config, env.num_envs, stored)
+        self.replay = allocate(shaped, config, env.num_envs, stored)
         self.agent: Agent = init(algorithm, spec, key_of(config.seed, 0))
-        self.moments = Moments(spec.obs_dim) if config.normalise else None
+        self.moments = Moments(spec.obs_dim, spec.tasks) if config.normalise else None
         self.counts, self.tally = Counts(), Tally()
         self.recent: deque[float] = deque(maxlen=RECENT)
         self.successes: deque[float] = deque(maxlen=RECENT)
+        self.of_tasks = OfTasks(env.tasks, RECENT)
         self.skips: deque[int] = deque()
         self.finished: list[Episode] = []
         self.seconds = {"act_s": 0.0, "env_s": 0.0, "sample_s": 0.0, "update_s": 0.0}
         self.compiled: set[str] = set()
         self._actor: Actor | None = None
         self._keys = key_of(config.seed, ACT), key_of(config.seed, UPDATE)
-        self.obs: Floats = np.zeros((config.num_envs, spec.obs_dim), np.float32)
+        self.obs: Floats = np.zeros((env.num_envs, spec.obs_dim), np.float32)
         self.halt_dump: dict[str, Any] = {}
         self.scale_watch = ScaleWatch(env, config.normalise)
+        self.spread_watch = SpreadWatch(list(env.tasks), note)
         warn_of_bounds(env)
+        note_clipping(self.agent, config.normalise, note)
         self.sound = True
         """Whether agent and replay are whole: not while an update or the storing of a step goes on."""
         self.settled = True
@@ -134,8 +141,14 @@ class Trainer:
 
     @property
     def sequences(self) -> int:
-        """Sequences in one batch."""
-        return max(1, self.config.batch_size // self.agent.length)
+        """Sequences in one batch: equally many of each task."""
+        count, tasks = self.config.batch_size // self.agent.length, self.strata
+        return max(1, count // tasks) * tasks
+
+    @property
+    def strata(self) -> int:
+        """How many tasks there are; 1 with one environment."""
+        return max(1, len(self.env.tasks))
 
     @property
     def block(self) -> int:
@@ -152,7 +165,10 @@ class Trainer:
             return self.counts.env_steps // self.agent.rollout * self.block - self.counts.updates
         after_warmup = max(0, self.counts.env_steps - self.config.warmup_steps)
         wanted = math.floor(after_warmup * self.config.updates_per_step)
-        return wanted - self.counts.updates if len(self.replay) >= self.agent.length * self.config.num_envs else 0
+        ready = len(self.replay) >= self.agent.length * self.env.num_envs
+        if self.strata > 1 and wanted > self.counts.updates:  # a task may have lost its first steps
+            ready &= bool(self.replay.sequences(self.agent.length, self.strata).any(1).all())
+        return wanted - self.counts.updates if ready else 0
 
     def step(self) -> None:
         """Take one step in each environment and store it in replay."""
@@ -162,15 +178,18 @@ class Trainer:
         step = self.env.step(action)
         self.seconds["env_s"] += time.perf_counter() - start
         self.sound = False
-        self.replay.add(self.obs, u, step.reward, step.terminated, step.truncated, step.next_obs, step.valid, memo)
+        reward = step.reward if self.reward_scale is None else step.reward * self.reward_scale
+        self.replay.add(self.obs, u, reward, step.terminated, step.truncated, step.next_obs, step.valid, memo)
+        self.spread_watch.add(reward, step.valid)
         self.count_obs(step.obs)
         self.obs = step.obs
-        self.counts.env_steps += self.config.num_envs
+        self.counts.env_steps += self.env.num_envs
         self.scale_watch.check(step.next_obs, self.counts.env_steps)
         for episode in self.env.finished():
             self.counts.episodes += 1
             self.recent.append(episode.total)
             self.successes.extend(() if episode.success is None else (episode.success,))
+            self.of_tasks.add(episode)
             self.finished.append(episode)
         self.sound = self.settled = True
 
@@ -201,7 +220,7 @@ class Trainer:
         """Points u and uniform random actions. For discrete actions, u is the action itself."""
         key = np.array([self.config.seed, 2**63 + step], np.uint64)  # replay uses the counters below 2^63
         generator = np.random.Generator(np.random.Philox(key=key))
-        u, action = self.env.action_space.uniform(generator, self.config.num_envs)
+        u, action = self.env.action_space.uniform(generator, self.env.num_envs)
         return (u if isinstance(self.agent.spec.squash, Tanh) else action), action
 
     def update_block(self) -> None:
@@ -221,7 +240,7 @@ class Trainer:
             number = np.uint32(counts.updates % 2**32)
             self._actor = None
             self.agent, (memo, info) = improve(self.agent, batches, self._keys[1], number, scaling)
-            read = {name: np.asarray(values) for name, values in jax.device_get(info).items()}
+            read = {self.of_tasks.named(name): np.asarray(value) for name, value in jax.device_get(info).items()}
         self.seconds["sample_s"] += sampled - start
         self.seconds["update_s"] += time.perf_counter() - sampled
         if memo:
@@ -238,12 +257,18 @@ class Trainer:
         they are the newest rows, in a new order in every epoch."""
         seed, count, sequences = self.config.seed, self.counts.updates, self.sequences
         if not self.agent.rollout:
-            return self.replay.draw(seed, count, (self.block, sequences), self.agent.length)
-        newest = self.replay.newest(self.agent.rollout // self.config.num_envs, self.agent.length)
-        orders = [philox(seed, count + epoch).permutation(len(newest)) for epoch in range(self.agent.epochs)]
+            return self.replay.draw(seed, count, (self.block, sequences), self.agent.length, self.strata)
+        newest = self.replay.newest(self.agent.rollout // self.env.num_envs, self.agent.length, self.strata)
+        orders = [self.order(philox(seed, count + epoch), len(newest)) for epoch in range(self.agent.epochs)]
         per_epoch = self.block // self.agent.epochs
         chosen = np.stack([np.resize(order, (per_epoch, sequences)) for order in orders])
         return newest[chosen.reshape(self.block, sequences)]
+
+    def order(self, generator: np.random.Generator, count: int) -> npt.NDArray[np.int64]:
+        """A new order of `count` sequences of tasks that take turns, in which they take turns again."""
+        tasks = self.strata
+        orders = [generator.permutation(count // tasks) * tasks + task for task in range(tasks)]
+        return np.stack(orders, 1).reshape(-1)
 
     def count_skips(self, skipped: npt.NDArray[Any], batches: Any) -> None:
         """Count the skipped updates of a block.

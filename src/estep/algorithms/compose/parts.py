@@ -14,7 +14,7 @@ from estep.algorithms.shared import q_critic
 from estep.core.agent import as_trained
 from estep.core.learned import Learned, fixed, learn
 from estep.core.optim import Optimiser
-from estep.core.slots import Inference, Likelihood, Posterior, Prior, Projection
+from estep.core.slots import Inference, Likelihood, Posterior, Prior, Projection, Temperature
 from estep.core.types import Key, Spec
 from estep.errors import UsageError
 from estep.families.autoregressive import Autoregressive
@@ -30,7 +30,7 @@ from estep.likelihoods.maximised import Maximised
 from estep.likelihoods.state_value import state_value
 from estep.m_steps import trust_region
 from estep.m_steps.projection import Keep
-from estep.m_steps.temperature import KLConstraint, least_entropy
+from estep.m_steps.temperature import least_entropy
 from estep.nets import critic_body, policy_body
 from estep.priors.flat import Flat
 from estep.priors.gaussian import FixedGaussian
@@ -58,9 +58,10 @@ POSTERIORS: Mapping[str, Callable[[Any, Spec], Posterior]] = {
 
 LIKELIHOODS: Mapping[str, Callable[[Any, Spec, Key], Likelihood]] = {
     "q": q_critic,
+    "model": q_critic,
     "state-value": lambda row, spec, key: state_value(spec, critic_body(row), row.gamma, row.gae_lambda, key=key),
 }
-"""(settings, environment, key) to a critic."""
+"""(settings, environment, key) to a critic; `with_model` puts a model beside it where one is wanted."""
 
 
 def prior(row: Any, spec: Spec, key: Key) -> Prior:
@@ -119,7 +120,7 @@ def _made(slot: Any, name: str, table: Mapping[str, Callable[..., Any]], *argume
     return found
 
 
-def temperature(row: Any, spec: Spec) -> KLConstraint:
+def temperature(row: Any, spec: Spec) -> Temperature:
     """The multiplier of KL(q‖p) ≤ ε, with an ε that suits the prior where none is given."""
     flat = least_entropy(spec, -1.0, 0.3)
     volume = math.log(math.prod(spec.factors)) if spec.factors else spec.action_dim * math.log(2.0)

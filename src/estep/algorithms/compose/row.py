@@ -4,7 +4,8 @@ prior        as named              flat, uniform, gaussian or learned
 posterior    as named              gaussian, full-gaussian, mixture, autoregressive, boltzmann or categorical
 inference    as named              direct, iterative, gradient, semi-amortised, cem, importance, closed-form or
                                    advantages; from the prior, or from where another network ends
-likelihood   as named              an ensemble of Q (one step, n steps or Retrace), or V of fresh data
+likelihood   as named              an ensemble of Q (one step, n steps or Retrace), with or without imagined steps,
+                                   or V of fresh data
 temperature  learned               KL(q‖p) ≤ ε
 m-step       α, trust region       a learned prior is fitted to q, not far from its slow copy
 
@@ -19,6 +20,7 @@ from typing import Any
 import jax
 
 from estep.algorithms.compose import parts, rules
+from estep.algorithms.model_based.model import with_model
 from estep.core.acting import act_from_posterior, act_from_prior, log_prob_memo
 from estep.core.agent import Agent, fit_prior
 from estep.core.bootstrap import posterior_value, prior_value
@@ -29,13 +31,14 @@ from estep.e_steps.actions_taken import BatchWeights
 from estep.e_steps.climb import ClimbFraction
 from estep.m_steps import trust_region
 from estep.m_steps.temperature import LOG_ALPHA_BOUNDS
-from estep.settings import fields, groups, part_fields
-from estep.settings.kinds import check_order, named_options
+from estep.settings import fields, part_fields
+from estep.settings.groups import Acting, FreshData, Imagined, Learner, QEnsemble, QInference, SlowCopies, WorldModel
+from estep.settings.kinds import named_options
 
 
 @named_options
 @dataclass(frozen=True)
-class Compose(groups.FreshData, groups.Acting, groups.SlowCopies, groups.QInference, groups.QEnsemble, groups.Learner):
+class Compose(FreshData, Imagined, WorldModel, Acting, SlowCopies, QInference, QEnsemble, Learner):
     """Your own row: a prior, a posterior, a likelihood and an inference optimiser, by name."""
 
     prior: part_fields.Prior = "flat"
@@ -44,26 +47,24 @@ class Compose(groups.FreshData, groups.Acting, groups.SlowCopies, groups.QInfere
     start: part_fields.Start = "prior"
     likelihood: part_fields.Likelihood = "q"
     target: fields.CriticTarget = "td0"
-    kl_in_value: fields.KLInValue = True
+    kl_in_value: part_fields.KLInValue = True
     act_with: fields.ActWith = "posterior"
-    infer_on: fields.InferOnOrDefault = "auto"
+    infer_on: part_fields.InferOnOrDefault = "auto"
     tau: fields.Tau = 0.005
     target_period: fields.TargetPeriod = 1
     unroll: fields.Unroll = 5
     epochs: fields.Epochs = 8
     iterations: fields.Iterations = 5
     samples: fields.Samples = 4
-    num_candidates: fields.NumCandidates = 64
+    num_candidates: part_fields.NumCandidates = 64
     components: fields.NumComponents = 4
     sigma: fields.Sigma = 0.7
-    epsilon: fields.EpsilonOrDefault = 0.0
+    epsilon: part_fields.EpsilonOrDefault = 0.0
     epsilon_mean: fields.EpsilonMean = 5e-3
     epsilon_scale: fields.EpsilonScale = 5e-5
 
     def __post_init__(self) -> None:
-        groups.validate_with_inference(self)
-        check_order(self, "unroll", "rollout")
-        rules.check_parts(self)
+        rules.check_settings(self)
 
     def init(self, spec: Spec, key: Key) -> Agent:
         """A fresh agent for an environment. Raises UsageError where the parts do not fit it."""
@@ -76,7 +77,7 @@ class Compose(groups.FreshData, groups.Acting, groups.SlowCopies, groups.QInfere
         inference, learns = parts.inference(self, spec, family, k_pi), parts.has_parameters(prior, self.prior)
         plain = fresh or not self.kl_in_value
         training_critic, acting_critic = parts.critics(self, plain)
-        return Agent(
+        agent = Agent(
             prior=parts.learned_if(learns, prior, tx, **slow),
             posterior=family,
             inference=parts.learned_if(parts.has_parameters(inference), inference, tx),
@@ -99,3 +100,4 @@ class Compose(groups.FreshData, groups.Acting, groups.SlowCopies, groups.QInfere
             rollout=self.rollout if fresh else 0,
             epochs=self.epochs,
         )
+        return with_model(agent, self, k_q) if self.likelihood == "model" else agent

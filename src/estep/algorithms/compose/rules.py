@@ -6,8 +6,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from estep.algorithms.checks import check_combinations
+from estep.algorithms.model_based.model import check_model
 from estep.core.types import Spec
 from estep.errors import UsageError
+from estep.settings.groups import validate_with_inference
+from estep.settings.kinds import check_order
 from estep.settings.references import is_reference
 
 FITTED = ("gaussian", "full-gaussian")
@@ -35,6 +38,12 @@ def _starts_at_no_choice(row: Any) -> bool:
     """Whether inference over choices starts at a distribution that prefers none of them."""
     at_prior = row.inference == "closed-form" or (row.inference in STARTED and row.start == "prior")
     return row.posterior == "categorical" and row.prior in ("flat", "uniform") and at_prior
+
+
+def _may_be_followed(row: Any) -> bool:
+    """Whether the policy whose value the critic learns needs no Q̂: it is a network, or the prior."""
+    network = row.inference in ("direct", "semi-amortised") or (row.inference in STARTED and row.start == "direct")
+    return network or not row.kl_in_value or is_reference(row.inference)
 
 
 RULES = (
@@ -120,7 +129,7 @@ RULES = (
         "Give --likelihood q, or leave them out.",
     ),
     Rule(
-        lambda row: row.likelihood == "q" or (row.pessimism == "value" and row.act_beta is None),
+        lambda row: row.likelihood in ("q", "model") or (row.pessimism == "value" and row.act_beta is None),
         "--pessimism difference and --act-beta use the spread of an ensemble. A {likelihood} likelihood may have none.",
         "Give --likelihood q, or leave them out.",
     ),
@@ -134,6 +143,12 @@ RULES = (
         "Over discrete actions {inference} inference starts at equal probabilities where the prior is {prior}, so no "
         "action is the one that --pessimism difference compares with.",
         "Give --prior learned, a --start other than prior, or --pessimism value.",
+    ),
+    Rule(
+        lambda row: row.likelihood != "model" or not row.horizon or _may_be_followed(row),
+        "Imagined steps follow the policy whose value the critic learns. {inference} inference with --start {start} "
+        "would need inference of its own in every imagined state.",
+        "Give --inference direct or semi-amortised, --start direct, --no-kl-in-value, or --horizon 0.",
     ),
     Rule(
         lambda row: row.act_by == "inference" or row.act_with == "posterior",
@@ -160,6 +175,19 @@ RULES = (
     ),
 )
 """All rules. A message names the first one that is broken."""
+
+
+def check_settings(row: Any) -> None:
+    """Check every setting of `compose`, in its plain form, and that its parts fit together.
+
+    Raises:
+        UsageError: a value is out of bounds, or settings do not go together.
+    """
+    validate_with_inference(row)
+    check_order(row, "unroll", "rollout")
+    check_parts(row)
+    if row.likelihood == "model":
+        check_model(row)
 
 
 def check_parts(row: Any) -> None:

@@ -115,7 +115,8 @@ def choose(table: Table, policy: Way | Array, obs: Floats, step: Array) -> Choic
     def in_state(policy: Way | Array, obs: Obs, key: Key) -> Choice:
         u = direct_point(table, obs, key)
         point = mode(agent, policy, obs, key) if isinstance(policy, Way) else displaced(squash, u, policy)
-        problem = agent.problem(agent.acting_critic(agent.likelihood).relative_to(obs, lambda: u), obs)
+        estimate = agent.view(agent, agent.acting_critic(agent.likelihood))
+        problem = agent.problem(estimate.relative_to(obs, lambda: u), obs)
         gain = problem.likelihood(problem, point, key) - problem.likelihood(problem, u, key)
         spread = [biased_std(model.values(obs, each)) for each in (u, point)]
         action = squash(point)

@@ -39,6 +39,20 @@ HORIZON = 150
 """Number of steps over which returns are counted, if the time limit is at least twice as long."""
 
 
+class Extent(NamedTuple):
+    """How much is measured."""
+
+    states: int = 256
+    """How many states; they are evenly spaced over all episodes."""
+    episodes: int = 10
+    steps: int = 25
+    """m, the number of steps with inferred actions."""
+    horizon: int = HORIZON
+    """Number of steps over which returns are counted; at most half of the time limit."""
+    efforts: Sequence[int] = EFFORTS
+    """Numbers of iterations, or of particles."""
+
+
 class Realised(NamedTuple):
     """One optimiser. All gains are to the direct policy, with 95 % intervals over states; episodes are clusters."""
 
@@ -123,11 +137,7 @@ def realised(
     env: HostEnv,
     scaling: Scaling,
     key: Key,
-    states: int = 256,
-    episodes: int = 10,
-    steps: int = 25,
-    horizon: int = HORIZON,
-    efforts: Sequence[int] = EFFORTS,
+    extent: Extent = Extent(),
 ) -> Realisation:
     """Play the agent's own episodes, go back to states of them, and compare inferred actions with direct ones.
 
@@ -136,11 +146,7 @@ def realised(
         env: new environments of the evaluation stream.
         scaling: mean and scale of observations.
         key: key of the random numbers.
-        states: how many states; they are evenly spaced over all episodes.
-        episodes: how many episodes.
-        steps: m, the number of steps with inferred actions.
-        horizon: number of steps over which returns are counted, at most half of the time limit.
-        efforts: numbers of iterations, or of particles, that are measured.
+        extent: how much is measured.
 
     Raises:
         UsageError: the critic is not an ensemble of Q functions, actions are discrete, the environment cannot save its
@@ -150,14 +156,14 @@ def realised(
     check_agent(agent)
     k_episodes, k_play, k_deal = jax.random.split(key, 3)
     simulator = Simulator(env)
-    played = rollouts(agent, env, scaling, k_episodes, episodes, simulator.save)
-    horizon = int(min(horizon, simulator.limit // 2))
-    starts = choose_starts(played, simulator.limit, horizon, steps, states)
+    played, steps = rollouts(agent, env, scaling, k_episodes, extent.episodes, simulator.save), extent.steps
+    horizon = int(min(extent.horizon, simulator.limit // 2))
+    starts = choose_starts(played, simulator.limit, horizon, steps, extent.states)
     simulator.check_exact(starts.saved[0], agent.spec.action_dim)
     table = Table(agent, direct_way(agent), scaling, k_play)
     direct = play(simulator, starts.saved, table, [], horizon)
     rows, in_states = [], []
-    for optimiser, iterations, way in candidates(agent, efforts):
+    for optimiser, iterations, way in candidates(agent, extent.efforts):
         inferred = play(simulator, starts.saved, table, [way] * steps, horizon)
         displacement = deal(jnp.asarray(inferred.first.moved), k_deal)
         control = play(simulator, starts.saved, table, [displacement] * steps, horizon)
