@@ -203,3 +203,30 @@ def test_a_folder_has_the_name_of_what_a_function_makes_or_a_name_that_is_given(
     assert train(tmp_path, env=functools.partial(Counter, length=9), **WARM).run_dir.parent.name == "Counter"
     policy = estep.train("sac", made, name="swing up", out=tmp_path, report=None, **WARM)
     assert policy.run_dir.parent.name == "swing-up"
+
+
+@pytest.mark.parametrize(
+    ("every", "minutes", "saved"), [(1000, 1e-9, range(1, 11)), (1000, 0.0, [10]), (1000, 5.0, [10]), (0, 1e-9, [10])]
+)
+def test_a_checkpoint_is_due_by_time_too(every, minutes, saved, tmp_path):
+    changes = {"checkpoint_every": every, "checkpoint_minutes": minutes, "keep_checkpoints": 0}
+    train(tmp_path, env=Counter, **{**WARM, "steps": 10, **changes})
+    names = {path.name for path in (only_run(tmp_path) / "checkpoints").iterdir()}
+    assert names == {f"step_{step}" for step in saved}
+
+
+def test_the_minutes_begin_with_the_last_checkpoint(tmp_path, monkeypatch):
+    from estep.training import session
+
+    now = [0.0]
+    monkeypatch.setattr(session.time, "monotonic", lambda: now[0])
+
+    class Slow(Counter):
+        def step(self, action):
+            now[0] += 40.0
+            return super().step(action)
+
+    changes = {"checkpoint_every": 1000, "checkpoint_minutes": 2.0, "keep_checkpoints": 0, "steps": 10}
+    train(tmp_path, env=Slow, **{**WARM, **changes})
+    names = {path.name for path in (only_run(tmp_path) / "checkpoints").iterdir()}
+    assert names == {"step_3", "step_6", "step_9", "step_10"}

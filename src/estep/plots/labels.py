@@ -33,6 +33,7 @@ IGNORED_FIELDS = (
     "eval_every",
     "eval_episodes",
     "checkpoint_every",
+    "checkpoint_minutes",
     "keep_checkpoints",
     "log_every",
     "replay_size",
