@@ -230,3 +230,36 @@ def test_the_minutes_begin_with_the_last_checkpoint(tmp_path, monkeypatch):
     train(tmp_path, env=Slow, **{**WARM, **changes})
     names = {path.name for path in (only_run(tmp_path) / "checkpoints").iterdir()}
     assert names == {"step_3", "step_6", "step_9", "step_10"}
+
+
+class Unprintable(Exception):
+    """An exception that raises when it is printed."""
+
+    def __str__(self):
+        raise RuntimeError("no text")
+
+
+class NoException(BaseException):
+    """What no `except Exception` sees."""
+
+
+@pytest.mark.parametrize("error", [Unprintable(), NoException("odd"), GeneratorExit(), SystemExit(0), MemoryError()])
+@pytest.mark.parametrize("where", ["step", "reset"])
+def test_whatever_an_environment_raises_is_an_environment_failure(error, where, tmp_path):
+    env = type("Ends", (Ends,), {"error": error, "where": where, "at": 5})
+    with pytest.raises(EnvironmentFailure, match=type(error).__name__) as caught:
+        train(tmp_path, env=env, **{**WARM, "steps": 40})
+    assert caught.value.exit_code == 5
+    assert RunFolder.open(only_run(tmp_path)).read_run()["exit_code"] == 5
+    assert checkpoint.newest(only_run(tmp_path))[0]
+
+
+@pytest.mark.parametrize("error", [Unprintable(), NoException("odd"), SystemExit(0)])
+def test_whatever_a_constructor_or_close_raises_is_no_raw_error(error, tmp_path):
+    def fail(*unused):
+        raise error
+
+    with pytest.raises(EnvironmentFailure, match=type(error).__name__):
+        train(tmp_path, env=type("Ends", (Counter,), {"__init__": fail}), **WARM)
+    with pytest.warns(RuntimeWarning, match=type(error).__name__):
+        train(tmp_path, env=type("Ends", (Counter,), {"close": fail}), **{**WARM, "steps": 5})

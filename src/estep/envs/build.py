@@ -130,12 +130,12 @@ def construct(make: Callable[[], Any], name: str) -> gymnasium.Env[Any, Any]:
     """Call a function that makes an environment, and check its result."""
     try:
         env = make()
-    except UsageError:
+    except (UsageError, KeyboardInterrupt):
         raise
     except (ImportError, gymnasium.error.DependencyNotInstalled) as error:
         what = f"{name} needs a module that cannot be imported: {error}."
         raise UsageError(what, "Install that module.") from error
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         what = f"Making the environment {name} raised {describe(error)}."
         raise EnvironmentFailure(what, "Check that the environment can be made without estep.") from error
     if not isinstance(env, gymnasium.Env):
