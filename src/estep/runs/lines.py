@@ -24,6 +24,13 @@ def whole(path: Path, most: int = reading.MAX_LINES) -> Iterator[tuple[int, byte
         raise RejectedInput(f"{path} cannot be read: {error}.", "Restore the file from a backup.") from error
 
 
+NUMBERS = {
+    *("env_steps", "updates", "mean", "std", "episodes", "min", "max", "wall_s", "success"),
+    *("env", "episode", "return", "length"),
+}
+"""The columns of eval.csv and episodes.csv that hold numbers."""
+
+
 class Steps(NamedTuple):
     """A line, and the environment steps that it tells."""
 
@@ -61,11 +68,11 @@ def steps_of_object(line: bytes) -> float:
 
 
 def steps_of_row(line: bytes, columns: Sequence[str]) -> float:
-    """The environment steps in a line of eval.csv or episodes.csv. Its cells are numbers, empty, or a task's name."""
+    """The environment steps in a line of eval.csv or episodes.csv. Its numbers may be empty."""
     cells = next(csv.reader([line.decode()]), [])
     if len(cells) != len(columns):
         raise ValueError(f"it has {len(cells)} cells, but there are {len(columns)} columns")
-    numbers = {name: _number(cell) for name, cell in zip(columns, cells, strict=True) if name != "task"}
+    numbers = {name: _number(cell) for name, cell in zip(columns, cells, strict=True) if name in NUMBERS}
     if not math.isfinite(numbers["env_steps"]):
         raise ValueError("it has no number env_steps")
     return numbers["env_steps"]
