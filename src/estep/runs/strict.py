@@ -41,7 +41,7 @@ _TAGS = {dtype: tag for tag, dtype in DTYPES.items()}
 NPY_HEAD = 1024
 """Bytes of a .npy file in which its header must end. That of an array has 128."""
 _NPY = re.compile(
-    rb"\{'descr': '([<|][fiub][0-9]{1,2})', 'fortran_order': (True|False), 'shape': \(([0-9, ]{1,200})\), \} *\n"
+    rb"\{'descr': '([<>|][fiub][0-9]{1,2})', 'fortran_order': (True|False), 'shape': \(([0-9, ]{1,200})\), \} *\n"
 )
 
 Arrays = dict[str, np.ndarray[Any, Any]]
