@@ -291,6 +291,77 @@ def test_trust_follows_no_link(run):
     assert command("verify", str(run), "--trust-dir").code == 3
 
 
+AUDIT = """
+import contextlib, io, os, shutil, sys
+from pathlib import Path
+sys.path[:0] = sys.argv[2:]
+import test_hostile_folders as hostile
+from estep.cli.main import main
+base = Path(sys.argv[1])
+seen, run = [], None
+NEVER = ("os.system", "os.exec", "os.posix_spawn", "os.fork", "os.forkpty", "subprocess.Popen", "pickle.find_class",
+         "socket.connect", "socket.bind", "import", "os.remove", "os.rename", "os.symlink", "os.link", "os.mkdir")
+def hook(event, arguments):
+    if run is None:
+        return
+    if event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+        if not str(arguments[0]).startswith(f"{run}/.lock") and arguments[0] != os.devnull:
+            seen.append((event, arguments))
+    if event in NEVER:
+        seen.append((event, str(arguments)[:100]))
+def attempt(name, where):
+    global run
+    text = io.StringIO()
+    argv = hostile.arguments(name, where)
+    with contextlib.redirect_stderr(text):
+        run = where
+        try: code = main(argv)
+        finally: run = None
+    return code
+def fresh(number):
+    (base / str(number)).mkdir()
+    os.chdir(base / str(number))
+    shutil.copytree(hostile.BASE, base / str(number) / "run")
+    Path("canary").write_text("untouched")
+    for path in (Path("run"), *Path("run").rglob("*")): path.chmod(0o700 if path.is_dir() else 0o600)
+    return base / str(number) / "run"
+for number, name in enumerate(hostile.ALL + ("inspected", "eval latest")):  # what is imported is imported now
+    if name != "load":
+        where = fresh(f"warm{number}")
+        (where / "best").unlink()
+        (where / "latest").unlink()
+        os.mkfifo(where / "best")
+        attempt(name, where)
+        where = fresh(f"content{number}")
+        (where / "metrics.jsonl").write_bytes(b"[1]\\n")
+        (where / "eval.csv").write_bytes(b"oops\\n")
+        (where / "best").write_bytes(b"absent\\n")
+        (where / "latest").write_bytes(b"absent\\n")
+        attempt(name, where)
+sys.addaudithook(hook)
+seen.clear()
+for number, (case, damaged) in enumerate({**hostile.SPECIAL, **hostile.CONTENT}.items()):
+    where = fresh(number)
+    for name in hostile.damage(where, damaged):
+        if name != "load":
+            assert attempt(name, where) == 3, (case, name)
+assert seen == [], seen[:20]
+run = base
+import wave
+open(base / "x", "w").close()
+run = None
+assert {event for event, _ in seen} >= {"import", "open"}, "the hook is deaf"
+"""
+
+
+@pytest.mark.long
+def test_no_command_imports_runs_connects_or_writes_for_a_hostile_folder(tmp_path):
+    folders = [str(Path(__file__).parent), str(Path(__file__).parent / "helpers")]
+    command_line = [sys.executable, "-c", AUDIT, str(tmp_path), *folders]
+    done = subprocess.run(command_line, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
 # States from a file.
 
 
