@@ -25,6 +25,7 @@ MAX_DIGITS = 40
 
 # A quoted string, or the rest of the input if the quote never ends, so that the search takes linear time.
 _TEXT = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
+_PIECE = re.compile(rb'(?:[^"]*+"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)){1,5000}+|[^"]++', re.DOTALL)
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 TENSOR_NAME = re.compile(r"[\x21-\x7e]{1,500}")
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -90,11 +91,15 @@ def _check_items(data: bytes) -> None:
     many = f"its JSON has more than {MAX_ITEMS} items"
     if data.count(b'"') > 8 * MAX_ITEMS:  # an item has a key and a text, and a text may have quotes
         raise ValueError(many)
-    bare = _TEXT.sub(b"", data)
-    if max(sum(map(bare.count, marks)) for marks in ((b",", b"[", b"{"), (b"]", b"}"))) > MAX_ITEMS:
-        raise ValueError(many)
-    brackets = np.frombuffer(bare.translate(None, _NOT_BRACKETS), np.uint8)
-    steps = np.where((brackets == ord("[")) | (brackets == ord("{")), 1, -1).astype(np.int32)
+    items, brackets = 0, bytearray()
+    for piece in _PIECE.finditer(data):  # the regular expression takes much memory for each text of a piece
+        bare = _TEXT.sub(b"", piece[0])
+        brackets += bare.translate(None, _NOT_BRACKETS)
+        items += bare.count(b",") + bare.count(b"[") + bare.count(b"{")
+        if max(items, len(brackets) // 2) > MAX_ITEMS:
+            raise ValueError(many)
+    marks = np.frombuffer(brackets, np.uint8)
+    steps = np.where((marks == ord("[")) | (marks == ord("{")), 1, -1).astype(np.int32)
     if steps.size and steps.cumsum().max() > MAX_DEPTH:
         raise ValueError(f"its JSON is nested deeper than {MAX_DEPTH}")
 
