@@ -39,7 +39,7 @@ class Board:
         self.dropped = 0
         """Records that were not written."""
         self._folder, self._note = folder, note
-        self._why, self._named = "", False
+        self._why, self._named, self._busy = "", False, False
         self._waiting: queue.Queue[Event | None] = queue.Queue(WAITING)
         head = encode(Event(wall_time=time.time(), file_version="brain.Event:2"))
         if purge is not None:
@@ -62,7 +62,8 @@ class Board:
         """Wait a little for the last records, and report how many were lost in all."""
         self._put(None)
         self._thread.join(PATIENCE)
-        lost = self.dropped + sum(event is not None for event in list(self._waiting.queue))
+        waiting = list(self._waiting.queue) if self._thread.is_alive() else []
+        lost = self.dropped + self._busy + sum(event is not None for event in waiting)
         if lost:
             why = self._why or "the disk does not answer"
             self._note(f"note     {lost} records for TensorBoard were lost ({why}); metrics.jsonl has their numbers")
@@ -78,6 +79,7 @@ class Board:
         path = self._folder / f"events.out.tfevents.{time.time_ns()}.{safe_name(socket.gethostname())}"
         descriptor: int | None = None
         while (event := self._waiting.get()) is not None:
+            self._busy = True
             try:
                 if descriptor is None:
                     storage.make_inner_dir(self._folder)
@@ -88,6 +90,7 @@ class Board:
                 self._why, self.dropped = error.what.rstrip("."), self.dropped + 1
             except Exception as error:  # the numbers of a view are not worth a run, whatever goes wrong here
                 self._why, self.dropped = describe(error), self.dropped + 1
+            self._busy = False
         if descriptor is not None:
             storage.close(descriptor)
 
