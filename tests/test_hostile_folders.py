@@ -247,13 +247,13 @@ def hostile_checkpoint(run: Path, case: str) -> None:
         (run / name).write_text("step_5\n")
 
 
-@pytest.mark.parametrize(("number", "case"), enumerate(SPECIAL), ids=SPECIAL)
+@pytest.mark.parametrize(("number", "case"), list(enumerate(SPECIAL)), ids=list(SPECIAL))
 def test_no_command_reads_what_is_not_a_private_regular_file(run, number, case):
     for name in some(damage(run, SPECIAL[case]), number, 2):
         refuse(name, run)
 
 
-@pytest.mark.parametrize(("number", "case"), enumerate(CONTENT), ids=CONTENT)
+@pytest.mark.parametrize(("number", "case"), list(enumerate(CONTENT)), ids=list(CONTENT))
 def test_hostile_content_is_refused(run, number, case):
     for name in some(damage(run, CONTENT[case]), number, 2):
         refuse(name, run)
