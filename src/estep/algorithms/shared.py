@@ -22,9 +22,9 @@ TRUST_REGIONS: Mapping[str, tuple[trust_region.Split, trust_region.Measure]] = {
 """What is bounded, by the name that the setting `trust_region` has for it."""
 
 
-def q_critic(row: Any, spec: Spec, key: Key) -> Likelihood:
-    """Action values of a row that names what they are regressed on."""
-    return q_of(row, spec, TARGETS[row.target](row.unroll), key=key)
+def q_critic(row: Any, spec: Spec, key: Key, heads: int = 0) -> Likelihood:
+    """Action values of a row that names what they are regressed on. `heads` are as in `q_of`."""
+    return q_of(row, spec, TARGETS[row.target](row.unroll), heads=heads, key=key)
 
 
 def weighted_region(
