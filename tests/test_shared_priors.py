@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from gymnasium.spaces import Box, Dict
 from scipy.special import logsumexp
 
 from estep import DefaultPolicy, Distral, Spec, Transition, make_key
@@ -17,6 +18,8 @@ from estep.core.objective import soft_value
 from estep.core.optim import adam
 from estep.core.slots import Draws, Likelihood, Prior, Problem
 from estep.core.types import Identity, OneHot, Tanh
+from estep.envs.base import names_of
+from estep.envs.observations import observation_space
 from estep.errors import UsageError
 from estep.families.categorical import Categorical, Softmax
 from estep.families.gaussian import Normal
@@ -107,6 +110,19 @@ def test_what_a_prior_sees_is_named_by_places_ranges_and_words():
     assert places(Spec(3, 2), ("state",)) == (0, 1, 2)
 
 
+def test_what_a_prior_sees_is_named_by_the_keys_of_a_dict():
+    space = observation_space(Dict(arm=Dict(angle=Box(-1, 1, (2,)), speed=Box(-1, 1, (1,))), aim=Box(-1, 1, (1,))), "")
+    spec = Spec(6, 1, tasks=2, names=names_of(space))
+    assert spec.names == (("aim", 1), ("arm.angle", 2), ("arm.speed", 1))
+    assert places(spec, ("arm",)) == (1, 2, 3)
+    assert places(spec, ("aim", "arm.speed", "5")) == (0, 3, 5)
+    with pytest.raises(UsageError, match=r"'leg'.*name") as error:
+        places(spec, ("leg",))
+    assert "aim, arm.angle, arm.speed" in error.value.fix
+    with pytest.raises(UsageError, match="twice"):
+        places(spec, ("arm", "arm.angle"))
+
+
 @pytest.mark.parametrize(
     ("sees", "said"),
     [
@@ -116,10 +132,10 @@ def test_what_a_prior_sees_is_named_by_places_ranges_and_words():
         (("3:3",), "which is empty"),
         (("4:2",), "which is empty"),
         (("1", "0:2"), "a place twice"),
-        (("-1",), "no place and no range"),
-        (("velocity",), "no place and no range"),
-        (("state", "4"), "no place and no range"),
-        (("1" * 10,), "no place and no range"),
+        (("-1",), "no place, range or name"),
+        (("velocity",), "no place, range or name"),
+        (("state", "4"), "no place, range or name"),
+        (("1" * 10,), "no place, range or name"),
     ],
 )
 @pytest.mark.parametrize("kind", [Distral, DefaultPolicy])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import equinox as eqx
 
@@ -55,7 +55,7 @@ def restricted(spec: Spec, sees: tuple[str, ...], make: Callable[[Spec], Prior])
     seen = places(spec, sees)
     if len(seen) == spec.obs_dim:
         return make(spec)
-    return Restricted(make(spec._replace(obs_dim=max(len(seen), 1), tasks=0)), seen)
+    return Restricted(make(spec._replace(obs_dim=max(len(seen), 1), tasks=0, names=())), seen)
 
 
 def places(spec: Spec, sees: tuple[str, ...]) -> tuple[int, ...]:
@@ -63,8 +63,9 @@ def places(spec: Spec, sees: tuple[str, ...]) -> tuple[int, ...]:
 
     Args:
         spec: the environment.
-        sees: places from 0, such as "3"; ranges, such as "0:4" for the places 0 to 3; or one of "all", "state" for all
-            but the one-hot vector of the task, and "nothing".
+        sees: places from 0, such as "3"; ranges, such as "0:4" for the places 0 to 3; names of parts of an observation
+            that is a dict, with the outer keys first where it is nested ("arm.angle", or "arm" for all of it); or one
+            of "all", "state" for all but the one-hot vector of the task, and "nothing".
 
     Raises:
         UsageError: none of these, beyond the observation, the same place twice, or no text at all.
@@ -80,23 +81,39 @@ def places(spec: Spec, sees: tuple[str, ...]) -> tuple[int, ...]:
         return tuple(range(words[sees[0]]))
     if not sees:
         raise UsageError("--prior-sees is empty.", "Give state, all, nothing, or places of the observation.")
-    found = [place for text in sees for place in _range(text, spec.obs_dim)]
+    named = _named(spec)
+    found = [place for text in sees for place in named.get(text) or _range(text, spec)]
     if len(set(found)) < len(found):
         raise UsageError(f"--prior-sees {' '.join(sees)} has a place twice.", "Give each place once.")
     return tuple(sorted(found))
 
 
-def _range(text: str, size: int) -> range:
-    """The places of one word. Raises UsageError."""
+def _named(spec: Spec) -> dict[str, list[int]]:
+    """The places of the parts of an observation that is a dict, by name, and of the dicts that it holds."""
+    found: dict[str, list[int]] = {}
+    first = 0
+    for name, size in spec.names:
+        keys = name.split(".")
+        for depth in range(1, len(keys) + 1):
+            found.setdefault(".".join(keys[:depth]), []).extend(range(first, first + size))
+        first += size
+    return found
+
+
+def _range(text: str, spec: Spec) -> Sequence[int]:
+    """The places of one word that is no name. Raises UsageError."""
     match = RANGE.fullmatch(text)
     if match is None:
-        what = f"--prior-sees has {text!r}, which is no place and no range of the observation."
-        raise UsageError(what, "Give places such as 3, ranges such as 0:4, or one of state, all and nothing alone.")
+        listed = f", names ({', '.join(name for name, _ in spec.names)})" if spec.names else ""
+        what = f"--prior-sees has {text!r}, which is no place, range or name of the observation."
+        raise UsageError(
+            what, f"Give places such as 3, ranges such as 0:4{listed}, or one of state, all and nothing alone."
+        )
     first = int(match[1])
     end = first + 1 if match[2] is None else int(match[2])
     if first >= end:
         raise UsageError(f"--prior-sees has the range {text}, which is empty.", "Give a range such as 0:4.")
-    if end > size:
-        what = f"--prior-sees has the place {end - 1}, and an observation has the places 0 to {size - 1}."
+    if end > spec.obs_dim:
+        what = f"--prior-sees has the place {end - 1}, and an observation has the places 0 to {spec.obs_dim - 1}."
         raise UsageError(what, "Give places of the observation.")
     return range(first, end)

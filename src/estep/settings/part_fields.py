@@ -72,8 +72,8 @@ KLInValue: TypeAlias = Annotated[
 PriorSees: TypeAlias = Annotated[
     tuple[str, ...],
     Help(
-        "What the prior sees of the observation: places from 0 (3), ranges (0:4 are the places 0 to 3), or one of "
-        "state (all but the one-hot vector of the task), all and nothing."
+        "What the prior sees of the observation: places from 0 (3), ranges (0:4 are the places 0 to 3), names of "
+        "parts of a dict, or one of state (all but the one-hot vector of the task), all and nothing."
     ),
 ]
 EpsilonOrFixed: TypeAlias = Annotated[
