@@ -20,8 +20,9 @@ from typing import Annotated
 import jax
 import jax.numpy as jnp
 
-from estep.algorithms.model_based.model import check_model, like, with_model
+from estep.algorithms.model_based.model import check_model, with_model
 from estep.algorithms.sac import SAC
+from estep.algorithms.shared import like
 from estep.core.agent import Agent
 from estep.core.learned import fixed, learn
 from estep.core.optim import adam, bounded_adam

@@ -14,11 +14,13 @@ code gives entropy a price in the policy alone (--entropy-in policy).
 
 from __future__ import annotations
 
+import functools as ft
 from dataclasses import dataclass, replace
 
 import jax
 
 from estep.algorithms.checks import check_combinations, check_tasks
+from estep.algorithms.sac import SAC
 from estep.algorithms.several_tasks.parts import (
     check_prices,
     direct_policy,
@@ -28,16 +30,13 @@ from estep.algorithms.several_tasks.parts import (
     shared_prior,
     value_without_entropy,
 )
-from estep.algorithms.shared import q_critic
-from estep.core.acting import act_from_posterior, log_prob_memo
+from estep.algorithms.shared import like, q_critic
+from estep.core.acting import log_prob_memo
 from estep.core.agent import Agent, fit_prior
 from estep.core.bootstrap import slow_posterior_value
 from estep.core.learned import fixed, learn
 from estep.core.optim import adam
 from estep.core.types import Key, Spec
-from estep.e_steps.climb import ClimbFraction
-from estep.families.choose import family
-from estep.likelihoods.maximised import Maximised
 from estep.m_steps import trust_region
 from estep.m_steps.distil import Distil
 from estep.m_steps.projection import Keep
@@ -82,24 +81,19 @@ class DefaultPolicy(
         if not self.freeze_prior:
             check_tasks("default-policy", spec)
         check_combinations("default-policy", spec, "Use vmpo or mpo, which sample them.")
-        k_p, k_pi, k_q = jax.random.split(key, 3)
-        optimiser, heads = adam(self.learning_rate), heads_of(self, spec)
-        prior, slow = shared_prior(self, spec, k_p), {"tau": self.tau, "every": self.target_period}
-        agent = Agent(
-            prior=learn(prior, optimiser, **slow),
-            posterior=family(spec),
-            inference=learn(direct_policy(self, spec, k_pi), optimiser, **slow),
-            likelihood=learn(q_critic(self, spec, k_q, heads), optimiser, **slow),
+        k_p, k_pi, k_agent = jax.random.split(key, 3)
+        optimiser, prior = adam(self.learning_rate), shared_prior(self, spec, k_p)
+        slow = ft.partial(learn, tx=optimiser, tau=self.tau, every=self.target_period)
+        agent = replace(
+            like(SAC, self).init(spec, k_agent),
+            prior=slow(prior),
+            inference=slow(direct_policy(self, spec, k_pi)),
+            likelihood=slow(q_critic(self, spec, k_agent, heads_of(self, spec))),
             temperature=fixed(price_of(self)),
             projection=fixed(Distil()),
-            spec=spec,
-            e_step=ClimbFraction(self.inference_fraction),
             bootstrap=BOOTSTRAPS[self.entropy_in],
-            behave=act_from_posterior,
             samples=self.samples,
             target_samples=self.samples,
-            training_critic=Maximised(self.infer_on, self.pessimism),
-            acting_critic=Maximised(self.infer_on, self.pessimism),
             project=FitBase(fit_prior),
             remember=log_prob_memo if self.target == "retrace" else None,
             length=1 if self.target == "td0" else self.unroll,

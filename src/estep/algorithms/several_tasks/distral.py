@@ -13,21 +13,18 @@ V(s) = E_q[Q̂] - c_KL KL(q‖p_0) + c_Ent H(q). With --kl-cost 0 the tasks are 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 
 from estep.algorithms.checks import check_combinations, check_tasks
+from estep.algorithms.sac import SAC
 from estep.algorithms.several_tasks.parts import check_prices, heads_of, policies_of, price_of, shared_prior
-from estep.core.acting import act_from_posterior
+from estep.algorithms.shared import like
 from estep.core.agent import Agent, fit_prior
-from estep.core.bootstrap import posterior_value
 from estep.core.learned import fixed, learn
 from estep.core.optim import adam
 from estep.core.types import Key, Spec
-from estep.e_steps.climb import ClimbFraction
-from estep.families.choose import family
-from estep.likelihoods.maximised import Maximised
 from estep.likelihoods.q_function import q_of
 from estep.m_steps.distil import Distil
 from estep.priors.tempered import FitBase
@@ -52,22 +49,15 @@ class Distral(part_fields.SharedPrior, groups.InferOn, groups.QInference, groups
         """A fresh agent. Raises UsageError where there is one task, or the prior is to see what there is not."""
         check_tasks("distral", spec)
         check_combinations("distral", spec, "Use vmpo or mpo, which sample them.")
-        k_p, k_pi, k_q = jax.random.split(key, 3)
-        optimiser = adam(self.learning_rate)
-        prior = shared_prior(self, spec, k_p)
-        return Agent(
+        k_p, k_pi, k_agent = jax.random.split(key, 3)
+        prior, optimiser = shared_prior(self, spec, k_p), adam(self.learning_rate)
+        return replace(
+            like(SAC, self).init(spec, k_agent),
             prior=learn(prior, optimiser, tau=self.tau),
-            posterior=family(spec),
             inference=learn(policies_of(self, spec, prior, k_pi), optimiser),
-            likelihood=learn(q_of(self, spec, heads=heads_of(self, spec), key=k_q), optimiser, tau=self.tau),
+            likelihood=learn(q_of(self, spec, heads=heads_of(self, spec), key=k_agent), optimiser, tau=self.tau),
             temperature=fixed(price_of(self)),
             projection=fixed(Distil()),
-            spec=spec,
-            e_step=ClimbFraction(self.inference_fraction),
-            bootstrap=posterior_value,
-            behave=act_from_posterior,
             samples=self.samples,
-            training_critic=Maximised(self.infer_on, self.pessimism),
-            acting_critic=Maximised(self.infer_on, self.pessimism),
             project=FitBase(fit_prior),
         )
