@@ -157,12 +157,13 @@ def _own(maker: str | FeatureMaker, obs_dim: int, key: Key) -> tuple[Own, int]:
 
 def with_bias(net: Network, bias: Float[Array, " k"]) -> Network:
     """The network with another bias of its last layer."""
-    if isinstance(net, OwnHeads):
-        return replace(net, net=with_bias(net.net, jnp.tile(bias, net.tasks)))
-    if isinstance(net, Seeing):
-        return replace(net, net=with_bias(net.net, bias))
+    inside: Any
     if isinstance(net, WithFeatures):
-        return replace(net, head=with_bias(net.head, bias))
+        inside = with_bias(net.head, bias)
+        return replace(net, head=inside)
+    if isinstance(net, OwnHeads | Seeing):
+        inside = with_bias(net.net, jnp.tile(bias, net.tasks if isinstance(net, OwnHeads) else 1))
+        return replace(net, net=inside)
     if isinstance(net, MLP):
         return replace(net, biases=(*net.biases[:-1], bias))
     return replace(net, bias=bias)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from estep.core.agent import Agent
+from estep.core.optim import ZERO
 from estep.core.types import Floats
 from estep.data.normalise import CLIP
 from estep.envs.actions import BoxActions
@@ -51,8 +52,8 @@ def note_agent(agent: Agent, normalise: bool, note: Callable[[str], None]) -> No
     """
     if normalise and isinstance(agent.likelihood.model, WorldModel):
         note(f"--normalise clips observations to {CLIP:g} standard deviations, and the model learns clipped ones")
-    prior = agent.prior.model
-    if isinstance(prior, Tempered) and not isinstance(prior.base, Restricted):
+    prior, learns = agent.prior.model, agent.prior.tx is not ZERO
+    if learns and isinstance(prior, Tempered) and not isinstance(prior.base, Restricted):
         note(
             "--prior-sees all lets the prior follow the policy in every state, and the price of the KL is fixed: the "
             "KL goes to 0, and no task learns from another by it"

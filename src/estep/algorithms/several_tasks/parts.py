@@ -11,7 +11,7 @@ from estep.core.agent import Agent
 from estep.core.bootstrap import slow_posterior_value
 from estep.core.learned import Learned, learn
 from estep.core.optim import bounded_adam
-from estep.core.slots import Bootstrap, Inference
+from estep.core.slots import Bootstrap, Inference, Projection
 from estep.core.types import Key, Spec
 from estep.errors import UsageError
 from estep.families.choose import family
@@ -20,7 +20,6 @@ from estep.inference.columns import TwoColumns
 from estep.inference.direct import Direct
 from estep.m_steps import trust_region
 from estep.m_steps.temperature import LOG_ALPHA_BOUNDS, Constant
-from estep.m_steps.trust_region import TrustRegion
 from estep.nets import Seeing, network, policy_body
 from estep.priors.network import policy_network
 from estep.priors.restricted import places, restricted
@@ -94,7 +93,7 @@ def heads_of(row: Any, spec: Spec) -> int:
     return spec.tasks if row.heads == "own" else 0
 
 
-def near_slow_copy(row: Any, spec: Spec, prior: Tempered) -> Learned[TrustRegion]:
+def near_slow_copy(row: Any, spec: Spec, prior: Tempered) -> Learned[Projection]:
     """The trust region of an M-step: the KL of mean and of scale from the slow copy of the prior is bounded.
 
     Args:
@@ -104,7 +103,9 @@ def near_slow_copy(row: Any, spec: Spec, prior: Tempered) -> Learned[TrustRegion
     """
     example = prior.base(jnp.zeros(spec.obs_dim))
     form = trust_region.form_for(example, trust_region.decoupled, trust_region.joint)
-    region = trust_region.trust_region(example, [(row.epsilon_mean, 1.0), (row.epsilon_scale, 1.0)], None, *form)
+    region: Projection = trust_region.trust_region(
+        example, [(row.epsilon_mean, 1.0), (row.epsilon_scale, 1.0)], None, *form
+    )
     return learn(region, bounded_adam(row.dual_learning_rate, *LOG_ALPHA_BOUNDS))
 
 
