@@ -103,9 +103,8 @@ def near_slow_copy(row: Any, spec: Spec, prior: Tempered) -> Learned[Projection]
     """
     example = prior.base(jnp.zeros(spec.obs_dim))
     form = trust_region.form_for(example, trust_region.decoupled, trust_region.joint)
-    region: Projection = trust_region.trust_region(
-        example, [(row.epsilon_mean, 1.0), (row.epsilon_scale, 1.0)], None, *form
-    )
+    bounds = (row.epsilon_mean, 1.0), (row.epsilon_scale, 1.0)
+    region: Projection = trust_region.trust_region(example, bounds, None, *form)
     return learn(region, bounded_adam(row.dual_learning_rate, *LOG_ALPHA_BOUNDS))
 
 
