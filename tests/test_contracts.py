@@ -28,6 +28,7 @@ from estep.core.slots import (
 )
 from estep.core.types import Clip, Identity, OneHot, OneHots, Spec, Squash, Tanh
 from estep.e_steps.chain import Resumed
+from estep.e_steps.plans import Plan
 from estep.errors import UsageError
 from estep.families.autoregressive import Autoregressive, AutoregressiveNormal
 from estep.families.categorical import Categorical, FactoredCategorical, FactoredSoftmax, Softmax
@@ -44,6 +45,7 @@ from estep.inference.direct import Direct
 from estep.inference.gradient import GradientAscent
 from estep.inference.importance import Importance
 from estep.inference.iterative import Iterations, Iterative, iterative
+from estep.inference.smc import Search
 from estep.inference.starts import At, AtPrior, Restarts, Scattered
 from estep.inference.stein import Stein
 from estep.instruments.transfer import WithBonus
@@ -79,6 +81,14 @@ OBS, U, KEY = jnp.asarray([0.5, -1.0, 0.2]), jnp.asarray([0.3, -0.7]), make_key(
 
 MODEL = WorldModel(q_function(2, SPEC, (8,), MeanMinusStd(1.0), 0.9, key=KEY), ensemble(SPEC, (8,), 2, key=KEY))
 
+SEARCH = Search(
+    jnp.stack([U, -U, 2 * U]),
+    jnp.log(jnp.asarray([0.5, 0.2, 0.3])),
+    jnp.zeros(3),
+    jnp.zeros(()),
+    jnp.ones(1),
+    jnp.ones(1),
+)
 MEMBERS = {
     Improper: Improper(Tanh(), A),
     UniformSquashed: UniformSquashed(A),
@@ -97,6 +107,7 @@ MEMBERS = {
     FactoredCategorical: FactoredCategorical(U, (A,)),
     Particles: Particles(jnp.stack([U, -U, 2 * U]), jnp.log(jnp.asarray([0.5, 0.2, 0.3]))),
     Sampled: Sampled(jnp.stack([U, -U, 2 * U]), jnp.asarray([0.5, 2.0, -1.0])),
+    Plan: Plan(SEARCH, Normal(U, jnp.zeros(A))),
     EqualMixture: EqualMixture(UniformSquashed(A), Normal(U, jnp.asarray([-1.0, 0.2]))),
     Flat: Flat(SPEC),
     Uniform: Uniform(SPEC),
@@ -154,7 +165,7 @@ MEMBERS = {
 """One instance of every member of every slot."""
 UNSAMPLED = {Improper, TemperedDensity}
 """Improper densities."""
-DISCRETE = {Particles, Sampled}
+DISCRETE = {Particles, Plan, Sampled}
 """Weighted points: draws without a density."""
 EXACT = {Categorical, Softmax, FactoredSoftmax}
 """Over A choices: all of them are drawn, whatever the number asked for."""

@@ -10,7 +10,7 @@ import pytest
 
 from estep.algorithms import MVE, SAC, Compose, IterativeMVE, IterativeSAC
 from estep.core import em
-from estep.core.agent import with_inference
+from estep.core.agent import as_it_is, with_inference
 from estep.core.keys import make_key
 from estep.core.learned import learn
 from estep.core.model import Prediction
@@ -22,7 +22,7 @@ from estep.families.gaussian import Gaussian, Normal
 from estep.inference.gradient import GradientAscent
 from estep.instruments import calibration
 from estep.likelihoods.dynamics import Ensemble, ensemble, in_turn
-from estep.likelihoods.imagined import Expand, Imagined, Policy, Returns, estimate_name, measured
+from estep.likelihoods.imagined import Imagined, Policy, Returns, estimate_name, measured
 from estep.likelihoods.moments import Moments
 from estep.priors.gaussian import FixedGaussian
 from oracles import lqr, rows
@@ -77,37 +77,44 @@ def problem(estimate=None):
     return Problem(jnp.asarray([0.5, -1.0, 0.2]), prior, estimate, jnp.asarray(0.3))
 
 
-def test_lambda_returns_are_mixtures_of_returns_of_n_steps():
+@pytest.mark.parametrize("h", [2, pytest.param(3, marks=pytest.mark.long)])
+def test_lambda_returns_are_mixtures_of_returns_of_n_steps(h):
     """(1-λ) Σ λ^(n-1) Q^n + λ^(h-1) Q^h, with a KL and a probability of going on that is neither 0 nor 1."""
-    with jax.enable_x64(True):
-        u, lam, h = jnp.asarray([0.3, -0.7]), 0.7, 3
+    lam = 0.7
+
+    def values(u):
         # keys differ with the horizon, so the policy has no noise to speak of; with λ = 1 the last return counts alone
-        value = lambda horizon, lam: float(imagined(horizon, lam, log_sigma=-40.0)(problem(), u, KEY))
-        n_step = [value(n, 1.0) for n in range(1, h + 1)]
+        value = lambda horizon, lam: imagined(horizon, lam, log_sigma=-40.0)(problem(), u, KEY)
+        first = imagined(0).critic(problem(), u, KEY)
+        return [value(n, 1.0) for n in range(1, h + 1)], value(h, lam), value(0, lam), first
+
+    with jax.enable_x64(True):
+        n_step, found, none, first = QUICK(values)(jnp.asarray([0.3, -0.7]))
         mixed = (1 - lam) * sum(lam ** (n - 1) * n_step[n - 1] for n in range(1, h)) + lam ** (h - 1) * n_step[-1]
-        assert abs(value(h, lam) - mixed) < 1e-9
-        assert len({round(each, 3) for each in n_step}) == h
-        assert value(0, lam) == float(imagined(0).critic(problem(), u, KEY))
+        assert abs(float(found - mixed)) < 1e-9
+        assert len({round(float(each), 3) for each in n_step}) == h
+        assert float(none) == float(first)
 
 
 def test_the_gradient_is_that_of_finite_differences_through_three_steps():
     with jax.enable_x64(True):
-        estimate = imagined(3, std=0.2)
-        value = lambda u: estimate(problem(), u, KEY)
+        value = QUICK(jax.value_and_grad(lambda u: imagined(3, std=0.2)(problem(), u, KEY)))
         u, step = jnp.asarray([0.3, -0.7]), 1e-6
-        slope = jax.grad(value)(u)
+        slope = value(u)[1]
         for i in range(2):
             away = jnp.zeros(2).at[i].set(step)
-            assert abs(float(value(u + away) - value(u - away)) / (2 * step) - float(slope[i])) < 1e-6
+            assert abs(float(value(u + away)[0] - value(u - away)[0]) / (2 * step) - float(slope[i])) < 1e-6
 
 
 def test_members_take_turns_and_share_their_noise():
-    u = jnp.asarray([0.3, -0.7])
-    one = [float(replace(imagined(2, std=0.2), turn=jnp.asarray(float(k)))(problem(), u, KEY)) for k in range(3)]
-    both = imagined(2, std=0.2, members=2, beta=0.5)
-    expected = (one[1] + one[2]) / 2 - 0.5 * abs(one[1] - one[2]) / 2
-    assert abs(float(both(problem(), u, KEY)) - expected) < 1e-5
-    assert len(set(one)) == 3
+    def values(turns):
+        one = lambda turn: replace(imagined(2, std=0.2), turn=turn)(problem(), jnp.asarray([0.3, -0.7]), KEY)
+        both = imagined(2, std=0.2, members=2, beta=0.5)(problem(), jnp.asarray([0.3, -0.7]), KEY)
+        return jax.vmap(one)(turns), both
+
+    one, both = QUICK(values)(jnp.arange(3.0))
+    assert abs(float(both - ((one[1] + one[2]) / 2 - 0.5 * abs(one[1] - one[2]) / 2))) < 1e-5
+    assert len(set(map(float, one))) == 3
 
 
 def test_returns_of_n_steps_of_the_true_model_are_unbiased():
@@ -115,7 +122,7 @@ def test_returns_of_n_steps_of_the_true_model_are_unbiased():
     x = lqr.problem(prior=True)
     gain, sigma = np.array([[-0.3, 0.1], [0.0, -0.2]]), np.diag([0.3, 0.2])
     p, c = lqr.value(x, gain, sigma)
-    spread, (k_p, s_p) = jnp.asarray(np.sqrt(np.diag(sigma))), x.prior
+    spread, (k_p, s_p) = np.sqrt(np.diag(sigma)), x.prior
 
     class Truth:
         members = 1
@@ -132,7 +139,7 @@ def test_returns_of_n_steps_of_the_true_model_are_unbiased():
 
     class Gain(Policy):
         def __call__(self, problem, key):
-            return Normal(jnp.asarray(gain) @ problem.obs, jnp.log(spread))
+            return Normal(jnp.asarray(gain) @ problem.obs, jnp.log(jnp.asarray(spread)))
 
     class Prior(FixedGaussian):
         def __call__(self, obs):
@@ -142,11 +149,11 @@ def test_returns_of_n_steps_of_the_true_model_are_unbiased():
         u, obs = jnp.asarray([0.4, -0.2]), jnp.asarray([1.0, -0.5])
         prior = Prior(jnp.zeros(2), jnp.ones(2))
         critic = TrueQ(jnp.zeros(3))
-        for horizon, lam in ((1, 1.0), (3, 1.0), (3, 0.7)):
+        for horizon, lam in ((1, 1.0), (3, 0.7)):
             returns = Returns(horizon, x.gamma, lam)
             estimate = Imagined(critic, Truth(), Gain(None, Gaussian(2)), Identity(), jnp.zeros(()), returns)
             here = Problem(obs, prior, estimate, jnp.asarray(x.alpha))
-            values = jax.jit(jax.vmap(ft.partial(estimate, here, u)))(jax.random.split(KEY, 20_000))
+            values = QUICK(jax.vmap(ft.partial(estimate, here, u)))(jax.random.split(KEY, 20_000))
             error = float(values.std()) / len(values) ** 0.5
             assert abs(float(values.mean()) - float(critic(here, u, KEY))) < 4 * error
 
@@ -199,7 +206,7 @@ def test_the_gradient_of_a_member_touches_no_other():
 def test_a_time_limit_is_no_end():
     """Every step of `steps` is the last of its episode, and none is terminal."""
     model = ensemble(SPEC, (8,), 1, key=KEY)
-    ends = lambda rows: float(model.loss(rows)[1]["model/ends"])
+    ends = QUICK(lambda rows: model.loss(rows)[1]["model/ends"])
     assert ends(STEPS) < 0.02
     assert ends(STEPS._replace(discount=jnp.zeros(64))) > 4
 
@@ -215,12 +222,12 @@ def test_a_model_moves_in_its_turn_alone():
 
 def test_predictions_stay_near_the_data():
     model = replace(ensemble(SPEC, (8,), 1, key=KEY), targets=Moments(jnp.full(4, 1e3), jnp.ones(4)))
-    found = model.predict(jnp.zeros(3), jnp.zeros(2), jnp.asarray(0))
-    np.testing.assert_array_equal(found.mean, jnp.full(3, 10.0))
+    found = QUICK(lambda obs: model.predict(obs, jnp.zeros(2), jnp.asarray(0)).mean)(jnp.zeros(3))
+    np.testing.assert_array_equal(found, jnp.full(3, 10.0))
     far = STEPS._replace(next_obs=jnp.full((64, 3), 1e4))
     moments = Moments(jnp.zeros(3), jnp.ones(3))
     known = replace(model, states=moments, updates=jnp.asarray(1e6))
-    assert float(known.loss(far)[1]["model/outside"]) == 1.0
+    assert float(QUICK(lambda rows: known.loss(rows)[1]["model/outside"])(far)) == 1.0
 
 
 def test_parts_that_are_known_are_not_predicted():
@@ -229,19 +236,23 @@ def test_parts_that_are_known_are_not_predicted():
         known_reward=lambda obs, action, after: jnp.asarray(7.0),
         known_go_on=lambda obs, action, after: jnp.asarray(0.25),
     )
-    found = model.predict(jnp.zeros(3), jnp.zeros(2), jnp.asarray(0))
+    found = QUICK(lambda obs: model.predict(obs, jnp.zeros(2), jnp.asarray(0)))(jnp.zeros(3))
     assert (float(found.reward), float(found.go_on)) == (7.0, 0.25)
 
 
+TRACES = []
+
+
+@QUICK
+def update(agent, batch, key):
+    TRACES.append(1)
+    return em.update(agent, batch, key)
+
+
 @ft.cache
-def trained(name):
-    """An agent after three updates."""
-    row = {
-        "sac": SAC(hidden_sizes=(8, 8)),
-        "beside": MVE(horizon=0, **SMALL),
-        "mve": MVE(horizon=2, **SMALL),
-    }[name]
-    agent, update = row.init(SPEC, KEY), QUICK(em.update)
+def trained():
+    """An `MVE` after three updates."""
+    agent = MVE(**SMALL).init(SPEC, KEY)
     for t in range(3):
         agent, info = update(agent, rows.batch(t), make_key(t))
         assert info["skipped"] == 0
@@ -253,80 +264,96 @@ def equal(one, other):
     return all(np.array_equal(x, y) for x, y in pairs)
 
 
+def test_an_update_is_compiled_once_and_moves_all_parts_of_the_model():
+    agent, fresh = trained(), MVE(**SMALL).init(SPEC, KEY)
+    assert len(TRACES) == 1
+    assert not [leaf for leaf in jax.tree.leaves(agent) if leaf.weak_type]
+    now, before = agent.likelihood.model.dynamics, fresh.likelihood.model.dynamics
+    assert not any(equal(one, other) for one, other in zip(now.nets, before.nets, strict=True))
+    states = np.concatenate([np.asarray(rows.batch(t).obs, np.float64).reshape(-1, 3) for t in range(3)])
+    np.testing.assert_allclose(now.states.mean, states.mean(0), atol=1e-5)
+    np.testing.assert_allclose(now.states.std, states.std(0), atol=1e-5)
+    assert float(now.updates) == 3
+
+
+@pytest.mark.long
 def test_without_imagined_steps_a_row_is_the_row_without_a_model_bit_for_bit():
-    plain, beside = trained("sac"), trained("beside")
+    """As it is compiled in a run: the flags of these tests fuse sums of two programs in different orders."""
+    flags = ("xla_cpu_use_fusion_emitters", True), ("xla_backend_optimization_level", 3)
+    options = dict([*flags, ("xla_llvm_disable_expensive_passes", False)])
+    step = jax.jit(em.update, compiler_options=options)
+    agents = [SAC(hidden_sizes=(8, 8)).init(SPEC, KEY), MVE(horizon=0, **SMALL).init(SPEC, KEY)]
+    for t in range(3):
+        agents = [step(agent, rows.batch(t), make_key(t))[0] for agent in agents]
+    plain, beside = agents
     assert equal(plain.inference, beside.inference)
     assert equal(plain.temperature, beside.temperature)
     assert equal(plain.likelihood.model, beside.likelihood.model.critic)
-    assert not equal(beside.likelihood.model.dynamics.nets, MVE(**SMALL).init(SPEC, KEY).likelihood.model.dynamics.nets)
-    assert float(beside.likelihood.model.dynamics.updates) == 3
+    assert equal(plain.likelihood.slow, beside.likelihood.slow.critic)
+
+
+def test_without_imagined_steps_a_row_starts_as_the_row_without_a_model():
+    plain, beside = SAC(hidden_sizes=(8, 8)).init(SPEC, KEY), MVE(horizon=0, **SMALL).init(SPEC, KEY)
+    assert beside.view is as_it_is
+    assert equal(plain.inference, beside.inference)
+    assert equal(plain.likelihood.model, beside.likelihood.model.critic)
 
 
 def test_targets_have_no_imagined_steps():
-    """With the policy, α and critic of sac, an agent with imagined steps has the same values to learn from."""
-    agent = trained("beside")
-    seeing = replace(agent, view=Expand(Returns(2, 0.99)))
-    arriving = rows.arriving(jnp.ones(3))
-    value = lambda agent: float(agent.bootstrap(agent).value(arriving, KEY))
-    assert value(agent) == value(seeing)
-    q = lambda agent: float(
-        agent.infer(agent.inference.model, agent.training_critic(agent.likelihood), jnp.ones(3), KEY)[1].likelihood(
-            agent.problem(agent.likelihood.model, jnp.ones(3)), jnp.ones(2), KEY
-        )
-    )
-    assert q(agent) != q(seeing)
+    agent = trained()
+    without = replace(agent, view=as_it_is)
+
+    def values(agent):
+        target = agent.bootstrap(agent).value(rows.arriving(jnp.ones(3)), KEY)
+        problem = agent.acting_problem(jnp.ones(3), KEY)
+        return target, problem.likelihood(problem, jnp.ones(2), KEY)
+
+    seen, plain = QUICK(values)(agent), QUICK(values)(without)
+    np.testing.assert_allclose(seen[0], plain[0], rtol=1e-6)
+    assert abs(float(seen[1] - plain[1])) > 1e-3
 
 
 def test_inference_moves_its_own_parameters_alone():
     """Model, critic and the policy of imagined steps are constants of the E-step."""
-    agent = trained("mve")
+    agent = trained()
 
-    def value(agent):
-        estimate = agent.view(agent, agent.training_critic(agent.likelihood))
-        return estimate(agent.problem(estimate, jnp.ones(3)), jnp.ones(2), KEY)
+    def value(parts):
+        likelihood = replace(agent.likelihood, model=parts[0], opt_state=(), count=jnp.zeros(()))
+        now = replace(agent, likelihood=likelihood, inference=replace(agent.inference, model=parts[1]))
+        problem = now.problem_from(now.inference.model, now.training_critic(now.likelihood), jnp.ones(3), KEY)
+        return problem.likelihood(problem, jnp.ones(2), KEY)
 
-    floats = replace(agent, likelihood=replace(agent.likelihood, opt_state=(), count=jnp.zeros(())))
-    own = lambda agent: (agent.likelihood.model, agent.inference.model)
-    slope = QUICK(
-        jax.grad(
-            lambda parts: value(
-                replace(
-                    floats,
-                    likelihood=replace(floats.likelihood, model=parts[0]),
-                    inference=replace(floats.inference, model=parts[1]),
-                )
-            )
-        )
-    )(own(floats))
+    slope = QUICK(jax.grad(value))((agent.likelihood.model, agent.inference.model))
     assert all((leaf == 0).all() for leaf in jax.tree.leaves(slope))
-    again = QUICK(em.update)(agent, rows.batch(5), KEY)[0]
+    again = update(agent, rows.batch(5), KEY)[0]
     assert not equal(agent.inference.model, again.inference.model)
 
 
 def test_a_prediction_that_is_not_finite_skips_the_update():
-    agent = trained("mve")
+    agent = trained()
     nets = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), agent.likelihood.model.dynamics.nets)
     bad = replace(agent.likelihood.model, dynamics=replace(agent.likelihood.model.dynamics, nets=nets))
     broken = replace(agent, likelihood=replace(agent.likelihood, model=bad))
-    after, info = QUICK(em.update)(broken, rows.batch(5), KEY)
+    after, info = update(broken, rows.batch(5), KEY)
     assert info["skipped"] == 1
     assert equal(after.inference, broken.inference)
 
 
 def test_another_optimiser_follows_the_policy_that_was_trained():
-    agent = trained("mve")
+    agent = trained()
     changed = with_inference(agent, GradientAscent(2, 2))
     estimates = [each.view(each, each.acting_critic(each.likelihood)) for each in (agent, changed)]
-    values = [one(agent.problem(one, jnp.ones(3)), jnp.ones(2), KEY) for one in estimates]
-    assert values[0] == values[1]
+    assert equal(*estimates)
+    assert jax.tree.structure(estimates[0]) == jax.tree.structure(estimates[1])
     assert isinstance(changed.acting(changed.inference.model), GradientAscent)
 
 
 def test_an_agent_is_measured_on_returns_of_imagined_steps_or_on_its_critic():
-    agent = trained("mve")
+    agent = trained()
     with_steps, without = measured(agent), measured(agent, imagined=False)
     assert (estimate_name(with_steps), estimate_name(without)) == ("returns of 2 imagined steps", "the critic")
-    assert measured(trained("sac")) is trained("sac")
+    plain = SAC(hidden_sizes=(8, 8)).init(SPEC, KEY)
+    assert measured(plain) is plain
     obs, u = jnp.ones((4, 3)), jnp.ones((4, 2))
     values = [np.asarray(calibration._predict(each, obs, u)[0]) for each in (with_steps, without)]
     assert (values[0] != values[1]).all()

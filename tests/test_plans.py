@@ -13,7 +13,8 @@ from estep.core import em
 from estep.core.acting import act_from_prior, act_greedily, act_with_memo
 from estep.core.keys import make_key
 from estep.core.types import OneHot, Spec, Transition
-from estep.e_steps.plans import GAIN, PLAN, Plan, Report, acting_by, searched_value, stored_search
+from estep.e_steps.plans import PLAN, Plan, Report, acting_by
+from estep.e_steps.searches import GAIN, searched_value, stored_search
 from estep.errors import UsageError
 from estep.families.gaussian import Normal
 from estep.families.particles import exponential, kl_to_equal

@@ -14,7 +14,7 @@ from estep.core.model import Prediction
 from estep.core.objective import soft_value
 from estep.core.slots import Problem
 from estep.core.types import Identity
-from estep.e_steps.plans import gains
+from estep.e_steps.searches import gains
 from estep.families.categorical import Categorical
 from estep.families.gaussian import Normal
 from estep.families.particles import exponential, kl_to_equal, of_roots, systematic

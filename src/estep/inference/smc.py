@@ -25,8 +25,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from estep.core.model import Model, Prediction
-from estep.core.objective import soft_value, values_of
-from estep.core.slots import Distribution, Problem
+from estep.core.slots import Distribution
 from estep.core.types import Action, Key, Obs, Scalar, Squash
 from estep.families.particles import ess, log_mean, of_roots, systematic
 
@@ -223,29 +222,3 @@ def resampled(swarm: Swarm, turn: Bool[Array, ""], key: Key) -> Swarm:
         swarm.advantage,
         swarm.untouched & ~turn,
     )
-
-
-def mean_value(q: Distribution, problem: Problem, key: Key, n: int) -> Scalar:
-    """V(s) = E_q[Q̂ - α log q/p].
-
-    Args:
-        q: the policy in one state.
-        problem: the state, p, Q̂ and α.
-        key: a random key.
-        n: how many samples of q.
-    """
-    return soft_value(q, problem, key, n)[0]
-
-
-def log_mean_exp(q: Distribution, problem: Problem, key: Key, n: int) -> Scalar:
-    """V(s) = α log E_p exp(Q̂/α), the value of the best posterior under p.
-
-    Args:
-        q: p in this state.
-        problem: the state, Q̂ and α.
-        key: a random key.
-        n: how many samples of p.
-    """
-    k_draw, k_value = jax.random.split(key)
-    action = jax.vmap(q.sample)(jax.random.split(k_draw, n))
-    return problem.alpha * log_mean(values_of(problem, action, k_value) / problem.alpha)

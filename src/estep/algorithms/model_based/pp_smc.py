@@ -27,8 +27,8 @@ from estep.core.acting import act_from_prior
 from estep.core.agent import Agent
 from estep.core.learned import fixed
 from estep.core.types import Key, Spec
-from estep.e_steps.plans import StoreSearch, searched_value, stored_search
-from estep.inference.smc import log_mean_exp
+from estep.e_steps.plans import log_mean_exp
+from estep.e_steps.searches import StoreSearch, searched_value, stored_search
 from estep.m_steps.temperature import Constant
 from estep.settings import fields, groups, part_fields
 from estep.settings.kinds import Help, named_options
