@@ -27,6 +27,7 @@ from estep.families.categorical import Categorical, Softmax
 from estep.families.gaussian import Normal
 from estep.inference.closed_form import Exact
 from estep.inference.columns import TwoColumns, product
+from estep.instruments.quadrature import exact as exact_quadrature
 from estep.m_steps.distil import Distil
 from estep.nets import OwnHeads, soft_bound
 from estep.priors.flat import Flat
@@ -73,6 +74,18 @@ def test_the_tempered_posterior_is_that_of_the_density_over_the_action(share):
     log_z = logsumexp(log_weight)
     found = ALPHA * log_z, *(np.exp(log_weight - log_z) @ moment for moment in (a, a * a))
     np.testing.assert_allclose(found, posterior_over_a(share), atol=1e-6)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5])
+def test_the_quadrature_of_a_run_measures_under_a_tempered_prior(share):
+    with jax.enable_x64(True):
+        wide = FixedGaussian(jnp.asarray([0.3], jnp.float64), jnp.asarray([0.7], jnp.float64))
+        value = lambda problem, u, key: jnp.cos(3 * jnp.tanh(u[0])) - jnp.tanh(u[0])
+        problem = Problem(jnp.zeros(3), Tempered(wide, Tanh(), share), value, jnp.asarray(ALPHA, jnp.float64))
+        q = Normal(jnp.asarray([-0.2], jnp.float64), jnp.asarray([-0.7], jnp.float64))
+        found = rows.compiled(lambda: exact_quadrature(problem, q, q, 32))()
+    np.testing.assert_allclose(found.evidence, posterior_over_a(share)[0], atol=1e-6)
+    np.testing.assert_allclose(found.evidence - found.value, found.divergence, atol=1e-6)
 
 
 def test_a_share_of_one_is_the_base_and_of_nothing_is_flat():

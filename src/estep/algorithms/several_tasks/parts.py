@@ -118,3 +118,4 @@ def value_without_entropy(agent: Agent) -> Bootstrap:
 
 
 LEAST_PRICE = 1e-6
+"""Of the sum of both, the temperature."""
