@@ -114,7 +114,7 @@ MEMBERS = {
     FixedGaussian: FixedGaussian(jnp.zeros(A), jnp.full(A, 0.7)),
     GaussianNetwork: gaussian_network(SPEC, (8,), 0.5, key=KEY),
     FullGaussianNetwork: full_gaussian_network(SPEC, (8,), 0.5, key=KEY),
-    Restricted: restricted(SPEC, (0, 2), lambda spec: gaussian_network(spec, (8,), 0.5, key=KEY)),
+    Restricted: restricted(SPEC, ("0", "2"), lambda spec: gaussian_network(spec, (8,), 0.5, key=KEY)),
     Tempered: Tempered(gaussian_network(SPEC, (8,), 0.5, key=KEY), Tanh(), 0.3),
     CategoricalNetwork: categorical_network(SPEC, (8,), key=KEY),
     FactoredNetwork: FactoredNetwork(mlp((3,), A, (8,), key=KEY), (A,)),

@@ -1,5 +1,6 @@
 """Priors that several tasks share: their powers, what they see, how they are distilled, and rows that have them."""
 
+import functools as ft
 from dataclasses import replace
 
 import jax
@@ -11,7 +12,7 @@ from jax.flatten_util import ravel_pytree
 from scipy.special import logsumexp
 
 from estep import DefaultPolicy, Distral, Spec, Transition, make_key
-from estep.algorithms.several_tasks.parts import value_without_entropy
+from estep.algorithms.several_tasks.parts import price_of, value_without_entropy
 from estep.core import em
 from estep.core.batch import flatten
 from estep.core.bootstrap import slow_posterior_value
@@ -35,6 +36,7 @@ from estep.priors.gaussian import FixedGaussian
 from estep.priors.network import gaussian_network
 from estep.priors.restricted import places, restricted
 from estep.priors.tempered import Tempered
+from estep.runs.leaves import skeleton
 from estep.training.scale import note_agent
 from oracles import quadrature, rows, tabular
 
@@ -43,6 +45,12 @@ CHOICES = Spec(obs_dim=5, action_dim=3, squash=OneHot(), tasks=2)
 BASE, ALPHA = FixedGaussian(jnp.asarray([0.3]), jnp.asarray([0.7])), 0.4
 OBS, KEY = jnp.zeros(3), make_key(0)
 SMALL = {"hidden_sizes": (8,)}
+
+
+@ft.cache
+def start(row, spec=SPEC):
+    """A fresh agent."""
+    return rows.compiled(lambda key: row.init(spec, key))(KEY)
 
 
 def hill(a):
@@ -165,8 +173,8 @@ def test_what_the_observation_has_not_is_refused(kind, sees, said):
 def test_it_is_said_that_a_prior_which_sees_the_task_has_no_effect():
     said = []
     for sees in (("state",), ("0:5",)):
-        note_agent(Distral(**SMALL, prior_sees=sees).init(SPEC, KEY), False, said.append)
-    note_agent(DefaultPolicy(**SMALL, freeze_prior="run").init(Spec(5, 3, OneHot()), KEY), False, said.append)
+        note_agent(skeleton(Distral(**SMALL, prior_sees=sees), SPEC), False, said.append)
+    note_agent(skeleton(DefaultPolicy(**SMALL, freeze_prior="run"), Spec(5, 2)), False, said.append)
     assert len(said) == 1
     assert "the KL goes to 0" in said[0]
 
@@ -217,7 +225,7 @@ def batch(spec, length=1):
 
 
 def test_distillation_moves_the_prior_itself_and_not_the_policy():
-    agent, seen = Distral(**SMALL).init(SPEC, KEY), flatten(batch(SPEC))
+    agent, seen = start(Distral(**SMALL)), flatten(batch(SPEC))
 
     def fit(base, draws):
         return jax.vmap(lambda s, d: d.weight @ jax.vmap(base(s).log_prob)(d.action))(seen.obs, draws).mean()
@@ -329,7 +337,7 @@ def test_in_a_corridor_the_prior_goes_on_and_at_the_split_it_has_no_side():
 
 
 def test_two_columns_multiply_a_power_of_the_prior_by_what_the_task_adds():
-    agent, obs = Distral(**SMALL).init(SPEC, KEY), batch(SPEC).obs[0, 0]
+    agent, obs = start(Distral(**SMALL)), batch(SPEC).obs[0, 0]
     lam = agent.inference.model(agent.problem(None, obs), agent.posterior, KEY).lam
     q, p = Normal(*jnp.split(lam, 2)), agent.prior.slow.base(obs)
     mu, raw = jnp.split(agent.inference.model.net(obs), 2)
@@ -352,14 +360,14 @@ def test_policies_of_every_form_see_what_they_say():
     obs = batch(SPEC).obs[0, 0]
     other = obs.at[-2:].set(jnp.asarray([0.0, 1.0]))
     for policies in ("two-column", "one-column", "common"):
-        agent = Distral(**SMALL, policies=policies).init(SPEC, KEY)
+        agent = start(Distral(**SMALL, policies=policies))
         lam = [agent.inference.model(agent.problem(None, s), agent.posterior, KEY).lam for s in (obs, other)]
         assert bool((lam[0] == lam[1]).all()) == (policies == "common")
-    assert isinstance(Distral(**SMALL).init(CHOICES, KEY).inference.model, Exact)
+    assert isinstance(skeleton(Distral(**SMALL), CHOICES).inference.model, Exact)
 
 
 def test_a_head_of_a_task_learns_from_its_own_states_alone():
-    agent = Distral(**SMALL, heads="own").init(SPEC, KEY)
+    agent = start(Distral(**SMALL, heads="own"))
     net = agent.likelihood.model.members[0]
     assert isinstance(net, OwnHeads)
     obs, u = batch(SPEC).obs[0, 0], jnp.zeros(2)
@@ -386,16 +394,16 @@ def test_rows_about_tasks_refuse_one_and_prices_that_are_nothing(kind):
 
 @pytest.mark.parametrize(("kl", "entropy", "share"), [(0.0, 0.1, 0.0), (0.1, 0.0, 1.0), (0.3, 0.1, 0.75)])
 def test_prices_become_a_temperature_and_a_share(kl, entropy, share):
-    agent = Distral(**SMALL, kl_cost=kl, entropy_cost=entropy).init(CHOICES, KEY)
-    assert agent.prior.model.share == pytest.approx(share)
-    assert float(agent.temperature.model(OBS)) == pytest.approx(kl + entropy)
+    row = Distral(**SMALL, kl_cost=kl, entropy_cost=entropy)
+    assert skeleton(row, CHOICES).prior.model.share == pytest.approx(share)
+    assert float(price_of(row)(OBS)) == pytest.approx(kl + entropy)
 
 
 # Default policies
 
 
 def test_the_target_is_of_slow_copies_and_has_both_prices_or_that_of_the_kl_alone():
-    agent = DefaultPolicy(**SMALL, kl_cost=0.3, entropy_cost=0.1).init(CHOICES, KEY)
+    agent = start(DefaultPolicy(**SMALL, kl_cost=0.3, entropy_cost=0.1), CHOICES)
     moved = replace(agent.inference, model=jax.tree.map(lambda leaf: leaf + 1.0, agent.inference.model))
     agent = replace(agent, inference=moved)
     step = jax.tree.map(lambda leaf: leaf[0, 0], batch(CHOICES))
@@ -413,7 +421,7 @@ def test_the_target_is_of_slow_copies_and_has_both_prices_or_that_of_the_kl_alon
 
 @pytest.mark.long
 def test_a_prior_in_a_trust_region_stays_near_its_slow_copy():
-    agent = DefaultPolicy(**SMALL, prior_fit="trust-region", target="td0").init(CHOICES, KEY)
+    agent = start(DefaultPolicy(**SMALL, prior_fit="trust-region", target="td0"), CHOICES)
     step = rows.compiled(em.update)
     for i in range(2):
         agent, info = step(agent, batch(CHOICES), make_key(i))
@@ -422,8 +430,9 @@ def test_a_prior_in_a_trust_region_stays_near_its_slow_copy():
     assert info["m/kl_policy_bound"] == pytest.approx(5e-3)
 
 
+@pytest.mark.long
 def test_a_frozen_prior_does_not_move_and_takes_one_task():
-    agent = DefaultPolicy(**SMALL, freeze_prior="anything", target="td0").init(Spec(5, 3, OneHot()), KEY)
+    agent = start(DefaultPolicy(**SMALL, freeze_prior="anything", target="td0"), Spec(5, 3, OneHot()))
     after, info = rows.compiled(em.update)(agent, batch(CHOICES), KEY)
     assert info["skipped"] == 0
     jax.tree.map(np.testing.assert_array_equal, after.prior.model, agent.prior.model)
