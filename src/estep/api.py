@@ -30,6 +30,7 @@ from estep.policy.interrupts import Interrupts
 from estep.policy.job import Reporter, RunContext, Silent
 from estep.policy.policy import Policy
 from estep.policy.progress import reporter
+from estep.runs import reading
 from estep.runs.folder import record_ending
 from estep.settings import arguments, presets, renamed
 from estep.settings.run import RunConfig
@@ -93,6 +94,7 @@ def resume(
     steps: int | None = None,
     env: Given | None = None,
     allow_import: bool = False,
+    trust_dir: bool = False,
     report: Reporter | Literal["auto"] | None = "auto",
     on_step: Callable[[RunState], object] | None = None,
     on_evaluation: Callable[[RunState], object] | None = None,
@@ -104,6 +106,7 @@ def resume(
         steps: a new total of environment steps; None for that of before.
         env: the environment, or those of all tasks; None to make them from the ids in the folder.
         allow_import: whether modules that the folder names may be imported.
+        trust_dir: whether the folder is read although other users may write to it.
         report, on_step, on_evaluation: as in `train`.
 
     Returns:
@@ -115,10 +118,11 @@ def resume(
     """
     path, allow_import = arguments.path("run_dir", run_dir), arguments.truth("allow_import", allow_import)
     total = None if steps is None else arguments.count("steps", steps)
-    with _context(["estep.resume", str(path)], report, on_step, on_evaluation) as context:
-        result = run.resume(path, steps=total, env=env, allow_import=allow_import, context=context)
-        draw_if_possible(result.run_dir, context.report.note)
-    found = policy.load(result.run_dir, allow_import=allow_import)
+    with reading.trusting(arguments.truth("trust_dir", trust_dir)):
+        with _context(["estep.resume", str(path)], report, on_step, on_evaluation) as context:
+            result = run.resume(path, steps=total, env=env, allow_import=allow_import, context=context)
+            draw_if_possible(result.run_dir, context.report.note)
+        found = policy.load(result.run_dir, allow_import=allow_import)
     return found if env is None else dataclasses.replace(found, env=read_envs(env))
 
 

@@ -59,6 +59,8 @@ class Evaluate:
     """Name of the only task that is wanted, where the run has several. Without it all are taken."""
     allow_import: bool = False
     """Allow estep to import the modules that the run folder names."""
+    trust_dir: bool = False
+    """Read a run folder that other users may write to, whom you trust."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,8 @@ class Verify:
 
     run: Path
     """Folder of the run, or a file `latest` that has the folder's name."""
+    trust_dir: bool = False
+    """Read a run folder that other users may write to, whom you trust."""
 
 
 def evaluate(arguments: list[str], context: Context) -> int:
@@ -81,7 +85,7 @@ def evaluate(arguments: list[str], context: Context) -> int:
     how = values["eval_with"]
     check("eval_with", how is None or how in ("plan", "policy"), how, "plan or policy")
     change = _inference(values["inference"], {name: values[name] for name in SETTINGS})
-    folder = run_folder(values["run"], context.results)
+    folder = run_folder(values["run"], context.results, values["trust_dir"])
     env = read_env(values["env"]) if values["env"] else None
 
     from estep.policy import recorded
@@ -108,7 +112,7 @@ def evaluate(arguments: list[str], context: Context) -> int:
 def verify(arguments: list[str], context: Context) -> int:
     """Check every checkpoint of a run."""
     values, _ = parse("estep verify", str(Verify.__doc__), schema.of(Verify), ("run",), arguments)
-    folder = run_folder(values["run"], context.results)
+    folder = run_folder(values["run"], context.results, values["trust_dir"])
 
     from estep.runs import checkpoint
 

@@ -228,6 +228,8 @@ class GymnasiumEnv(HostEnv):
         for group, env in closing if self._open else []:
             try:
                 env.close()
-            except (Exception, SystemExit) as error:  # nothing depends on it any more
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # nothing depends on it any more
                 warnings.warn(f"{group.name}: close() raised {describe(error)}.", RuntimeWarning, stacklevel=2)
         self._open = False
