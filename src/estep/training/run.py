@@ -27,6 +27,7 @@ from estep.policy.environments import (
     task_records,
     time_limit_note,
 )
+from estep.policy.frozen import with_frozen_prior
 from estep.policy.job import Reporter, RunContext, note_reason, shielded
 from estep.runs import checkpoint, config_file, provenance
 from estep.runs.config_file import Recipe
@@ -34,7 +35,6 @@ from estep.runs.folder import RunFolder
 from estep.settings.run import RunConfig
 from estep.training import snapshot
 from estep.training.callbacks import current_policy
-from estep.training.frozen import with_frozen_prior
 from estep.training.session import Callbacks, Session
 from estep.training.sinks import Sinks, check_lines
 from estep.training.trainer import Trainer
