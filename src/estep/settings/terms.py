@@ -173,8 +173,7 @@ TERMS = (
     Term(
         "tempered prior",
         "p^share",
-        "A power of a prior, which stands for a price of the KL and a price of entropy at once. It is not normalised, so "
-        "it cannot be sampled.",
+        "A power of a prior, not normalised, which stands for a price of the KL and a price of entropy at once.",
     ),
 )
 
