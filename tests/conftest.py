@@ -37,7 +37,7 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 REPEATED = re.compile(
     "|".join(
         [
-            r"test_contracts\.py::test_a_row_compiles_once\w+\[(soft-pg|sql|rerpi|mpo-parametric|mpo|vmpo)\]",
+            r"test_contracts\.py::test_a_row_compiles_once\w+\[(soft-pg|sql|rerpi|mpo-parametric|mpo|vmpo|distral|default-policy)\]",
             r"test_contracts\.py::test_inference\[\w+-Restarts\]",
             r"test_examples\.py::test_a_program_runs_from_any_folder\[(own_part|own_images|own_algorithm|sac_in_60_lines)\]",
             r"test_examples\.py::test_it_evaluates_is_inspected_and_acts",

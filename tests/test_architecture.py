@@ -20,6 +20,7 @@ ROWS = [
     ),
     SRC / "algorithms" / "compose" / "row.py",
     *(path for path in FILES if path.parent.name == "model_based" and path.stem not in ("__init__", "model")),
+    *(path for path in FILES if path.parent.name == "several_tasks" and path.stem not in ("__init__", "parts")),
 ]
 MOST_FILES = 13
 """In one folder, beside its `__init__.py`."""

@@ -27,6 +27,7 @@ from estep.policy.environments import (
     task_records,
     time_limit_note,
 )
+from estep.policy.frozen import with_frozen_prior
 from estep.policy.job import Reporter, RunContext, note_reason, shielded
 from estep.runs import checkpoint, config_file, provenance
 from estep.runs.config_file import Recipe
@@ -93,7 +94,7 @@ def train(
         recipe = Recipe(name_of(algorithm), algorithm, name, by_id, config, preset, tasks)
         config_file.check_readable(recipe)
         trainer = Trainer(algorithm, training_env, config, context.report.note)
-        trainer.begin()
+        begin(trainer, algorithm)
         note_reason(compare_starts(training_env, evaluation_env, trainer.obs), context.report)
         with RunFolder.create(out, recipe.name, recipe.env, config.seed, datetime.now()) as folder:
             named = {"tasks": {task.name: task.env for task in tasks}} if tasks else {}
@@ -149,10 +150,16 @@ def resume(
             envs = source, evaluation_env
             if found is None:
                 context.report.note("The run has no checkpoint yet, so it starts again from its configuration.")
-                trainer.begin()
+                begin(trainer, recipe.algorithm)
                 return run_session(recipe, folder, trainer, envs, context, resumed_at=0)
             meta = restore(trainer, recipe, found, context.report)
             return run_session(recipe, folder, trainer, envs, context, resumed_at=trainer.counts.env_steps, meta=meta)
+
+
+def begin(trainer: Trainer, algorithm: Algorithm) -> None:
+    """Begin a new run: with the prior of another run where the algorithm takes one, and fresh environments."""
+    trainer.agent = with_frozen_prior(trainer.agent, algorithm, trainer.config.normalise)
+    trainer.begin()
 
 
 def trainer_for(recipe: Recipe, env: HostEnv, found: Path | None, report: Reporter) -> Trainer:
