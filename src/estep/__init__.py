@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from estep.algorithms import SQL as SQL
     from estep.algorithms import VMPO as VMPO
     from estep.algorithms import Compose as Compose
+    from estep.algorithms import DefaultPolicy as DefaultPolicy
+    from estep.algorithms import Distral as Distral
     from estep.algorithms import IterativeMVE as IterativeMVE
     from estep.algorithms import IterativeSAC as IterativeSAC
     from estep.algorithms import ParametricMPO as ParametricMPO
@@ -59,6 +61,8 @@ _HOMES = {
     "KLMVE": "estep.algorithms",
     "SMCP": "estep.algorithms",
     "PPSMC": "estep.algorithms",
+    "Distral": "estep.algorithms",
+    "DefaultPolicy": "estep.algorithms",
     "Compose": "estep.algorithms",
     "Agent": "estep.core.agent",
     "update": "estep.core.em",

@@ -35,6 +35,7 @@ from estep.policy.progress import reporter
 from estep.population import population as populations
 from estep.population import run as run_of_many
 from estep.population.population import Population
+from estep.runs import reading
 from estep.runs.folder import record_ending
 from estep.settings import arguments, presets, renamed
 from estep.settings.run import RunConfig
@@ -145,6 +146,7 @@ def resume(
     steps: int | None = None,
     env: Given | PureEnv | None = None,
     allow_import: bool = False,
+    trust_dir: bool = False,
     report: Reporter | Literal["auto"] | None = "auto",
     on_step: Callable[[RunState], object] | None = None,
     on_evaluation: Callable[[RunState], object] | None = None,
@@ -156,6 +158,7 @@ def resume(
         steps: a new total of environment steps; None for that of before.
         env: the environment, or those of all tasks; None to make them from the ids in the folder.
         allow_import: whether modules that the folder names may be imported.
+        trust_dir: whether the folder is read although other users may write to it.
         report, on_step, on_evaluation: as in `train`.
 
     Returns:
@@ -171,14 +174,15 @@ def resume(
     if several:
         _check_callbacks(on_step, on_evaluation)
     home: Any = run_of_many if several else run
+    load: Any = populations.load_population if several else policy.load
     read = None if env is None else read_envs(env)
     source = read if several else hosted(read)
-    with _context(["estep.resume", str(path)], report, on_step, on_evaluation) as context:
-        result = home.resume(path, steps=total, env=source, allow_import=allow_import, context=context)
-        if not several:
-            draw_if_possible(result.run_dir, context.report.note)
-    load: Any = populations.load_population if several else policy.load
-    found = load(result.run_dir, allow_import=allow_import)
+    with reading.trusting(arguments.truth("trust_dir", trust_dir)):
+        with _context(["estep.resume", str(path)], report, on_step, on_evaluation) as context:
+            result = home.resume(path, steps=total, env=source, allow_import=allow_import, context=context)
+            if not several:
+                draw_if_possible(result.run_dir, context.report.note)
+        found = load(result.run_dir, allow_import=allow_import)
     return found if env is None else dataclasses.replace(found, env=source)
 
 

@@ -62,6 +62,8 @@ class Inspect:
     """Name of the only task that is wanted, where the run has several. Without it all are taken."""
     allow_import: bool = False
     """Allow estep to import the modules that the run folder names."""
+    trust_dir: bool = False
+    """Read a run folder that other users may write to, whom you trust."""
     imagined: bool = True
     """Measure inference on returns of imagined steps, if the run has a model of the environment (no-imagined: on the
     critic itself)."""
@@ -71,7 +73,7 @@ def inspect(arguments: list[str], context: Context) -> int:
     """Measure inference in a run."""
     values, _ = parse("estep inspect", str(Inspect.__doc__), schema.of(Inspect), ("run",), arguments)
     _check(values)
-    folder = run_folder(values["run"], context.results)
+    folder = run_folder(values["run"], context.results, values["trust_dir"])
     env = read_env(values["env"]) if values["env"] else None
 
     from estep.instruments import inspection, states, tables

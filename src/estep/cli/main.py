@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import functools as ft
 import importlib
 import os
@@ -12,6 +13,7 @@ import traceback
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from estep import terminal
 from estep.cli.lifecycle import Lifecycle
 from estep.cli.results import Results
 from estep.errors import EstepError, UsageError, describe, unknown
@@ -69,6 +71,7 @@ def entry() -> None:
     if "--json" in sys.argv:
         with contextlib.suppress(OSError):
             os.dup2(2, 1)
+    terminal.release()
     sys.exit(code)
 
 
@@ -81,7 +84,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if name in COMMANDS and COMMANDS[name].slow and rest and not {"-h", "--help"} & set(rest):
             results.starting()
         with Lifecycle(ft.partial(results.last_words, grace=grace), grace=grace) as life:
-            return _guarded(name, rest, Context(results, life, ("estep", *arguments)))
+            # In a context of its own, where --trust-dir holds.
+            return contextvars.copy_context().run(_guarded, name, rest, Context(results, life, ("estep", *arguments)))
 
 
 def _split(arguments: list[str]) -> tuple[str, list[str]]:
@@ -158,7 +162,7 @@ def usage() -> str:
 
 def _trace(verbose: bool) -> None:
     if verbose:
-        traceback.print_exc(file=sys.stderr)
+        terminal.say(traceback.format_exc())
 
 
 if __name__ == "__main__":

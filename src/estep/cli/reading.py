@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +62,8 @@ class Evaluate:
     """Name of the only task that is wanted, where the run has several. Without it all are taken."""
     allow_import: bool = False
     """Allow estep to import the modules that the run folder names."""
+    trust_dir: bool = False
+    """Read a run folder that other users may write to, whom you trust."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ class Verify:
 
     run: Path
     """Folder of the run, or a file `latest` that has the folder's name."""
+    trust_dir: bool = False
+    """Read a run folder that other users may write to, whom you trust."""
 
 
 def evaluate(arguments: list[str], context: Context) -> int:
@@ -85,7 +88,7 @@ def evaluate(arguments: list[str], context: Context) -> int:
     how = values["eval_with"]
     check("eval_with", how is None or how in ("plan", "policy"), how, "plan or policy")
     change = _inference(values["inference"], {name: values[name] for name in SETTINGS})
-    folder = run_folder(values["run"], context.results)
+    folder = run_folder(values["run"], context.results, values["trust_dir"])
     env = read_env(values["env"]) if values["env"] else None
 
     from estep.policy import recorded
@@ -141,9 +144,10 @@ def chosen_run(folder: Path, values: dict[str, Any], *, replay: bool) -> Iterato
         raise UsageError("This run is a population of several seeds.", "Choose one: --member 0.")
 
     from estep.population.split import write_member
+    from estep.runs import leftovers
 
-    with tempfile.TemporaryDirectory(prefix="estep-") as place:
-        target = Path(place) / f"member-{values['member']}"
+    with leftovers.folder_for_a_while() as place:
+        target = place / f"member-{values['member']}"
         yield write_member(folder, values["member"], target, replay=replay, allow_import=values["allow_import"])
 
 
@@ -182,7 +186,7 @@ def _evaluate_all(folder: Path, values: dict[str, Any], context: Context) -> int
 def verify(arguments: list[str], context: Context) -> int:
     """Check every checkpoint of a run."""
     values, _ = parse("estep verify", str(Verify.__doc__), schema.of(Verify), ("run",), arguments)
-    folder = run_folder(values["run"], context.results)
+    folder = run_folder(values["run"], context.results, values["trust_dir"])
 
     from estep.runs import checkpoint
 

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from estep.training.run import Result
 
 
+PATIENCE = 10.0
+"""Seconds that the end of a run waits for a reader of stdout who does not read."""
+
+
 @dataclass(frozen=True)
 class Train:
     """The options of `estep train` that are not settings of an algorithm or of a run."""
@@ -49,6 +53,8 @@ class Resume:
     """The run's environment, or all of its tasks. For module:Id it allows estep to import the module."""
     allow_import: bool = False
     """Allow estep to import the modules that the run folder names."""
+    trust_dir: bool = False
+    """Read a run folder that other users may write to, whom you trust."""
 
 
 def train(arguments: list[str], context: Context) -> int:
@@ -111,7 +117,7 @@ def resume(arguments: list[str], context: Context) -> int:
     values, _ = parse("estep resume", str(Resume.__doc__), schema.of(Resume), ("run",), arguments)
     if values["steps"] is not None:
         check("steps", values["steps"] >= 1, values["steps"], "at least 1")
-    folder = run_folder(values["run"], context.results)
+    folder = run_folder(values["run"], context.results, values["trust_dir"])
     env = read_env(values["env"]) if values["env"] else None
 
     from estep.population.population import is_population
@@ -139,12 +145,14 @@ class Split:
     """Folder of all new runs. None takes the folder split in that of the population."""
     allow_import: bool = False
     """Allow estep to import the modules that the run folder names."""
+    trust_dir: bool = False
+    """Read a run folder that other users may write to, whom you trust."""
 
 
 def split(arguments: list[str], context: Context) -> int:
     """Write the seeds of a population as run folders."""
     values, _ = parse("estep split", str(Split.__doc__), schema.of(Split), ("run",), arguments)
-    folder = run_folder(values["run"], context.results)
+    folder = run_folder(values["run"], context.results, values["trust_dir"])
 
     from estep.policy.progress import Plain
     from estep.population import split as splitting
@@ -174,6 +182,7 @@ def _reporter(context: Context) -> AbstractContextManager[Reporter]:
 def _run_context(context: Context, report: Reporter) -> RunContext:
     from estep.policy.job import RunContext
 
+    context.results.patience = PATIENCE
     return RunContext(context.command, report, lambda: context.life.stop_requested, context.results.hang)
 
 
@@ -185,7 +194,7 @@ def _draw_curves(result: Result, report: Reporter) -> None:
 
 def _report_result(result: Result, context: Context) -> int:
     code = STOPPED if result.status == "stopped" else 0
-    context.results.say("\n".join(_summary(result)))
+    context.results.say_recorded("\n".join(_summary(result)))
     record: dict[str, Any] = {**result._asdict(), "run_dir": str(result.run_dir)}
     return context.results.finish(code, record)
 

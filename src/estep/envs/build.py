@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import re
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeAlias
 
@@ -13,6 +12,7 @@ from gymnasium.wrappers import TimeLimit
 
 import estep.envs.multigoal
 import estep.envs.pure.ids  # noqa: F401  (registers pure/Pendulum-v1 and pure/CartPole-v1)
+from estep import terminal
 from estep.errors import EnvironmentFailure, UsageError, describe, unknown
 from estep.settings.references import EnvText, env_text, import_module
 
@@ -108,7 +108,7 @@ def print_each_warning_once() -> None:
 
 @functools.lru_cache(256)  # some messages contain the simulation time, so there is no limit to their number
 def _warn(message: str) -> None:
-    print(f"MuJoCo: {message}", file=sys.stderr, flush=True)
+    terminal.say(f"MuJoCo: {message}\n")
 
 
 def make(text: EnvText) -> gymnasium.Env[Any, Any]:
@@ -131,12 +131,12 @@ def construct(make: Callable[[], Any], name: str) -> gymnasium.Env[Any, Any]:
     """Call a function that makes an environment, and check its result."""
     try:
         env = make()
-    except UsageError:
+    except (UsageError, KeyboardInterrupt):
         raise
     except (ImportError, gymnasium.error.DependencyNotInstalled) as error:
         what = f"{name} needs a module that cannot be imported: {error}."
         raise UsageError(what, "Install that module.") from error
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         what = f"Making the environment {name} raised {describe(error)}."
         raise EnvironmentFailure(what, "Check that the environment can be made without estep.") from error
     if not isinstance(env, gymnasium.Env):

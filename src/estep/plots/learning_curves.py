@@ -101,7 +101,7 @@ def points(source: Path) -> list[Point]:
         RejectedInput: it is none of these.
     """
     if source.suffix == ".csv":
-        return labels.read(source, Point)
+        return labels.read(source.resolve(), Point)
     if not (source / RUN).is_file() and (source / EVALUATIONS).is_file():
         return labels.read(source / EVALUATIONS, Point)
     about = labels.about_run(source)

@@ -44,7 +44,7 @@ class PopulationSession:
         for member in range(len(trainer.seeds)):
             own = member_folder(folder, member)
             storage.make_dir(own.path)
-            self.sinks.append(Sinks(own, resumed_at, board=False))
+            self.sinks.append(Sinks(own, resumed_at, None))
         self.began = time.monotonic()
         self.wall_before = 0.0
         self.steps_before = trainer.env_steps

@@ -19,7 +19,7 @@ from estep.population.ring import Layout
 from estep.population.session import member_folder
 from estep.population.snapshot import moved_arrays, saved_form
 from estep.population.state import form_of
-from estep.runs import checkpoint, config_file, manifest, provenance, storage
+from estep.runs import checkpoint, config_file, manifest, provenance, reading, storage
 from estep.runs.config_file import Recipe
 from estep.runs.folder import METRICS, RunFolder
 from estep.settings.run import RunConfig
@@ -106,7 +106,7 @@ def _write(
     for name in RECORDS:
         path = member_folder(folder, member).path / name
         if path.is_file():
-            storage.write_atomic(target.path / name, path.read_bytes())
+            storage.write_atomic(target.path / name, b"".join(reading.lines(path)))
     saved = manifest.read(source).meta
     if best.env_steps[member] < policy.env_steps:
         _save(target, best[member], saved, member, (None, {}))

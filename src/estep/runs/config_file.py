@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
 
 from estep.algorithms import ALGORITHMS
@@ -49,14 +48,6 @@ class Recipe(NamedTuple):
     preset: str | None
     tasks: tuple[TaskRecord, ...] = ()
     """Several environments; empty with one. `env` is then the name of all of them."""
-
-
-def check_one_seed(recipe: Recipe, path: Path) -> None:
-    """Check that the run folder at this path is not that of a population. Raises RejectedInput."""
-    if recipe.run.population is not None:
-        what = f"{path} is a population of {recipe.run.population} seeds, not one run."
-        how = "--member 0 (in Python estep.load_population(RUN)[0]), or write all by estep split RUN."
-        raise RejectedInput(what, f"Choose a seed: {how}")
 
 
 def encode(recipe: Recipe) -> dict[str, Any]:
@@ -234,3 +225,12 @@ def _is_plain(value: Any) -> bool:
     if isinstance(value, tuple):
         return all(_is_plain(item) for item in value)
     return value is None or type(value) in (bool, int, float, str)
+
+
+def one_seed(recipe: Recipe) -> Recipe:
+    """The recipe of one run. Raises RejectedInput for that of a population."""
+    if recipe.run.population is not None:
+        what = f"This run is a population of {recipe.run.population} seeds, not one run."
+        fix = "Choose a seed by --member 0 (in Python estep.load_population(RUN)[0]), or write all by estep split RUN."
+        raise RejectedInput(what, fix)
+    return recipe

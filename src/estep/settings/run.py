@@ -73,6 +73,14 @@ class RunConfig:
     checkpoint_every: Annotated[int, Help("Environment steps between checkpoints (0: only at the end)."), Ge(0)] = (
         10_000
     )
+    checkpoint_minutes: Annotated[
+        float,
+        Help(
+            "Minutes after which a checkpoint is due too, where steps are slow (0: by steps alone). "
+            "It changes no result, and does nothing if checkpoint_every is 0."
+        ),
+        Ge(0),
+    ] = 5.0
     keep_checkpoints: Annotated[
         int, Help("How many of the newest checkpoints are kept, beside the best (0: all of them)."), Ge(0)
     ] = 3
