@@ -10,7 +10,8 @@ from typing import Any, NamedTuple, TypeAlias
 import gymnasium
 from gymnasium.wrappers import TimeLimit
 
-import estep.envs.multigoal  # noqa: F401  (registers estep/MultiGoal-v0)
+import estep.envs.multigoal
+import estep.envs.pure.ids  # noqa: F401  (registers pure/Pendulum-v1 and pure/CartPole-v1)
 from estep import terminal
 from estep.errors import EnvironmentFailure, UsageError, describe, unknown
 from estep.settings.references import EnvText, env_text, import_module
@@ -220,6 +221,8 @@ def source_name(source: Source) -> str:
         return source
     if isinstance(source, gymnasium.Env):
         return env_name(source)
+    if isinstance(source, tuple):  # a PureEnv, whose module imports JAX
+        return str(source.name)
     function = source.func if isinstance(source, functools.partial) else source
     return getattr(function, "__name__", type(function).__name__)
 

@@ -29,6 +29,7 @@ LABEL_FIELDS = "env", "algorithm", "settings", "seed"
 """The first columns of every table over several runs."""
 IGNORED_FIELDS = (
     "seed",
+    "population",
     "steps",
     "eval_every",
     "eval_episodes",

@@ -22,6 +22,7 @@ from estep.e_steps.plans import acting_by
 from estep.envs.base import ActionSpace, HostEnv
 from estep.envs.build import FRESH
 from estep.envs.observations import ObservationSpace
+from estep.envs.pure.adapter import hosted
 from estep.envs.tasks.sources import Envs, Given, known_by_name, read_envs
 from estep.errors import EstepError, RejectedInput, UsageError, describe
 from estep.likelihoods.state_value import StateValue
@@ -78,8 +79,7 @@ class Policy:
                 what = "This policy was changed by a function that cannot be pickled."
                 raise UsageError(what, "Pickle the policy before `changed`, or change it by a function of a module.")
             return _unpickle_changed, (*self.origin, env)
-        rest = {**vars(self), "agent": None, "env": env}
-        rest.pop("_actor", None)
+        rest = {name: value for name, value in vars(self).items() if name != "_actor"} | {"agent": None, "env": env}
         return _unpickle, (self.agent.spec, self._arrays(), rest)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Policy:
@@ -199,7 +199,7 @@ class Policy:
         """
         if task != "":
             check_task(task, list(self.tasks))
-        source = self.env if env is None else read_envs(env)
+        source = self.env if env is None else hosted(read_envs(env))
         if source is None:
             raise UsageError(
                 "The environment of this policy is not known: a function or a module's id made it.",
@@ -275,7 +275,7 @@ def load(
     which, allow_import = arguments.checkpoint(checkpoint_name), arguments.truth("allow_import", allow_import)
     with reading.trusting(arguments.truth("trust_dir", trust_dir)):
         folder = RunFolder.open(arguments.path("path", path))
-        recipe = config_file.decode(folder.read_config(), allow_import=allow_import)
+        recipe = config_file.one_seed(config_file.decode(folder.read_config(), allow_import=allow_import))
         loaded = checkpoint.load(source := checkpoint.locate(folder.path, which), None, None)
     try:
         spaces, counts = spaces_of(loaded.meta), loaded.meta["counts"]

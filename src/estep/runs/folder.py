@@ -49,12 +49,13 @@ class RunFolder:
         self._lock: int | None = None
 
     @classmethod
-    def create(cls, out: Path | str, algo: str, env_id: str, seed: int, now: datetime) -> Self:
+    def create(cls, out: Path | str, algo: str, env_id: str, seed: int | str, now: datetime) -> Self:
         """Make a new folder, lock it, and write its name into `<out>/<algo>/<env>/latest`.
 
         Args:
             out: folder of all runs.
-            algo, env_id, seed, now: they give the folder its name; a number is added if the name is taken.
+            algo, env_id, seed, now: they give the folder its name; a number is added if the name is taken. Of several
+                seeds, seed is a text such as 0-15.
         """
         parent = Path(out).absolute() / safe_name(algo) / safe_name(env_id)
         name = f"{now:%Y%m%d-%H%M%S}-s{seed}"

@@ -1,12 +1,22 @@
-"""Removes what is no longer needed: old checkpoints, and the temporary files of processes that died."""
+"""Removes what is no longer needed: old checkpoints, folders for a while, and temporary files of dead processes."""
 
 from __future__ import annotations
 
 import fcntl
 import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from estep.runs import storage
+
+
+@contextmanager
+def folder_for_a_while() -> Iterator[Path]:
+    """A new folder of the system's temporary files, which is removed at the end."""
+    with tempfile.TemporaryDirectory(prefix="estep-") as place:
+        yield Path(place)
 
 
 def retire(path: Path) -> None:

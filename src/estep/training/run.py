@@ -124,11 +124,11 @@ def resume(
         context: reports and stops.
 
     Raises:
-        RejectedInput: the folder is no run folder, has no good checkpoint, is locked, or is of another version.
+        RejectedInput: not the folder of one run, no good checkpoint, a folder in use, or another version.
         UsageError: the environment must be given again.
     """
     context, folder = shielded(context), RunFolder.open(run_dir)
-    recipe = config_file.decode(folder.read_config(), allow_import=allow_import)
+    recipe = config_file.one_seed(config_file.decode(folder.read_config(), allow_import=allow_import))
     source = chosen_env(recipe, env, allow_import)
     longer = steps is not None and steps > recipe.run.steps
     recipe = recipe._replace(run=with_steps(recipe.run, steps))

@@ -29,14 +29,15 @@ class Sinks:
     """The open files of a run. A failure of the disk ends the run, except at TensorBoard's."""
 
     def __init__(
-        self, folder: RunFolder, resumed_at: int | None, note: Callable[[str], None], several: bool = False
+        self, folder: RunFolder, resumed_at: int | None, note: Callable[[str], None] | None, several: bool = False
     ) -> None:
         """Open the files.
 
         Args:
             folder: the run folder.
             resumed_at: environment steps at which the run resumes; later lines are removed, so that none is doubled.
-            note: called with a line for the user if TensorBoard's file cannot be written.
+            note: called with a line for the user if TensorBoard's file cannot be written. None writes nothing for
+                TensorBoard, which takes a thread.
             several: whether there are several tasks.
         """
         columns = columns_of(several)
@@ -47,12 +48,12 @@ class Sinks:
             for lines in (self.metrics, self.evaluations, self.episodes):
                 lines.truncate_after(resumed_at)
         purge = None if resumed_at is None else resumed_at + 1
-        self.board = Board(folder.path / "tb", purge, note)
+        self.board = None if note is None else Board(folder.path / "tb", purge, note)
 
     def metric(self, record: Mapping[str, float]) -> None:
         """Write one line of metrics.jsonl, and the same numbers to TensorBoard."""
         self.metrics.append(record)
-        self.board.add({name: value for name, value in record.items() if name != "env_steps"}, int(record["env_steps"]))
+        self._draw({name: value for name, value in record.items() if name != "env_steps"}, int(record["env_steps"]))
 
     def evaluation(self, env_steps: int, updates: int, scores: Evaluation, wall_s: float) -> None:
         """Write one row of eval.csv for each task and one for all of them, and the same numbers to TensorBoard.
@@ -69,7 +70,7 @@ class Sinks:
             self.evaluations.append({**row, **count, **ends, "success": one.success, "task": task})
         shown = {"eval/return": scores.mean, "eval/return_std": scores.std, "eval/success": scores.success}
         shown |= {f"eval/return/{task}": one.mean for task, one in scores.tasks.items()}
-        self.board.add({name: value for name, value in shown.items() if value is not None}, env_steps)
+        self._draw({name: value for name, value in shown.items() if value is not None}, env_steps)
 
     def finished(self, env_steps: int, episodes: Sequence[Episode]) -> None:
         """Write rows of episodes.csv."""
@@ -92,4 +93,9 @@ class Sinks:
         """Close the files."""
         for lines in (self.metrics, self.evaluations, self.episodes):
             lines.close()
-        self.board.close()
+        if self.board is not None:
+            self.board.close()
+
+    def _draw(self, values: Mapping[str, float], step: int) -> None:
+        if self.board is not None:
+            self.board.add(values, step)
