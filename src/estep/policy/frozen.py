@@ -17,6 +17,20 @@ from estep.priors.restricted import Restricted
 from estep.priors.tempered import Tempered
 
 
+def named_by(algorithm: Algorithm) -> str:
+    """The run whose prior an algorithm takes; empty for none."""
+    return algorithm.freeze_prior if isinstance(algorithm, DefaultPolicy) else ""
+
+
+def check_no_frozen_prior(algorithm: Algorithm) -> None:
+    """Refuse the prior of another run, which a population does not take. Raises UsageError."""
+    if named_by(algorithm):
+        raise UsageError(
+            "A population learns the prior of each seed, and --freeze-prior takes that of one run.",
+            "Leave out --freeze-prior, or train each seed in a run of its own, without --population.",
+        )
+
+
 def with_frozen_prior(agent: Agent, algorithm: Algorithm, normalise: bool) -> Agent:
     """A fresh agent with the prior of the run that its algorithm names; the agent itself where it names none.
 
@@ -29,7 +43,7 @@ def with_frozen_prior(agent: Agent, algorithm: Algorithm, normalise: bool) -> Ag
         RejectedInput: the named folder is no run folder.
         UsageError: the prior is of other sizes, sees other places, or either run normalises observations.
     """
-    path = algorithm.freeze_prior if isinstance(algorithm, DefaultPolicy) else ""
+    path = named_by(algorithm)
     if not path:
         return agent
     policy = load(Path(path))
