@@ -52,6 +52,7 @@ REPEATED = re.compile(
             r"test_optimisers\.py::test_a_better_optimiser_finds",
             r"test_optimisers\.py::test_every_optimiser_acts\w+\[semi-amortised-(from|with)",
             r"test_policy\.py::test_inspect_(measures_beyond|says_what)",
+            r"test_identities\.py::test_an_unsound_update\w+\[default-policy",
             r"test_identities_iterative\.py::test_the_gradient_is_the_mean_of",
             r"test_identities_iterative\.py::test_one_iteration_that_sees_only",
             r"test_visited\.py::test_(repeated_steps_on_a_bandit|at_the_optimum_of_the_dual)",

@@ -91,7 +91,7 @@ def test_the_quadrature_of_a_run_measures_under_a_tempered_prior(share):
         value = lambda problem, u, key: jnp.cos(3 * jnp.tanh(u[0])) - jnp.tanh(u[0])
         problem = Problem(jnp.zeros(3), Tempered(wide, Tanh(), share), value, jnp.asarray(ALPHA, jnp.float64))
         q = Normal(jnp.asarray([-0.2], jnp.float64), jnp.asarray([-0.7], jnp.float64))
-        found = rows.compiled(lambda: exact_quadrature(problem, q, q, 32))()
+        found = rows.compiled(lambda: exact_quadrature(problem, q, q, 128))()
     np.testing.assert_allclose(found.evidence, posterior_over_a(share)[0], atol=1e-6)
     np.testing.assert_allclose(found.evidence - found.value, found.divergence, atol=1e-6)
 

@@ -89,6 +89,13 @@ def test_several_environments_are_refused_before_anything_is_made(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_frozen_prior_is_refused(tmp_path):
+    ended = command("train", "default-policy", "--env", PURE, "--freeze-prior", "run", "--population", "2")
+    assert ended.code == 2
+    assert "--freeze-prior takes that of one run" in ended.err
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_factor_of_rewards_for_each_task_is_refused():
     ended = command("train", "sac", "--env", PURE, "--population", "2", "--reward-scale", "1", "2")
     assert ended.code == 2

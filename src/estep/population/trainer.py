@@ -15,6 +15,7 @@ import numpy as np
 from estep.core.agent import Algorithm
 from estep.envs.base import Episode
 from estep.policy.evaluate import Evaluation
+from estep.policy.frozen import check_no_frozen_prior
 from estep.population import state
 from estep.population.loop import SKIPS_IN_A_ROW, Turns
 from estep.population.state import Learner, Plan
@@ -114,7 +115,11 @@ class PopulationTrainer:
             plan: of the programs.
             config: the settings of the run, with its `population`.
             make: makes the environments with these agents.
+
+        Raises:
+            UsageError: the algorithm takes the prior of another run.
         """
+        check_no_frozen_prior(algorithm)
         self.config, self.plan = config, plan
         self.seeds = [config.seed + i for i in range(config.population or 1)]
         self.shape = skeleton(algorithm, plan.spec)
