@@ -20,6 +20,7 @@ ROWS = [
     ),
     SRC / "algorithms" / "compose" / "row.py",
     *(path for path in FILES if path.parent.name == "model_based" and path.stem not in ("__init__", "model")),
+    *(path for path in FILES if path.parent.name == "several_tasks" and path.stem not in ("__init__", "parts")),
 ]
 MOST_FILES = 13
 """In one folder, beside its `__init__.py`."""
@@ -30,9 +31,10 @@ CORE = {"core", "errors"}
 PARTS = CORE | {"families", "nets"}
 SLOTS = PARTS | {"settings", "priors", "likelihoods", "inference", "m_steps"}
 ROWS_AND_SETTINGS = SLOTS | {"e_steps", "settings", "algorithms"}
-DEPLOYED = ROWS_AND_SETTINGS | {"data", "envs", "runs", "policy"}
+DEPLOYED = ROWS_AND_SETTINGS | {"data", "envs", "runs", "policy", "terminal"}
 MAY_IMPORT = {
     "errors": set(),
+    "terminal": set(),
     "settings": {"errors", "settings"},
     "core": CORE,
     "nets": CORE | {"settings", "nets"},
@@ -44,14 +46,15 @@ MAY_IMPORT = {
     "e_steps": SLOTS | {"e_steps"},
     "algorithms": ROWS_AND_SETTINGS,
     "data": {"core.types", "errors", "data"},
-    "envs": {"core.types", "errors", "settings.references", "envs"},
+    "envs": {"core.types", "errors", "terminal", "settings.references", "envs"},
     "runs": ROWS_AND_SETTINGS | {"runs"},
     "policy": DEPLOYED,
     "training": DEPLOYED | {"training"},
+    "population": DEPLOYED | {"training", "population"},
     "instruments": DEPLOYED | {"training", "instruments"},
     "plots": DEPLOYED | {"training", "instruments", "plots"},
-    "api": DEPLOYED | {"training", "plots"},
-    "cli": DEPLOYED | {"training", "instruments", "plots", "api", "cli"},
+    "api": DEPLOYED | {"training", "population", "plots"},
+    "cli": DEPLOYED | {"training", "population", "instruments", "plots", "api", "cli"},
 }
 """What the modules of each folder (or single file) may import of the package: nothing that stands below it."""
 
@@ -185,6 +188,109 @@ def test_functions_are_short_and_take_few_arguments(path):
         count = len(args.posonlyargs + args.args + args.kwonlyargs)
         count -= bool(args.args) and args.args[0].arg in ("self", "cls")
         assert count <= 8, f"{function.name} takes {count} arguments"
+
+
+WRITERS = {
+    *("savefig", "save_file", "savez", "savez_compressed", "savetxt", "tofile", "imsave", "imwrite", "to_csv"),
+    *("SummaryWriter", "FileHandler", "NamedTemporaryFile", "TemporaryDirectory", "mkdtemp", "mkstemp", "ZipFile"),
+    *("symlink_to", "hardlink_to", "unlink", "rmdir", "rmtree", "copyfile", "copytree", "truncate", "ftruncate"),
+    *("pwrite", "writev", "sendfile", "mkfifo", "mknod", "symlink", "link", "renames", "removedirs", "chmod", "chown"),
+}
+"""Functions that write to a path or a descriptor, or make or remove one: of libraries, of os and of pathlib."""
+OF_MODULES = {f"{home}.{name}" for home in ("np", "numpy", "jnp") for name in ("save",)} | {
+    *("os.rename", "os.replace", "os.remove", "os.mkdir", "os.makedirs", "shutil.move", "shutil.copy", "os.write"),
+}
+READERS = {
+    "np.load",
+    "numpy.load",
+    "np.loadtxt",
+    "np.fromfile",
+    "np.genfromtxt",
+    "json.load",
+    "os.scandir",
+    "csv.DictReader",
+}
+WRITES_ITS_OWN = {
+    "runs/storage.py": "the one way out",
+    "runs/leftovers.py": "a folder of the system's temporary files",
+    "cli/results.py": "descriptors 1 and 2",
+    "terminal.py": "descriptors 1 and 2",
+}
+READS_ITS_OWN = {
+    "runs/reading.py": "the one way in",
+    "runs/storage.py": "the one way out",
+    "runs/leftovers.py": "the locks of temporary files",
+    "runs/provenance.py": "/proc",
+    "data/memory.py": "/proc",
+    "settings/schema.py": "the source of the package",
+    "cli/results.py": "descriptors 1 and 2",
+    "terminal.py": "descriptors 1 and 2",
+}
+
+
+def calls(path):
+    """Every call in a file: the name of its function as far as it is a chain of attributes, and its arguments."""
+    for node in ast.walk(tree_of(path) if isinstance(path, Path) else ast.parse(path)):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func), [ast.unparse(arg) for arg in node.args]
+
+
+def memories(source):
+    """Names that stand for memory in which a library may write."""
+    return set(re.findall(r"(\w+)[^=\n]*= io\.BytesIO\(\)", source))
+
+
+def opens_for_writing(source):
+    """The calls of a source that write, or give a path to a library that does, instead of asking storage.py."""
+    found = []
+    for name, args in calls(source):
+        last = name.rpartition(".")[2]
+        by_library = last in WRITERS and not (last == "savefig" and args and args[0] in memories(source))
+        if name in OF_MODULES or (by_library and not name.startswith("storage.")):
+            found.append(name)
+    return found
+
+
+def opens_for_reading(source):
+    """The calls of a source that open a file by themselves, instead of asking reading.py."""
+    last = {"open", "read_text", "read_bytes", "fdopen"}
+    own = ("RunFolder.open", "self._open", "manifests.opened")
+    return [
+        name for name, _ in calls(source) if name in READERS or (name.rpartition(".")[2] in last and name not in own)
+    ]
+
+
+@every_file
+def test_every_byte_on_a_disk_goes_through_storage(path):
+    if str(path.relative_to(SRC)) not in WRITES_ITS_OWN:
+        assert opens_for_writing(path.read_text()) == []
+
+
+@every_file
+def test_every_file_of_a_run_is_opened_by_reading(path):
+    if str(path.relative_to(SRC)) not in READS_ITS_OWN:
+        assert opens_for_reading(path.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        *["figure.savefig(path)", "np.save(path, x)", "x.tofile(p)", "SummaryWriter(str(p))", "p.unlink()"],
+        *["safetensors.numpy.save_file(x, p)", "os.replace(a, b)", "logging.FileHandler(p)", "plt.savefig('a.png')"],
+        *["tempfile.mkdtemp()", "p.symlink_to(q)", "shutil.rmtree(p)", "zipfile.ZipFile(p, 'w')", "os.link(a, b)"],
+    ],
+)
+def test_the_lint_of_writers_sees_what_it_is_for(source):
+    assert opens_for_writing(source)
+    assert not opens_for_writing("memory, kind = io.BytesIO(), 1\nfigure.savefig(memory, format=kind)")
+
+
+@pytest.mark.parametrize(
+    "source", ["open(p)", "p.open()", "p.read_text()", "np.load(p)", "os.open(p, 0)", "json.load(f)"]
+)
+def test_the_lint_of_readers_sees_what_it_is_for(source):
+    assert opens_for_reading(source)
+    assert not opens_for_reading("RunFolder.open(p)")
 
 
 def package_bases():

@@ -40,6 +40,7 @@ from estep.families.sampler import EqualMixture, Implicit, Sampled
 from estep.families.uniform import Improper, UniformAction, UniformSquashed
 from estep.inference.cem import CEM
 from estep.inference.closed_form import ClosedForm, Exact
+from estep.inference.columns import TwoColumns
 from estep.inference.direct import Direct
 from estep.inference.gradient import GradientAscent
 from estep.inference.importance import Importance
@@ -53,6 +54,7 @@ from estep.likelihoods.imagined import Imagined, Policy, Returns, SameNoise
 from estep.likelihoods.maximised import RelativeQ
 from estep.likelihoods.q_function import MeanMinusStd, QFunction, q_function
 from estep.likelihoods.state_value import StateValue, state_value
+from estep.m_steps.distil import Distil
 from estep.m_steps.projection import Keep
 from estep.m_steps.temperature import Constant, KLConstraint, TaskConstraints
 from estep.m_steps.trust_region import TrustRegion, trust_region
@@ -69,6 +71,7 @@ from estep.priors.network import (
     gaussian_network,
 )
 from estep.priors.restricted import Restricted, restricted
+from estep.priors.tempered import Tempered, TemperedDensity
 from estep.priors.uniform import Uniform
 from oracles import rows
 
@@ -89,6 +92,7 @@ SEARCH = Search(
 MEMBERS = {
     Improper: Improper(Tanh(), A),
     UniformSquashed: UniformSquashed(A),
+    TemperedDensity: TemperedDensity(Normal(jnp.asarray([0.1, -0.4]), jnp.asarray([-1.0, 0.2])), Tanh(), 0.3),
     UniformAction: UniformAction(A),
     Normal: Normal(jnp.asarray([0.1, -0.4]), jnp.asarray([-1.0, 0.2])),
     FullNormal: FullNormal(U, jnp.asarray([-1.0, 0.2]), strictly_lower(jnp.asarray([0.8]), A)),
@@ -110,7 +114,8 @@ MEMBERS = {
     FixedGaussian: FixedGaussian(jnp.zeros(A), jnp.full(A, 0.7)),
     GaussianNetwork: gaussian_network(SPEC, (8,), 0.5, key=KEY),
     FullGaussianNetwork: full_gaussian_network(SPEC, (8,), 0.5, key=KEY),
-    Restricted: restricted(SPEC, (0, 2), lambda spec: gaussian_network(spec, (8,), 0.5, key=KEY)),
+    Restricted: restricted(SPEC, ("0", "2"), lambda spec: gaussian_network(spec, (8,), 0.5, key=KEY)),
+    Tempered: Tempered(gaussian_network(SPEC, (8,), 0.5, key=KEY), Tanh(), 0.3),
     CategoricalNetwork: categorical_network(SPEC, (8,), key=KEY),
     FactoredNetwork: FactoredNetwork(mlp((3,), A, (8,), key=KEY), (A,)),
     Gaussian: Gaussian(A),
@@ -131,6 +136,7 @@ MEMBERS = {
     SameNoise: SameNoise(MODEL.critic),
     StateValue: state_value(SPEC, (8,), 0.9, 0.95, key=KEY),
     Direct: Direct(mlp((3,), 2 * A, (8,), key=KEY)),
+    TwoColumns: TwoColumns(mlp((3,), 2 * A, (8,), key=KEY), 0.3),
     Iterative: iterative(3, Gaussian(A), (8,), Iterations(2, 2), key=KEY),
     ClosedForm: ClosedForm(4),
     Exact: Exact(),
@@ -148,6 +154,7 @@ MEMBERS = {
     TaskConstraints: TaskConstraints(jnp.asarray([0.3, -0.2]), 1.0),
     Constant: Constant(jnp.asarray(0.2)),
     Keep: Keep(),
+    Distil: Distil(),
     TrustRegion: trust_region(Normal(jnp.zeros(A), jnp.zeros(A)), [(0.1, 1.0), (0.01, 1.0)]),
     Tanh: Tanh(),
     Identity: Identity(),
@@ -156,7 +163,7 @@ MEMBERS = {
     OneHots: OneHots((A,)),
 }
 """One instance of every member of every slot."""
-UNSAMPLED = {Improper}
+UNSAMPLED = {Improper, TemperedDensity}
 """Improper densities."""
 DISCRETE = {Particles, Plan, Sampled}
 """Weighted points: draws without a density."""
@@ -278,6 +285,8 @@ def problem_of(prior=MEMBERS[Flat], likelihood=MEMBERS[QFunction]):
 @pytest.mark.parametrize("prior", PAIRED)
 def test_inference(inference, prior):
     posterior = MEMBERS[FITTING.get(type(inference), Gaussian)]
+    if type(inference) is TwoColumns:  # it builds on a prior of the family, to a power
+        prior = MEMBERS[Tempered]
     if type(inference) is ClosedForm and type(prior) is Flat:
         with pytest.raises(UsageError):
             inference(problem_of(prior), posterior, KEY)

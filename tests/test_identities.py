@@ -160,6 +160,8 @@ UPDATED = {
     "sql": {"critic", "slow critic", "net"},
     "vmpo": {"critic", "alpha", "prior", "slow prior", "multipliers"},
     "soft-pg": {"critic", "net"},
+    "distral": {"critic", "slow critic", "net", "prior", "slow prior"},
+    "default-policy": {"critic", "slow critic", "net", "prior", "slow prior"},
 }
 """What a whole update changes."""
 

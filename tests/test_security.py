@@ -79,11 +79,18 @@ def call_faults(node: ast.Call, writes: bool) -> list[str]:
 def faults(source: str, writes: bool = False) -> list[str]:
     """What in this source is not allowed; `writes` where it may write files."""
     found = []
-    for node in ast.walk(ast.parse(source)):
+    tree = ast.parse(source)
+    to_null = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and dotted(node.func) == "os.open" and ast.unparse(node.args[0]) == "os.devnull"
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
         found += [name for name in imports(node) if name.partition(".")[0] in BANNED_MODULES or name == "numpy.random"]
         if isinstance(node, ast.Call):
             found += call_faults(node, writes)
-        if isinstance(node, ast.Attribute) and node.attr in WRITE_FLAGS and not writes:
+        if isinstance(node, ast.Attribute) and node.attr in WRITE_FLAGS and not writes and node not in to_null:
             found.append(node.attr)
     return found
 
@@ -128,7 +135,13 @@ def test_the_lint_sees_what_it_is_for(source):
     assert faults(source)
 
 
-@pytest.mark.parametrize("source", ["open(p)", "open(p, 'rb')", "p.open()", "np.random.default_rng(0)", "p.open('r')"])
+@pytest.mark.parametrize(
+    "source",
+    [
+        *["open(p)", "open(p, 'rb')", "p.open()", "np.random.default_rng(0)", "p.open('r')"],
+        "os.open(os.devnull, os.O_RDWR)",
+    ],
+)
 def test_the_lint_lets_sound_code_pass(source):
     assert faults(source) == []
 

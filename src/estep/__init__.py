@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from estep.algorithms import SQL as SQL
     from estep.algorithms import VMPO as VMPO
     from estep.algorithms import Compose as Compose
+    from estep.algorithms import DefaultPolicy as DefaultPolicy
+    from estep.algorithms import Distral as Distral
     from estep.algorithms import IterativeMVE as IterativeMVE
     from estep.algorithms import IterativeSAC as IterativeSAC
     from estep.algorithms import ParametricMPO as ParametricMPO
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from estep.core.keys import make_key as make_key
     from estep.core.types import Spec as Spec
     from estep.core.types import Transition as Transition
+    from estep.envs.pure.environment import PureEnv as PureEnv
     from estep.errors import EnvironmentFailure as EnvironmentFailure
     from estep.errors import EstepError as EstepError
     from estep.errors import NumericHalt as NumericHalt
@@ -37,6 +40,8 @@ if TYPE_CHECKING:
     from estep.errors import UsageError as UsageError
     from estep.policy.policy import Policy as Policy
     from estep.policy.policy import load as load
+    from estep.population.population import Population as Population
+    from estep.population.population import load_population as load_population
     from estep.settings.run import RunConfig as RunConfig
     from estep.training.callbacks import RunState as RunState
 
@@ -56,6 +61,8 @@ _HOMES = {
     "KLMVE": "estep.algorithms",
     "SMCP": "estep.algorithms",
     "PPSMC": "estep.algorithms",
+    "Distral": "estep.algorithms",
+    "DefaultPolicy": "estep.algorithms",
     "Compose": "estep.algorithms",
     "Agent": "estep.core.agent",
     "update": "estep.core.em",
@@ -73,6 +80,9 @@ _HOMES = {
     "RunState": "estep.training.callbacks",
     "Policy": "estep.policy.policy",
     "load": "estep.policy.policy",
+    "Population": "estep.population.population",
+    "load_population": "estep.population.population",
+    "PureEnv": "estep.envs.pure.environment",
     "resume": "estep.api",
     "train": "estep.api",
 }

@@ -17,11 +17,13 @@ import functools as ft
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, overload
 
 from estep.algorithms.named import check_class, class_of, name_of
 from estep.core.agent import Algorithm
-from estep.envs.tasks.sources import Envs, Given, label, read_envs
+from estep.envs.pure.adapter import hosted
+from estep.envs.pure.environment import PureEnv
+from estep.envs.tasks.sources import Given, label, read_envs
 from estep.envs.watch import end_process
 from estep.errors import EnvironmentFailure, UsageError, unknown
 from estep.plots.curves import draw_if_possible
@@ -30,6 +32,10 @@ from estep.policy.interrupts import Interrupts
 from estep.policy.job import Reporter, RunContext, Silent
 from estep.policy.policy import Policy
 from estep.policy.progress import reporter
+from estep.population import population as populations
+from estep.population import run as run_of_many
+from estep.population.population import Population
+from estep.runs import reading
 from estep.runs.folder import record_ending
 from estep.settings import arguments, presets, renamed
 from estep.settings.run import RunConfig
@@ -37,9 +43,21 @@ from estep.training import run
 from estep.training.callbacks import RunState
 
 
+@overload
+def train(
+    algorithm: str | Algorithm | type, env: Given | PureEnv, *, population: int, **options: Any
+) -> Population: ...
+
+
+@overload
+def train(
+    algorithm: str | Algorithm | type, env: Given | PureEnv, *, population: None = None, **options: Any
+) -> Policy: ...
+
+
 def train(
     algorithm: str | Algorithm | type,
-    env: Given,
+    env: Given | PureEnv,
     *,
     preset: str | None = "auto",
     out: Path | str = "runs",
@@ -48,14 +66,14 @@ def train(
     on_step: Callable[[RunState], object] | None = None,
     on_evaluation: Callable[[RunState], object] | None = None,
     **options: Any,
-) -> Policy:
-    """Train an algorithm and return its best policy.
+) -> Policy | Population:
+    """Train an algorithm and return its best policy, or the best policy of each seed of a population.
 
     Args:
         algorithm: a name ("sac", "iterative-sac", "my_module:Mine"), to which a preset applies; or an algorithm such as
             `estep.SAC()` or one of your own, which is taken as it is.
-        env: a Gymnasium id, with arguments as in "HalfCheetah-v5?frame_skip=10"; a `gymnasium.Env`; or a function
-            without arguments that makes one. A list of them, or a dict of them by name, is several tasks.
+        env: a Gymnasium id, with arguments as in "HalfCheetah-v5?frame_skip=10"; a `gymnasium.Env`; a function without
+            arguments that makes one; or a `PureEnv`. A list of them, or a dict of them by name, is several tasks.
         preset: "auto" for the preset of the environment, "none" or None, or the name of a preset.
         out: the folder for run folders; that of this run is `policy.run_dir`.
         name: the environment's name in the run folder; None for its id or its class. Give it where one class is several
@@ -65,11 +83,12 @@ def train(
         on_step: called with an `estep.RunState` after each step of the environments.
         on_evaluation: called with an `estep.RunState` after each evaluation. If either function returns True, the run
             is saved and stops, and `estep.resume` continues it. If one raises, the run is saved first.
-        **options: settings of the algorithm and of `estep.RunConfig`, such as steps (of the environment) and seed.
+        **options: settings of the algorithm and of `estep.RunConfig`, such as steps (of the environment), seed, and
+            population: so many seeds are trained at once as one program.
 
     Returns:
         The policy of the best checkpoint, or of the newest if the run stopped before its first evaluation. It acts, and
-        can be evaluated, saved and loaded.
+        can be evaluated, saved and loaded. Of a population, an `estep.Population` of such policies.
 
     Raises:
         UsageError: an unknown name or a bad value.
@@ -79,35 +98,71 @@ def train(
         KeyboardInterrupt: Ctrl-C; the run was saved first, and `estep.resume` continues it.
     """
     read = read_envs(env)
-    called, row, config, applied = _settings(algorithm, read, preset, options)
+    known = read.name if isinstance(read, PureEnv) else label(read)
+    several = isinstance(read, tuple) and not isinstance(read, PureEnv)
+    called, row, config, applied = _settings(algorithm, "" if several else known, preset, options)
     folder, name = arguments.path("out", out), None if name is None else arguments.text("name", name)
-    with _context(["estep.train", called, label(read)], report, on_step, on_evaluation) as context:
-        result = run.train(row, read, config, out=folder, preset=applied, name=name, context=context)
-        draw_if_possible(result.run_dir, context.report.note)
-    return dataclasses.replace(policy.load(result.run_dir, allow_import=True), env=read)
+    with _context(["estep.train", called, known], report, on_step, on_evaluation) as context:
+        how = How(folder, applied, name, context)
+        return _train(row, read, config, how) if config.population is None else _train_many(row, read, config, how)
+
+
+class How(NamedTuple):
+    """Where a run is written, under which name, and who follows it."""
+
+    out: Path
+    preset: str | None
+    name: str | None
+    context: RunContext
+
+
+def _train(row: Algorithm, env: Any, config: RunConfig, how: How) -> Policy:
+    """Train one seed."""
+    source = hosted(env)
+    if isinstance(env, PureEnv) and how.name is None:
+        how = how._replace(name=env.name)
+    result = run.train(row, source, config, **how._asdict())
+    draw_if_possible(result.run_dir, how.context.report.note)
+    return dataclasses.replace(policy.load(result.run_dir, allow_import=True), env=source)
+
+
+def _train_many(row: Algorithm, env: Any, config: RunConfig, how: How) -> Population:
+    """Train the seeds of a population."""
+    _check_callbacks(how.context.on_step, how.context.on_evaluation)
+    result = run_of_many.train(row, env, config, **how._asdict())
+    return dataclasses.replace(populations.load_population(result.run_dir, allow_import=True), env=env)
+
+
+def _check_callbacks(*functions: object) -> None:
+    """Refuse functions that follow a run, which a population has no place for. Raises UsageError."""
+    if any(function is not None for function in functions):
+        what = "on_step and on_evaluation follow one run, but population trains several seeds in one program."
+        raise UsageError(what, "Leave them out, or train the seeds one by one.")
 
 
 def resume(
     run_dir: Path | str,
     *,
     steps: int | None = None,
-    env: Given | None = None,
+    env: Given | PureEnv | None = None,
     allow_import: bool = False,
+    trust_dir: bool = False,
     report: Reporter | Literal["auto"] | None = "auto",
     on_step: Callable[[RunState], object] | None = None,
     on_evaluation: Callable[[RunState], object] | None = None,
-) -> Policy:
-    """Continue a run from its newest sound checkpoint and return its best policy.
+) -> Any:
+    """Continue a run from its newest sound checkpoint and return its best policy, or that of each seed of a population.
 
     Args:
         run_dir: the folder of the run.
         steps: a new total of environment steps; None for that of before.
         env: the environment, or those of all tasks; None to make them from the ids in the folder.
         allow_import: whether modules that the folder names may be imported.
+        trust_dir: whether the folder is read although other users may write to it.
         report, on_step, on_evaluation: as in `train`.
 
     Returns:
-        The policy of the best checkpoint, as `train` returns it.
+        The policy of the best checkpoint, or the population, as `train` returns it.
 
     Raises:
         RejectedInput: not a run folder, no sound checkpoint, or a run that another process is writing.
@@ -115,11 +170,20 @@ def resume(
     """
     path, allow_import = arguments.path("run_dir", run_dir), arguments.truth("allow_import", allow_import)
     total = None if steps is None else arguments.count("steps", steps)
-    with _context(["estep.resume", str(path)], report, on_step, on_evaluation) as context:
-        result = run.resume(path, steps=total, env=env, allow_import=allow_import, context=context)
-        draw_if_possible(result.run_dir, context.report.note)
-    found = policy.load(result.run_dir, allow_import=allow_import)
-    return found if env is None else dataclasses.replace(found, env=read_envs(env))
+    several = populations.is_population(path)
+    if several:
+        _check_callbacks(on_step, on_evaluation)
+    home: Any = run_of_many if several else run
+    load: Any = populations.load_population if several else policy.load
+    read = None if env is None else read_envs(env)
+    source = read if several else hosted(read)
+    with reading.trusting(arguments.truth("trust_dir", trust_dir)):
+        with _context(["estep.resume", str(path)], report, on_step, on_evaluation) as context:
+            result = home.resume(path, steps=total, env=source, allow_import=allow_import, context=context)
+            if not several:
+                draw_if_possible(result.run_dir, context.report.note)
+        found = load(result.run_dir, allow_import=allow_import)
+    return found if env is None else dataclasses.replace(found, env=source)
 
 
 @contextmanager
@@ -156,17 +220,11 @@ def _end_hung(known: Mapping[str, Any], message: str) -> None:
     end_process(message)
 
 
-def _settings(
-    algorithm: Any, env: Envs, preset: Any, options: dict[str, Any]
-) -> tuple[str, Any, RunConfig, str | None]:
+def _settings(algorithm: Any, env: str, preset: Any, options: dict[str, Any]) -> tuple[str, Any, RunConfig, str | None]:
     """An algorithm's name, the algorithm and the run with all settings, and the preset's name. Raises UsageError."""
     preset = presets.NONE if preset is None else arguments.text("preset", preset)
     called, start = _algorithm(algorithm)
-    chosen = (
-        presets.find(called, "" if isinstance(env, tuple) else label(env), preset)
-        if isinstance(algorithm, str)
-        else None
-    )
+    chosen = presets.find(called, env, preset) if isinstance(algorithm, str) else None
     changes = {**(chosen.changes if chosen else {}), **_today(options, start)}
     row, changes = _take(start, changes)
     config, changes = _take(RunConfig(), changes)

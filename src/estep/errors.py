@@ -66,7 +66,11 @@ def describe(error: BaseException) -> str:
         >>> describe(AssertionError())
         'AssertionError'
     """
-    return f"{type(error).__name__}: {error}".removesuffix(": ").rstrip(".")
+    try:
+        text = str(error)
+    except Exception:  # an exception of somebody's own, which cannot be printed
+        text = ""
+    return f"{type(error).__name__}: {text}".removesuffix(": ").rstrip(".")
 
 
 def check(name: str, sound: bool, value: Any, wanted: str) -> None:

@@ -18,6 +18,7 @@ from estep.algorithms.named import name_of
 from estep.errors import UsageError
 from estep.runs.folder import RunFolder
 from estep.settings import references
+from oracles.rows import OF_TASKS, spec_of
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PROGRAMS = {
@@ -171,8 +172,8 @@ def test_a_network_of_somebodys_goes_into_every_algorithm(name):
     """In front of every network: each has the projection of the example, of 3 numbers to 32."""
 
     def shapes(features):
-        row = ALGORITHMS[name](features=features)
-        agent = jax.eval_shape(lambda key: row.init(estep.Spec(3, 2), key), estep.make_key(0))
+        row = ALGORITHMS[name](features=features, **({"prior_sees": ("all",)} if name in OF_TASKS else {}))
+        agent = jax.eval_shape(lambda key: row.init(spec_of(name, estep.Spec(3, 2)), key), estep.make_key(0))
         return [
             leaf.shape for leaf in jax.tree.leaves((agent.prior.model, agent.inference.model, agent.likelihood.model))
         ]

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from estep.algorithms import SAC, IterativeSAC
+from estep.algorithms import SAC, VMPO, IterativeSAC
 from estep.cli.lifecycle import Lifecycle
 from estep.errors import STOPPED
 from estep.policy.job import RunContext, Silent, never_stop
+from estep.population import run as population_run
+from estep.population.population import is_population
 from estep.runs import checkpoint
 from estep.settings.run import RunConfig
 from estep.training import run
@@ -21,6 +23,7 @@ from estep.training import run
 SMALL = {
     "sac": SAC(hidden_sizes=(16, 16)),
     "iterative-sac": IterativeSAC(hidden_sizes=(16, 16), iterations=2, act_samples=2),
+    "vmpo": VMPO(hidden_sizes=(16, 16), rollout=40, unroll=4, epochs=2),
 }
 ENV = "Pendulum-v1"
 TIMES = ("wall_s", "env_steps_per_s")
@@ -62,11 +65,13 @@ def job(report=None, stop=never_stop):
 
 def train(out, algorithm="sac", env=ENV, stop=never_stop, report=None, **changes):
     row = SMALL[algorithm] if isinstance(algorithm, str) else algorithm
-    return run.train(row, env, config(**changes), out=Path(out), preset=None, context=job(report, stop))
+    runner = population_run if changes.get("population") else run
+    return runner.train(row, env, config(**changes), out=Path(out), preset=None, context=job(report, stop))
 
 
 def resume(run_dir, stop=never_stop, report=None, **options):
-    return run.resume(Path(run_dir), context=job(report, stop), **options)
+    runner = population_run if is_population(run_dir) else run
+    return runner.resume(Path(run_dir), context=job(report, stop), **options)
 
 
 def only_run(out):

@@ -10,6 +10,8 @@ from estep.algorithms.mpo import MPO
 from estep.algorithms.mpo_parametric import ParametricMPO
 from estep.algorithms.rerpi import RERPI
 from estep.algorithms.sac import SAC
+from estep.algorithms.several_tasks.default_policy import DefaultPolicy
+from estep.algorithms.several_tasks.distral import Distral
 from estep.algorithms.soft_pg import SoftPG
 from estep.algorithms.sql import SQL
 from estep.algorithms.vmpo import VMPO
@@ -29,7 +31,11 @@ ROWS = {
     "sql": SQL(hidden_sizes=(16, 16), alpha=0.3, particles=6, target_samples=5, target_period=1),
     "vmpo": VMPO(hidden_sizes=(16, 16), target_period=1, unroll=1),
     "soft-pg": SoftPG(hidden_sizes=(16, 16), unroll=1),
+    "distral": Distral(hidden_sizes=(16, 16)),
+    "default-policy": DefaultPolicy(hidden_sizes=(16, 16), target="td0", target_period=1),
 }
+OF_TASKS = "distral", "default-policy"
+"""Rows that refuse one task. Two numbers of their observations are a task."""
 BATCH = 8
 QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 compiled = ft.partial(jax.jit, compiler_options=QUICKLY)
@@ -38,10 +44,15 @@ TRACED = dict.fromkeys(ROWS, 0)
 """How often `update` of each row was traced."""
 
 
+def spec_of(name, spec=SPEC):
+    """The environment of a row."""
+    return spec._replace(tasks=2) if name in OF_TASKS else spec
+
+
 @ft.cache
 def starter(name):
     """`init` of a row, compiled."""
-    return compiled(lambda key: ROWS[name].init(SPEC, key))
+    return compiled(lambda key: ROWS[name].init(spec_of(name), key))
 
 
 @ft.cache

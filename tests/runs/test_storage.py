@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from estep.errors import RejectedInput, StorageFailure
-from estep.runs import storage
+from estep.runs import leftovers, storage
 from estep.runs.tables import CsvLines, JsonLines
 
 
@@ -127,11 +127,11 @@ def test_reap_removes_the_dead_and_spares_the_living(tmp_path):
     (tmp_path / ".tmp-dead-dir" / "inner").mkdir(parents=True)
     (tmp_path / "kept").mkdir()
     with storage.temporary_dir(tmp_path) as living:
-        storage.reap(tmp_path)
+        leftovers.reap(tmp_path)
         assert sorted(os.listdir(tmp_path)) == sorted(["kept", living.name])
-    storage.reap(tmp_path)
+    leftovers.reap(tmp_path)
     assert os.listdir(tmp_path) == ["kept"]
-    storage.reap(tmp_path / "absent")
+    leftovers.reap(tmp_path / "absent")
 
 
 def test_metrics_are_strict_json(tmp_path):

@@ -17,7 +17,7 @@ from estep.core.types import OneHot, Spec, Transition
 from estep.errors import UsageError
 from estep.policy.actor import memo_widths
 from estep.settings.kinds import kind_of
-from oracles.rows import compiled
+from oracles.rows import compiled, spec_of
 
 SPECS = Spec(3, 2), Spec(3, 3, OneHot())
 MOST = 4
@@ -37,7 +37,11 @@ def values(hint):
     if typing.get_origin(kind.base) is tuple:
         if typing.get_args(kind.base)[0] is float:
             return st.sampled_from([(), (-10.0, 10.0)])
+        if typing.get_args(kind.base)[0] is str:
+            return st.sampled_from([("state",), ("all",), ("nothing",), ("1", "2:3")])
         return st.builds(lambda size, layers: (size,) * layers, st.integers(1, 9), st.integers(1, 2))
+    if kind.base is str:
+        return st.just("")
     if kind.base is bool:
         return st.booleans()
     if kind.base is int:
@@ -99,7 +103,7 @@ QUICK = {"deadline": None, "suppress_health_check": list(HealthCheck), "derandom
 @settings(max_examples=1, **QUICK)
 @given(st.data())
 def test_valid_settings_start_and_stay_finite(name, data):
-    check(data.draw(rows(ALGORITHMS[name])), data.draw(st.sampled_from(SPECS)))
+    check(data.draw(rows(ALGORITHMS[name])), spec_of(name, data.draw(st.sampled_from(SPECS))))
 
 
 @pytest.mark.long
@@ -107,4 +111,4 @@ def test_valid_settings_start_and_stay_finite(name, data):
 @settings(max_examples=40, **QUICK)
 @given(st.data())
 def test_many_valid_settings_start_and_stay_finite(name, data):
-    check(data.draw(rows(ALGORITHMS[name])), data.draw(st.sampled_from(SPECS)))
+    check(data.draw(rows(ALGORITHMS[name])), spec_of(name, data.draw(st.sampled_from(SPECS))))

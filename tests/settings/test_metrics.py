@@ -19,6 +19,7 @@ from estep.settings import metrics
 from estep.settings.metrics import METRICS
 from estep.settings.numbers.metric import BOARD, EPISODES_FILE, EVAL_FILE, METRICS_FILE, PROGRESS, RESULT
 from estep.training import sinks
+from oracles.rows import spec_of
 
 SRC = Path(__file__).parents[2] / "src" / "estep"
 UPDATING = "core", "e_steps", "m_steps", "likelihoods", "inference", "priors", "families", "algorithms"
@@ -138,8 +139,9 @@ def shown_as_progress():
 
 def on_the_board():
     tree = tree_of("training/sinks.py")
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and "add_scalar" in ast.unparse(node.func)]
-    return {call.args[0].value for call in calls if isinstance(call.args[0], ast.Constant)}
+    keys = [key for node in ast.walk(tree) if isinstance(node, ast.Dict) for key in node.keys]
+    names = {key.value for key in keys if isinstance(key, ast.Constant)}
+    return {name for name in names if name.startswith("eval/")}
 
 
 WRITTEN = {
@@ -192,13 +194,13 @@ def test_what_an_update_returns_was_found_in_the_source(name):
     """The scan of the source misses nothing: an update of every algorithm is traced, and not run."""
     kind = ALGORITHMS[name]
     row = kind(**{field: value for field, value in SMALL.items() if field in kind.__dataclass_fields__})
-    agent = jax.eval_shape(lambda key: row.init(Spec(3, 2), key), make_key(0))
+    agent = jax.eval_shape(lambda key: row.init(spec_of(name, Spec(3, 2)), key), make_key(0))
     shape = 2, agent.length
     obs, zeros = jnp.zeros((*shape, 3)), jnp.zeros(shape)
     memo = {name: jnp.zeros((*shape, width)) for name, width in memo_widths(agent).items()}
     batch = Transition(obs, jnp.zeros((*shape, 2)), zeros, zeros, obs, zeros, memo)
     _, info = jax.eval_shape(update, agent, batch, make_key(1))
-    names = {re.sub("(?<=e/improvement_)[0-9]+", "1", metric) for metric in info}
+    names = {re.sub("(?<=e/improvement_)[0-9]+", "1", re.sub("/[01]$", "/walk", metric)) for metric in info}
     assert names <= WRITTEN[METRICS_FILE]
     assert all(metrics.find(metric) for metric in info)
 

@@ -79,8 +79,8 @@ DISCRETE = {
 }
 
 
-FRESH = ("vmpo", "soft-pg", "compose")
-"""Rows that have presets where they were tried."""
+FRESH = ("vmpo", "soft-pg", "distral", "default-policy", "compose")
+"""Rows that have presets where they were tried, or none."""
 
 
 def test_presets_are_found_by_environment_and_by_name():

@@ -203,3 +203,63 @@ def test_a_folder_has_the_name_of_what_a_function_makes_or_a_name_that_is_given(
     assert train(tmp_path, env=functools.partial(Counter, length=9), **WARM).run_dir.parent.name == "Counter"
     policy = estep.train("sac", made, name="swing up", out=tmp_path, report=None, **WARM)
     assert policy.run_dir.parent.name == "swing-up"
+
+
+@pytest.mark.parametrize(
+    ("every", "minutes", "saved"), [(1000, 1e-9, range(1, 11)), (1000, 0.0, [10]), (1000, 5.0, [10]), (0, 1e-9, [10])]
+)
+def test_a_checkpoint_is_due_by_time_too(every, minutes, saved, tmp_path):
+    changes = {"checkpoint_every": every, "checkpoint_minutes": minutes, "keep_checkpoints": 0}
+    train(tmp_path, env=Counter, **{**WARM, "steps": 10, **changes})
+    names = {path.name for path in (only_run(tmp_path) / "checkpoints").iterdir()}
+    assert names == {f"step_{step}" for step in saved}
+
+
+def test_the_minutes_begin_with_the_last_checkpoint(tmp_path, monkeypatch):
+    from estep.training import session
+
+    now = [0.0]
+    monkeypatch.setattr(session.time, "monotonic", lambda: now[0])
+
+    class Slow(Counter):
+        def step(self, action):
+            now[0] += 40.0
+            return super().step(action)
+
+    changes = {"checkpoint_every": 1000, "checkpoint_minutes": 2.0, "keep_checkpoints": 0, "steps": 10}
+    train(tmp_path, env=Slow, **{**WARM, **changes})
+    names = {path.name for path in (only_run(tmp_path) / "checkpoints").iterdir()}
+    assert names == {"step_3", "step_6", "step_9", "step_10"}
+
+
+class Unprintable(Exception):
+    """An exception that raises when it is printed."""
+
+    def __str__(self):
+        raise RuntimeError("no text")
+
+
+class NoException(BaseException):
+    """What no `except Exception` sees."""
+
+
+@pytest.mark.parametrize("error", [Unprintable(), NoException("odd"), GeneratorExit(), SystemExit(0), MemoryError()])
+@pytest.mark.parametrize("where", ["step", "reset"])
+def test_whatever_an_environment_raises_is_an_environment_failure(error, where, tmp_path):
+    env = type("Ends", (Ends,), {"error": error, "where": where, "at": 5})
+    with pytest.raises(EnvironmentFailure, match=type(error).__name__) as caught:
+        train(tmp_path, env=env, **{**WARM, "steps": 40})
+    assert caught.value.exit_code == 5
+    assert RunFolder.open(only_run(tmp_path)).read_run()["exit_code"] == 5
+    assert checkpoint.newest(only_run(tmp_path))[0]
+
+
+@pytest.mark.parametrize("error", [Unprintable(), NoException("odd"), SystemExit(0)])
+def test_whatever_a_constructor_or_close_raises_is_no_raw_error(error, tmp_path):
+    def fail(*unused):
+        raise error
+
+    with pytest.raises(EnvironmentFailure, match=type(error).__name__):
+        train(tmp_path, env=type("Ends", (Counter,), {"__init__": fail}), **WARM)
+    with pytest.warns(RuntimeWarning, match=type(error).__name__):
+        train(tmp_path, env=type("Ends", (Counter,), {"close": fail}), **{**WARM, "steps": 5})

@@ -13,6 +13,8 @@ from estep.algorithms.mpo import MPO
 from estep.algorithms.mpo_parametric import ParametricMPO
 from estep.algorithms.rerpi import RERPI
 from estep.algorithms.sac import SAC
+from estep.algorithms.several_tasks.default_policy import DefaultPolicy
+from estep.algorithms.several_tasks.distral import Distral
 from estep.algorithms.soft_pg import SoftPG
 from estep.algorithms.sql import SQL
 from estep.algorithms.vmpo import VMPO
@@ -29,6 +31,8 @@ __all__ = [
     "SQL",
     "VMPO",
     "Compose",
+    "DefaultPolicy",
+    "Distral",
     "IterativeMVE",
     "IterativeSAC",
     "ParametricMPO",
@@ -49,6 +53,8 @@ ALGORITHMS: dict[str, Any] = {
     "kl-mve": KLMVE,
     "smcp": SMCP,
     "pp-smc": PPSMC,
+    "distral": Distral,
+    "default-policy": DefaultPolicy,
     "compose": Compose,
 }
 """The library's algorithms by their short names. Anybody's algorithm is found by `estep.algorithms.named`."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import jax.numpy as jnp
 
@@ -14,6 +15,7 @@ from estep.likelihoods.targets import TARGETS
 from estep.m_steps import trust_region
 from estep.m_steps.multipliers import inside_box
 
+R = TypeVar("R")
 TRUST_REGIONS: Mapping[str, tuple[trust_region.Split, trust_region.Measure]] = {
     "per-dimension": (trust_region.decoupled, trust_region.per_dimension),
     "joint": (trust_region.decoupled, trust_region.joint),
@@ -22,9 +24,27 @@ TRUST_REGIONS: Mapping[str, tuple[trust_region.Split, trust_region.Measure]] = {
 """What is bounded, by the name that the setting `trust_region` has for it."""
 
 
-def q_critic(row: Any, spec: Spec, key: Key) -> Likelihood:
-    """Action values of a row that names what they are regressed on."""
-    return q_of(row, spec, TARGETS[row.target](row.unroll), key=key)
+def like(kind: type[R], row: Any) -> R:
+    """Another row with the settings of this one, as far as it has them.
+
+    Args:
+        kind: the other row.
+        row: the settings.
+
+    Example:
+        >>> from estep import SAC
+        >>> from estep.algorithms.shared import like
+        >>> from estep.algorithms.model_based.mve import MVE
+        >>> like(SAC, MVE(gamma=0.9)) == SAC(gamma=0.9)
+        True
+    """
+    names = [field.name for field in dataclasses.fields(kind) if hasattr(row, field.name)]  # type: ignore[arg-type]
+    return kind(**{name: getattr(row, name) for name in names})
+
+
+def q_critic(row: Any, spec: Spec, key: Key, heads: int = 0) -> Likelihood:
+    """Action values of a row that names what they are regressed on. `heads` are as in `q_of`."""
+    return q_of(row, spec, TARGETS[row.target](row.unroll), heads=heads, key=key)
 
 
 def weighted_region(

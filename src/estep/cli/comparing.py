@@ -25,6 +25,8 @@ class Compare:
     stands for the runs in it. Of a run that is given twice, the last counts."""
     inspected: bool = False
     """Merge the measurements of estep inspect instead: improvement, gap, calibration, critics, transfer, staleness."""
+    trust_dir: bool = False
+    """Read a run folder that other users may write to, whom you trust."""
 
 
 def compare(arguments: list[str], context: Context) -> int:
@@ -33,15 +35,15 @@ def compare(arguments: list[str], context: Context) -> int:
     out: Path = values["out"]
     _check(values)
 
-    from estep.runs import storage
+    from estep.runs import reading, storage
     from estep.runs.folder import LATEST, RunFolder
 
+    reading.trust(values["trust_dir"])
     named = [Path(run) for run in values["runs"]]
     sources = [RunFolder.open(path).path if path.name == LATEST else path for path in named]
     if values["inspected"]:
         from estep.plots import across_runs  # which needs JAX
 
-        storage.make_dir(out)
         files = across_runs.write(sources, out)
         missing, fix = "no measurement of estep inspect", "Run estep inspect on each of them first."
     else:

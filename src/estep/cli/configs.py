@@ -29,6 +29,8 @@ class Show:
     """Environment, whose preset is applied to an algorithm."""
     preset: str = "auto"
     """Name of a preset, auto for the preset of the environment, or none."""
+    trust_dir: bool = False
+    """Read a run folder that other users may write to, whom you trust."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class Diff:
     """Environment, whose preset is applied to an algorithm."""
     preset: str = "auto"
     """Name of a preset, auto for the preset of the environment, or none."""
+    trust_dir: bool = False
+    """Read a run folder that other users may write to, whom you trust."""
 
 
 def config(arguments: list[str], context: Context) -> int:
@@ -127,9 +131,11 @@ def _configuration(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
     if not Path(name).exists():
         rows = schema.rows()
         raise unknown("run or algorithm", name, rows, f"Give the folder of a run, or one of: {', '.join(rows)}.")
+    from estep.runs import reading
     from estep.runs.folder import RunFolder
 
-    return RunFolder.open(name).read_config()
+    with reading.trusting(values["trust_dir"]):
+        return RunFolder.open(name).read_config()
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:

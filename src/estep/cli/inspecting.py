@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from estep.cli.main import Context
 from estep.cli.parse import parse
+from estep.cli.reading import chosen_run
 from estep.cli.resolve import read_env, run_folder
 from estep.errors import check, unknown
 from estep.policy.job import RunContext, note_reason
@@ -34,6 +35,8 @@ class Inspect:
 
     run: Path
     """Folder of the run, or a file `latest` that has the folder's name."""
+    member: int | None = None
+    """Seed of a population to inspect, by its number from 0."""
     only: tuple[str, ...] = ()
     """Instruments: improvement, gap, compare, landscape, modes, transfer, staleness, calibration, realised. No name
     means all."""
@@ -59,6 +62,8 @@ class Inspect:
     """Name of the only task that is wanted, where the run has several. Without it all are taken."""
     allow_import: bool = False
     """Allow estep to import the modules that the run folder names."""
+    trust_dir: bool = False
+    """Read a run folder that other users may write to, whom you trust."""
     imagined: bool = True
     """Measure inference on returns of imagined steps, if the run has a model of the environment (no-imagined: on the
     critic itself)."""
@@ -68,7 +73,7 @@ def inspect(arguments: list[str], context: Context) -> int:
     """Measure inference in a run."""
     values, _ = parse("estep inspect", str(Inspect.__doc__), schema.of(Inspect), ("run",), arguments)
     _check(values)
-    folder = run_folder(values["run"], context.results)
+    folder = run_folder(values["run"], context.results, values["trust_dir"])
     env = read_env(values["env"]) if values["env"] else None
 
     from estep.instruments import inspection, states, tables
@@ -77,14 +82,17 @@ def inspect(arguments: list[str], context: Context) -> int:
 
     report = Plain(context.results.known)
     note_reason(cache.use_cache(), report)
-    given = None
-    if values["states_file"] is not None:
-        size = policy.load(folder, values["checkpoint"], allow_import=values["allow_import"]).agent.spec.obs_dim
-        given = states.read_states(values["states_file"], size)
     names = set(inspection.Options._fields) - {"given", "env"}
-    options = inspection.Options(given=given, env=env, **{name: values[name] for name in names})
     run_context = RunContext(context.command, report, lambda: context.life.stop_requested, context.results.hang)
-    found = inspection.inspect_run(folder, options, run_context)
+    with chosen_run(folder, values, replay=True) as one:
+        given = None
+        if values["states_file"] is not None:
+            size = policy.load(one, values["checkpoint"], allow_import=values["allow_import"]).agent.spec.obs_dim
+            given = states.read_states(values["states_file"], size)
+        options = inspection.Options(given=given, env=env, **{name: values[name] for name in names})
+        found = inspection.inspect_run(one, options, run_context)
+    if values["member"] is not None:
+        folder = folder / "members" / f"{values['member']:04d}"
     out = values["out"] or folder / "plots"
     files = tables.write(found, out)
     files |= inference.draw(found, out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import functools as ft
 import importlib
 import os
@@ -12,6 +13,7 @@ import traceback
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from estep import terminal
 from estep.cli.lifecycle import Lifecycle
 from estep.cli.results import Results
 from estep.errors import EstepError, UsageError, describe, unknown
@@ -37,6 +39,7 @@ COMMANDS = {
     "train": Command("training", "train", "ALGO --env ID", "train an algorithm on an environment", GRACE, True),
     "compose": Command("training", "compose", "--env ID", "train a combination of parts of your own", GRACE, True),
     "resume": Command("training", "resume", "RUN", "go on with a run that was stopped", GRACE, True),
+    "split": Command("training", "split", "RUN", "write the seeds of a population as runs of their own", slow=True),
     "eval": Command("reading", "evaluate", "RUN", "returns of a run's policy over whole episodes", slow=True),
     "inspect": Command(
         "inspecting", "inspect", "RUN", "what inference finds, what it misses, and what it costs", slow=True
@@ -68,6 +71,7 @@ def entry() -> None:
     if "--json" in sys.argv:
         with contextlib.suppress(OSError):
             os.dup2(2, 1)
+    terminal.release()
     sys.exit(code)
 
 
@@ -80,7 +84,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if name in COMMANDS and COMMANDS[name].slow and rest and not {"-h", "--help"} & set(rest):
             results.starting()
         with Lifecycle(ft.partial(results.last_words, grace=grace), grace=grace) as life:
-            return _guarded(name, rest, Context(results, life, ("estep", *arguments)))
+            # In a context of its own, where --trust-dir holds.
+            return contextvars.copy_context().run(_guarded, name, rest, Context(results, life, ("estep", *arguments)))
 
 
 def _split(arguments: list[str]) -> tuple[str, list[str]]:
@@ -157,7 +162,7 @@ def usage() -> str:
 
 def _trace(verbose: bool) -> None:
     if verbose:
-        traceback.print_exc(file=sys.stderr)
+        terminal.say(traceback.format_exc())
 
 
 if __name__ == "__main__":

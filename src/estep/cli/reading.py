@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,8 @@ class Evaluate:
 
     run: Path
     """Folder of the run, or a file `latest` that has the folder's name."""
+    member: int | None = None
+    """Seed of a population to evaluate, by its number from 0. None evaluates all of them."""
     episodes: int = 10
     """Number of episodes."""
     checkpoint: str = "best"
@@ -59,6 +62,8 @@ class Evaluate:
     """Name of the only task that is wanted, where the run has several. Without it all are taken."""
     allow_import: bool = False
     """Allow estep to import the modules that the run folder names."""
+    trust_dir: bool = False
+    """Read a run folder that other users may write to, whom you trust."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,8 @@ class Verify:
 
     run: Path
     """Folder of the run, or a file `latest` that has the folder's name."""
+    trust_dir: bool = False
+    """Read a run folder that other users may write to, whom you trust."""
 
 
 def evaluate(arguments: list[str], context: Context) -> int:
@@ -81,17 +88,20 @@ def evaluate(arguments: list[str], context: Context) -> int:
     how = values["eval_with"]
     check("eval_with", how is None or how in ("plan", "policy"), how, "plan or policy")
     change = _inference(values["inference"], {name: values[name] for name in SETTINGS})
-    folder = run_folder(values["run"], context.results)
+    folder = run_folder(values["run"], context.results, values["trust_dir"])
     env = read_env(values["env"]) if values["env"] else None
 
     from estep.policy import recorded
 
+    if _is_population(folder, values["member"]) and values["member"] is None:
+        return _evaluate_all(folder, {**values, "env": env}, context)
     episodes = recorded.EvalSettings(values["episodes"], values["seed"], cap, not values["stochastic"], values["task"])
     chosen = {name: values[name] for name in ("checkpoint", "allow_import", "eval_with")}
     chosen |= {"env": env, "settings": episodes}
     report = Plain(context.results.known)
     run_context = RunContext(context.command, report, lambda: context.life.stop_requested, context.results.hang)
-    result = recorded.evaluate_run(folder, **chosen, change=change, context=run_context)
+    with chosen_run(folder, values, replay=False) as run:
+        result = recorded.evaluate_run(run, **chosen, change=change, context=run_context)
     scores, count = result.evaluation, len(result.evaluation.returns)
     context.results.say(f"return   {scores.mean:.5g} ± {scores.std:.2g} over {count} episodes{scores.success_text}")
     for task, one in scores.tasks.items():
@@ -105,10 +115,78 @@ def evaluate(arguments: list[str], context: Context) -> int:
     )
 
 
+def _is_population(folder: Path, member: int | None) -> bool:
+    """Whether a run folder is that of a population. Raises UsageError for --member of one run."""
+    from estep.population.population import is_population
+
+    several = is_population(folder)
+    if member is not None and not several:
+        raise UsageError("This run has one seed, so it has no members.", "Leave --member out.")
+    return several
+
+
+@contextlib.contextmanager
+def chosen_run(folder: Path, values: dict[str, Any], *, replay: bool) -> Iterator[Path]:
+    """The run folder, or for a population a folder of the member that is asked for, which is removed at the end.
+
+    Args:
+        folder: the run folder.
+        values: of the flags `member` and `allow_import`.
+        replay: whether the member's replay is needed.
+
+    Raises:
+        UsageError: there is no such member, or none is given.
+    """
+    if not _is_population(folder, values["member"]):
+        yield folder
+        return
+    if values["member"] is None:
+        raise UsageError("This run is a population of several seeds.", "Choose one: --member 0.")
+
+    from estep.population.split import write_member
+    from estep.runs import leftovers
+
+    with leftovers.folder_for_a_while() as place:
+        target = place / f"member-{values['member']}"
+        yield write_member(folder, values["member"], target, replay=replay, allow_import=values["allow_import"])
+
+
+def _evaluate_all(folder: Path, values: dict[str, Any], context: Context) -> int:
+    """Evaluate every seed of a population."""
+    for flag in ("inference", "eval_with", "max_episode_steps"):
+        if values[flag] is not None:
+            name = f"--{flag.replace('_', '-')}"
+            raise UsageError(f"{name} applies to one seed of a population.", f"Add --member 0, or leave {name} out.")
+
+    from estep.policy.spaces import check_task
+    from estep.population import population
+
+    if values["task"]:
+        check_task(values["task"], [])
+    found = population.load_population(folder, values["checkpoint"], allow_import=values["allow_import"])
+    chosen = {"seed": values["seed"], "env": values["env"], "deterministic": not values["stochastic"]}
+    scores = found.evaluate(values["episodes"], **chosen)
+    for i, one in enumerate(scores):
+        note = f"   failed in training: {found.failed[i]}" if i in found.failed else ""
+        seed = found.recipe.run.seed + i
+        context.results.say(f"seed {seed:<6d} return   {one.mean:.5g} ± {one.std:.2g}{one.success_text}{note}")
+    sound = [one.mean for i, one in enumerate(scores) if i not in found.failed]
+    mean = sum(sound) / len(sound) if sound else None
+    context.results.say(f"mean     {mean:.5g} over {len(sound)} seeds" if sound else "All seeds failed in training.")
+    members = [{"member": i, "mean": one.mean, "returns": one.returns} for i, one in enumerate(scores)]
+    record = {
+        "eval_mean": mean,
+        "eval_episodes": values["episodes"],
+        "members": members,
+        "failed": sorted(found.failed),
+    }
+    return context.results.finish(0, record)
+
+
 def verify(arguments: list[str], context: Context) -> int:
     """Check every checkpoint of a run."""
     values, _ = parse("estep verify", str(Verify.__doc__), schema.of(Verify), ("run",), arguments)
-    folder = run_folder(values["run"], context.results)
+    folder = run_folder(values["run"], context.results, values["trust_dir"])
 
     from estep.runs import checkpoint
 

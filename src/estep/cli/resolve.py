@@ -64,10 +64,21 @@ def read_env(given: Sequence[str]) -> Any:
     return env
 
 
-def run_folder(path: Path, results: Results) -> Path:
-    """The run folder of a path. From now on every result of the command contains it. Raises RejectedInput."""
+def run_folder(path: Path, results: Results, trusted: bool) -> Path:
+    """The run folder of a path. From now on every result of the command contains it.
+
+    Args:
+        path: the folder, or a file `latest`.
+        results: the results of the command.
+        trusted: whether the user trusts everybody who may write to the folder.
+
+    Raises:
+        RejectedInput: it is no run folder, or it is unsafe.
+    """
+    from estep.runs import reading
     from estep.runs.folder import RunFolder
 
+    reading.trust(trusted)
     folder = RunFolder.open(path).path
     results.known["run_dir"] = str(folder)
     return folder

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import estep
+from estep import terminal
 from estep.errors import STOPPED, EnvironmentFailure, StorageFailure
 
 FIELDS = (
@@ -35,11 +36,15 @@ class Results:
         """The fields that are known so far, in case the command ends early."""
         self.drawing = False
         """Whether a progress bar is shown, which hides the cursor."""
+        self.patience: float | None = None
+        """Seconds to wait for a reader of stdout that does not read. None waits for ever, as a command that only prints
+        must; the results of a run are in its folder too."""
         self._start = time.monotonic()
         self._finished = threading.Lock()
         self._out = -1
 
     def __enter__(self) -> Self:
+        terminal.own(True)
         _flush()
         try:
             self._out = os.dup(1)
@@ -51,7 +56,9 @@ class Results:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        terminal.release()  # so that nothing waits for a reader that is gone
         _flush()
+        terminal.own(False)
         if self._out >= 0:
             os.dup2(self._out, 1)
             os.close(self._out)
@@ -62,11 +69,15 @@ class Results:
         if not self.json:
             self._write(_clean(text) + "\n")
 
+    def say_recorded(self, text: str) -> None:
+        """As `say` for what a run folder holds too. It is left out if stdout cannot take it: the run has succeeded."""
+        with contextlib.suppress(StorageFailure):
+            self.say(text)
+
     def starting(self) -> None:
         """Say on stderr that the command has begun, before JAX is imported, which takes seconds."""
         if "jax" not in sys.modules:
-            with contextlib.suppress(OSError, ValueError, AttributeError):
-                print(f"estep {estep.__version__}: starting, importing JAX ...", file=sys.stderr, flush=True)
+            terminal.say(f"estep {estep.__version__}: starting, importing JAX ...\n")
 
     def help(self, text: str) -> None:
         """Write a help page, also with --json. Raises StorageFailure."""
@@ -99,9 +110,7 @@ class Results:
 
     def _complain(self, what: str, fix: str) -> None:
         """Write an error to stderr."""
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            sys.stderr.write(_clean(f"estep: {what}\n" + (f"{fix}\n" if fix else "")))
-            sys.stderr.flush()
+        terminal.say(_clean(f"estep: {what}\n" + (f"{fix}\n" if fix else "")))
 
     def last_words(self, code: int, grace: float = 0.0) -> None:
         """The last message before Lifecycle ends the process.
@@ -156,6 +165,9 @@ class Results:
     def _write(self, text: str) -> None:
         data = memoryview(text.encode("utf-8", "backslashreplace"))
         try:
+            if self._out >= 0 and self.patience is not None:
+                terminal.send(self._out, data, self.patience)
+                return
             while self._out >= 0 and data:
                 data = data[os.write(self._out, data) :]
         except BrokenPipeError:

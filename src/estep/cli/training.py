@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from estep.training.run import Result
 
 
+PATIENCE = 10.0
+"""Seconds that the end of a run waits for a reader of stdout who does not read."""
+
+
 @dataclass(frozen=True)
 class Train:
     """The options of `estep train` that are not settings of an algorithm or of a run."""
@@ -43,10 +47,14 @@ class Resume:
     """Folder of the run, or a file `latest` that has the folder's name."""
     steps: int | None = None
     """New total number of environment steps. None takes the run's setting."""
+    population: int | None = None
+    """Number of seeds that the run must have; it cannot be changed. None takes the run's setting."""
     env: tuple[str, ...] = ()
     """The run's environment, or all of its tasks. For module:Id it allows estep to import the module."""
     allow_import: bool = False
     """Allow estep to import the modules that the run folder names."""
+    trust_dir: bool = False
+    """Read a run folder that other users may write to, whom you trust."""
 
 
 def train(arguments: list[str], context: Context) -> int:
@@ -73,15 +81,16 @@ def train(arguments: list[str], context: Context) -> int:
         return context.results.finish(STOPPED, {})
 
     from estep.algorithms.named import class_of
-    from estep.training import run
 
+    run = _runner(config.population is not None)
     algorithm = class_of(found.name)(**resolved.algorithm)
     out = Path(values["out"] if "out" in named else os.environ.get("ESTEP_RUNS_DIR") or values["out"])
     with _reporter(context) as report:
         preset = resolved.preset
         run_context = _run_context(context, report)
         result = run.train(algorithm, env, config, out=out, preset=preset, context=run_context)
-        _draw_curves(result, report)
+        if config.population is None:
+            _draw_curves(result, report)
     return _report_result(result, context)
 
 
@@ -108,16 +117,62 @@ def resume(arguments: list[str], context: Context) -> int:
     values, _ = parse("estep resume", str(Resume.__doc__), schema.of(Resume), ("run",), arguments)
     if values["steps"] is not None:
         check("steps", values["steps"] >= 1, values["steps"], "at least 1")
-    folder = run_folder(values["run"], context.results)
+    folder = run_folder(values["run"], context.results, values["trust_dir"])
     env = read_env(values["env"]) if values["env"] else None
 
-    from estep.training import run
+    from estep.population.population import is_population
 
     chosen = {"env": env, **{name: values[name] for name in ("steps", "allow_import")}}
+    several = is_population(folder)
+    if several:
+        chosen["population"] = values["population"]
+    elif values["population"] is not None:
+        raise UsageError("This run has one seed, not a population.", "Leave --population out.")
     with _reporter(context) as report:
-        result = run.resume(folder, **chosen, context=_run_context(context, report))
-        _draw_curves(result, report)
+        result = _runner(several).resume(folder, **chosen, context=_run_context(context, report))
+        if not several:
+            _draw_curves(result, report)
     return _report_result(result, context)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Write every seed of a population as a run folder of its own, which evaluates, is inspected and resumes alone."""
+
+    run: Path
+    """Folder of the population, or a file `latest` that has the folder's name."""
+    out: Path | None = None
+    """Folder of all new runs. None takes the folder split in that of the population."""
+    allow_import: bool = False
+    """Allow estep to import the modules that the run folder names."""
+    trust_dir: bool = False
+    """Read a run folder that other users may write to, whom you trust."""
+
+
+def split(arguments: list[str], context: Context) -> int:
+    """Write the seeds of a population as run folders."""
+    values, _ = parse("estep split", str(Split.__doc__), schema.of(Split), ("run",), arguments)
+    folder = run_folder(values["run"], context.results, values["trust_dir"])
+
+    from estep.policy.progress import Plain
+    from estep.population import split as splitting
+
+    report = Plain(context.results.known)
+    out = None if values["out"] is None else values["out"].absolute()
+    written = splitting.split(folder, out, allow_import=values["allow_import"], report=report)
+    context.results.say(f"wrote    {len(written)} run folders\n" + "\n".join(f"         {path}" for path in written))
+    return context.results.finish(0, {"runs": [str(path) for path in written]})
+
+
+def _runner(several: bool) -> Any:
+    """The module that trains and resumes: a population, or one run."""
+    if several:
+        from estep.population import run as several_runs
+
+        return several_runs
+    from estep.training import run
+
+    return run
 
 
 def _reporter(context: Context) -> AbstractContextManager[Reporter]:
@@ -127,6 +182,7 @@ def _reporter(context: Context) -> AbstractContextManager[Reporter]:
 def _run_context(context: Context, report: Reporter) -> RunContext:
     from estep.policy.job import RunContext
 
+    context.results.patience = PATIENCE
     return RunContext(context.command, report, lambda: context.life.stop_requested, context.results.hang)
 
 
@@ -138,7 +194,7 @@ def _draw_curves(result: Result, report: Reporter) -> None:
 
 def _report_result(result: Result, context: Context) -> int:
     code = STOPPED if result.status == "stopped" else 0
-    context.results.say("\n".join(_summary(result)))
+    context.results.say_recorded("\n".join(_summary(result)))
     record: dict[str, Any] = {**result._asdict(), "run_dir": str(result.run_dir)}
     return context.results.finish(code, record)
 

@@ -32,6 +32,16 @@ def posterior_value(agent: Agent) -> Bootstrap:
     return regularised(agent, inferred)
 
 
+def slow_posterior_value(agent: Agent) -> Bootstrap:
+    """As `posterior_value`, of the slow copy of the posterior, which is inferred on the slow critic."""
+
+    def inferred(obs: Obs, key: Key) -> Distribution:
+        inference = agent.targeting(agent.inference.slow)
+        return agent.infer(inference, agent.likelihood.slow, obs, key)[0]
+
+    return regularised(agent, inferred)
+
+
 def prior_value(agent: Agent) -> Bootstrap:
     """V̄(s') = E_p[Q̄(s', a)] of the slow prior: the plain return of the policy that acts.
 

@@ -191,6 +191,8 @@ class Spec(NamedTuple):
     tasks: int = 0
     """How many tasks there are. Where there are several, the last `tasks` numbers of the observation are a one-hot
     vector of the task; with one environment it is 0, and the observation is the environment's own."""
+    names: tuple[tuple[str, int], ...] = ()
+    """The names of the parts of an observation that was a dict, in order, and their sizes; else empty."""
 
     @property
     def discrete(self) -> bool:

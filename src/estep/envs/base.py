@@ -215,3 +215,9 @@ class HostEnv(abc.ABC):
     @abc.abstractmethod
     def close(self) -> None:
         """Close the environments. A second call does nothing."""
+
+
+def names_of(space: ObservationSpace | None) -> tuple[tuple[str, int], ...]:
+    """The names of the parts of an observation that is a dict, in order, and their sizes; empty for any other."""
+    parts = () if space is None else space.parts
+    return tuple((".".join(part.path), part.size) for part in parts if part.path)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import functools
 import re
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeAlias
 
 import gymnasium
 from gymnasium.wrappers import TimeLimit
 
-import estep.envs.multigoal  # noqa: F401  (registers estep/MultiGoal-v0)
+import estep.envs.multigoal
+import estep.envs.pure.ids  # noqa: F401  (registers pure/Pendulum-v1 and pure/CartPole-v1)
+from estep import terminal
 from estep.errors import EnvironmentFailure, UsageError, describe, unknown
 from estep.settings.references import EnvText, env_text, import_module
 
@@ -107,7 +108,7 @@ def print_each_warning_once() -> None:
 
 @functools.lru_cache(256)  # some messages contain the simulation time, so there is no limit to their number
 def _warn(message: str) -> None:
-    print(f"MuJoCo: {message}", file=sys.stderr, flush=True)
+    terminal.say(f"MuJoCo: {message}\n")
 
 
 def make(text: EnvText) -> gymnasium.Env[Any, Any]:
@@ -130,12 +131,12 @@ def construct(make: Callable[[], Any], name: str) -> gymnasium.Env[Any, Any]:
     """Call a function that makes an environment, and check its result."""
     try:
         env = make()
-    except UsageError:
+    except (UsageError, KeyboardInterrupt):
         raise
     except (ImportError, gymnasium.error.DependencyNotInstalled) as error:
         what = f"{name} needs a module that cannot be imported: {error}."
         raise UsageError(what, "Install that module.") from error
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         what = f"Making the environment {name} raised {describe(error)}."
         raise EnvironmentFailure(what, "Check that the environment can be made without estep.") from error
     if not isinstance(env, gymnasium.Env):
@@ -220,6 +221,8 @@ def source_name(source: Source) -> str:
         return source
     if isinstance(source, gymnasium.Env):
         return env_name(source)
+    if isinstance(source, tuple):  # a PureEnv, whose module imports JAX
+        return str(source.name)
     function = source.func if isinstance(source, functools.partial) else source
     return getattr(function, "__name__", type(function).__name__)
 

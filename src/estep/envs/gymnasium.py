@@ -12,7 +12,7 @@ import numpy as np
 
 from estep.core.types import Floats, Spec
 from estep.envs.actions import action_space
-from estep.envs.base import Counters, Episode, HostEnv, Progress, Step
+from estep.envs.base import Counters, Episode, HostEnv, Progress, Step, names_of
 from estep.envs.build import TRAIN, Source, build, env_name, time_limit
 from estep.envs.instance import EnvInstance, SeedStream
 from estep.envs.observations import ObservationSpace, observation_space
@@ -135,8 +135,9 @@ class GymnasiumEnv(HostEnv):
         self.tasks = tasks or {}
         first = self._instances[0]
         self.num_envs = len(self._instances)
-        self.spec = Spec(first.obs.size, first.action.size, first.action.squash, len(self.tasks))
         self.action_space, self.observation_space = first.action, first.observation
+        names = names_of(first.observation)
+        self.spec = Spec(first.obs.size, first.action.size, first.action.squash, len(self.tasks), names)
         self._finished: list[Episode] = []
 
     @property
@@ -227,6 +228,8 @@ class GymnasiumEnv(HostEnv):
         for group, env in closing if self._open else []:
             try:
                 env.close()
-            except (Exception, SystemExit) as error:  # nothing depends on it any more
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # nothing depends on it any more
                 warnings.warn(f"{group.name}: close() raised {describe(error)}.", RuntimeWarning, stacklevel=2)
         self._open = False

@@ -182,7 +182,9 @@ class EnvInstance:
         watch.call = self._calls
         try:
             return function(*arguments, **named)
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # an environment may raise SystemExit, or a class of its own
             raise self._raised(error) from error
         finally:
             watch.call = 0

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import weakref
 from collections.abc import Callable
 
+from estep import terminal
+
 
 def end_process(message: str) -> None:
     """Print a message and end the process with exit code 5. A hung call cannot be interrupted from another thread."""
-    print(message, file=sys.stderr, flush=True)
+    terminal.say(message + "\n")
     os._exit(5)
 
 

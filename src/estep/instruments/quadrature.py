@@ -8,6 +8,7 @@ accuracy.
 from __future__ import annotations
 
 import functools as ft
+import math
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -22,6 +23,7 @@ from estep.errors import UsageError
 from estep.families.full_gaussian import FullNormal
 from estep.families.gaussian import Normal
 from estep.families.uniform import Improper, UniformSquashed
+from estep.priors.tempered import TemperedDensity
 
 MOST_DIMENSIONS = 2
 REACH = 9.0
@@ -119,6 +121,8 @@ def _window(q: Any) -> Float[Array, "2 a"]:
 
 def _support(prior: Any) -> Float[Array, "4 a"]:
     """Two intervals in each dimension: one contains all of the prior's mass, the other nearly all of it."""
+    if isinstance(prior, TemperedDensity) and isinstance(prior.base, Normal):  # the power of a Gaussian is a wider one
+        prior = Normal(prior.base.mu, prior.base.log_sigma - 0.5 * math.log(prior.share))
     if isinstance(prior, Normal | FullNormal):
         shear = prior.lower if isinstance(prior, FullNormal) else jnp.zeros((prior.mu.shape[0],) * 2, prior.mu.dtype)
         sigma = jnp.exp(prior.log_sigma) * jnp.sqrt(1.0 + jnp.square(shear).sum(1))

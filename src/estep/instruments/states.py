@@ -16,7 +16,7 @@ from estep.errors import RejectedInput, UsageError
 from estep.likelihoods.imagined import measured
 from estep.policy import policy
 from estep.policy.policy import Policy
-from estep.runs import checkpoint
+from estep.runs import checkpoint, reading
 from estep.runs.config_file import Recipe
 from estep.runs.folder import RunFolder
 from estep.settings import arguments
@@ -122,9 +122,8 @@ def read_states(path: Path, size: int) -> npt.NDArray[np.float32]:
     """
     fix = f"Save the states with numpy.save, as finite numbers of shape [n, {size}]."
     try:
-        states: Any = np.load(path, allow_pickle=False)
-        numbers = np.asarray(states, np.float32).reshape(len(states), size)
-    except (OSError, ValueError, TypeError, EOFError) as error:
+        numbers = reading.read_numbers(path.resolve()).reshape(-1, size)
+    except (OSError, ValueError, TypeError, RuntimeError) as error:
         raise RejectedInput(f"{path} cannot be read as states: {error}.", fix) from error
     if not len(numbers) or not np.isfinite(numbers).all():
         raise RejectedInput(f"{path} has no states, or states that are not finite.", fix)

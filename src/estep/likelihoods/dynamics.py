@@ -158,6 +158,11 @@ def every_nth(model: Ensemble, count: Scalar, fit: Callable[[], tuple[Scalar, In
     """The loss in the turn of the networks, and 0 in other updates, in which nothing is computed.
 
     Scalars to log are multiplied by the number of updates from turn to turn, so that their mean over updates is right.
+
+    Args:
+        model: the ensemble, with the number of updates from turn to turn.
+        count: updates before this one.
+        fit: the loss in their turn, and scalars to log.
     """
     if model.every == 1:
         return fit()

@@ -156,15 +156,16 @@ def q_function(
     return QFunction(made, spec.squash, pessimism, gamma, target, regression)
 
 
-def q_of(settings: Any, spec: Spec, target: Target = td0, *, key: Key) -> QFunction:
+def q_of(settings: Any, spec: Spec, target: Target = td0, *, heads: int = 0, key: Key) -> QFunction:
     """The fresh ensemble of an algorithm, by its settings.
 
     Args:
         settings: an algorithm with the settings of the groups `QEnsemble` and `Learner`.
         spec: the environment.
         target: what the members are fitted to.
+        heads: how many output layers each member has, one for each task; 0 for one in all.
         key: a random key.
     """
     pessimism, regression = MeanMinusStd(settings.beta), regression_of(settings)
-    hidden, number = critic_body(settings), settings.num_critics
+    hidden, number = critic_body(settings)._replace(tasks=heads), settings.num_critics
     return q_function(number, spec, hidden, pessimism, settings.gamma, target, regression, key=key)

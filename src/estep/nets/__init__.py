@@ -36,6 +36,8 @@ __all__ = [
     "Initialiser",
     "Network",
     "Own",
+    "OwnHeads",
+    "Seeing",
     "Simba",
     "SimbaV2",
     "WithFeatures",
@@ -44,6 +46,7 @@ __all__ = [
     "layer_norm",
     "mlp",
     "network",
+    "part_of",
     "policy_body",
     "small_init",
     "soft_bound",
@@ -67,6 +70,8 @@ class Body(NamedTuple):
     """Whether hidden layers of an `MLP` are normalised."""
     activation: str = "relu"
     """A name in ACTIVATIONS."""
+    tasks: int = 0
+    """How many output layers there are, one for each task; 0 for one in all."""
 
 
 def policy_body(settings: Any) -> Body:
@@ -102,7 +107,41 @@ class WithFeatures(eqx.Module):
         return self.head(self.features(obs), *inputs)
 
 
-Network: TypeAlias = MLP | Simba | SimbaV2 | WithFeatures
+class OwnHeads(eqx.Module):
+    """A network with an output layer for each task. The other layers are shared and see the state without the task."""
+
+    net: MLP | Simba | SimbaV2 | WithFeatures
+    """Its outputs are those of all tasks, one after the other."""
+    tasks: int = eqx.field(static=True)
+
+    def __call__(self, obs: Float[Array, " o"], *inputs: Float[Array, " _"]) -> Float[Array, " k"]:
+        outputs = self.net(obs[: -self.tasks], *inputs).reshape(self.tasks, -1)
+        return obs[-self.tasks :] @ outputs
+
+
+class Seeing(eqx.Module):
+    """A network that sees some numbers of the state."""
+
+    net: MLP | Simba | SimbaV2 | WithFeatures
+    places: tuple[int, ...] = eqx.field(static=True)
+
+    def __call__(self, obs: Float[Array, " o"], *inputs: Float[Array, " _"]) -> Float[Array, " k"]:
+        return self.net(part_of(obs, self.places), *inputs)
+
+
+def part_of(obs: Float[Array, " o"], places: tuple[int, ...]) -> Float[Array, " p"]:
+    """The numbers of an observation at some places; the number 1 where there is no place.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep.nets import part_of
+        >>> print(part_of(jnp.asarray([5.0, 6.0, 7.0]), (0, 2)), part_of(jnp.zeros(3), ()))
+        [5. 7.] [1.]
+    """
+    return obs[jnp.asarray(places)] if places else jnp.ones(1, obs.dtype)
+
+
+Network: TypeAlias = MLP | Simba | SimbaV2 | WithFeatures | OwnHeads | Seeing
 
 
 def _own(maker: str | FeatureMaker, obs_dim: int, key: Key) -> tuple[Own, int]:
@@ -118,10 +157,13 @@ def _own(maker: str | FeatureMaker, obs_dim: int, key: Key) -> tuple[Own, int]:
 
 def with_bias(net: Network, bias: Float[Array, " k"]) -> Network:
     """The network with another bias of its last layer."""
+    inside: Any
     if isinstance(net, WithFeatures):
-        head = with_bias(net.head, bias)
-        assert not isinstance(head, WithFeatures)
-        return replace(net, head=head)
+        inside = with_bias(net.head, bias)
+        return replace(net, head=inside)
+    if isinstance(net, OwnHeads | Seeing):
+        inside = with_bias(net.net, jnp.tile(bias, net.tasks if isinstance(net, OwnHeads) else 1))
+        return replace(net, net=inside)
     if isinstance(net, MLP):
         return replace(net, biases=(*net.biases[:-1], bias))
     return replace(net, bias=bias)
@@ -152,11 +194,14 @@ def network(
         (4,)
     """
     body = hidden if isinstance(hidden, Body) else Body(tuple(hidden))
+    if body.tasks:
+        sizes = inputs[0] - body.tasks, *inputs[1:]
+        shared: Any = network(sizes, output * body.tasks, body._replace(tasks=0), key=key, head=head)
+        return OwnHeads(shared, body.tasks)
     if body.features:
         k_own, key = jax.random.split(key)
         own, size = _own(body.features, inputs[0], k_own)
-        rest = network((size, *inputs[1:]), output, body._replace(features=""), key=key, head=head)
-        assert not isinstance(rest, WithFeatures)
+        rest: Any = network((size, *inputs[1:]), output, body._replace(features=""), key=key, head=head)
         return WithFeatures(own, rest)
     activation = ACTIVATIONS[body.activation]
     if body.network == "mlp":

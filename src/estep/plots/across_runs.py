@@ -11,6 +11,8 @@ end of training; transfer.csv and staleness.csv, those of all runs; improvement.
 from __future__ import annotations
 
 import itertools
+import os
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -26,7 +28,7 @@ from estep.instruments.tables import PARTS
 from estep.plots import labels
 from estep.plots.curves import GREY, save, style
 from estep.plots.learning_curves import LEGEND_LINE
-from estep.runs import tables
+from estep.runs import storage, tables
 from estep.runs.folder import RUN, RunFolder
 
 FIRST, LATER = (1, 3), (6, 10)
@@ -144,7 +146,7 @@ def merge(sources: Sequence[Path], name: str, row: type[R], measured: Callable[[
         if not made_before(source):
             return measured(source)
         before = source / f"{name}.csv"
-        return labels.read(before, row) if before.is_file() else []
+        return labels.read(before, row) if os.path.lexists(before) else []
 
     return labels.newest(map(of, sources))
 
@@ -161,7 +163,7 @@ def of_run(run_dir: Path, name: str, row: type[R]) -> list[R]:
         RejectedInput: not a run folder, or the table cannot be read.
     """
     about, path = labels.about_run(run_dir), run_dir / "plots" / f"{name}.csv"
-    return labels.read(path, row, about) if path.is_file() else []
+    return labels.read(path, row, about) if os.path.lexists(path) else []
 
 
 def gaps(run_dir: Path) -> list[GapRow]:
@@ -200,7 +202,7 @@ def critics(run_dir: Path) -> list[Critics]:
     Raises:
         RejectedInput: not a run folder, or its metrics cannot be read.
     """
-    lines = RunFolder.open(run_dir).read_metrics()[-LAST:]
+    lines = deque(RunFolder.open(run_dir).read_metrics(), LAST)
     names = ("critic/value", "critic/disagreement")
     known = [line for line in lines if all(line.get(name) is not None for name in names)]
     means = [float(np.mean([line[name] for line in known])) for name in names if known]
@@ -221,7 +223,7 @@ def shape(curve: Sequence[ImprovementRow]) -> Shape:
 
 
 def write(sources: Sequence[Path], out: Path) -> list[Path]:
-    """Everything, in a folder that exists; returns the files.
+    """Everything, in a folder that is made once all is read; returns the files.
 
     Raises:
         RejectedInput: neither a run folder nor one that this made, or its tables cannot be read.
@@ -230,10 +232,9 @@ def write(sources: Sequence[Path], out: Path) -> list[Path]:
     curves = [list(curve) for _, curve in itertools.groupby(iterates, key=labels.run_key)]
     found = merge(sources, "calibration", Bias, biases)
     gap_rows, critic_rows = merge(sources, "gap", GapRow, gaps), merge(sources, "critics", Critics, critics)
-    shapes = [shape(curve) for curve in curves]
     written: list[tuple[str, Sequence[str], Sequence[Sequence[object]]]] = [
         ("improvement", ImprovementRow._fields, iterates),
-        ("improvement_tests", Shape._fields, shapes),
+        ("improvement_tests", Shape._fields, [shape(curve) for curve in curves]),
         ("calibration", Bias._fields, found),
         ("gap", GapRow._fields, gap_rows),
         ("critics", Critics._fields, critic_rows),
@@ -242,6 +243,7 @@ def write(sources: Sequence[Path], out: Path) -> list[Path]:
         copies = [copied(source, name) for source in sources]
         head = max((tuple(lines[0]) for lines in copies if lines), key=len, default=())
         written.append((name, head, labels.newest([tuple(line.values()) for line in lines] for lines in copies)))
+    storage.make_dir(out)
     files = [tables.write(out / f"{name}.csv", head, rows) for name, head, rows in written if rows]
     files += [Path(file) for file in (draw_improvements(curves, out) if curves else {}).values()]
     return files + [Path(file) for file in (draw_biases(found, out) if found else {}).values()]

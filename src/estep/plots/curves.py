@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import csv
+import contextvars
+import io
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,11 +13,16 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+import numpy as np
 
 from estep.envs.tasks.sources import ALL
-from estep.runs.folder import RunFolder
+from estep.errors import describe
+from estep.runs import storage, tables
+from estep.runs.folder import EVALUATIONS, RunFolder
 
 BLUE, GREY = "#1f5fa8", "#8a8f98"
+PATIENCE = 60.0
+"""Seconds that the figure of a run that has ended may take."""
 
 
 def style(i: int) -> str:
@@ -32,18 +39,17 @@ def draw_run(run_dir: Path) -> dict[str, str]:
     """
     config = RunFolder.open(run_dir).read_config()
     title = f"{config['algorithm']['name']} on {config['env']['id']}"
-    with (run_dir / "eval.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = list(tables.cells(run_dir / EVALUATIONS))
     tasks = list(dict.fromkeys([ALL, *(row.get("task", ALL) for row in rows)]))
     figure, panels = plt.subplots(
         len(tasks), squeeze=False, figsize=(6, 3.6 * len(tasks)), sharex=True, layout="constrained"
     )
     for axes, task in zip(panels[:, 0], tasks, strict=True):
         of_task = [row for row in rows if row.get("task", ALL) == task]
-        steps, mean, std = ([float(row[name] or "nan") for row in of_task] for name in ("env_steps", "mean", "std"))
-        low, high = [m - s for m, s in zip(mean, std, strict=True)], [m + s for m, s in zip(mean, std, strict=True)]
+        numbers = [[float(row[name] or "nan") for name in ("env_steps", "mean", "std")] for row in of_task]
+        steps, mean, std = np.array(numbers).reshape(-1, 3).T
         axes.plot(steps, mean, color=BLUE, marker="o", markersize=3)
-        axes.fill_between(steps, low, high, color=BLUE, alpha=0.2, linewidth=0)
+        axes.fill_between(steps, mean - std, mean + std, color=BLUE, alpha=0.2, linewidth=0)
         axes.set_title(title if task == ALL else task, parse_math=False)
         axes.set(ylabel="return (mean ± std over episodes)")
     axes.set(xlabel="environment steps")
@@ -51,19 +57,39 @@ def draw_run(run_dir: Path) -> dict[str, str]:
 
 
 def draw_if_possible(run_dir: Path, note: Callable[[str], None]) -> None:
-    """As `draw_run`, with a note on each file, or on why there is none: a figure is not worth a failed run."""
-    try:
-        for path in draw_run(run_dir).values():
-            note(f"wrote    {path}")
-    except Exception as error:
-        note(f"note     no learning curve was drawn: {type(error).__name__}: {error}")
+    """As `draw_run`, with a note on each file, or on why there is none: a figure is not worth a failed run.
+
+    A thread draws it, so that a disk that does not answer cannot keep the run from its end.
+    """
+    found: list[str] = []
+
+    def draw() -> None:
+        try:
+            found.extend(f"wrote    {path}" for path in draw_run(run_dir).values())
+        except Exception as error:
+            found.append(f"note     no learning curve was drawn: {describe(error)}")
+
+    context = contextvars.copy_context()
+    thread = threading.Thread(target=context.run, args=(draw,), name="estep-figure", daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+    for line in found or [f"note     no learning curve was drawn: it was not written within {PATIENCE:g} s"]:
+        note(line)
 
 
 def save(figure: Any, out: Path, name: str) -> dict[str, str]:
-    """A figure as PNG and SVG; returns the files by name. Equal figures give equal bytes: neither has a date."""
+    """A figure as PNG and SVG; returns the files by name. Equal figures give equal bytes: neither has a date.
+
+    Raises:
+        StorageFailure: the disk fails.
+    """
     files = {f"{name}.{kind}": str(out / f"{name}.{kind}") for kind in ("png", "svg")}
-    with plt.rc_context({"svg.hashsalt": name}):
-        for path in files.values():
-            figure.savefig(path, dpi=150, metadata={"Date": None} if path.endswith("svg") else None)
-    plt.close(figure)
+    try:
+        with plt.rc_context({"svg.hashsalt": name}):
+            for path in files.values():
+                memory, kind = io.BytesIO(), path.rpartition(".")[2]
+                figure.savefig(memory, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
+                storage.write_atomic(Path(path), memory.getvalue())
+    finally:
+        plt.close(figure)
     return files

@@ -14,6 +14,7 @@ from __future__ import annotations
 import csv
 import functools as ft
 import json
+import os
 import textwrap
 from collections.abc import Collection, Hashable, Iterable, Mapping
 from pathlib import Path
@@ -28,10 +29,12 @@ LABEL_FIELDS = "env", "algorithm", "settings", "seed"
 """The first columns of every table over several runs."""
 IGNORED_FIELDS = (
     "seed",
+    "population",
     "steps",
     "eval_every",
     "eval_episodes",
     "checkpoint_every",
+    "checkpoint_minutes",
     "keep_checkpoints",
     "log_every",
     "replay_size",
@@ -117,11 +120,10 @@ def read_lines(path: Path, about: Mapping[str, str] | None = None) -> list[dict[
     Raises:
         RejectedInput: the file is no such table.
     """
-    if not path.is_file():
+    if not os.path.lexists(path):
         return []
     try:
-        with path.open(newline="") as file:
-            return [_line(line, about) for line in csv.DictReader(file)]
+        return [_line(line, about) for line in tables.cells(path)]
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise RejectedInput(
             f"{path} is not a table over several runs: {error!r}.", "Give a folder that estep compare wrote."

@@ -10,7 +10,7 @@ reached the return of --stop-at is carried on with its last value, since to leav
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -94,17 +94,27 @@ class Seeds(NamedTuple):
 
 def points(source: Path) -> list[Point]:
     """The evaluations of a run folder, or those in an evaluations.csv that `write` made or in its folder. Of a run with
-    several tasks they are the means over the tasks, then each task under a name of its own.
+    several tasks they are the means over the tasks, then each task under a name of its own. A population is one run for
+    each seed.
 
     Raises:
         RejectedInput: it is none of these.
     """
     if source.suffix == ".csv":
-        return labels.read(source, Point)
+        return labels.read(source.resolve(), Point)
     if not (source / RUN).is_file() and (source / EVALUATIONS).is_file():
         return labels.read(source / EVALUATIONS, Point)
     about = labels.about_run(source)
-    lines = labels.read(source / "eval.csv", Line, {**about, "task": ALL})
+    members = sorted((source / "members").glob("*/eval.csv"))
+    if not members:
+        return _lines(source / "eval.csv", about)
+    seeds = [{**about, "seed": str(int(about["seed"]) + int(path.parent.name))} for path in members]
+    return [point for path, each in zip(members, seeds, strict=True) for point in _lines(path, each)]
+
+
+def _lines(path: Path, about: Mapping[str, str]) -> list[Point]:
+    """The evaluations of one eval.csv. `about` has the other columns. Raises RejectedInput."""
+    lines = labels.read(path, Line, {**about, "task": ALL})
     names = {line.task: about["env"] if line.task == ALL else f"{about['env']}: {line.task}" for line in lines}
     run = about["algorithm"], about["settings"], int(about["seed"])
     return [Point(names[one.task], *run, one.env_steps, one.updates, one.mean, one.std, one.episodes) for one in lines]

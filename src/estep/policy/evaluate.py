@@ -69,12 +69,26 @@ def evaluate(
         obs = env.step(np.asarray(action)).obs
         for episode in env.finished():
             counts[episode.env] += 1
-            if counts[episode.env] <= rounds:
-                done.append(episode)
+            done.append(episode)
         step += 1
-    ordered = sorted(done, key=lambda e: (e.number, e.env))
-    tasks = {task: summary([e for e in ordered if e.task == task][:episodes]) for task in env.tasks}
-    found = over_tasks(tasks) if tasks else summary(ordered[:episodes])
+    return scores_of(done, env, episodes)
+
+
+def scores_of(done: Sequence[Episode], env: HostEnv, episodes: int) -> Evaluation:
+    """The evaluation of the first episodes of each environment, in the order of their seeds. It warns of cut ones.
+
+    Args:
+        done: finished episodes, of each environment as many as its share or more.
+        env: the environments.
+        episodes: how many episodes of each task count.
+    """
+    rounds, counts, first = -(-episodes // env.per_task), [0] * env.num_envs, []
+    for episode in sorted(done, key=lambda e: (e.number, e.env)):
+        counts[episode.env] += 1
+        if counts[episode.env] <= rounds:
+            first.append(episode)
+    tasks = {task: summary([e for e in first if e.task == task][:episodes]) for task in env.tasks}
+    found = over_tasks(tasks) if tasks else summary(first[:episodes])
     if found.cut:
         warnings.warn(
             f"{env.name}: {found.cut} of {len(found.returns)} evaluation episodes were cut after "

@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from estep import terminal
 from estep.envs.watch import end_process
+from estep.errors import describe
 
 
 class Reporter(Protocol):
@@ -35,6 +37,36 @@ class Silent:
         """Ignore a record."""
 
 
+class Shielded:
+    """A reporter whose failures do not end the run: what it is not told is counted, and the first failure is named."""
+
+    def __init__(self, inner: Reporter) -> None:
+        """Tell `inner` everything."""
+        self.failures = 0
+        """How many reports failed."""
+        self._inner = inner
+
+    def started(self, run_dir: Path) -> None:
+        """Pass on a folder."""
+        self._tell(lambda: self._inner.started(run_dir))
+
+    def note(self, text: str) -> None:
+        """Pass on a line."""
+        self._tell(lambda: self._inner.note(text))
+
+    def progress(self, record: Mapping[str, float]) -> None:
+        """Pass on a record."""
+        self._tell(lambda: self._inner.progress(record))
+
+    def _tell(self, call: Callable[[], object]) -> None:
+        try:
+            call()
+        except Exception as error:
+            self.failures += 1
+            if self.failures == 1:
+                terminal.say(f"note     the progress of this run cannot be reported: {describe(error)}\n")
+
+
 class RunContext(NamedTuple):
     """What the caller of a run provides."""
 
@@ -49,6 +81,11 @@ class RunContext(NamedTuple):
     """Called with a RunState after each step of the environments. The run stops if it returns True."""
     on_evaluation: Callable[[Any], object] | None = None
     """Called with a RunState after each evaluation. The run stops if it returns True."""
+
+
+def shielded(context: RunContext) -> RunContext:
+    """The context with a reporter that cannot end the run."""
+    return context._replace(report=Shielded(context.report))
 
 
 def never_stop() -> bool:

@@ -22,6 +22,7 @@ from estep.e_steps.plans import acting_by
 from estep.envs.base import ActionSpace, HostEnv
 from estep.envs.build import FRESH
 from estep.envs.observations import ObservationSpace
+from estep.envs.pure.adapter import hosted
 from estep.envs.tasks.sources import Envs, Given, known_by_name, read_envs
 from estep.errors import EstepError, RejectedInput, UsageError, describe
 from estep.likelihoods.state_value import StateValue
@@ -30,7 +31,7 @@ from estep.policy.environments import env_or_none, make_env
 from estep.policy.evaluate import Evaluation, evaluate
 from estep.policy.job import QUIET
 from estep.policy.spaces import Spaces, check_task, check_tasks, rows_of, space_record, spaces_of
-from estep.runs import checkpoint, config_file, provenance, storage
+from estep.runs import checkpoint, config_file, provenance, reading, storage
 from estep.runs.config_file import Recipe
 from estep.runs.folder import RunFolder
 from estep.runs.leaves import named_leaves, rebuild, skeleton
@@ -78,8 +79,7 @@ class Policy:
                 what = "This policy was changed by a function that cannot be pickled."
                 raise UsageError(what, "Pickle the policy before `changed`, or change it by a function of a module.")
             return _unpickle_changed, (*self.origin, env)
-        rest = {**vars(self), "agent": None, "env": env}
-        rest.pop("_actor", None)
+        rest = {name: value for name, value in vars(self).items() if name != "_actor"} | {"agent": None, "env": env}
         return _unpickle, (self.agent.spec, self._arrays(), rest)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Policy:
@@ -199,7 +199,7 @@ class Policy:
         """
         if task != "":
             check_task(task, list(self.tasks))
-        source = self.env if env is None else read_envs(env)
+        source = self.env if env is None else hosted(read_envs(env))
         if source is None:
             raise UsageError(
                 "The environment of this policy is not known: a function or a module's id made it.",
@@ -257,38 +257,38 @@ class Policy:
         return Actor(self.agent)
 
 
-def load(path: Path | str, checkpoint_name: str | int = "best", *, allow_import: bool = False) -> Policy:
+def load(
+    path: Path | str, checkpoint_name: str | int = "best", *, allow_import: bool = False, trust_dir: bool = False
+) -> Policy:
     """Load a policy from a run folder or from a folder of `Policy.save`.
 
     Args:
         path: the folder.
         checkpoint_name: "best", "latest", a number of environment steps, or the folder's name, such as "step_1000".
-        allow_import: whether modules that the folder names may be imported. They define algorithms, parts or networks
-            outside estep.
+        allow_import: whether modules of algorithms, parts or networks that the folder names may be imported.
+        trust_dir: whether the folder is read although other users may write to it.
 
     Raises:
         RejectedInput: the folder is not a run folder, or the checkpoint is corrupt or incompatible.
         UsageError: a bad value, or the folder names a module and allow_import is False.
     """
     which, allow_import = arguments.checkpoint(checkpoint_name), arguments.truth("allow_import", allow_import)
-    folder = RunFolder.open(arguments.path("path", path))
-    recipe = config_file.decode(folder.read_config(), allow_import=allow_import)
-    source = checkpoint.locate(folder.path, which)
-    loaded = checkpoint.load(source, None, None)
+    with reading.trusting(arguments.truth("trust_dir", trust_dir)):
+        folder = RunFolder.open(arguments.path("path", path))
+        recipe = config_file.one_seed(config_file.decode(folder.read_config(), allow_import=allow_import))
+        loaded = checkpoint.load(source := checkpoint.locate(folder.path, which), None, None)
     try:
         spaces, counts = spaces_of(loaded.meta), loaded.meta["counts"]
-        spec = spaces.spec
         env_steps, updates = int(counts["env_steps"]), int(counts["updates"])
-        moments = Moments(spec.obs_dim, spec.tasks) if "stats" in loaded.tensors else None
+        moments = Moments(spaces.spec.obs_dim, spaces.spec.tasks) if "stats" in loaded.tensors else None
         if moments is not None:
             moments.load(loaded.tensors["stats"])
     except (KeyError, TypeError, ValueError, AttributeError, EstepError) as error:
         what = f"The checkpoint {source} does not have what a policy needs: {describe(error)}."
         raise RejectedInput(what, "Give another one with --checkpoint best, latest or STEP.") from error
-    agent = rebuild(skeleton(recipe.algorithm, spec), loaded.tensors)
-    env, tasks = env_or_none(recipe), dict(spaces.tasks)
-    counted = env_steps, updates
-    return Policy(recipe, agent, moments, spaces.action, *counted, folder.path, env, spaces.observation, tasks=tasks)
+    agent = rebuild(skeleton(recipe.algorithm, spaces.spec), loaded.tensors)
+    known = env_steps, updates, folder.path, env_or_none(recipe), spaces.observation
+    return Policy(recipe, agent, moments, spaces.action, *known, tasks=dict(spaces.tasks))
 
 
 def _unpickle(spec: Spec, arrays: dict[str, dict[str, npt.NDArray[Any]]], rest: dict[str, Any]) -> Policy:

@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from estep import terminal
 from estep.policy.job import Reporter
 
 EVERY = 60.0
@@ -78,7 +79,7 @@ class Plain:
 
     def note(self, text: str) -> None:
         """Write a line."""
-        print(text, file=sys.stderr, flush=True)
+        terminal.say(text + "\n")
 
     def progress(self, record: Mapping[str, float]) -> None:
         """Write a line, unless the last line is less than a minute old."""
@@ -87,7 +88,7 @@ class Plain:
         if now >= self._next:
             self._next = now + self._every
             share = record["env_steps"] / max(record["steps"], 1)
-            print(f"{share:6.1%}  {record['env_steps']:,.0f} steps · {describe(record)}", file=sys.stderr, flush=True)
+            terminal.say(f"{share:6.1%}  {record['env_steps']:,.0f} steps · {describe(record)}\n")
 
 
 class Bar:
@@ -128,14 +129,15 @@ def reporter(known: dict[str, Any], drawing: Callable[[bool], None] = _no_bar) -
         known: where the run folder and the progress so far are written, in case the run ends early.
         drawing: called with True when a progress bar is shown, which hides the cursor, and with False at its end.
     """
-    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+    if sys.stderr is None or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
         yield Plain(known)
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
     columns = (BarColumn(bar_width=24), TaskProgressColumn(), TextColumn("{task.fields[text]}", markup=False))
-    with Progress(*columns, console=Console(stderr=True), refresh_per_second=4) as bar:
+    console = Console(file=cast(Any, terminal.Patient()))
+    with Progress(*columns, console=console, refresh_per_second=4) as bar:
         drawing(True)
         yield Bar(known, bar, bar.add_task("train", total=None, text="starting"))
     drawing(False)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from estep.core.types import Spec
 from estep.envs.actions import recorded
-from estep.envs.base import ActionSpace, HostEnv
+from estep.envs.base import ActionSpace, HostEnv, names_of
 from estep.envs.observations import PIXELS, ObservationSpace, Part, recorded_observations
 from estep.errors import UsageError
 
@@ -29,7 +29,8 @@ class Spaces(NamedTuple):
     @property
     def spec(self) -> Spec:
         """What the algorithm knew of the environment."""
-        return Spec(self.obs_dim, self.action.size, self.action.squash, len(self.tasks))
+        names = names_of(self.observation)
+        return Spec(self.obs_dim, self.action.size, self.action.squash, len(self.tasks), names)
 
     @property
     def storage(self) -> np.dtype[Any]:

@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from estep.errors import RejectedInput
+from estep.runs import leftovers, reading, storage, strict
 from estep.runs import manifest as manifests
-from estep.runs import storage, strict
 from estep.runs.manifest import SUFFIX, Entry, Manifest
 from estep.runs.replay_chunks import ReplayStore as ReplayStore
 from estep.runs.replay_chunks import fill, write_replay
@@ -81,7 +81,7 @@ def save(
         TypeError: a value cannot be stored.
     """
     folder = Path(run_dir) / FOLDER
-    storage.make_dir(folder)
+    storage.make_inner_dir(folder)
     reap(run_dir)
     known = _manifests(folder)[0]
     sequence = 1 + max((found.sequence for found, _ in known), default=0)
@@ -131,13 +131,13 @@ def _prune(run_dir: Path, keep: int) -> None:
         if sound < keep:
             sound += reason_against(path, deep=False) is None
         elif path.name != best:
-            storage.retire(path)
+            leftovers.retire(path)
 
 
 def reap(run_dir: Path) -> None:
     """Remove the temporary files of dead processes from a run folder. Raises StorageFailure."""
-    storage.reap(Path(run_dir))
-    storage.reap(Path(run_dir) / FOLDER)
+    leftovers.reap(Path(run_dir))
+    leftovers.reap(Path(run_dir) / FOLDER)
 
 
 def _manifests(folder: Path) -> tuple[list[tuple[Manifest, Path]], list[tuple[Path, str]]]:
@@ -272,11 +272,8 @@ def _pointer(run_dir: Path, which: str) -> str | None:
     """The name in the file `latest` or `best`, if the file is a small regular file."""
     if which not in {"latest", "best"}:
         return None
-    path = run_dir / which
     try:
-        if path.is_symlink() or not path.is_file() or path.stat().st_size > 200:
-            return None
-        return path.read_text("ascii").strip()
+        return reading.read_path(run_dir / which, 200).decode("ascii").strip()
     except (OSError, ValueError):
         return None
 

@@ -225,3 +225,12 @@ def _is_plain(value: Any) -> bool:
     if isinstance(value, tuple):
         return all(_is_plain(item) for item in value)
     return value is None or type(value) in (bool, int, float, str)
+
+
+def one_seed(recipe: Recipe) -> Recipe:
+    """The recipe of one run. Raises RejectedInput for that of a population."""
+    if recipe.run.population is not None:
+        what = f"This run is a population of {recipe.run.population} seeds, not one run."
+        fix = "Choose a seed by --member 0 (in Python estep.load_population(RUN)[0]), or write all by estep split RUN."
+        raise RejectedInput(what, fix)
+    return recipe

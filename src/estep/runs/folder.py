@@ -6,23 +6,28 @@ import os
 import re
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
 from estep.errors import RejectedInput, nearest
-from estep.runs import storage, strict
+from estep.runs import reading, storage, strict
 from estep.runs.checkpoint import reap
+from estep.runs.lines import records
 from estep.runs.provenance import now
-from estep.runs.tables import CsvLines, JsonLines, records
+from estep.runs.tables import CsvLines, JsonLines, check_lines
 
 RUN = "run.json"
 LATEST = "latest"
 CONFIG = "config.json"
 DIFF = "config.diff.json"
 METRICS = "metrics.jsonl"
+EVALUATIONS, EPISODES = "eval.csv", "episodes.csv"
 LOCK = ".lock"
+FILES = (RUN, CONFIG, DIFF, METRICS, EVALUATIONS, EPISODES, LATEST, "best", LOCK)
+FOLDERS = ("checkpoints", "plots")
+"""What estep reads in a run folder."""
 _PATIENCE = 0.5
 """Seconds to wait until the process that holds the lock has written its name. It usually takes a millisecond."""
 
@@ -44,12 +49,13 @@ class RunFolder:
         self._lock: int | None = None
 
     @classmethod
-    def create(cls, out: Path | str, algo: str, env_id: str, seed: int, now: datetime) -> Self:
+    def create(cls, out: Path | str, algo: str, env_id: str, seed: int | str, now: datetime) -> Self:
         """Make a new folder, lock it, and write its name into `<out>/<algo>/<env>/latest`.
 
         Args:
             out: folder of all runs.
-            algo, env_id, seed, now: they give the folder its name; a number is added if the name is taken.
+            algo, env_id, seed, now: they give the folder its name; a number is added if the name is taken. Of several
+                seeds, seed is a text such as 0-15.
         """
         parent = Path(out).absolute() / safe_name(algo) / safe_name(env_id)
         name = f"{now:%Y%m%d-%H%M%S}-s{seed}"
@@ -64,11 +70,14 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path | str) -> Self:
-        """Open an existing run folder by its path or by a file `latest`. Raises RejectedInput for other folders."""
+        """Open an existing run folder by its path or by a file `latest`.
+
+        Raises RejectedInput for another folder, and for one with a link or with a file that others may write to.
+        """
         path = Path(path).absolute()
         try:
             if path.name == LATEST and path.is_file():
-                name = _read(path, 200).decode("ascii").strip()
+                name = reading.read_path(path, 200).decode("ascii").strip()
                 path = path.parent / (name if strict.FILE_NAME.fullmatch(name) else ".")
             sound = (path / RUN).is_file() and not (path / RUN).is_symlink()
         except (OSError, ValueError):
@@ -76,6 +85,7 @@ class RunFolder:
         if not sound:
             fix = _similar(path) or "Give the folder that estep train printed."
             raise RejectedInput(f"{path} is not a run folder: it has no {RUN}.", fix)
+        _check(path)
         return cls(path)
 
     def lock(self) -> None:
@@ -103,7 +113,7 @@ class RunFolder:
         patience = time.monotonic() + _PATIENCE
         while True:
             try:
-                held = strict.parse(_read(self.path / LOCK, 1000))
+                held = strict.parse(reading.read_path(self.path / LOCK, 1000))
             except (OSError, ValueError):
                 held = None
             sound = isinstance(held, dict) and strict.is_count(held.get("pid"))
@@ -150,17 +160,22 @@ class RunFolder:
         """metrics.jsonl, opened for appending."""
         return JsonLines(self.path / METRICS)
 
-    def read_metrics(self) -> list[dict[str, Any]]:
-        """The complete lines of metrics.jsonl; an empty list if there is no such file. Raises RejectedInput."""
+    def read_metrics(self) -> Iterator[dict[str, Any]]:
+        """The complete lines of metrics.jsonl; none if there is no such file. Raises RejectedInput."""
         return records(self.path / METRICS)
 
     def evaluations(self, columns: Sequence[str]) -> CsvLines:
         """eval.csv with these columns (one of them is env_steps), opened for appending."""
-        return CsvLines(self.path / "eval.csv", columns)
+        return CsvLines(self.path / EVALUATIONS, columns)
 
     def episodes(self, columns: Sequence[str]) -> CsvLines:
         """episodes.csv with these columns (one of them is env_steps), opened for appending."""
-        return CsvLines(self.path / "episodes.csv", columns)
+        return CsvLines(self.path / EPISODES, columns)
+
+    def check_lines(self, evaluations: Sequence[str], episodes: Sequence[str]) -> None:
+        """Read the files of lines, before a run goes on with them: their columns are given. Raises RejectedInput."""
+        for name, columns in {METRICS: None, EVALUATIONS: evaluations, EPISODES: episodes}.items():
+            check_lines(self.path / name, columns)
 
     def _write(self, name: str, record: Mapping[str, Any]) -> None:
         storage.write_atomic(self.path / name, strict.dump(record, indent=1) + b"\n")
@@ -168,7 +183,7 @@ class RunFolder:
     def _read(self, name: str) -> dict[str, Any]:
         path = self.path / name
         try:
-            value = strict.parse(_read(path, 1 << 20))
+            value = strict.parse(reading.read_path(path, 1 << 20))
             if not isinstance(value, dict):
                 raise ValueError("it is not a table")
         except (OSError, ValueError, RecursionError) as error:
@@ -184,7 +199,8 @@ def record_ending(path: Path | str, ending: Mapping[str, Any]) -> None:
     A run that another process writes, or whose end is recorded already, stays as it is. Raises RejectedInput and
     StorageFailure.
     """
-    folder = RunFolder.open(path)
+    with reading.trusting(True):  # it is written by this process
+        folder = RunFolder.open(path)
     record = folder.read_run()
     if record.get("status") == "running" and folder._holder().get("pid") == os.getpid():
         folder.write_run({**record, **ending, "ended": now()})
@@ -210,10 +226,14 @@ def _similar(path: Path) -> str:
     return f"Did you mean {path.parent / near}?" if near else ""
 
 
-def _read(path: Path, limit: int) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
-        data = file.read(limit + 1)
-    if data is None or len(data) > limit:
-        raise ValueError(f"it has more than {limit} bytes")
-    return data
+def _check(path: Path) -> None:
+    """Refuse a run folder with a member that is no regular file, or that others may write to. Raises RejectedInput."""
+    try:
+        reading.check_mode(path.stat().st_mode, str(path))
+        for name in (*FILES, *FOLDERS):
+            reading.check_member(path / name, directory=name in FOLDERS)
+    except (OSError, ValueError) as error:
+        fix = "Make it private, or give --trust-dir if you trust everybody who may write to it."
+        if "writable" not in str(error):
+            fix = "Give a folder as estep wrote it, with neither links nor other special files."
+        raise RejectedInput(f"The run folder {path} was rejected: {error}.", fix) from error

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from estep.runs import storage, strict
+from estep.runs import reading, storage, strict
 
 FORMAT = 1
 """Version of the format. A larger number is from a newer estep and is refused."""
@@ -152,17 +152,17 @@ class Opened:
         for name in sorted(present ^ set(self.manifest.files)):
             raise ValueError(f"{name!a} is {'not in its manifest' if name in present else 'missing'}")
         for name, entry in self.manifest.files.items():
-            if strict.read_layout(*self.locate(name), entry.size) != entry.leaves:
+            if reading.read_layout(*self.locate(name), entry.size) != entry.leaves:
                 raise ValueError(f"the tensors of {name} are not those in its manifest")
         for name, entry in self.manifest.files.items():
             if deep or not _CHUNK.fullmatch(name):
-                strict.check_hash(*self.locate(name), entry.size, entry.sha256)
+                reading.check_hash(*self.locate(name), entry.size, entry.sha256)
 
     def arrays(self, name: str) -> strict.Arrays:
         """The arrays of one file, from the same bytes whose hash is checked."""
         entry = self.manifest.files[name]
         base, directory = self.locate(name)
-        arrays = strict.tensors(base, strict.read_hashed(base, directory, entry.size, entry.sha256))
+        arrays = strict.tensors(base, reading.read_hashed(base, directory, entry.size, entry.sha256))
         return {tensor: arrays[tensor] for tensor in entry.leaves}
 
 
@@ -174,14 +174,14 @@ def _listing(directory: int, prefix: str) -> set[str]:
 def opened(path: Path) -> Iterator[Opened]:
     """Open a checkpoint and read its manifest. No link is followed."""
     with contextlib.ExitStack() as stack:
-        directory = strict.open_dir(path)
+        directory = reading.open_dir(path)
         stack.callback(os.close, directory)
-        manifest = decode(strict.read_small(NAME, directory))
+        manifest = decode(reading.read_small(NAME, directory))
         replay = None
         if REPLAY in os.listdir(directory):
             if manifest.replay is None:
                 raise ValueError("it has a replay folder that is not in its manifest")
-            replay = strict.open_dir(REPLAY, directory)
+            replay = reading.open_dir(REPLAY, directory)
             stack.callback(os.close, replay)
         yield Opened(manifest, directory, replay)
 

@@ -18,8 +18,9 @@ Array = np.ndarray[Any, Any]
 class ReplayStore(Protocol):
     """A replay that is saved in chunks."""
 
-    dirty: set[int]
-    """Chunks that changed since they were last saved."""
+    @property
+    def dirty(self) -> set[int]:
+        """Chunks that changed since they were last saved."""
 
     @property
     def chunks(self) -> int:

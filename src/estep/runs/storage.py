@@ -13,10 +13,12 @@ import fcntl
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+import stat
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from estep.errors import StorageFailure
+from estep.runs import reading
 
 TEMPORARY = ".tmp-"
 PIECE = 1 << 20
@@ -59,6 +61,13 @@ def make_dir(path: Path) -> None:
     """Make a directory and its parents, mode 0700, unless it exists. Raises StorageFailure."""
     if not path.is_dir() and not claim_dir(path) and not path.is_dir():
         raise StorageFailure(f"Could not mkdir {path}: a file has that name.", "Move or rename that file.")
+
+
+def make_inner_dir(path: Path) -> None:
+    """As `make_dir` for a directory of a run folder. A link is refused: it may lead out of the folder."""
+    if path.is_symlink():
+        raise StorageFailure(f"Could not mkdir {path}: it is a link, and none is followed.", "Remove that link.")
+    make_dir(path)
 
 
 def claim_dir(path: Path) -> bool:
@@ -125,12 +134,12 @@ def write_new(path: Path, data: bytes) -> None:
         _write_all(descriptor, path, data)
 
 
-def write_atomic(path: Path, data: bytes, beside: Path | None = None) -> None:
+def write_atomic(path: Path, data: bytes | Iterable[bytes], beside: Path | None = None) -> None:
     """Replace a file's content. A reader, also after a crash, sees the whole old or the whole new content.
 
     Args:
-        path: the file.
-        data: its new content.
+        path: the file. If it is a link, the link is replaced.
+        data: its new content, or the parts of it.
         beside: directory of the temporary file, on the same disk; None takes the file's directory.
 
     Raises:
@@ -139,12 +148,13 @@ def write_atomic(path: Path, data: bytes, beside: Path | None = None) -> None:
     temporary = temporary_name(path.parent if beside is None else beside)
     try:
         with _created(temporary) as descriptor:
-            _write_all(descriptor, temporary, data)
+            for piece in (data,) if isinstance(data, bytes) else data:
+                _write_all(descriptor, temporary, piece)
             with _operation("fsync", temporary):
                 os.fsync(descriptor)
             with _operation("rename", path):
                 os.rename(temporary, path)
-    except StorageFailure:
+    except Exception:  # also one of whoever makes the parts
         discard(temporary)
         raise
     sync_dir(path.parent)
@@ -220,60 +230,46 @@ def discard(path: Path) -> None:
         remove_tree(path)
 
 
-def retire(path: Path) -> None:
-    """Remove a published directory. It is renamed first, so that a crash never leaves half of it under its name."""
-    doomed = temporary_name(path.parent)
-    rename(path, doomed)
-    remove_tree(doomed)
-
-
-def reap(directory: Path) -> None:
-    """Remove the temporary files in a directory whose processes have died. Raises StorageFailure."""
-    if not directory.is_dir():
-        return
-    for path in sorted(directory.glob(TEMPORARY + "*")):
-        if _abandoned(path):
-            remove_tree(path)
-
-
-def _abandoned(path: Path) -> bool:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True  # a link or a device, which estep never makes
-    try:
-        return _flock(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def append_line(descriptor: int, path: Path, line: bytes) -> None:
-    """Append one whole line. If the write fails, the file gets its old length. Raises StorageFailure."""
+def append(descriptor: int, path: Path, data: bytes) -> None:
+    """Append to a file. If the write fails, the file gets its old length. Raises StorageFailure."""
     end = os.lseek(descriptor, 0, os.SEEK_END)
     try:
-        _write_all(descriptor, path, line + b"\n")
+        _write_all(descriptor, path, data)
     except StorageFailure:
         with contextlib.suppress(OSError):
             os.ftruncate(descriptor, end)
         raise
 
 
-def open_append(path: Path) -> int:
-    """A descriptor that appends to a file. A new file has mode 0600; an incomplete last line is removed."""
+def open_new(path: Path) -> int:
+    """A descriptor that appends to a new file, mode 0600. Raises StorageFailure."""
     with _operation("write", path):
-        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        end = path.read_bytes().rfind(b"\n") + 1
-        if end != os.fstat(descriptor).st_size:
-            os.ftruncate(descriptor, end)
+        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+
+def open_append(path: Path) -> int:
+    """A descriptor that appends to a regular file. A new file has mode 0600; an incomplete last line is removed."""
+    with _operation("write", path):
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(path, flags, 0o600)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise OSError(errno.EINVAL, "it is not a regular file")
+            end = reading.end_of_lines(descriptor)
+            if end != os.fstat(descriptor).st_size:
+                os.ftruncate(descriptor, end)
+        except OSError:
+            os.close(descriptor)
+            raise
     return descriptor
 
 
 def sync_file(descriptor: int, path: Path) -> None:
-    """Sync what was appended to the disk. Raises StorageFailure."""
+    """Sync what was appended to the disk. Raises StorageFailure, also if the path is another file by now or none."""
     with _operation("fsync", path):
         os.fsync(descriptor)
+        if not os.path.samestat(os.fstat(descriptor), os.lstat(path)):
+            raise OSError(errno.ESTALE, "it was moved or replaced")
 
 
 def try_lock(path: Path, content: bytes) -> int | None:

@@ -1,17 +1,14 @@
-"""Reads files that may be hostile: strict JSON and safetensors. Limits are checked before memory is allocated.
+"""Parses bytes that may be hostile: strict JSON, safetensors and .npy. Limits are checked before memory is allocated.
 
-Each function raises ValueError (or OSError) with what is wrong, and the caller adds the path. Nothing here executes the
-content of a file or follows a link, and a file cannot choose which other files are opened.
+Each function raises ValueError with what is wrong, and the caller adds the path. Nothing here executes the content of a
+file, and a file cannot choose which other files are opened. `estep.runs.reading` opens them.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-import os
 import re
-import stat
 from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 
@@ -20,13 +17,15 @@ import safetensors.numpy
 
 MAX_JSON = 16 << 20
 MAX_DEPTH = 32
-MAX_ITEMS = 600_000
+MAX_ITEMS = 200_000
+"""Items and tables of a JSON text. Each takes up to 240 bytes, so that a text takes at most 64 MiB beyond its size."""
 MAX_HEADER = 1 << 20
 MAX_DIGITS = 40
 """Enough for the 128-bit integers of NumPy's generators."""
 
 # A quoted string, or the rest of the input if the quote never ends, so that the search takes linear time.
 _TEXT = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
+_PIECE = re.compile(rb'(?:[^"]*+"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)){1,5000}+|[^"]++', re.DOTALL)
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 TENSOR_NAME = re.compile(r"[\x21-\x7e]{1,500}")
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -39,6 +38,12 @@ DTYPES: Mapping[str, np.dtype[Any]] = {
     }.items()
 }
 _TAGS = {dtype: tag for tag, dtype in DTYPES.items()}
+
+NPY_HEAD = 1024
+"""Bytes of a .npy file in which its header must end. That of an array has 128."""
+_NPY = re.compile(
+    rb"\{'descr': '([<>|][fiub][0-9]{1,2})', 'fortran_order': (True|False), 'shape': \(([0-9, ]{1,200})\), \} *\n"
+)
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 Leaf = tuple[tuple[int, ...], np.dtype[Any]]
@@ -68,13 +73,7 @@ def parse(data: bytes, limit: int = MAX_JSON) -> Any:
     """The value of a JSON text without NaN and duplicate keys, with limits on size, depth, items and integers."""
     if len(data) > limit:
         raise ValueError(f"its JSON has {len(data)} bytes, more than the limit of {limit}")
-    bare = _TEXT.sub(b"", data)
-    brackets = np.frombuffer(bare.translate(None, _NOT_BRACKETS), np.uint8)
-    steps = np.where((brackets == ord("[")) | (brackets == ord("{")), 1, -1).astype(np.int32)
-    if steps.size and steps.cumsum().max() > MAX_DEPTH:
-        raise ValueError(f"its JSON is nested deeper than {MAX_DEPTH}")
-    if bare.count(b",") > MAX_ITEMS:
-        raise ValueError(f"its JSON has more than {MAX_ITEMS} items")
+    _check_items(data)
     value = json.loads(
         data.decode("utf-8"),
         object_pairs_hook=_object,
@@ -85,6 +84,24 @@ def parse(data: bytes, limit: int = MAX_JSON) -> Any:
     if re.search(rb"\\u[dD][89a-fA-F]", data):
         json.dumps(value, ensure_ascii=False).encode("utf-8")  # an unpaired surrogate is a UnicodeEncodeError
     return value
+
+
+def _check_items(data: bytes) -> None:
+    """Refuse a JSON text that would take much more memory than it is long."""
+    many = f"its JSON has more than {MAX_ITEMS} items"
+    if data.count(b'"') > 8 * MAX_ITEMS:  # an item has a key and a text, and a text may have quotes
+        raise ValueError(many)
+    items, brackets = 0, bytearray()
+    for piece in _PIECE.finditer(data):  # the regular expression takes much memory for each text of a piece
+        bare = _TEXT.sub(b"", piece[0])
+        brackets += bare.translate(None, _NOT_BRACKETS)
+        items += bare.count(b",") + bare.count(b"[") + bare.count(b"{")
+        if max(items, len(brackets) // 2) > MAX_ITEMS:
+            raise ValueError(many)
+    marks = np.frombuffer(brackets, np.uint8)
+    steps = np.where((marks == ord("[")) | (marks == ord("{")), 1, -1).astype(np.int32)
+    if steps.size and steps.cumsum().max() > MAX_DEPTH:
+        raise ValueError(f"its JSON is nested deeper than {MAX_DEPTH}")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -111,79 +128,9 @@ def _constant(text: str) -> NoReturn:
     raise ValueError(f"its JSON has {text}, which is not a number")
 
 
-def open_dir(path: str | os.PathLike[str], at: int | None = None) -> int:
-    """A descriptor of a directory. It must not be a link, and only its owner may write to it."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
-    return _owned(descriptor, str(path))
-
-
-def open_file(name: str, at: int) -> int:
-    """A descriptor of a regular file in a directory. Links, FIFOs and devices are refused."""
-    if not FILE_NAME.fullmatch(name):
-        raise ValueError(f"the file name {name!a} is not allowed")
-    # Without O_NONBLOCK, opening a FIFO would wait for a writer without end.
-    descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=at)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise ValueError(f"{name} is not a regular file")
-    return _owned(descriptor, name)
-
-
-def _owned(descriptor: int, name: str) -> int:
-    if os.fstat(descriptor).st_mode & 0o022:
-        os.close(descriptor)
-        raise ValueError(f"{name!a} is writable by other users (make it private with chmod -R go-w)")
-    return descriptor
-
-
-def read_small(name: str, at: int, limit: int = MAX_JSON) -> bytes:
-    """All bytes of a file of at most `limit` bytes."""
-    descriptor = open_file(name, at)
-    with os.fdopen(descriptor, "rb") as file:
-        data = file.read(limit + 1)
-    if len(data) > limit:
-        raise ValueError(f"{name} has more than {limit} bytes")
-    return data
-
-
-def read_hashed(name: str, at: int, size: int, sha256: str) -> bytearray:
-    """All bytes of a file whose size and hash are known. The hash is of exactly these bytes.
-
-    Args:
-        name: the file's name.
-        at: descriptor of its directory.
-        size, sha256: its recorded size in bytes and hash.
-
-    Raises:
-        ValueError: the size or the hash is another.
-    """
-    with os.fdopen(open_file(name, at), "rb") as file:
-        _check_size(name, file.fileno(), size)
-        data = bytearray(size)
-        if file.readinto(data) != size or hashlib.sha256(data).hexdigest() != sha256:
-            raise ValueError(f"{name} does not have the recorded SHA-256")
-    return data
-
-
-def check_hash(name: str, at: int, size: int, sha256: str) -> None:
-    """Check a file as `read_hashed` does, but in little memory."""
-    with os.fdopen(open_file(name, at), "rb") as file:
-        _check_size(name, file.fileno(), size)
-        if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
-            raise ValueError(f"{name} does not have the recorded SHA-256")
-
-
-def _check_size(name: str, descriptor: int, size: int) -> None:
-    actual = os.fstat(descriptor).st_size
-    if actual != size:
-        raise ValueError(f"{name} has {actual} bytes, but its recorded size is {size}")
-
-
-def read_layout(name: str, at: int, size: int) -> dict[str, Leaf]:
-    """Shapes and dtypes in the header of a safetensors file of `size` bytes."""
-    with os.fdopen(open_file(name, at), "rb") as file:
-        _check_size(name, file.fileno(), size)
-        return {tensor: leaf for tensor, leaf, _ in _entries(name, file.read(MAX_HEADER + 8), size)}
+def layout(name: str, head: bytes, size: int) -> dict[str, Leaf]:
+    """Shapes and dtypes in the head of a safetensors file of `size` bytes."""
+    return {tensor: leaf for tensor, leaf, _ in _entries(name, head, size)}
 
 
 def tensors(name: str, data: bytearray) -> Arrays:
@@ -250,3 +197,19 @@ def encode(arrays: Mapping[str, np.ndarray[Any, Any]]) -> bytes:
 def is_count(value: Any) -> bool:
     """Whether a value is an integer of at least 0. True and False are not integers here."""
     return type(value) is int and 0 <= value <= 1 << 62
+
+
+def npy(head: bytes, size: int) -> tuple[Leaf, bool, int]:
+    """What the head of a .npy file of `size` bytes says: shape and dtype, whether in Fortran order, start of data."""
+    start = {b"\x93NUMPY\x01\x00": 10, b"\x93NUMPY\x02\x00": 12}.get(head[:8])
+    if start is None:
+        raise ValueError("it is not a .npy file")
+    end = start + int.from_bytes(head[8:start], "little")
+    match = _NPY.fullmatch(head[start:end]) if end <= NPY_HEAD else None
+    if match is None:
+        raise ValueError("its header is not that of an array of numbers")
+    shape = tuple(int(number) for number in match[3].decode().split(",") if number.strip())
+    dtype = np.dtype(match[1].decode())
+    if end + math.prod(shape) * dtype.itemsize != size:
+        raise ValueError(f"its header declares {dtype} of shape {list(shape)}, but it has {max(size - end, 0)} bytes")
+    return (shape, dtype), match[2] == b"True", end

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import itertools
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from estep.errors import RejectedInput
-from estep.runs import storage, strict
+from estep.runs import reading, storage, strict
+from estep.runs.lines import steps_in, steps_of_object, steps_of_row, whole
 
 
 class Lines:
@@ -21,15 +24,15 @@ class Lines:
 
     def append(self, line: bytes) -> None:
         """Append one line. The system gets it at once, so a later kill of the process does not lose it."""
-        storage.append_line(self._open(), self.path, line)
+        storage.append(self._open(), self.path, line + b"\n")
 
-    def read(self) -> list[bytes]:
-        """All lines."""
-        return self.path.read_bytes().splitlines()
+    def first(self) -> bytes:
+        """The first line without its newline, or nothing if there is none."""
+        return next(whole(self.path, 1), (0, b""))[1]
 
-    def replace(self, lines: Sequence[bytes]) -> None:
-        """Replace the content atomically."""
-        storage.write_atomic(self.path, b"".join(line + b"\n" for line in lines))
+    def keep(self, wanted: Iterable[bytes]) -> None:
+        """Replace the content atomically by lines, which may come from the file itself."""
+        storage.write_atomic(self.path, _blocks(wanted))
         self.close()
         self._descriptor = storage.open_append(self.path)
 
@@ -49,20 +52,15 @@ class Lines:
         return self._descriptor
 
 
-def _lines_until(
-    lines: Lines, content: Sequence[bytes], first: int, env_steps: int, of: Callable[[bytes], float]
-) -> list[bytes]:
-    """The lines of at most `env_steps` environment steps, which the function `of` reads from a line."""
-    early = []
-    for number, line in enumerate(content, first):
-        try:
-            if of(line) <= env_steps:
-                early.append(line)
-        except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
-            raise RejectedInput(
-                f"Line {number} of {lines.path} cannot be read: {error}.", "Remove that line, then resume."
-            ) from error
-    return early
+def _blocks(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Lines with their newlines, joined to pieces that are worth a write."""
+    block = bytearray()
+    for line in lines:
+        block += line + b"\n"
+        if len(block) >= storage.PIECE:
+            yield bytes(block)
+            block.clear()
+    yield bytes(block)
 
 
 class JsonLines:
@@ -82,26 +80,8 @@ class JsonLines:
 
         Raises RejectedInput if a line cannot be read, StorageFailure if the disk fails.
         """
-        content = self._lines.read()
-        self._lines.replace(
-            _lines_until(self._lines, content, 1, env_steps, lambda line: float(strict.parse(line)["env_steps"]))
-        )
-
-
-def records(path: Path) -> list[dict[str, Any]]:
-    """The objects of a file of JSON lines, which a run may be writing; an empty list if there is no such file.
-
-    Raises:
-        RejectedInput: a line is not a JSON object.
-    """
-    whole = path.read_bytes().rpartition(b"\n")[0] if path.is_file() else b""  # the last line may be incomplete
-    try:
-        objects = [strict.parse(line) for line in whole.splitlines()]
-    except ValueError as error:
-        raise RejectedInput(f"{path} cannot be read: {error}.", "Restore the file from a backup.") from error
-    if all(isinstance(record, dict) for record in objects):
-        return objects
-    raise RejectedInput(f"{path} has a line that is not a JSON object.", "Restore the file from a backup.")
+        found = steps_in(self._lines.path, steps_of_object)
+        self._lines.keep(each.line for each in found if each.env_steps <= env_steps)
 
 
 NEW_COLUMNS = ("success",)
@@ -116,17 +96,11 @@ class CsvLines:
         self._columns = tuple(columns)
         self.sync = self._lines.sync
         self.close = self._lines.close
-        content = self._lines.read()
-        before = [name for name in columns if name not in NEW_COLUMNS]
-        if not content:
+        head = self._lines.first()
+        if not head:
             self._lines.append(_row(columns))
-        elif content[0] == _row(before):
-            self._columns = tuple(before)
-        elif content[0] != _row(columns):
-            raise RejectedInput(
-                f"The columns of {path} are not {', '.join(columns)}.",
-                "Move that file out of the run folder, then resume.",
-            )
+        else:
+            self._columns = known_columns(path, head, columns)
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Append one row. Raises KeyError if a column is missing, StorageFailure if the disk fails."""
@@ -134,13 +108,41 @@ class CsvLines:
 
     def truncate_after(self, env_steps: int) -> None:
         """Remove the rows after `env_steps` environment steps, as JsonLines does. The header stays."""
-        place = self._columns.index("env_steps")
-        header, *rows = self._lines.read()
+        found = steps_in(self._lines.path, lambda line: steps_of_row(line, self._columns), first=2)
+        rows = (each.line for each in found if each.env_steps <= env_steps)
+        self._lines.keep(itertools.chain([_row(self._columns)], rows))
 
-        def steps(line: bytes) -> float:
-            return float(next(csv.reader([line.decode()]))[place])
 
-        self._lines.replace([header, *_lines_until(self._lines, rows, 2, env_steps, steps)])
+def known_columns(path: Path, head: bytes, columns: Sequence[str]) -> tuple[str, ...]:
+    """The columns of a file with this first line: all of them, or those of 0.1.0. Raises RejectedInput for others."""
+    before = tuple(name for name in columns if name not in NEW_COLUMNS)
+    for known in (tuple(columns), before):
+        if head == _row(known):
+            return known
+    raise RejectedInput(
+        f"The columns of {path} are not {', '.join(columns)}.", "Move that file out of the run folder, then resume."
+    )
+
+
+def check_lines(path: Path, columns: Sequence[str] | None) -> None:
+    """Read a file of lines, if there is one, before a run goes on with it.
+
+    Args:
+        path: the file.
+        columns: those of eval.csv or episodes.csv; None for metrics.jsonl.
+
+    Raises:
+        RejectedInput: a line cannot be read.
+    """
+    if not os.path.lexists(path):
+        return
+    of, first = steps_of_object, 1
+    if columns is not None:
+        _, head = next(whole(path, 1), (0, b""))
+        known = known_columns(path, head, columns) if head else ()
+        of, first = (lambda line: steps_of_row(line, known)), 2
+    for _ in steps_in(path, of, first):
+        pass
 
 
 def _cell(value: Any) -> str:
@@ -158,6 +160,8 @@ def _row(cells: Sequence[str]) -> bytes:
     return text.getvalue().encode()
 
 
+MAX_ROWS, MAX_COLUMNS = 100_000, 1_000
+"""Of a table that is read as a whole."""
 R = TypeVar("R", bound=tuple[Any, ...])
 
 
@@ -196,10 +200,26 @@ def read(
     """
     kinds = get_type_hints(row)
     try:
-        with path.open(newline="") as file:
-            lines = map(convert, csv.DictReader(file))
-            return [row(*(kind(line[name]) for name, kind in kinds.items())) for line in lines]
+        return [row(*(kind(line[name]) for name, kind in kinds.items())) for line in map(convert, cells(path))]
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise RejectedInput(
             f"A line of {path} cannot be read as {', '.join(kinds)}: {error}.", "Give a file that estep wrote."
         ) from error
+
+
+def cells(path: Path) -> Iterator[dict[str, str]]:
+    """The cells of each row of a CSV file by column, one row at a time.
+
+    Raises:
+        OSError, ValueError, csv.Error: it cannot be read, or has too many rows or columns.
+    """
+    rows = csv.reader(line.decode() for line in reading.lines(path))
+    head = next(rows, [])
+    if len(head) > MAX_COLUMNS or len(set(head)) != len(head):
+        raise ValueError(f"it has a column twice, or more than {MAX_COLUMNS}")
+    for number, row in enumerate(filter(None, rows), 1):
+        if number > MAX_ROWS:
+            raise ValueError(f"it has more than {MAX_ROWS} rows")
+        if len(row) != len(head):
+            raise ValueError(f"row {number} has {len(row)} cells, but there are {len(head)} columns")
+        yield dict(zip(head, row, strict=True))

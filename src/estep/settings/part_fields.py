@@ -69,14 +69,53 @@ EpsilonOrDefault: TypeAlias = Annotated[
 KLInValue: TypeAlias = Annotated[
     bool, Help("Charge KL(q‖p) at every step of a return. Without it the critic learns the prior's plain return.")
 ]
-PriorInputs: TypeAlias = Annotated[
-    tuple[Annotated[int, Ge(0)], ...],
-    Help("Places of the numbers of the observation that the prior sees, from 0 (none: all of them)."),
+PriorSees: TypeAlias = Annotated[
+    tuple[str, ...],
+    Help(
+        "What the prior sees of the observation: places from 0 (3), ranges (0:4 are the places 0 to 3), names of "
+        "parts of a dict, or one of state (all but the one-hot vector of the task), all and nothing."
+    ),
 ]
 EpsilonOrFixed: TypeAlias = Annotated[
     float,
     Help("Upper bound of KL(q‖p), in nats, whose multiplier is α (0: no bound, and α is fixed)."),
     Interval(ge=0, lt=100),
+]
+
+# Several tasks
+
+KLCost: TypeAlias = Annotated[
+    float,
+    Help("Price of one nat of KL(q‖p) in units of reward, p the prior that the tasks share."),
+    Interval(ge=0, lt=1e6),
+]
+EntropyCost: TypeAlias = Annotated[
+    float,
+    Help("Price of one nat of entropy that the policy lacks, in units of reward."),
+    Interval(ge=0, lt=1e6),
+]
+Policies: TypeAlias = Annotated[
+    Literal["two-column", "one-column", "common"],
+    Help(
+        "two-column: the policy of a task is a power of the shared prior times what the task adds, which over discrete "
+        "actions is exp(Q̂/α); one-column: a network that sees the task; common: one policy for all tasks, a network "
+        "that sees what the prior sees."
+    ),
+]
+Heads: TypeAlias = Annotated[
+    Literal["shared", "own"],
+    Help("Whether policy and critic read the task from the observation, or have an output layer for each task."),
+]
+PriorFit: TypeAlias = Annotated[
+    Literal["distil", "trust-region"],
+    Help("How the prior is fitted to the policies: by likelihood, or also near its slow copy."),
+]
+EntropyIn: TypeAlias = Annotated[
+    Literal["both", "policy"],
+    Help("Where entropy has its price: in the policy and in the critic, or, as in public code, in the policy alone."),
+]
+FreezePrior: TypeAlias = Annotated[
+    str, Help("A run folder whose prior is taken as it is and not trained, for a new task or several (empty: none).")
 ]
 
 # Plans
@@ -132,3 +171,13 @@ class Plans:
     dynamics: Dynamics = "variational"
     value_samples: ValueSamples = 1
     eval_with: EvalWith = "plan"
+
+
+@dataclass(frozen=True)
+class SharedPrior:
+    """A prior that all tasks share, and the prices of being unlike it and of being certain."""
+
+    kl_cost: KLCost = 0.05
+    entropy_cost: EntropyCost = 0.05
+    prior_sees: PriorSees = ("state",)
+    heads: Heads = "shared"

@@ -27,6 +27,11 @@ class RunConfig:
         Help("Seed of everything: parameters, noise, replay, environments, evaluation."),
         Interval(ge=0, lt=2**32),
     ] = 0
+    population: Annotated[
+        int | None,
+        Help("Train so many seeds at once as one program: seed, seed + 1 and so on. Without it, train one seed."),
+        Ge(1),
+    ] = None
     num_envs: Annotated[
         int,
         Help("Environments stepped side by side (of each task). The updates for each step do not depend on it."),
@@ -68,6 +73,14 @@ class RunConfig:
     checkpoint_every: Annotated[int, Help("Environment steps between checkpoints (0: only at the end)."), Ge(0)] = (
         10_000
     )
+    checkpoint_minutes: Annotated[
+        float,
+        Help(
+            "Minutes after which a checkpoint is due too, where steps are slow (0: by steps alone). "
+            "It changes no result, and does nothing if checkpoint_every is 0."
+        ),
+        Ge(0),
+    ] = 5.0
     keep_checkpoints: Annotated[
         int, Help("How many of the newest checkpoints are kept, beside the best (0: all of them)."), Ge(0)
     ] = 3
@@ -90,3 +103,12 @@ class RunConfig:
         if self.stop_at is not None and not self.eval_episodes:
             what = "--stop-at needs evaluations, but --eval-episodes is 0."
             raise UsageError(what, "Give --eval-episodes at least 1, or leave --stop-at out.")
+        if self.population is not None and self.stop_at is not None:
+            what = "--stop-at ends one run, but --population trains several seeds for the same number of steps."
+            raise UsageError(what, "Leave --stop-at out, or train the seeds one by one.")
+        if self.population is not None and len(self.reward_scale) > 1:
+            what = f"--reward-scale has {len(self.reward_scale)} factors, but a population has one environment."
+            raise UsageError(what, "Give one factor, or train the seeds one by one.")
+        if self.population is not None and self.seed + self.population > 2**32:
+            what = f"The seeds {self.seed} to {self.seed + self.population - 1} do not fit below 2^32."
+            raise UsageError(what, "Give a smaller --seed.")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools as ft
 import inspect
 import sys
 import textwrap
@@ -100,7 +101,8 @@ def run_fields() -> tuple[Field, ...]:
     return fields(*RUN_CONFIG)
 
 
-def rows() -> dict[str, Row]:
+@ft.cache
+def rows() -> Mapping[str, Row]:
     """Every algorithm of the library by its short name."""
     folder = PACKAGE / "algorithms"
     tree = ast.parse((folder / "__init__.py").read_text("utf-8"))

@@ -165,6 +165,16 @@ TERMS = (
     Term("trust region", "KL(p̄‖p) ≤ ε", "A bound on how far the policy may move from its slow copy in an M-step."),
     Term("unroll", "T", "Consecutive steps of one environment over which a return is taken."),
     Term("warm start", "", "Inference that begins at the λ stored with the step in replay (--persist)."),
+    Term(
+        "distillation",
+        "max E_q log p",
+        "Fitting a prior to the policies of several tasks, so that it has what they have in common.",
+    ),
+    Term(
+        "tempered prior",
+        "p^share",
+        "A power of a prior, not normalised, which stands for a price of the KL and a price of entropy at once.",
+    ),
 )
 
 

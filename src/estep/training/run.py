@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import functools as ft
 import os
 from datetime import datetime
@@ -25,7 +27,8 @@ from estep.policy.environments import (
     task_records,
     time_limit_note,
 )
-from estep.policy.job import Reporter, RunContext, note_reason
+from estep.policy.frozen import with_frozen_prior
+from estep.policy.job import Reporter, RunContext, note_reason, shielded
 from estep.runs import checkpoint, config_file, provenance
 from estep.runs.config_file import Recipe
 from estep.runs.folder import RunFolder
@@ -33,7 +36,7 @@ from estep.settings.run import RunConfig
 from estep.training import snapshot
 from estep.training.callbacks import current_policy
 from estep.training.session import Callbacks, Session
-from estep.training.sinks import Sinks
+from estep.training.sinks import Sinks, check_lines
 from estep.training.trainer import Trainer
 
 
@@ -82,6 +85,7 @@ def train(
         StorageFailure: the disk is full, is read-only or reports errors.
     """
     out = out.absolute()  # an environment may change the working directory
+    context = shielded(context)
     note_reason(cache.use_cache(), context.report)
     with make_pair(env, config, context) as (training_env, evaluation_env):
         name = name or training_env.name
@@ -90,7 +94,7 @@ def train(
         recipe = Recipe(name_of(algorithm), algorithm, name, by_id, config, preset, tasks)
         config_file.check_readable(recipe)
         trainer = Trainer(algorithm, training_env, config, context.report.note)
-        trainer.begin()
+        begin(trainer, algorithm)
         note_reason(compare_starts(training_env, evaluation_env, trainer.obs), context.report)
         with RunFolder.create(out, recipe.name, recipe.env, config.seed, datetime.now()) as folder:
             named = {"tasks": {task.name: task.env for task in tasks}} if tasks else {}
@@ -120,21 +124,21 @@ def resume(
         context: reports and stops.
 
     Raises:
-        RejectedInput: the folder is no run folder, has no good checkpoint, is locked, or is of another version.
+        RejectedInput: not the folder of one run, no good checkpoint, a folder in use, or another version.
         UsageError: the environment must be given again.
     """
-    folder = RunFolder.open(run_dir)
-    recipe = config_file.decode(folder.read_config(), allow_import=allow_import)
+    context, folder = shielded(context), RunFolder.open(run_dir)
+    recipe = config_file.one_seed(config_file.decode(folder.read_config(), allow_import=allow_import))
     source = chosen_env(recipe, env, allow_import)
     longer = steps is not None and steps > recipe.run.steps
-    if steps is not None:
-        recipe = recipe._replace(run=with_steps(recipe.run, steps))
+    recipe = recipe._replace(run=with_steps(recipe.run, steps))
     note_reason(cache.use_cache(), context.report)
     with folder:
         folder.lock()
         found, skipped = checkpoint.newest(folder.path)
         for path, reason in skipped:
             context.report.note(f"skipped  {path.name}: {reason}")
+        check_lines(folder, bool(recipe.tasks))
         done = None if longer else recorded_result(folder)
         if done is not None:
             context.report.note("This run is finished. Give a larger --steps to continue it.")
@@ -146,10 +150,16 @@ def resume(
             envs = source, evaluation_env
             if found is None:
                 context.report.note("The run has no checkpoint yet, so it starts again from its configuration.")
-                trainer.begin()
+                begin(trainer, recipe.algorithm)
                 return run_session(recipe, folder, trainer, envs, context, resumed_at=0)
             meta = restore(trainer, recipe, found, context.report)
             return run_session(recipe, folder, trainer, envs, context, resumed_at=trainer.counts.env_steps, meta=meta)
+
+
+def begin(trainer: Trainer, algorithm: Algorithm) -> None:
+    """Begin a new run: with the prior of another run where the algorithm takes one, and fresh environments."""
+    trainer.agent = with_frozen_prior(trainer.agent, algorithm, trainer.config.normalise)
+    trainer.begin()
 
 
 def trainer_for(recipe: Recipe, env: HostEnv, found: Path | None, report: Reporter) -> Trainer:
@@ -193,7 +203,7 @@ def run_session(
         resumed_at: environment steps of the checkpoint, or None for a new run.
         meta: the session's part of the checkpoint.
     """
-    sinks = Sinks(folder, resumed_at, bool(recipe.tasks))
+    sinks = Sinks(folder, resumed_at, context.report.note, bool(recipe.tasks))
     now = ft.partial(current_policy, recipe, folder.path, trainer, envs[0])
     callbacks = Callbacks(context.report, context.stop, envs[1], now, context.on_step, context.on_evaluation)
     session = Session(folder, trainer, sinks, callbacks)
@@ -201,7 +211,7 @@ def run_session(
         session.restore(meta)
     for each in (trainer.env, callbacks.evaluation_env):
         if each is not None:
-            each.before_hang(session.rescue)
+            each.before_hang(ft.partial(contextvars.copy_context().run, session.rescue))  # in a thread
     folder.write_run({**folder.read_run(), "status": "running", "exit_code": None, "error": None, "ended": None})
     status, code, error, numbers = "error", 1, "", {}
     try:
@@ -220,8 +230,14 @@ def run_session(
         raise
     finally:
         sinks.close()
-        ending = {"status": status, "exit_code": code, "error": error or None, "ended": provenance.now()}
-        folder.write_run({**folder.read_run(), **ending, "result": numbers or summary(session)})
+        ending = {"status": status, "exit_code": code, "error": error or None, "result": numbers or summary(session)}
+        record_end(folder, ending)
+
+
+def record_end(folder: RunFolder, ending: dict[str, Any]) -> None:
+    """Write into run.json how a run ended. If that fails too, the first failure is the one to report."""
+    with contextlib.suppress(*(EstepError,) if ending["error"] else ()):
+        folder.write_run({**folder.read_run(), **ending, "ended": provenance.now()})
 
 
 def summary(session: Session) -> dict[str, Any]:
@@ -250,9 +266,9 @@ def recorded_result(folder: RunFolder) -> Result | None:
     return Result("done", folder.path, **{name: numbers[name] for name in names})
 
 
-def with_steps(config: RunConfig, steps: int) -> RunConfig:
-    """The configuration with another number of environment steps."""
-    return RunConfig(**{**vars(config), "steps": steps})
+def with_steps(config: RunConfig, steps: int | None) -> RunConfig:
+    """The configuration with another number of environment steps, if one is given."""
+    return config if steps is None else RunConfig(**{**vars(config), "steps": steps})
 
 
 def note_start(folder: RunFolder, trainer: Trainer, recipe: Recipe, report: Reporter) -> None:

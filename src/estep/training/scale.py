@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 
 from estep.core.agent import Agent
+from estep.core.optim import ZERO
 from estep.core.types import Floats
 from estep.data.normalise import CLIP
 from estep.envs.actions import BoxActions
 from estep.envs.base import HostEnv
 from estep.errors import UsageError
 from estep.likelihoods.dynamics import WorldModel
+from estep.priors.restricted import Restricted
+from estep.priors.tempered import Tempered
 
 LARGE = 1e3
 """Bounds of actions and observations beyond this are warned of."""
@@ -39,8 +42,8 @@ def check_image(algorithm: Any, env: HostEnv) -> None:
         )
 
 
-def note_clipping(agent: Agent, normalise: bool, note: Callable[[str], None]) -> None:
-    """Say that a model of the environment learns observations that are clipped.
+def note_agent(agent: Agent, normalise: bool, note: Callable[[str], None]) -> None:
+    """Say that a model of the environment learns observations that are clipped, or that a shared prior sees the task.
 
     Args:
         agent: the agent.
@@ -49,6 +52,12 @@ def note_clipping(agent: Agent, normalise: bool, note: Callable[[str], None]) ->
     """
     if normalise and isinstance(agent.likelihood.model, WorldModel):
         note(f"--normalise clips observations to {CLIP:g} standard deviations, and the model learns clipped ones")
+    prior, learns = agent.prior.model, agent.prior.tx is not ZERO
+    if learns and isinstance(prior, Tempered) and not isinstance(prior.base, Restricted):
+        note(
+            "--prior-sees all lets the prior follow the policy in every state, and the price of the KL is fixed: the "
+            "KL goes to 0, and no task learns from another by it"
+        )
 
 
 def warn_of_bounds(env: HostEnv) -> None:

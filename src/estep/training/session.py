@@ -49,7 +49,7 @@ class Session:
 
     def __init__(self, folder: RunFolder, trainer: Trainer, sinks: Sinks, callbacks: Callbacks) -> None:
         self.folder, self.trainer, self.sinks, self.callbacks = folder, trainer, sinks, callbacks
-        self.began = time.monotonic()
+        self.began = self.saved_at = time.monotonic()
         self.wall_before = 0.0
         self.steps_before = trainer.counts.env_steps
         self.last: dict[str, Any] = {}
@@ -111,7 +111,7 @@ class Session:
                 self.evaluate()
                 if self.goal_reached():
                     break
-            if crossed(before, counts.env_steps, config.checkpoint_every) and counts.env_steps < steps:
+            if counts.env_steps < steps and self.checkpoint_due(before):
                 self.save_once()
             if self.asked_to_stop or self.callbacks.stop():
                 self.save_once()
@@ -121,6 +121,14 @@ class Session:
             self.evaluate()
         self.save_once()
         return "done"
+
+    def checkpoint_due(self, before: int) -> bool:
+        """Whether a checkpoint is due, by steps since `before` or by time."""
+        config = self.trainer.config
+        late = 0 < config.checkpoint_minutes * 60 <= time.monotonic() - self.saved_at
+        return config.checkpoint_every > 0 and (
+            late or crossed(before, self.trainer.counts.env_steps, config.checkpoint_every)
+        )
 
     def goal_reached(self) -> bool:
         """Whether the last evaluation reached the return of --stop-at."""
@@ -225,6 +233,7 @@ class Session:
             self.trainer.replay,
             self.trainer.config.keep_checkpoints,
         )
+        self.saved_at = time.monotonic()
         sound = not path.name.startswith("quarantine")
         if not sound:
             self.callbacks.report.note(
@@ -237,7 +246,7 @@ class Session:
         # safetensors ignores strides, so the arrays must be contiguous
         seen = {name: np.array(value, order="C") for name, value in self.trainer.halt_dump.items()}
         folder = self.folder.path / "dump"
-        storage.make_dir(folder)
+        storage.make_inner_dir(folder)
         storage.write_atomic(folder / "batch.safetensors", to_bytes(seen))
         for file, leaves in snapshot.tensors(self.trainer).items():
             sound = {name: np.array(leaf, order="C") for name, leaf in leaves.items()}

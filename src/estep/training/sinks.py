@@ -2,32 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
-from tensorboardX import SummaryWriter
+from collections.abc import Callable, Mapping, Sequence
 
 from estep.envs.base import Episode
 from estep.envs.tasks.sources import ALL
 from estep.policy.evaluate import Evaluation
 from estep.runs.folder import RunFolder
+from estep.training.board import Board
 
 EVAL_COLUMNS = ("env_steps", "updates", "mean", "std", "episodes", "min", "max", "wall_s", "success", "task")
 EPISODE_COLUMNS = ("env_steps", "env", "episode", "return", "length", "success", "task")
 """The last column is there with several tasks."""
 
 
-class Sinks:
-    """The open files of a run."""
+def columns_of(several: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The columns of eval.csv and of episodes.csv, for one task or for several."""
+    return (EVAL_COLUMNS, EPISODE_COLUMNS) if several else (EVAL_COLUMNS[:-1], EPISODE_COLUMNS[:-1])
 
-    def __init__(self, folder: RunFolder, resumed_at: int | None = None, several: bool = False) -> None:
+
+def check_lines(folder: RunFolder, several: bool) -> None:
+    """Read the lines that a run has written, before anything dear is done for it. Raises RejectedInput."""
+    folder.check_lines(*columns_of(several))
+
+
+class Sinks:
+    """The open files of a run. A failure of the disk ends the run, except at TensorBoard's."""
+
+    def __init__(
+        self, folder: RunFolder, resumed_at: int | None, note: Callable[[str], None] | None, several: bool = False
+    ) -> None:
         """Open the files.
 
         Args:
             folder: the run folder.
             resumed_at: environment steps at which the run resumes; later lines are removed, so that none is doubled.
+            note: called with a line for the user if TensorBoard's file cannot be written. None writes nothing for
+                TensorBoard, which takes a thread.
             several: whether there are several tasks.
         """
-        columns = (EVAL_COLUMNS, EPISODE_COLUMNS) if several else (EVAL_COLUMNS[:-1], EPISODE_COLUMNS[:-1])
+        columns = columns_of(several)
         self.metrics = folder.metrics()
         self.evaluations = folder.evaluations(columns[0])
         self.episodes = folder.episodes(columns[1])
@@ -35,15 +48,12 @@ class Sinks:
             for lines in (self.metrics, self.evaluations, self.episodes):
                 lines.truncate_after(resumed_at)
         purge = None if resumed_at is None else resumed_at + 1
-        self.board = SummaryWriter(str(folder.path / "tb"), purge_step=purge)
+        self.board = None if note is None else Board(folder.path / "tb", purge, note)
 
     def metric(self, record: Mapping[str, float]) -> None:
         """Write one line of metrics.jsonl, and the same numbers to TensorBoard."""
         self.metrics.append(record)
-        step = int(record["env_steps"])
-        for name, value in record.items():
-            if name != "env_steps":
-                self.board.add_scalar(name, value, step)
+        self._draw({name: value for name, value in record.items() if name != "env_steps"}, int(record["env_steps"]))
 
     def evaluation(self, env_steps: int, updates: int, scores: Evaluation, wall_s: float) -> None:
         """Write one row of eval.csv for each task and one for all of them, and the same numbers to TensorBoard.
@@ -58,12 +68,9 @@ class Sinks:
             row = {"env_steps": env_steps, "updates": updates, "mean": one.mean, "std": one.std}
             count = {"episodes": len(one.returns)}
             self.evaluations.append({**row, **count, **ends, "success": one.success, "task": task})
-        self.board.add_scalar("eval/return", scores.mean, env_steps)
-        self.board.add_scalar("eval/return_std", scores.std, env_steps)
-        if scores.success is not None:
-            self.board.add_scalar("eval/success", scores.success, env_steps)
-        for task, one in scores.tasks.items():
-            self.board.add_scalar(f"eval/return/{task}", one.mean, env_steps)
+        shown = {"eval/return": scores.mean, "eval/return_std": scores.std, "eval/success": scores.success}
+        shown |= {f"eval/return/{task}": one.mean for task, one in scores.tasks.items()}
+        self._draw({name: value for name, value in shown.items() if value is not None}, env_steps)
 
     def finished(self, env_steps: int, episodes: Sequence[Episode]) -> None:
         """Write rows of episodes.csv."""
@@ -81,10 +88,14 @@ class Sinks:
         """Write all lines to the disk. A checkpoint needs this first."""
         for lines in (self.metrics, self.evaluations, self.episodes):
             lines.sync()
-        self.board.flush()
 
     def close(self) -> None:
         """Close the files."""
         for lines in (self.metrics, self.evaluations, self.episodes):
             lines.close()
-        self.board.close()
+        if self.board is not None:
+            self.board.close()
+
+    def _draw(self, values: Mapping[str, float], step: int) -> None:
+        if self.board is not None:
+            self.board.add(values, step)

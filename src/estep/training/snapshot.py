@@ -83,7 +83,7 @@ def restore(trainer: Trainer, algorithm: Algorithm, path: Path) -> tuple[list[in
         restore_counts(trainer, loaded.meta)
         if trainer.moments is not None:
             trainer.moments.load(loaded.tensors["stats"])
-        unfinished = episodes(trainer, loaded.meta["episodes"], loaded.tensors["env"])
+        unfinished = unfinished_episodes(trainer.env, loaded.meta["episodes"], loaded.tensors["env"])
         session = session_state(loaded.meta["session"])
         trainer.obs, exact = trainer.env.restore(unfinished)
         trainer.env.load_counters(loaded.meta["bad"])  # last, because replaying episodes counts their steps again
@@ -140,11 +140,11 @@ def number(saved: Any) -> float:
     return math.nan if saved is None else float(saved)
 
 
-def episodes(trainer: Trainer, saved: Any, arrays: Mapping[str, Any]) -> list[Progress]:
+def unfinished_episodes(env: HostEnv, saved: Any, arrays: Mapping[str, Any]) -> list[Progress]:
     """The unfinished episodes of a checkpoint.
 
     Args:
-        trainer: the new trainer.
+        env: the environments.
         saved: episode, length and sum of rewards of each environment.
         arrays: actions and last observations, by name.
 
@@ -155,11 +155,11 @@ def episodes(trainer: Trainer, saved: Any, arrays: Mapping[str, Any]) -> list[Pr
         Progress(int(p["episode"]), int(p["length"]), arrays[f"{i}.actions"], arrays[f"{i}.obs"], number(p["total"]))
         for i, p in enumerate(saved)
     ]
-    if len(unfinished) != trainer.env.num_envs:
-        raise ValueError(f"it has {len(unfinished)} environments, not {trainer.env.num_envs}")
+    if len(unfinished) != env.num_envs:
+        raise ValueError(f"it has {len(unfinished)} environments, not {env.num_envs}")
     for p in unfinished:
         fits = p.actions.ndim == 2 and p.actions.dtype == np.float32
-        trainer.env.action_space.unpack(p.actions)  # raises ValueError for actions of another space
+        env.action_space.unpack(p.actions)  # raises ValueError for actions of another space
         if not fits or not np.isfinite(p.actions).all() or not 0 <= p.episode < 2**31 or p.length < 0:
             raise ValueError("its unfinished episodes are malformed")
     return unfinished

@@ -27,7 +27,7 @@ from estep.settings.run import RunConfig
 from estep.training.allocation import allocate, check_fits
 from estep.training.compiling import Compiling
 from estep.training.of_tasks import OfTasks, SpreadWatch, reward_scale
-from estep.training.scale import ScaleWatch, check_image, note_clipping, warn_of_bounds
+from estep.training.scale import ScaleWatch, check_image, note_agent, warn_of_bounds
 from estep.training.update import improve, init
 
 RECENT = 10
@@ -109,7 +109,7 @@ class Trainer:
         self.scale_watch = ScaleWatch(env, config.normalise)
         self.spread_watch = SpreadWatch(list(env.tasks), note)
         warn_of_bounds(env)
-        note_clipping(self.agent, config.normalise, note)
+        note_agent(self.agent, config.normalise, note)
         self.sound = True
         """Whether agent and replay are whole: not while an update or the storing of a step goes on."""
         self.settled = True

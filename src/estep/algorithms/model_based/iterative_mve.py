@@ -17,7 +17,8 @@ from dataclasses import dataclass
 
 from estep.algorithms.checks import check_acting
 from estep.algorithms.iterative_sac import IterativeSAC
-from estep.algorithms.model_based.model import check_model, like, with_model
+from estep.algorithms.model_based.model import check_model, with_model
+from estep.algorithms.shared import like
 from estep.core.agent import Agent
 from estep.core.types import Key, Spec
 from estep.errors import UsageError

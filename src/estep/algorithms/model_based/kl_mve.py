@@ -20,8 +20,9 @@ from typing import Annotated
 import jax
 import jax.numpy as jnp
 
-from estep.algorithms.model_based.model import check_model, like, with_model
+from estep.algorithms.model_based.model import check_model, with_model
 from estep.algorithms.sac import SAC
+from estep.algorithms.shared import like
 from estep.core.agent import Agent
 from estep.core.learned import fixed, learn
 from estep.core.optim import adam, bounded_adam
@@ -46,7 +47,7 @@ class KLMVE(groups.Imagined, groups.WorldModel, groups.InferOn, groups.QInferenc
     epsilon: part_fields.EpsilonOrFixed = 0.0
     dual_learning_rate: fields.DualLearningRate = 1e-2
     sigma: fields.Sigma = 0.7
-    prior_inputs: part_fields.PriorInputs = ()
+    prior_sees: part_fields.PriorSees = ("all",)
     samples: fields.Samples = 4
     epsilon_mean: fields.EpsilonMean = 5e-3
     epsilon_scale: fields.EpsilonScale = 5e-5
@@ -60,7 +61,7 @@ class KLMVE(groups.Imagined, groups.WorldModel, groups.InferOn, groups.QInferenc
         k_p, k_agent = jax.random.split(key)
         dual = bounded_adam(self.dual_learning_rate, *LOG_ALPHA_BOUNDS)
         prior = restricted(
-            spec, self.prior_inputs, lambda seen: policy_network(seen, policy_body(self), self.sigma, key=k_p)
+            spec, self.prior_sees, lambda seen: policy_network(seen, policy_body(self), self.sigma, key=k_p)
         )
         example = prior(jnp.zeros(spec.obs_dim))
         form = trust_region.form_for(example, trust_region.decoupled, trust_region.joint)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 
@@ -19,26 +18,6 @@ from estep.inference.starts import Starting, start_of
 from estep.likelihoods.dynamics import WorldModel, ensemble, optimiser
 from estep.likelihoods.imagined import Expand, OfCritic, Returns
 from estep.settings.kinds import refused
-
-R = TypeVar("R")
-
-
-def like(kind: type[R], row: Any) -> R:
-    """Another row with the settings of this one, as far as it has them.
-
-    Args:
-        kind: the other row.
-        row: the settings.
-
-    Example:
-        >>> from estep import SAC
-        >>> from estep.algorithms.model_based.model import like
-        >>> from estep.algorithms.model_based.mve import MVE
-        >>> like(SAC, MVE(gamma=0.9)) == SAC(gamma=0.9)
-        True
-    """
-    names = [field.name for field in dataclasses.fields(kind) if hasattr(row, field.name)]  # type: ignore[arg-type]
-    return kind(**{name: getattr(row, name) for name in names})
 
 
 def check_model(row: Any) -> None:

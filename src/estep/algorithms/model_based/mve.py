@@ -14,8 +14,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from estep.algorithms.model_based.model import check_model, like, with_model
+from estep.algorithms.model_based.model import check_model, with_model
 from estep.algorithms.sac import SAC
+from estep.algorithms.shared import like
 from estep.core.agent import Agent
 from estep.core.types import Key, Spec
 from estep.settings import fields, groups

@@ -20,8 +20,9 @@ from typing import Annotated
 import jax.numpy as jnp
 
 from estep.algorithms.checks import check_plans
-from estep.algorithms.model_based.model import beside, like, planner
+from estep.algorithms.model_based.model import beside, planner
 from estep.algorithms.mpo import MPO
+from estep.algorithms.shared import like
 from estep.core.acting import act_from_prior
 from estep.core.agent import Agent
 from estep.core.learned import fixed

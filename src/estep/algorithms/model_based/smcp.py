@@ -15,8 +15,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from estep.algorithms.model_based.model import beside, like, planner
+from estep.algorithms.model_based.model import beside, planner
 from estep.algorithms.sac import SAC
+from estep.algorithms.shared import like
 from estep.core.agent import Agent
 from estep.core.types import Key, Spec
 from estep.e_steps.plans import WithPlans, report

@@ -47,7 +47,10 @@ def read_envs(given: Given) -> Envs:
         >>> [task.name for task in read_envs(["Pendulum-v1?g=5.0", "earth=Pendulum-v1"])]
         ['Pendulum-v1?g=5.0', 'earth']
     """
-    if isinstance(given, str | gymnasium.Env) or callable(given) or not isinstance(given, Sequence | Mapping):
+    one: Any = given
+    if isinstance(given, str | gymnasium.Env) or callable(given) or hasattr(given, "observe"):  # the last: a PureEnv
+        return one  # type: ignore[no-any-return]
+    if not isinstance(given, Sequence | Mapping):
         return given
     if not given:
         raise UsageError("No environment is given.", "Give one or several.")

@@ -40,8 +40,10 @@ class Metric(NamedTuple):
 
 ALWAYS = "always"
 LEARNED_PRIOR = (
-    "algorithms that fit a prior in a trust region: mpo, rerpi, vmpo, kl-mve, pp-smc, compose --prior learned"
+    "algorithms that fit a prior in a trust region: mpo, rerpi, vmpo, kl-mve, pp-smc, compose --prior learned, "
+    "default-policy --prior-fit trust-region"
 )
+FITTED_PRIOR = f"{LEARNED_PRIOR}, or distil one: distral, default-policy"
 MODEL = "algorithms with a model: mve, iterative-mve, kl-mve, smcp, pp-smc, compose --likelihood model"
 PLANS = "algorithms that plan: smcp, pp-smc"
 ON_POLICY = "on-policy algorithms: vmpo, soft-pg, compose --likelihood state-value"

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from estep.settings.numbers.metric import ALWAYS, LEARNED_PRIOR, MODEL, ON_POLICY, PLANS, SEVERAL_TASKS, Metric
+from estep.settings.numbers.metric import (
+    ALWAYS,
+    FITTED_PRIOR,
+    LEARNED_PRIOR,
+    MODEL,
+    ON_POLICY,
+    PLANS,
+    SEVERAL_TASKS,
+    Metric,
+)
 
 UPDATES = (
     # The E-step
@@ -105,9 +114,9 @@ UPDATES = (
     Metric("m/kl_bound", "ε, the bound of m/kl that the temperature is fitted to.", "nats", "a learned temperature"),
     Metric(
         "m/fit",
-        "Weighted log-likelihood of the samples under the policy, which the M-step maximises.",
+        "Weighted log-likelihood of the samples under the policy or prior, which the M-step maximises.",
         "nats",
-        LEARNED_PRIOR,
+        FITTED_PRIOR,
     ),
     Metric(
         "m/kl_part",

@@ -1,0 +1,52 @@
+"""Removes what is no longer needed: old checkpoints, folders for a while, and temporary files of dead processes."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from estep.runs import storage
+
+
+@contextmanager
+def folder_for_a_while() -> Iterator[Path]:
+    """A new folder of the system's temporary files, which is removed at the end."""
+    with tempfile.TemporaryDirectory(prefix="estep-") as place:
+        yield Path(place)
+
+
+def retire(path: Path) -> None:
+    """Remove a published directory. It is renamed first, so that a crash never leaves half of it under its name."""
+    doomed = storage.temporary_name(path.parent)
+    storage.rename(path, doomed)
+    storage.remove_tree(doomed)
+
+
+def reap(directory: Path) -> None:
+    """Remove the temporary files in a directory whose processes have died. Raises StorageFailure."""
+    if not directory.is_dir():
+        return
+    for path in sorted(directory.glob(storage.TEMPORARY + "*")):
+        if _abandoned(path):
+            storage.remove_tree(path)
+
+
+def _abandoned(path: Path) -> bool:
+    """Whether no process holds the lock on a temporary file."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True  # a link or a device, which estep never makes
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True

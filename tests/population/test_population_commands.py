@@ -1,0 +1,102 @@
+"""Populations on the command line: exit codes and what is printed."""
+
+import json
+from pathlib import Path
+
+import pytest
+from commandline import command
+from several import PURE
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "x", "1.5"])
+def test_a_number_of_seeds_that_is_none_is_refused(value):
+    ended = command("train", "sac", "--env", PURE, "--population", value)
+    assert ended.code == 2
+    assert "population" in ended.err
+
+
+def test_an_unknown_id_names_the_nearest():
+    ended = command("train", "sac", "--env", "pure/Pendulum", "--population", "2")
+    assert ended.code == 2
+    assert "Did you mean pure/Pendulum-v1?" in ended.err
+
+
+def test_stop_at_is_refused():
+    assert command("train", "sac", "--env", PURE, "--population", "2", "--stop-at", "1").code == 2
+
+
+def test_more_than_memory_holds_is_refused_before_anything_is_made(tmp_path):
+    ended = command("train", "sac", "--env", PURE, "--population", "4000000", "--replay-size", "1000000")
+    assert ended.code == 2
+    assert "Give --population at most" in ended.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_seed_is_evaluated(whole):
+    run = str(whole[0])
+    ended = command("eval", run, "--episodes", "2", "--json")
+    assert ended.code == 0, ended.err
+    assert [one["member"] for one in ended.record["members"]] == [0, 1, 2]
+    assert all(len(one["returns"]) == 2 for one in ended.record["members"])
+    for member in ("3", "-1"):
+        ended = command("eval", run, "--member", member)
+        assert (ended.code, "from 0 to 2" in ended.err) == (2, True)
+
+
+@pytest.mark.long
+def test_a_member_is_evaluated_and_inspected_alone(whole):
+    run = str(whole[0])
+    one = command("eval", run, "--episodes", "2", "--member", "1", "--json")
+    assert one.code == 0, one.err
+    assert len(one.record["returns"]) == 2
+    assert one.record["env_steps"] in (70, 140, 160)
+    seen = command("inspect", run, "--member", "1", "--only", "landscape", "--states", "2", "--json")
+    assert seen.code == 0, seen.err
+    assert list((whole[0] / "members/0001/plots").iterdir())
+
+
+def test_commands_for_one_run_ask_for_the_member(whole):
+    run = str(whole[0])
+    ended = command("inspect", run, "--only", "modes")
+    assert (ended.code, "--member 0" in ended.err) == (2, True)
+    assert command("resume", run, "--population", "4").code == 2
+    assert command("verify", run).code == 0
+    again = command("resume", run, "--json")
+    assert (again.code, again.record["status"]) == (0, "done")
+
+
+def test_split_writes_a_run_for_each_seed(whole, tmp_path):
+    ended = command("split", str(whole[0]), "--out", str(tmp_path / "alone"), "--json")
+    assert ended.code == 0, ended.err
+    runs = ended.record["runs"]
+    assert len(runs) == 3
+    for i, path in enumerate(runs):
+        settings = json.loads((Path(path) / "config.json").read_text())["run"]
+        assert (settings["seed"], settings["population"]) == (5 + i, None)
+        assert command("verify", path).code == 0
+        assert command("eval", path, "--member", "0").code == 2
+
+
+def test_several_environments_are_refused_before_anything_is_made(tmp_path):
+    ended = command("train", "sac", "--env", PURE, "Pendulum-v1", "--population", "2")
+    assert ended.code == 2
+    assert "A population has one environment, but 2 are given: Pendulum-v1+pure/Pendulum-v1." in ended.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_factor_of_rewards_for_each_task_is_refused():
+    ended = command("train", "sac", "--env", PURE, "--population", "2", "--reward-scale", "1", "2")
+    assert ended.code == 2
+    assert "--reward-scale has 2 factors, but a population has one environment." in ended.err
+
+
+def test_there_is_no_task_to_choose(whole):
+    ended = command("eval", str(whole[0]), "--task", "run")
+    assert (ended.code, "This run has no task 'run': it has one environment." in ended.err) == (2, True)
+    ended = command("resume", str(whole[0]), "--env", PURE, "Pendulum-v1")
+    assert (ended.code, "This run has the environment pure/Pendulum-v1" in ended.err) == (2, True)
