@@ -174,9 +174,10 @@ def test_a_network_of_somebodys_goes_into_every_algorithm(name):
     def shapes(features):
         row = ALGORITHMS[name](features=features, **({"prior_sees": ("all",)} if name in OF_TASKS else {}))
         agent = jax.eval_shape(lambda key: row.init(spec_of(name, estep.Spec(3, 2)), key), estep.make_key(0))
-        return [
-            leaf.shape for leaf in jax.tree.leaves((agent.prior.model, agent.inference.model, agent.likelihood.model))
-        ]
+        critic = getattr(
+            agent.likelihood.model, "critic", agent.likelihood.model
+        )  # a model of the environment sees obs
+        return [leaf.shape for leaf in jax.tree.leaves((agent.prior.model, agent.inference.model, critic))]
 
     plain, own = shapes(""), shapes("own_part:fourier")
     networks = sum(shape[:1] == (3,) for shape in plain)  # the first layer of each reads the observation
