@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -128,8 +129,11 @@ def lines() -> Iterator[str]:
     yield ""
     yield from critics(reasons)
     yield ""
-    yield from (f"{number}. {why}" for number, why in enumerate(reasons, 1))
+    for number, why in enumerate(reasons, 1):
+        yield from textwrap.wrap(f"{number}. {why}", WIDTH, subsequent_indent="    ", break_long_words=False)
 
+
+WIDTH = 120
 
 BETWEEN = """\
 What inference maximises and what acts, beside a flat prior and a Gaussian posterior (closed-form: uniform and

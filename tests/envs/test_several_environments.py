@@ -117,7 +117,7 @@ def test_a_module_that_is_not_there_is_named():
 def test_observations_end_with_the_task_and_episodes_name_it():
     tasks = read_envs({"one": line(value=1.0), "none": line()})
     with make_pair(tasks, CONFIG, QUIET) as (training, evaluation):
-        assert training.spec[:2] + training.spec[3:] == (5, 1, 2)
+        assert training.spec[:2] + training.spec[3:4] == (5, 1, 2)
         assert (training.num_envs, training.per_task, evaluation.num_envs) == (4, 2, 6)
         obs = training.reset()
         want = [[0, 0, 0, 1, 0]] * 2 + [[1, 1, 1, 0, 1]] * 2

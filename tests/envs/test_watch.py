@@ -39,15 +39,15 @@ def test_environment_calls_are_watched():
 
 
 def test_forgotten_watch_frees_its_thread_and_zero_has_none():
-    before = threading.active_count()
+    before = set(threading.enumerate())
     watch = Watch(0.1, "it", print, poll=0.01)
-    assert threading.active_count() == before + 1
+    assert len(set(threading.enumerate()) - before) == 1
     del watch
     gc.collect()
     time.sleep(0.1)
-    assert threading.active_count() == before
+    assert not set(threading.enumerate()) - before
     Watch(0.0, "it", print)
-    assert threading.active_count() == before
+    assert not set(threading.enumerate()) - before
 
 
 def test_default_ends_the_process_with_5():

@@ -61,7 +61,7 @@ def test_config_json_names_every_field_and_the_differences(finished):
     assert found["algorithm"]["name"] == algorithm
     assert found["algorithm"]["hidden_sizes"] == diff["hidden_sizes"] == [16, 16]
     assert found["env"] == {"id": "Pendulum-v1", "by_id": True}
-    assert found["run"] == vars(config())
+    assert found["run"] == {**vars(config()), "reward_scale": []}
     assert "seed" not in diff
     assert diff["batch_size"] == 32
 

@@ -26,7 +26,7 @@ from estep.policy.policy import Policy
 from estep.policy.spaces import Spaces, spaces_of
 from estep.population import device, moments
 from estep.population.host import evaluate_all
-from estep.population.snapshot import BEST, POLICY_FILES
+from estep.population.snapshot import BEST, MEMBERS, POLICY_FILES
 from estep.population.state import stacked, take
 from estep.runs import checkpoint, config_file
 from estep.runs.config_file import Recipe
@@ -160,7 +160,10 @@ def member_recipe(recipe: Recipe, member: int) -> Recipe:
 
 def is_population(path: Path | str) -> bool:
     """Whether a run folder is that of a population. Raises RejectedInput if it is no run folder."""
-    settings = RunFolder.open(path).read_config().get("run")
+    folder = RunFolder.open(path)
+    if not (folder.path / MEMBERS).is_dir():
+        return False
+    settings = folder.read_config().get("run")
     return isinstance(settings, dict) and settings.get("population") is not None
 
 

@@ -15,7 +15,7 @@ from estep.policy.evaluate import Evaluation
 from estep.policy.job import RunContext
 from estep.policy.spaces import Spaces, space_record
 from estep.population import snapshot
-from estep.population.snapshot import BEST, Rings
+from estep.population.snapshot import BEST, MEMBERS, Rings
 from estep.population.trainer import PopulationTrainer
 from estep.runs import checkpoint, storage
 from estep.runs.folder import RunFolder
@@ -24,8 +24,6 @@ from estep.training.sinks import Sinks
 
 SHARE = 0.05
 """Of the time that checkpoints may take."""
-MEMBERS = "members"
-"""The folder of the seeds' records, in the run folder."""
 
 
 def member_folder(folder: RunFolder, member: int) -> RunFolder:
