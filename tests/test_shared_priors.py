@@ -19,7 +19,7 @@ from estep.core.bootstrap import slow_posterior_value
 from estep.core.learned import fixed, learn
 from estep.core.objective import soft_value
 from estep.core.optim import adam
-from estep.core.slots import Draws, Likelihood, Prior, Problem
+from estep.core.slots import Draws, Problem
 from estep.core.types import Identity, OneHot, Tanh
 from estep.envs.base import names_of
 from estep.envs.observations import observation_space
@@ -39,6 +39,7 @@ from estep.priors.tempered import Tempered
 from estep.runs.leaves import skeleton
 from estep.training.scale import note_agent
 from oracles import quadrature, rows, tabular
+from oracles.known import Known, Tabular
 
 SPEC = Spec(obs_dim=5, action_dim=2, tasks=2)
 CHOICES = Spec(obs_dim=5, action_dim=3, squash=OneHot(), tasks=2)
@@ -248,27 +249,6 @@ def test_distillation_moves_the_prior_itself_and_not_the_policy():
 
 STATES_, ACTIONS, C_KL, C_ENT = 4, 3, 0.3, 0.2
 SHARE, PRICE = C_KL / (C_KL + C_ENT), C_KL + C_ENT
-
-
-class Known(Prior):
-    """Logits for each of the observations, which are one-hot."""
-
-    logits: jax.Array
-
-    def __call__(self, obs):
-        return Categorical(obs @ self.logits)
-
-
-class Tabular(Likelihood):
-    """Q̂ as a table."""
-
-    values: jax.Array
-
-    def __call__(self, problem, action, key):
-        return problem.obs @ self.values @ action
-
-    def loss(self, batch, bootstrap, key):
-        raise NotImplementedError
 
 
 @rows.compiled

@@ -22,9 +22,10 @@ from estep.policy import recorded
 from estep.policy.evaluate import Evaluation
 from estep.policy.progress import Plain, describe
 from estep.training import run as run_module
+from estep.training.ending import Result
 
 TRAIN = ("train", "iterative-sac", "--env", "Hopper-v5")
-RESULT = run_module.Result("done", Path("/runs/a"), 1200, 200, -7.5, 0.5, 10, 3.0, 400.0)
+RESULT = Result("done", Path("/runs/a"), 1200, 200, -7.5, 0.5, 10, 3.0, 400.0)
 
 
 class Pretence:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from child import Notes, digest, metrics, only_run, resume, table, train, without_times
+from dying import Killed, dying
 from several import PURE, SEVERAL, SMALL, started
 
 import estep
@@ -35,22 +36,6 @@ from estep.runs import checkpoint
 from estep.runs.leaves import skeleton
 from estep.settings.run import RunConfig
 from estep.training.update import init
-
-
-class Killed(BaseException):
-    """Ends a run at once, as far as this process allows."""
-
-
-def dying(after):
-    """A stop that kills at the n-th safe point."""
-    left = iter(range(after - 1, -1, -1))
-
-    def stop():
-        if next(left) == 0:
-            raise Killed
-        return False
-
-    return stop
 
 
 def written(run_dir):

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from child import Notes, digest, only_run, outcome, records, resume, train
+from dying import Killed, dying
 
 from estep.runs import checkpoint
 from estep.runs.folder import RunFolder
@@ -26,22 +27,6 @@ MIXED = {
     "log_every": 50,
 }
 """Every group of state is in use, and nothing falls on the same step."""
-
-
-class Killed(BaseException):
-    """Ends a run at once, as far as this process allows."""
-
-
-def dying(after):
-    """A stop that kills at the n-th safe point."""
-    left = iter(range(after - 1, -1, -1))
-
-    def stop():
-        if next(left) == 0:
-            raise Killed
-        return False
-
-    return stop
 
 
 @pytest.fixture(autouse=True)

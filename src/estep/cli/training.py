@@ -18,7 +18,7 @@ from estep.settings import schema
 
 if TYPE_CHECKING:
     from estep.policy.job import Reporter, RunContext
-    from estep.training.run import Result
+    from estep.training.ending import Result
 
 
 PATIENCE = 10.0

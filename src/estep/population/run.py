@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools as ft
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -20,16 +21,16 @@ from estep.envs.build import Source, register, source_name
 from estep.envs.observations import observation_space
 from estep.envs.pure.adapter import find, on_host
 from estep.envs.pure.environment import PureEnv, check_pure
-from estep.errors import STOPPED, EstepError, UsageError, describe
+from estep.errors import UsageError
 from estep.policy import cache
 from estep.policy.environments import chosen_env, make_pair
-from estep.policy.job import Reporter, RunContext, note_reason
+from estep.policy.job import Reporter, RunContext, note_reason, shielded
 from estep.policy.spaces import Spaces, spaces_in
 from estep.population import sizes, snapshot
 from estep.population.device import OnDevice
 from estep.population.host import OneByOne, OnHost
 from estep.population.population import only_one
-from estep.population.session import PopulationSession
+from estep.population.session import PopulationSession, check_members
 from estep.population.state import Plan, plan_of
 from estep.population.trainer import Engine, PopulationTrainer
 from estep.runs import checkpoint, config_file, provenance
@@ -37,8 +38,9 @@ from estep.runs.config_file import Recipe
 from estep.runs.folder import RunFolder
 from estep.runs.leaves import skeleton
 from estep.settings.run import RunConfig
-from estep.training.run import Result, recorded_result, with_steps
-from estep.training.scale import check_image
+from estep.training.ending import Result, recorded_result, to_the_end
+from estep.training.run import with_steps
+from estep.training.scale import check_image, note_agent
 from estep.training.snapshot import lacking
 
 
@@ -84,7 +86,7 @@ def train(
         NumericHalt: too many updates of all seeds had a result that is not finite.
         StorageFailure: the disk is full, is read-only or reports errors.
     """
-    out = out.absolute()
+    out, context = out.absolute(), shielded(context)
     note_reason(cache.use_cache(), context.report)
     with opened(env, config, context) as place:
         recipe = Recipe(name_of(algorithm), algorithm, name or place.name, isinstance(env, str), config, preset)
@@ -124,19 +126,19 @@ def resume(
         RejectedInput: the folder has no good checkpoint, is locked, or is of another version.
         UsageError: it has another number of seeds, or the environment must be given again.
     """
-    folder = RunFolder.open(run_dir)
+    context, folder = shielded(context), RunFolder.open(run_dir)
     recipe = config_file.decode(folder.read_config(), allow_import=allow_import)
     check_population(recipe, population)
     source = env if isinstance(env, PureEnv) else chosen_env(recipe, env, allow_import)
     longer = steps is not None and steps > recipe.run.steps
-    if steps is not None:
-        recipe = recipe._replace(run=with_steps(recipe.run, steps))
+    recipe = recipe._replace(run=with_steps(recipe.run, steps))
     note_reason(cache.use_cache(), context.report)
     with folder:
         folder.lock()
         found, skipped = checkpoint.newest(folder.path)
         for path, reason in skipped:
             context.report.note(f"skipped  {path.name}: {reason}")
+        check_members(folder, recipe.run.population or 0)
         done = None if longer else recorded_result(folder)
         if done is not None:
             context.report.note("This population is finished. Give a larger --steps to continue it.")
@@ -235,6 +237,7 @@ def planned(recipe: Recipe, place: Place, out: Path, report: Reporter) -> Plan:
     agent = skeleton(recipe.algorithm, spec)
     plan = plan_of(agent, spec, config, place.dtype)
     report.note(sizes.checked(config, agent, plan.form, out))
+    note_agent(agent, config.normalise, report.note)
     return plan
 
 
@@ -262,28 +265,12 @@ def note_start(folder: RunFolder, recipe: Recipe, place: Place, context: RunCont
 
 
 def run_session(session: PopulationSession, steps: int) -> Result:
-    """Run a session, and write into run.json how it ended, also after an exception."""
-    folder = session.folder
-    folder.write_run({**folder.read_run(), "status": "running", "exit_code": None, "error": None, "ended": None})
-    status, code, error = "error", 1, ""
-    try:
-        status = session.run(steps)
-        code = 0 if status == "done" else STOPPED
-        return Result(status, folder.path, **summary(session))
-    except EstepError as failure:
-        code, error = failure.exit_code, failure.what
-        raise
-    except KeyboardInterrupt:
-        status, code = "stopped", STOPPED
-        raise
-    except BaseException as failure:
-        error = describe(failure)
-        raise
-    finally:
-        session.close()
-        ending = {"status": status, "exit_code": code, "error": error or None, "ended": provenance.now()}
-        record = {"failed": session.failed, "result": summary(session)}
-        folder.write_run({**folder.read_run(), **ending, **record})
+    """Run a session, and write into run.json how it ended and which seeds failed, also after an exception."""
+
+    def numbers() -> dict[str, Any]:
+        return {"result": summary(session), "failed": session.failed}
+
+    return to_the_end(session.folder, ft.partial(session.run, steps), numbers, session.close)
 
 
 def summary(session: PopulationSession) -> dict[str, Any]:

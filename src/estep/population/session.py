@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools as ft
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from estep.errors import EnvironmentFailure, NumericHalt, StorageFailure
+from estep.errors import EnvironmentFailure, NumericHalt
 from estep.policy.evaluate import Evaluation
 from estep.policy.job import RunContext
 from estep.policy.spaces import Spaces, space_record
@@ -19,8 +20,9 @@ from estep.population.snapshot import BEST, MEMBERS, Rings
 from estep.population.trainer import PopulationTrainer
 from estep.runs import checkpoint, storage
 from estep.runs.folder import RunFolder
-from estep.training.session import crossed
-from estep.training.sinks import Sinks
+from estep.training.ending import rescue, saving_first
+from estep.training.session import checkpoint_due, crossed
+from estep.training.sinks import Sinks, check_lines
 
 SHARE = 0.05
 """Of the time that checkpoints may take."""
@@ -29,6 +31,12 @@ SHARE = 0.05
 def member_folder(folder: RunFolder, member: int) -> RunFolder:
     """The folder of one seed's records: metrics.jsonl, eval.csv and episodes.csv."""
     return RunFolder(folder.path / MEMBERS / f"{member:04d}")
+
+
+def check_members(folder: RunFolder, count: int) -> None:
+    """Read the lines that every seed has written, before anything dear is done for them. Raises RejectedInput."""
+    for member in range(count):
+        check_lines(member_folder(folder, member), False)
 
 
 class PopulationSession:
@@ -80,22 +88,11 @@ class PopulationSession:
         Returns:
             "done", or "stopped" if the caller stopped the run.
         """
-        try:
-            return self.train(steps)
-        except (NumericHalt, StorageFailure):
-            raise
-        except BaseException:
-            self.rescue()
-            raise
+        return saving_first(ft.partial(self.train, steps), self.rescue)
 
     def rescue(self) -> None:
         """Save a checkpoint because the run ends early. A failure is only reported."""
-        try:
-            self.save_once()
-        except Exception as error:
-            self.context.report.note(f"What was learned could not be saved: {error}")
-        else:
-            self.context.report.note(f"saved    step_{self.saved} before the run ended early")
+        rescue(self.save_once, self.context.report)
 
     def train(self, steps: int) -> str:
         """Train, log, evaluate and save until the end or a stop."""
@@ -124,9 +121,8 @@ class PopulationSession:
 
     def must_save(self) -> bool:
         """Whether a checkpoint is due, and checkpoints have taken less than their share of the time."""
-        every, rest = self.trainer.config.checkpoint_every, self.save_s * (1.0 / SHARE - 1.0)
-        due = crossed(max(self.saved, 0), self.trainer.env_steps, every)
-        return due and time.monotonic() - self.saved_at >= rest
+        due = checkpoint_due(self.trainer.config, max(self.saved, 0), self.trainer.env_steps, self.saved_at)
+        return due and time.monotonic() - self.saved_at >= self.save_s * (1.0 / SHARE - 1.0)
 
     def freeze(self, new: Mapping[int, str]) -> None:
         """Report the seeds that were frozen, in run.json too.
@@ -209,10 +205,14 @@ class PopulationSession:
                 best[list(better)] = array[list(better)]
                 self.best_arrays[file][name] = best
 
-    def save_once(self) -> None:
-        """Save a checkpoint, unless there is one of this step."""
-        if self.saved == self.trainer.env_steps:
-            return
+    def save_once(self) -> int:
+        """Save a checkpoint, unless there is one of this step. Returns the step."""
+        if self.saved != self.trainer.env_steps:
+            self.save()
+        return self.saved
+
+    def save(self) -> None:
+        """Save a checkpoint."""
         start = time.monotonic()
         for sinks in self.sinks:
             sinks.sync()

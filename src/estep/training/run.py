@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import contextvars
 import functools as ft
 import os
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 
@@ -17,7 +16,6 @@ from estep.core.agent import Algorithm
 from estep.data.memory import format_bytes
 from estep.envs.base import HostEnv
 from estep.envs.tasks.sources import Envs, Given
-from estep.errors import STOPPED, EstepError, describe
 from estep.policy import cache
 from estep.policy.environments import (
     chosen_env,
@@ -35,24 +33,10 @@ from estep.runs.folder import RunFolder
 from estep.settings.run import RunConfig
 from estep.training import snapshot
 from estep.training.callbacks import current_policy
+from estep.training.ending import Result, recorded_result, to_the_end
 from estep.training.session import Callbacks, Session
 from estep.training.sinks import Sinks, check_lines
 from estep.training.trainer import Trainer
-
-
-class Result(NamedTuple):
-    """The result of a run. A number is None if it is not known."""
-
-    status: str
-    """"done" or "stopped"."""
-    run_dir: Path
-    env_steps: int
-    updates: int
-    eval_mean: float | None
-    eval_std: float | None
-    eval_episodes: int | None
-    wall_s: float
-    env_steps_per_s: float | None
 
 
 def train(
@@ -212,32 +196,8 @@ def run_session(
     for each in (trainer.env, callbacks.evaluation_env):
         if each is not None:
             each.before_hang(ft.partial(contextvars.copy_context().run, session.rescue))  # in a thread
-    folder.write_run({**folder.read_run(), "status": "running", "exit_code": None, "error": None, "ended": None})
-    status, code, error, numbers = "error", 1, "", {}
-    try:
-        status = session.run(recipe.run.steps)
-        code = 0 if status == "done" else STOPPED
-        numbers = summary(session)
-        return Result(status, folder.path, **numbers)
-    except EstepError as failure:
-        code, error = failure.exit_code, failure.what
-        raise
-    except KeyboardInterrupt:
-        status, code = "stopped", STOPPED
-        raise
-    except BaseException as failure:
-        error = describe(failure)
-        raise
-    finally:
-        sinks.close()
-        ending = {"status": status, "exit_code": code, "error": error or None, "result": numbers or summary(session)}
-        record_end(folder, ending)
-
-
-def record_end(folder: RunFolder, ending: dict[str, Any]) -> None:
-    """Write into run.json how a run ended. If that fails too, the first failure is the one to report."""
-    with contextlib.suppress(*(EstepError,) if ending["error"] else ()):
-        folder.write_run({**folder.read_run(), **ending, "ended": provenance.now()})
+    train = ft.partial(session.run, recipe.run.steps)
+    return to_the_end(folder, train, lambda: {"result": summary(session)}, sinks.close)
 
 
 def summary(session: Session) -> dict[str, Any]:
@@ -251,19 +211,6 @@ def summary(session: Session) -> dict[str, Any]:
         "wall_s": wall,
         "env_steps_per_s": counts.env_steps / wall if wall > 0 else None,
     }
-
-
-def recorded_result(folder: RunFolder) -> Result | None:
-    """The result in the folder of a finished run, or None."""
-    record = folder.read_run()
-    numbers = record.get("result")
-    names = Result._fields[2:]
-    if record.get("status") != "done" or not isinstance(numbers, dict) or not set(names) <= set(numbers):
-        return None
-    sound = all(value is None or type(value) in (int, float) for value in (numbers[name] for name in names))
-    if not sound or type(numbers["env_steps"]) is not int:
-        return None
-    return Result("done", folder.path, **{name: numbers[name] for name in names})
 
 
 def with_steps(config: RunConfig, steps: int | None) -> RunConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools as ft
 import math
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -12,14 +13,16 @@ import numpy as np
 from safetensors.numpy import save as to_bytes
 
 from estep.envs.base import HostEnv
-from estep.errors import NumericHalt, StorageFailure
+from estep.errors import NumericHalt
 from estep.policy.evaluate import Evaluation, evaluate
 from estep.policy.job import Reporter
 from estep.policy.policy import Policy
 from estep.runs import checkpoint, storage
 from estep.runs.folder import RunFolder
+from estep.settings.run import RunConfig
 from estep.training import snapshot
 from estep.training.callbacks import RunState
+from estep.training.ending import rescue, saving_first
 from estep.training.limits import limits_reached
 from estep.training.sinks import Sinks
 from estep.training.trainer import Trainer
@@ -79,24 +82,12 @@ class Session:
         Returns:
             "done", or "stopped" if the caller stopped the run.
         """
-        try:
-            return self.train(steps)
-        except (NumericHalt, StorageFailure):
-            raise
-        except BaseException:
-            self.rescue()
-            raise
+        return saving_first(ft.partial(self.train, steps), self.rescue)
 
     def rescue(self) -> None:
         """Save a checkpoint because the run ends early, if the agent is sound. A failure is only reported."""
-        if not self.trainer.sound:
-            return
-        try:
-            self.save_once()
-        except Exception as error:
-            self.callbacks.report.note(f"What was learned could not be saved: {error}")
-        else:
-            self.callbacks.report.note(f"saved    step_{self.trainer.counts.saved} before the run ended early")
+        if self.trainer.sound:
+            rescue(self.save_once, self.callbacks.report)
 
     def train(self, steps: int) -> str:
         """Train, log, evaluate and save until the end, the goal or a stop."""
@@ -111,7 +102,7 @@ class Session:
                 self.evaluate()
                 if self.goal_reached():
                     break
-            if counts.env_steps < steps and self.checkpoint_due(before):
+            if counts.env_steps < steps and checkpoint_due(config, before, counts.env_steps, self.saved_at):
                 self.save_once()
             if self.asked_to_stop or self.callbacks.stop():
                 self.save_once()
@@ -121,14 +112,6 @@ class Session:
             self.evaluate()
         self.save_once()
         return "done"
-
-    def checkpoint_due(self, before: int) -> bool:
-        """Whether a checkpoint is due, by steps since `before` or by time."""
-        config = self.trainer.config
-        late = 0 < config.checkpoint_minutes * 60 <= time.monotonic() - self.saved_at
-        return config.checkpoint_every > 0 and (
-            late or crossed(before, self.trainer.counts.env_steps, config.checkpoint_every)
-        )
 
     def goal_reached(self) -> bool:
         """Whether the last evaluation reached the return of --stop-at."""
@@ -214,10 +197,11 @@ class Session:
             + "".join(f"; {task} {one.mean:.1f}{one.success_text}" for task, one in scores.tasks.items())
         )
 
-    def save_once(self) -> None:
-        """Save a checkpoint, unless there is one of this step."""
+    def save_once(self) -> int:
+        """Save a checkpoint, unless there is one of this step. Returns the step."""
         if self.trainer.counts.saved != self.trainer.counts.env_steps:
             self.save()
+        return self.trainer.counts.saved
 
     def save(self) -> bool:
         """Save a checkpoint. Returns False if a parameter is not finite, so that the checkpoint is in quarantine."""
@@ -281,6 +265,18 @@ class Session:
 def means_of(recent: Mapping[str, Collection[float]]) -> dict[str, float]:
     """The mean of each list of numbers that is not empty."""
     return {name: float(np.mean(list(numbers))) for name, numbers in recent.items() if numbers}
+
+
+def checkpoint_due(config: RunConfig, before: int, now: int, saved_at: float) -> bool:
+    """Whether a checkpoint is due, by steps or by time.
+
+    Args:
+        config: the settings of the run.
+        before, now: environment steps at the last look and now.
+        saved_at: when the last checkpoint was saved, in seconds of the monotonic clock.
+    """
+    late = 0 < config.checkpoint_minutes * 60 <= time.monotonic() - saved_at
+    return config.checkpoint_every > 0 and (late or crossed(before, now, config.checkpoint_every))
 
 
 def crossed(before: int, now: int, every: int) -> bool:

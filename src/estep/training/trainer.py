@@ -25,10 +25,9 @@ from estep.policy.spaces import spaces_in
 from estep.runs.leaves import skeleton
 from estep.settings.run import RunConfig
 from estep.training.allocation import allocate, check_fits
-from estep.training.compiling import Compiling
 from estep.training.of_tasks import OfTasks, SpreadWatch, reward_scale
 from estep.training.scale import ScaleWatch, check_image, note_agent, warn_of_bounds
-from estep.training.update import improve, init
+from estep.training.update import Compiling, improve, init
 
 RECENT = 10
 """The reported return and success are means over this many training episodes."""

@@ -1,8 +1,10 @@
-"""The program that updates an agent."""
+"""The programs that make and update an agent, and the report of how long a program takes to compile."""
 
 from __future__ import annotations
 
 import functools as ft
+import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -51,3 +53,28 @@ def improve(
         return agent, (memo, info)
 
     return jax.lax.scan(update, agent, (batches, counter + jnp.arange(batches.reward.shape[0], dtype=jnp.uint32)))
+
+
+class Compiling:
+    """Reports the first call of a program and how long it took."""
+
+    def __init__(self, what: str, compiled: set[str], note: Callable[[str], None]) -> None:
+        """Prepare a call.
+
+        Args:
+            what: the program, in words.
+            compiled: the programs that were called before. This one is added.
+            note: called with lines for the user.
+        """
+        self.what, self.compiled, self.note = what, compiled, note
+
+    def __enter__(self) -> None:
+        self.first = self.what not in self.compiled
+        if self.first:
+            self.compiled.add(self.what)
+            self.note(f"compiling {self.what} ...")
+            self.start = time.perf_counter()
+
+    def __exit__(self, *unused: object) -> None:
+        if self.first:
+            self.note(f"compiled {self.what} in {time.perf_counter() - self.start:.1f} s")

@@ -1,0 +1,101 @@
+"""How a run ends: saved first whatever ends it early, and with its result in run.json."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from estep.errors import STOPPED, EstepError, NumericHalt, StorageFailure, describe
+from estep.policy.job import Reporter
+from estep.runs import provenance
+from estep.runs.folder import RunFolder
+
+
+class Result(NamedTuple):
+    """The result of a run. A number is None if it is not known."""
+
+    status: str
+    """"done" or "stopped"."""
+    run_dir: Path
+    env_steps: int
+    updates: int
+    eval_mean: float | None
+    eval_std: float | None
+    eval_episodes: int | None
+    wall_s: float
+    env_steps_per_s: float | None
+
+
+def saving_first(train: Callable[[], str], rescue: Callable[[], None]) -> str:
+    """Train, and save first if anything but a numeric halt or the disk ends the run early."""
+    try:
+        return train()
+    except (NumericHalt, StorageFailure):
+        raise
+    except BaseException:
+        rescue()
+        raise
+
+
+def rescue(save: Callable[[], int], report: Reporter) -> None:
+    """Save a checkpoint because a run ends early. A failure is only reported, because another one ends the run."""
+    try:
+        step = save()
+    except Exception as error:
+        report.note(f"What was learned could not be saved: {error}")
+    else:
+        report.note(f"saved    step_{step} before the run ended early")
+
+
+def to_the_end(
+    folder: RunFolder, train: Callable[[], str], numbers: Callable[[], dict[str, Any]], close: Callable[[], None]
+) -> Result:
+    """Train, and write into run.json how the run ended, also after an exception.
+
+    Args:
+        folder: the locked run folder.
+        train: trains to the end; it returns "done" or "stopped".
+        numbers: what else run.json gets at the end, under "result" the numbers of a `Result`.
+        close: closes the files.
+    """
+    folder.write_run({**folder.read_run(), "status": "running", "exit_code": None, "error": None, "ended": None})
+    status, code, error, found = "error", 1, "", {}
+    try:
+        status = train()
+        code = 0 if status == "done" else STOPPED
+        found = numbers()
+        return Result(status, folder.path, **found["result"])
+    except EstepError as failure:
+        code, error = failure.exit_code, failure.what
+        raise
+    except KeyboardInterrupt:
+        status, code = "stopped", STOPPED
+        raise
+    except BaseException as failure:
+        error = describe(failure)
+        raise
+    finally:
+        close()
+        ending = {"status": status, "exit_code": code, "error": error or None}
+        record_end(folder, ending | (found or numbers()))
+
+
+def record_end(folder: RunFolder, ending: dict[str, Any]) -> None:
+    """Write into run.json how a run ended. If that fails too, the first failure is the one to report."""
+    with contextlib.suppress(*(EstepError,) if ending["error"] else ()):
+        folder.write_run({**folder.read_run(), **ending, "ended": provenance.now()})
+
+
+def recorded_result(folder: RunFolder) -> Result | None:
+    """The result in the folder of a finished run, or None."""
+    record = folder.read_run()
+    numbers = record.get("result")
+    names = Result._fields[2:]
+    if record.get("status") != "done" or not isinstance(numbers, dict) or not set(names) <= set(numbers):
+        return None
+    sound = all(value is None or type(value) in (int, float) for value in (numbers[name] for name in names))
+    if not sound or type(numbers["env_steps"]) is not int:
+        return None
+    return Result("done", folder.path, **{name: numbers[name] for name in names})
