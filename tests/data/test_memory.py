@@ -1,9 +1,15 @@
 import resource
 
+import numpy as np
 import pytest
 
 from estep.data.memory import check_memory, format_bytes, memory_limit, round_down
+from estep.data.replay import CHUNK
 from estep.errors import UsageError
+from estep.runs import strict
+from estep.settings.run import RunConfig
+from estep.training.allocation import MOST_STEPS, check_fits
+from oracles import rows
 
 
 def write(root, files):
@@ -64,3 +70,9 @@ def test_numbers():
         "5000.0 TB",
     ]
     assert [round_down(n) for n in (0, 7, 99, 101, 718_999)] == [0, 7, 99, 100, 710_000]
+
+
+def test_a_replay_that_no_checkpoint_can_list_is_refused_at_the_start():
+    with pytest.raises(UsageError, match="than a checkpoint may list"):
+        check_fits(rows.start("sac"), RunConfig(steps=10**9, replay_size=10**9), 1, np.dtype(np.float32))
+    assert MOST_STEPS / CHUNK * 13 * 65 / 64 < strict.MAX_ITEMS  # 1/64 of the rows is for ends of episodes

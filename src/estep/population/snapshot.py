@@ -14,7 +14,7 @@ import numpy as np
 from estep.data.layout import Row, checked_chunk, malformed, sizes
 from estep.data.replay import CHUNK, NO_STEP
 from estep.errors import EstepError, RejectedInput
-from estep.policy.spaces import Spaces, check_spaces, spaces_of
+from estep.policy.spaces import Spaces, check_spaces
 from estep.population import moments, ring
 from estep.population.moments import Running
 from estep.population.ring import Layout, Ring
@@ -22,7 +22,7 @@ from estep.population.state import Learner, stacked
 from estep.population.trainer import PopulationTrainer
 from estep.runs import checkpoint, manifest
 from estep.runs.leaves import expected, leaf_name, named_leaves, rebuild
-from estep.training.snapshot import lacking
+from estep.training.snapshot import lacking, recorded_spaces
 
 Arrays = dict[str, "np.ndarray[Any, Any]"]
 MEMBERS = "members"
@@ -260,9 +260,6 @@ def check_spaces_of(path: Path, now: Spaces) -> None:
         UsageError: they have other spaces.
         RejectedInput: the checkpoint does not say which.
     """
-    try:
-        before = spaces_of(manifest.read(path).meta)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, OSError, EstepError) as error:
-        raise lacking(path, error) from error
+    before = recorded_spaces(path)
     if now.observation is not None:
         check_spaces(before, now.action, now.observation)

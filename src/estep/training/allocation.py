@@ -14,6 +14,9 @@ from estep.errors import UsageError
 from estep.policy.actor import memo_widths
 from estep.settings.run import RunConfig
 
+MOST_STEPS = 200_000_000
+"""A checkpoint lists replay in parts of 16,384 steps, with 13 items of JSON each; `strict.MAX_ITEMS` bounds them."""
+
 
 def row_of(agent: Agent, dtype: np.dtype[Any]) -> Row:
     """What replay stores of a step of an agent.
@@ -41,9 +44,12 @@ def check_fits(agent: Agent, config: RunConfig, num_envs: int, dtype: np.dtype[A
         dtype: type in which observations are stored.
 
     Raises:
-        UsageError: it does not fit in memory.
+        UsageError: it does not fit in memory, or in a checkpoint.
     """
     filled = max(min(capacity(agent, config), config.steps), num_envs)
+    if filled > MOST_STEPS:
+        what = f"A replay of {filled:,} transitions has more parts than a checkpoint may list."
+        raise UsageError(what, f"Give --replay-size {MOST_STEPS} or less.")
     needed = bytes_needed(filled, num_envs, *row_of(agent, dtype))
     check_memory(needed, filled, needed / filled)
     return needed

@@ -15,7 +15,7 @@ import numpy as np
 from estep.core.agent import Algorithm
 from estep.envs.base import HostEnv, Progress
 from estep.errors import EnvironmentFailure, RejectedInput, describe
-from estep.policy.spaces import check_tasks, space_record, spaces_in, spaces_of
+from estep.policy.spaces import Spaces, check_tasks, space_record, spaces_in, spaces_of
 from estep.runs import checkpoint, manifest
 from estep.runs.leaves import expected, named_leaves, rebuild, skeleton
 from estep.training.trainer import Counts, Tally, Trainer
@@ -103,11 +103,15 @@ def check_environment(path: Path, env: HostEnv) -> None:
         UsageError: they have other spaces.
         RejectedInput: the checkpoint does not say which.
     """
+    check_tasks(recorded_spaces(path), env)
+
+
+def recorded_spaces(path: Path) -> Spaces:
+    """The spaces that a checkpoint records. Raises RejectedInput if it does not say which."""
     try:
-        before = spaces_of(manifest.read(path).meta)
+        return spaces_of(manifest.read(path).meta)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, EnvironmentFailure) as error:
         raise lacking(path, error) from error
-    check_tasks(before, env)
 
 
 def lacking(path: Path, error: Exception) -> RejectedInput:
