@@ -247,6 +247,10 @@ def test_what_does_not_fit_names_the_largest_that_does(monkeypatch, tmp_path):
     monkeypatch.setattr(sizes.shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(10, 5, 5))
     with pytest.raises(StorageFailure, match="of disk"):
         sizes.check_disk(tmp_path / "runs", 64, one, plan.form, 3)
+    sizes.check_listed(256, plan_of(agent, spec, RunConfig(steps=10**6), np.float32).form)
+    with pytest.raises(UsageError, match="may list") as refused:
+        sizes.check_listed(400, plan_of(agent, spec, RunConfig(steps=10**6), np.float32).form)
+    assert "--population at most 300" in refused.value.fix
 
 
 def bad_env(**changes):

@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 
-from estep.algorithms.several_tasks.default_policy import DefaultPolicy
 from estep.core.agent import Agent, Algorithm
 from estep.core.slots import Prior
 from estep.errors import UsageError
@@ -18,8 +17,8 @@ from estep.priors.tempered import Tempered
 
 
 def named_by(algorithm: Algorithm) -> str:
-    """The run whose prior an algorithm takes; empty for none."""
-    return algorithm.freeze_prior if isinstance(algorithm, DefaultPolicy) else ""
+    """The run whose prior an algorithm takes, by the setting `freeze_prior` where it has one; empty for none."""
+    return str(getattr(algorithm, "freeze_prior", ""))
 
 
 def check_no_frozen_prior(algorithm: Algorithm) -> None:

@@ -16,6 +16,7 @@ from estep.population import ring
 from estep.population.ring import Layout
 from estep.runs import checkpoint
 from estep.settings.run import RunConfig
+from estep.training.allocation import MOST_STEPS
 
 COPIES = 3
 """Copies of an agent: the current one, the best one, and what an update needs."""
@@ -73,6 +74,15 @@ def check_memory(seeds: int, one: Needs, form: Layout, limit: int | None) -> Non
     raise UsageError(what, f"Give {', or '.join(ways)}." if ways else "Use a machine with more memory.")
 
 
+def check_listed(seeds: int, form: Layout) -> None:
+    """Refuse replays of more transitions than a checkpoint can list. Raises UsageError."""
+    steps = form.size.steps_per_env * form.num_envs
+    if seeds * steps > MOST_STEPS:
+        what = f"{seeds} replays of {steps:,} transitions have more parts than a checkpoint may list."
+        most = MOST_STEPS // seeds, max(1, MOST_STEPS // steps)
+        raise UsageError(what, f"Give --replay-size at most {most[0]}, or --population at most {most[1]}.")
+
+
 def check_disk(out: Path, seeds: int, one: Needs, form: Layout, keep: int) -> int:
     """Bytes that the checkpoints of a population need. A chunk of replay that does not change is stored once.
 
@@ -114,6 +124,7 @@ def checked(config: RunConfig, agent: Agent, form: Layout, out: Path) -> str:
     """
     count, one = config.population or 1, needs(agent, form)
     check_memory(count, one, form, device_memory())
+    check_listed(count, form)
     disk = check_disk(out, count, one, form, config.keep_checkpoints)
     steps, memory = form.size.steps_per_env * form.num_envs, format_bytes(count * one.all)
     return f"memory   {memory} for {count} seeds with {steps:,} transitions each; disk {format_bytes(disk)} at most"

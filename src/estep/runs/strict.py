@@ -17,7 +17,7 @@ import safetensors.numpy
 
 MAX_JSON = 16 << 20
 MAX_DEPTH = 32
-MAX_ITEMS = 200_000
+MAX_ITEMS = 270_000
 """Items and tables of a JSON text. Each takes up to 240 bytes, so that a text takes at most 64 MiB beyond its size."""
 MAX_HEADER = 1 << 20
 MAX_DIGITS = 40

@@ -14,7 +14,7 @@ from estep.errors import UsageError
 from estep.policy.actor import memo_widths
 from estep.settings.run import RunConfig
 
-MOST_STEPS = 200_000_000
+MOST_STEPS = 300_000_000
 """A checkpoint lists replay in parts of 16,384 steps, with 13 items of JSON each; `strict.MAX_ITEMS` bounds them."""
 
 
