@@ -1,6 +1,7 @@
 """The table of metrics holds what the code writes: every name, and no other."""
 
 import ast
+import functools as ft
 import re
 from pathlib import Path
 
@@ -105,9 +106,10 @@ def of_each_task():
     return [f"{call.args[0].value}/{HOLE}" for call in calls if ast.unparse(call.func) == "task_means"]
 
 
-def varying(name):
-    """The names that an f-string of the code stands for."""
-    inside = {
+@ft.cache
+def inside():
+    """The parts of names that vary, by the f-string of the code."""
+    return {
         "e/{}": list(details_of_inference()),
         "e/improvement_{}": ["1", "20"],
         "m/alpha/{}": ["walk"],
@@ -115,8 +117,12 @@ def varying(name):
         "time/{}": clocks(),
         **{name: list(parts_of_policies()) for name in ("m/kl_{}", "m/alpha_{}", "m/kl_{}_bound")},
     }
+
+
+def varying(name):
+    """The names that an f-string of the code stands for."""
     bases = of_each_task() if name == f"{HOLE}/{HOLE}" else [name]
-    return [base.replace(HOLE, part) for base in bases for part in inside[name]] if HOLE in name else [name]
+    return [base.replace(HOLE, part) for base in bases for part in inside()[name]] if HOLE in name else [name]
 
 
 def written_by_updates():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, NamedTuple, get_type_hints
+from typing import Any, NamedTuple
 
 from estep.algorithms import ALGORITHMS
 from estep.algorithms.named import class_of
@@ -17,7 +17,7 @@ from estep.core.agent import Algorithm
 from estep.errors import EstepError, RejectedInput, UsageError
 from estep.runs import strict
 from estep.settings import references, renamed
-from estep.settings.kinds import kind_of
+from estep.settings.kinds import hints_of, kind_of
 from estep.settings.run import RunConfig
 
 FORMAT = 2
@@ -184,7 +184,8 @@ def _require_consent(part: str, reference: str, allow_import: bool) -> None:
 
 def _references(row: Any) -> list[tuple[str, str]]:
     """The settings whose value is a reference `module:name` to code outside estep, and their values."""
-    hints = get_type_hints(type(row), include_extras=True)
+    kind: Any = type(row)
+    hints = hints_of(kind)
     named = [(field.name, getattr(row, field.name)) for field in dataclasses.fields(row)]
     return [(name, value) for name, value in named if kind_of(hints[name]).choices and references.is_reference(value)]
 

@@ -52,6 +52,7 @@ class Kind(NamedTuple):
     choices: Choices | None
 
 
+@ft.cache
 def kind_of(hint: Any) -> Kind:
     """A type with its metadata taken apart; of several helps or choices the last counts."""
     if get_origin(hint) is not Annotated:
@@ -97,6 +98,12 @@ def named_options(kind: type[T]) -> type[T]:
     return kind
 
 
+@ft.cache
+def hints_of(kind: Any) -> Mapping[str, Any]:
+    """The types of a class's fields with their metadata. They are worked out once: that takes milliseconds."""
+    return get_type_hints(kind, include_extras=True)
+
+
 def validate(settings: Any) -> None:
     """Check every setting of a frozen dataclass against its type, and write it in its plain form.
 
@@ -106,7 +113,8 @@ def validate(settings: Any) -> None:
     Raises:
         UsageError: a value of the wrong kind or out of bounds, by its flag.
     """
-    hints = get_type_hints(type(settings), include_extras=True)
+    kind: Any = type(settings)
+    hints = hints_of(kind)
     for field in dataclasses.fields(settings):
         value = plain(field.name, hints[field.name], getattr(settings, field.name))
         object.__setattr__(settings, field.name, value)

@@ -23,7 +23,7 @@ import annotated_types
 from estep.errors import UsageError
 from estep.settings import fields as field_types
 from estep.settings import groups, kinds, part_fields, references
-from estep.settings.kinds import Choices, kind_of
+from estep.settings.kinds import Choices, hints_of, kind_of
 
 PACKAGE = Path(__file__).parents[1]
 RUN_CONFIG = (PACKAGE / "settings" / "run.py", "RunConfig")
@@ -101,9 +101,14 @@ def run_fields() -> tuple[Field, ...]:
     return fields(*RUN_CONFIG)
 
 
-@ft.cache
 def rows() -> Mapping[str, Row]:
     """Every algorithm of the library by its short name."""
+    return {name: _row(name) for name in sources()}
+
+
+@ft.cache
+def sources() -> Mapping[str, tuple[Path, str]]:
+    """The file and the class of every algorithm of the library, by its short name."""
     folder = PACKAGE / "algorithms"
     tree = ast.parse((folder / "__init__.py").read_text("utf-8"))
     files = {
@@ -117,7 +122,7 @@ def rows() -> Mapping[str, Row]:
     named = {
         ast.literal_eval(key): ast.unparse(value) for key, value in zip(table.keys, table.values, strict=True) if key
     }
-    return {name: _row(name, files[kind], kind) for name, kind in named.items()}
+    return {name: (files[kind], kind) for name, kind in named.items()}
 
 
 def row_of(name: str, algorithm: type) -> Row:
@@ -130,7 +135,7 @@ def row_of(name: str, algorithm: type) -> Row:
         raise UsageError(
             f"{name} is not a dataclass.", "Write the algorithm as a frozen dataclass with an init method."
         )
-    hints, texts = typing.get_type_hints(algorithm, include_extras=True), _texts(algorithm)
+    hints, texts = hints_of(algorithm), _texts(algorithm)
     found = []
     for field in dataclasses.fields(algorithm):
         if field.default is dataclasses.MISSING:
@@ -144,9 +149,8 @@ def row_of(name: str, algorithm: type) -> Row:
 
 def find(name: str) -> Row | None:
     """The algorithm of a name: one of the library's, one that an installed package adds, or a `module:Class`."""
-    own = rows().get(name)
-    if own is not None:
-        return own
+    if name in sources():
+        return _row(name)
     reference = name if references.is_reference(name) else references.installed().get(name)
     return None if reference is None else row_of(name, references.resolve(reference))
 
@@ -164,7 +168,9 @@ def _is_table(node: ast.AnnAssign) -> bool:
     return isinstance(node.target, ast.Name) and node.target.id == "ALGORITHMS"
 
 
-def _row(name: str, file: Path, kind: str) -> Row:
+@ft.cache
+def _row(name: str) -> Row:
+    file, kind = sources()[name]
     tree = ast.parse(file.read_text("utf-8"))
     found = _class(tree, kind)
     return Row(name, ast.get_docstring(tree) or "", ast.get_docstring(found) or "", _fields(found))
@@ -191,7 +197,7 @@ def _group(base: str) -> dict[str, Field]:
     """The settings of a group, by name."""
     home, _, name = base.rpartition(".")
     group = getattr(part_fields if home == "part_fields" else groups, name)
-    hints = typing.get_type_hints(group, include_extras=True)
+    hints = hints_of(group)
     return {
         field.name: Field(field.name, hints[field.name], False, field.default, _help(hints[field.name], {}, field.name))
         for field in dataclasses.fields(group)
