@@ -224,7 +224,7 @@ READS_ITS_OWN = {
     "runs/provenance.py": "/proc",
     "data/memory.py": "/proc",
     "settings/schema.py": "the source of the package",
-    "report/page.py": "the style and the script of the package",
+    "report/frame.py": "the style and the script of the package",
     "cli/results.py": "descriptors 1 and 2",
     "terminal.py": "descriptors 1 and 2",
 }
