@@ -96,8 +96,8 @@ def train(
         trainer.engine.begin()
         seeds = f"{trainer.seeds[0]}-{trainer.seeds[-1]}"
         with RunFolder.create(out, recipe.name, recipe.env, seeds, datetime.now()) as folder:
-            folder.write_run(provenance.describe(context.command, {"run": config.seed}))
             folder.write_config(config_file.encode(recipe), config_file.differences(recipe))
+            folder.write_run(provenance.describe(context.command, {"run": config.seed}))
             note_start(folder, recipe, place, context)
             session = PopulationSession(folder, trainer, place.spaces, context, None)
             return run_session(session, config.steps)
@@ -169,6 +169,7 @@ def continued(
         session.restore(loaded, store)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise lacking(found, error) from error
+    checkpoint.complete(folder.path, found, trainer.config.keep_checkpoints, best=False)
     context.report.note(f"resumed  at {trainer.env_steps:,} steps from {found.name}")
     return session
 

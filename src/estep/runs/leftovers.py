@@ -20,9 +20,13 @@ def folder_for_a_while() -> Iterator[Path]:
 
 
 def retire(path: Path) -> None:
-    """Remove a published directory. It is renamed first, so that a crash never leaves half of it under its name."""
+    """Remove a published directory. It is renamed first, so that a crash never leaves half of it under its name.
+
+    The new name is synced, or the loss of power could undo it and keep what was removed inside.
+    """
     doomed = storage.temporary_name(path.parent)
     storage.rename(path, doomed)
+    storage.sync_dir(path.parent)
     storage.remove_tree(doomed)
 
 

@@ -82,8 +82,8 @@ def train(
         note_reason(compare_starts(training_env, evaluation_env, trainer.obs), context.report)
         with RunFolder.create(out, recipe.name, recipe.env, config.seed, datetime.now()) as folder:
             named = {"tasks": {task.name: task.env for task in tasks}} if tasks else {}
-            folder.write_run({**provenance.describe(context.command, {"run": config.seed}), **named})
             folder.write_config(config_file.encode(recipe), config_file.differences(recipe))
+            folder.write_run({**provenance.describe(context.command, {"run": config.seed}), **named})
             note_start(folder, trainer, recipe, context.report)
             return run_session(recipe, folder, trainer, (env, evaluation_env), context, resumed_at=None)
 
@@ -162,6 +162,7 @@ def restore(trainer: Trainer, recipe: Recipe, path: Path, report: Reporter) -> d
     inexact, meta = snapshot.restore(trainer, recipe.algorithm, path)
     for i in inexact:
         report.note(f"The state of environment {i} could not be restored exactly, so its last episode is truncated.")
+    checkpoint.complete(path.parent.parent, path, recipe.run.keep_checkpoints, meta["is_best"])
     report.note(f"resumed  at {trainer.counts.env_steps:,} steps from {path.name}")
     return meta
 

@@ -165,8 +165,7 @@ class Session:
         self.last |= {"eval_mean": scores.mean, "eval_std": scores.std, "eval_episodes": len(scores.returns)}
         if math.isfinite(scores.mean) and scores.mean > self.best:
             self.best = scores.mean
-            if self.save():
-                checkpoint.set_best(self.folder.path, counts.env_steps)
+            self.save(best=True)
         self.note_evaluation(scores)
         self.tell(self.callbacks.on_evaluation, scores)
 
@@ -203,12 +202,13 @@ class Session:
             self.save()
         return self.trainer.counts.saved
 
-    def save(self) -> bool:
-        """Save a checkpoint. Returns False if a parameter is not finite, so that the checkpoint is in quarantine."""
+    def save(self, best: bool = False) -> None:
+        """Save a checkpoint, which may be the best so far. If a parameter is not finite, it goes to quarantine."""
         counts = self.trainer.counts
         counts.saved = counts.env_steps
         self.sinks.sync()
         mine = {"wall_s": self.wall_s, "last": self.last, "best": self.best if math.isfinite(self.best) else None}
+        mine["is_best"] = best
         path = checkpoint.save(
             self.folder.path,
             counts.env_steps,
@@ -216,14 +216,13 @@ class Session:
             {**snapshot.meta(self.trainer), "session": mine},
             self.trainer.replay,
             self.trainer.config.keep_checkpoints,
+            best,
         )
         self.saved_at = time.monotonic()
-        sound = not path.name.startswith("quarantine")
-        if not sound:
+        if path.name.startswith("quarantine"):
             self.callbacks.report.note(
                 f"A parameter is not finite, so this checkpoint is in quarantine: {path.name}. Resume ignores it."
             )
-        return sound
 
     def dump(self) -> None:
         """Write the batch of the last skipped update, and the agent, which the update did not change."""

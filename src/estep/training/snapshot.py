@@ -124,7 +124,8 @@ def session_state(saved: Mapping[str, Any]) -> dict[str, Any]:
     """The session's part of a checkpoint: seconds, last numbers and best evaluation."""
     best = saved["best"]
     last = {str(name): value for name, value in saved["last"].items()}
-    return {"wall_s": float(saved["wall_s"]), "last": last, "best": None if best is None else float(best)}
+    found = {"wall_s": float(saved["wall_s"]), "last": last, "best": None if best is None else float(best)}
+    return found | {"is_best": saved.get("is_best") is True}  # 0.1.0 has none
 
 
 def restore_counts(trainer: Trainer, saved: Mapping[str, Any]) -> None:
