@@ -24,8 +24,8 @@ from pathlib import Path
 
 import small
 
-DEADLINE = 30.0
-"""Seconds after which a process is taken for hung."""
+DEADLINE = 120.0
+"""Seconds after which a process is taken for hung; half of them later it says where it is."""
 
 
 class Child:

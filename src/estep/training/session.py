@@ -17,7 +17,7 @@ from estep.errors import NumericHalt
 from estep.policy.evaluate import Evaluation, evaluate
 from estep.policy.job import Reporter
 from estep.policy.policy import Policy
-from estep.runs import checkpoint, storage
+from estep.runs import checkpoint, provenance, storage
 from estep.runs.folder import RunFolder
 from estep.settings.run import RunConfig
 from estep.training import snapshot
@@ -26,6 +26,7 @@ from estep.training.ending import rescue, saving_first
 from estep.training.limits import limits_reached
 from estep.training.sinks import Sinks
 from estep.training.trainer import Trainer
+from estep.training.update import Improve
 
 SHOW_EVERY = 0.1
 """Seconds between reports of progress."""
@@ -209,6 +210,7 @@ class Session:
         self.sinks.sync()
         mine = {"wall_s": self.wall_s, "last": self.last, "best": self.best if math.isfinite(self.best) else None}
         mine["is_best"] = best
+        self.folder.update_run(exactness=exactness(self.trainer.improve))
         path = checkpoint.save(
             self.folder.path,
             counts.env_steps,
@@ -259,6 +261,11 @@ class Session:
         if math.isfinite(self.best):
             record["best"] = self.best
         self.callbacks.report.progress(record)
+
+
+def exactness(found: Improve) -> dict[str, Any]:
+    """What run.json says of how exactly this run can be repeated, and on which machine."""
+    return {"label": found.label, "probed": found.probed, **provenance.machine()}
 
 
 def means_of(recent: Mapping[str, Collection[float]]) -> dict[str, float]:
