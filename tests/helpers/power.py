@@ -65,9 +65,7 @@ class Disk:
             self.change((parent, name, None))
         elif rest[0] in self.names:  # fsync of a folder
             self.durable[rest[0]] = dict(self.names[rest[0]])
-            self.pending = [
-                left for one in self.pending if (left := tuple(each for each in one if each[0] != rest[0]))
-            ]
+            self.pending = [left for one in self.pending if (left := tuple(each for each in one if each[0] != rest[0]))]
         else:
             self.synced[rest[0]] = bytes(self.data[rest[0]])
 

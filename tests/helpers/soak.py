@@ -1,0 +1,216 @@
+"""Trains for minutes and looks for what grows: `make soak`, or `python tests/helpers/soak.py --minutes 3 sac`.
+
+After a tenth of the time (at most 5 minutes) memory, open files, threads, compiled programs and arrays of JAX are noted
+every second, with the bytes of the log files. Their slopes must be below the limits of LIMITS. In the middle the clock
+is set back by a year and forward by ten, which must change no decision. Then three runs are begun in processes of their
+own and lose what they need: their descriptors are used up, their memory is limited, their folder is deleted or may not
+be written to. Each must end by itself, with an exit code of the command line and what it saved before intact.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import resource
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import child
+import fork
+import jax
+import numpy as np
+
+from estep.algorithms import SAC, IterativeSAC
+from estep.errors import EstepError
+from estep.runs import checkpoint
+
+LIMITS = {
+    **{"rss_mib": 20.0, "descriptors": 0.5, "threads": 0.5, "programs": 0.5, "arrays": 0.5, "log_mb": 5.0},
+}
+"""The largest slopes per hour of a warm run. What is counted must not grow: half of one in an hour is noise."""
+ALGORITHMS = {
+    "sac": SAC(hidden_sizes=(32, 32)),
+    "iterative-sac": IterativeSAC(hidden_sizes=(32, 32), iterations=2, act_samples=2),
+}
+YEAR = 365.0 * 24 * 3600
+
+
+class Sampler:
+    """Notes the state of this process once a second, and stops the run at its end."""
+
+    def __init__(self, seconds: float, compiled: list[str], out: Path) -> None:
+        self.began, self.seconds, self.compiled, self.out = time.monotonic(), seconds, compiled, out
+        self.rows: list[dict[str, float]] = []
+        self.next = 0.0
+        self.wall = time.time
+        self.jumps = 0
+
+    def __call__(self) -> bool:
+        """Called at every safe point of the run."""
+        now = time.monotonic() - self.began
+        if now >= self.next:
+            self.next = now + 1.0
+            self.rows.append({"seconds": now, **self.state()})
+        if self.jumps < 2 and now > self.seconds * (0.5 + 0.1 * self.jumps):
+            self.jumps += 1
+            shift = -YEAR if self.jumps == 1 else 10 * YEAR
+            time.time = lambda: self.wall() + shift
+        return now > self.seconds
+
+    def state(self) -> dict[str, float]:
+        """What may grow."""
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        logs = [path for path in self.out.rglob("*") if path.suffix in (".jsonl", ".csv") or "tb" in path.parts]
+        return {
+            "rss_mib": pages * resource.getpagesize() / 2**20,
+            "descriptors": len(os.listdir("/proc/self/fd")),
+            "threads": len(os.listdir("/proc/self/task")),
+            "programs": len(self.compiled),
+            "arrays": len(jax.live_arrays()),
+            "log_mb": sum(path.stat().st_size for path in logs if path.is_file()) / 1e6,
+        }
+
+
+def compilations() -> list[str]:
+    """A list that grows with each program that this process compiles or reads from the cache."""
+    seen: list[str] = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda name, seconds, **rest: seen.append(name) if "backend_compile" in name else None
+    )
+    return seen
+
+
+def slope(rows: list[dict[str, float]], name: str, warm: float) -> float:
+    """Growth per hour after the warm-up, by least squares."""
+    times = np.array([row["seconds"] for row in rows if row["seconds"] > warm]) / 3600
+    values = np.array([row[name] for row in rows if row["seconds"] > warm])
+    return float(np.polyfit(times, values, 1)[0])
+
+
+def soak(name: str, minutes: float, place: Path) -> list[dict[str, Any]]:
+    """Train for so many minutes. Returns a row for each quantity."""
+    seconds, compiled = minutes * 60, compilations()
+    sampler = Sampler(seconds, compiled, place)
+    changes = {"steps": 10**8, "warmup_steps": 500, "batch_size": 64, "replay_size": 1000, "eval_every": 1000}
+    changes |= {"checkpoint_every": 500, "log_every": 1000, "updates_per_call": 8}
+    try:
+        result = child.train(place, ALGORITHMS[name], env=fork.left, stop=sampler, **changes)
+    finally:
+        time.time = sampler.wall
+    broken = [reason for _, reason in checkpoint.verify(result.run_dir) if reason]
+    warm = min(300.0, seconds * 0.3)
+    rows = []
+    for quantity, limit in LIMITS.items():
+        found = slope(sampler.rows, quantity, warm)
+        last = sampler.rows[-1][quantity]
+        row = {"algorithm": name, "minutes": minutes, "quantity": quantity, "last": round(last, 2)}
+        rows.append({**row, "per_hour": round(found, 3), "limit": limit, "ok": found <= limit})
+    extra = {"quantity": "clock jumps", "last": sampler.jumps, "per_hour": "", "limit": "", "ok": sampler.jumps == 2}
+    rows.append({"algorithm": name, "minutes": minutes, **extra})
+    extra = {"quantity": "broken checkpoints", "last": len(broken), "per_hour": "", "limit": 0, "ok": not broken}
+    rows.append({"algorithm": name, "minutes": minutes, **extra})
+    rows.append(
+        {"algorithm": name, "minutes": minutes, "quantity": "env steps", "last": result.env_steps}
+        | {"per_hour": "", "limit": "", "ok": result.env_steps > 1000}
+    )
+    return rows
+
+
+def no_descriptors(run_dir: Path) -> None:
+    """Let this process open no further file."""
+    used = len(os.listdir("/proc/self/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used, used))
+
+
+def no_memory(run_dir: Path) -> None:
+    """Let this process have no further memory."""
+    used = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_DATA, (used, used))
+
+
+def deleted(run_dir: Path) -> None:
+    """Remove the run folder."""
+    shutil.rmtree(run_dir)
+
+
+def read_only(run_dir: Path) -> None:
+    """Let nobody write to the checkpoints of the run. The user root may all the same, so files stand in the way."""
+    shutil.rmtree(run_dir / "checkpoints")
+    (run_dir / "checkpoints").write_bytes(b"")
+
+
+TAKEN = {"no descriptors": no_descriptors, "no memory": no_memory, "folder deleted": deleted, "not writable": read_only}
+
+
+def taken(act: Callable[[Path], None], out: Path) -> int:
+    """Train, and take something away after the first checkpoint. Returns the exit code of the command line."""
+    count = 0
+
+    def stop() -> bool:
+        nonlocal count
+        count += 1
+        if count == 60:
+            act(child.only_run(out))
+        return False
+
+    changes = {"steps": 400, "checkpoint_every": 40, "eval_every": 0, "eval_episodes": 1, "batch_size": 16}
+    try:
+        child.train(out, SAC(hidden_sizes=(8,)), env=fork.left, stop=stop, **changes)
+    except EstepError as error:
+        print(f"{error.what}", file=sys.stderr)
+        return error.exit_code
+    except MemoryError:
+        return 1
+    return 0
+
+
+def losses(place: Path) -> list[dict[str, Any]]:
+    """A row for each thing that a run loses."""
+    rows = []
+    for name, act in TAKEN.items():
+        out = place / name.replace(" ", "-")
+        pid, began = os.fork(), time.monotonic()
+        if not pid:
+            os._exit(taken(act, out))
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        kept = [
+            reason
+            for path in out.glob("*/*/*")
+            if (path / "checkpoints").is_dir()
+            for _, reason in checkpoint.verify(path)
+        ]
+        ok = code in (0, 1, 6) and not any(kept)
+        row = {"algorithm": "sac", "minutes": round((time.monotonic() - began) / 60, 2), "quantity": name}
+        rows.append({**row, "last": f"exit {code}", "per_hour": "", "limit": "", "ok": ok})
+    return rows
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", default=list(ALGORITHMS), help="sac, iterative-sac (both)")
+    parser.add_argument("--minutes", type=float, default=3.0, help="for each algorithm (3)")
+    parser.add_argument("--out", type=Path, help="CSV to write")
+    given = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        rows += losses(Path(folder))  # first, because processes are forked before JAX has threads
+        for name in given.names:
+            rows += soak(name, given.minutes, Path(folder) / name)
+    for row in rows:
+        print(", ".join(f"{name} {value}" for name, value in row.items() if value != ""), flush=True)
+    if given.out:
+        with given.out.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+    return int(not all(row["ok"] for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
