@@ -35,7 +35,7 @@ class Disk:
         self.names: dict[int, dict[str, int]] = {ROOT: {}}
         self.durable: dict[int, dict[str, int]] = {ROOT: {}}
         self.pending: list[tuple[tuple[int, str | None, int | None], ...]] = []
-        """Changes of names that are not synced: each is (folder, name, file or None), and those of one call together."""
+        """Changes of names that are not synced: (folder, name, file or None), and those of one call together."""
 
     def apply(self, call: tuple[Any, ...]) -> None:
         """Do one recorded call."""
