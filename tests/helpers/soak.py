@@ -1,6 +1,6 @@
 """Trains for minutes and looks for what grows: `make soak`, or `python tests/helpers/soak.py --minutes 3 sac`.
 
-After three tenths of the time (at most 5 minutes) memory, open files, threads, compiled programs and arrays of JAX are noted
+After three tenths of the time (at most 5 minutes) memory, open files, threads, programs and arrays of JAX are noted
 every second, with the bytes of the log files. Their slopes must be below the limits of LIMITS. In the middle the clock
 is set back by a year and forward by ten, which must change no decision. Then three runs are begun in processes of their
 own and lose what they need: their descriptors are used up, their memory is limited, their folder is deleted or may not
