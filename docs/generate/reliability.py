@@ -41,6 +41,9 @@ are those of [results/reliability](../results/reliability/README.md); the others
 
 def counted(name: str, column: str) -> str:
     """The sum of a column of a table of results, or `no` if there is no such table."""
+    if name == "supply":
+        text = (ROOT / "requirements.txt").read_text("utf-8")
+        return str(text.count("--hash=" if column == "hashes" else "=="))
     path = NUMBERS / f"{name}.csv"
     if not path.is_file():
         return NONE

@@ -180,6 +180,7 @@ class Campaign:
             what = "" if code == -signal.SIGKILL else f"it ended with exit {code} before it could be killed"
             what = what or check(out, acknowledged) or finish(out, self.whole, acknowledged)
             self.note(phase, what, number)
+            self.kills[phase]["runs"] += 1
             shutil.rmtree(out)
 
     def at_random(self, kills: int, seed: int) -> None:
@@ -207,7 +208,7 @@ class Campaign:
     def rows(self) -> list[dict[str, object]]:
         """A row for each phase."""
         return [
-            {"phase": phase, **{name: count[name] for name in ("operations", "kills", "losses")}}
+            {"phase": phase, **{name: count[name] for name in ("operations", "kills", "runs", "losses")}}
             for phase, count in self.kills.items()
         ]
 
@@ -223,10 +224,13 @@ def main() -> int:
     memory = Path("/dev/shm")  # a kill needs no disk, and runs are there fifty times as fast
     with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
         campaign = Campaign(Path(folder))
-        campaign.at_every_operation("train", None, given.stride)
-        campaign.at_every_operation("resume", campaign.half, given.stride)
-        campaign.at_random(given.random, given.seed)
-    rows = campaign.rows()
+        try:
+            campaign.at_every_operation("train", None, given.stride)
+            campaign.at_every_operation("resume", campaign.half, given.stride)
+            campaign.at_random(given.random, given.seed)
+        except KeyboardInterrupt:
+            print("interrupted: these are the kills so far")
+        rows = campaign.rows()
     for row in rows:
         print(", ".join(f"{name} {value}" for name, value in row.items()))
     if given.out:

@@ -64,6 +64,8 @@ class Session:
         self.limits: set[str] = set()
         """The limits of multipliers that were reported."""
         self.asked_to_stop = False
+        self.recorded: dict[str, Any] = {}
+        """What this process has written of its exactness."""
 
     def restore(self, meta: dict[str, Any]) -> None:
         """Load the session's part of a checkpoint."""
@@ -210,7 +212,10 @@ class Session:
         self.sinks.sync()
         mine = {"wall_s": self.wall_s, "last": self.last, "best": self.best if math.isfinite(self.best) else None}
         mine["is_best"] = best
-        self.folder.update_run(exactness=exactness(self.trainer.improve))
+        found = exactness(self.trainer.improve)
+        if found != self.recorded:
+            self.folder.update_run(exactness=found)
+        self.recorded = found
         path = checkpoint.save(
             self.folder.path,
             counts.env_steps,
