@@ -17,8 +17,8 @@ CHANGES = {
     **{"checkpoint_every": 16, "eval_every": 24, "eval_episodes": 1, "log_every": 8, "keep_checkpoints": 2},
     **{"normalise": True, "env_timeout": 0.0},
 }
-TIMES = {"wall_s", "env_steps_per_s", "started", "ended", "command", "git"}
-"""What differs between two equal runs."""
+TIMES = {"wall_s", "env_steps_per_s", "started", "ended", "command", "git", "probed"}
+"""What differs between two equal runs. A slow machine makes fewer updates twice."""
 
 
 def prepare() -> None:
