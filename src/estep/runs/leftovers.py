@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from estep.errors import StorageFailure
 from estep.runs import storage
 
 
@@ -34,7 +35,12 @@ def reap(directory: Path) -> None:
     """Remove the temporary files in a directory whose processes have died. Raises StorageFailure."""
     if not directory.is_dir():
         return
-    for path in sorted(directory.glob(storage.TEMPORARY + "*")):
+    try:
+        found = sorted(directory.glob(storage.TEMPORARY + "*"))
+    except OSError as error:  # such as no descriptor being left
+        what = f"Could not read {directory}: {error.strerror}."
+        raise StorageFailure(what, "Close other files, or raise `ulimit -n`. Then resume the run.") from error
+    for path in found:
         if _abandoned(path):
             storage.remove_tree(path)
 

@@ -35,7 +35,7 @@ from estep.settings.run import RunConfig
 from estep.training import snapshot
 from estep.training.callbacks import current_policy
 from estep.training.ending import Result, recorded_result, to_the_end
-from estep.training.session import Callbacks, Session
+from estep.training.session import Callbacks, Session, exactness
 from estep.training.sinks import Sinks, check_lines
 from estep.training.trainer import Trainer
 
@@ -228,7 +228,11 @@ def run_session(
         if each is not None:
             each.before_hang(ft.partial(contextvars.copy_context().run, session.rescue))  # in a thread
     train = ft.partial(session.run, recipe.run.steps)
-    return to_the_end(folder, train, lambda: {"result": summary(session)}, sinks.close)
+
+    def numbers() -> dict[str, Any]:
+        return {"result": summary(session), "exactness": exactness(trainer.improve)}
+
+    return to_the_end(folder, train, numbers, sinks.close)
 
 
 def summary(session: Session) -> dict[str, Any]:

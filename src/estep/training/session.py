@@ -212,10 +212,6 @@ class Session:
         self.sinks.sync()
         mine = {"wall_s": self.wall_s, "last": self.last, "best": self.best if math.isfinite(self.best) else None}
         mine["is_best"] = best
-        found = exactness(self.trainer.improve)
-        if found != self.recorded:
-            self.folder.update_run(exactness=found)
-        self.recorded = found
         path = checkpoint.save(
             self.folder.path,
             counts.env_steps,
@@ -225,6 +221,10 @@ class Session:
             self.trainer.config.keep_checkpoints,
             best,
         )
+        found = exactness(self.trainer.improve)
+        if found != self.recorded:
+            self.folder.update_run(exactness=found)
+        self.recorded = found
         self.saved_at = time.monotonic()
         if path.name.startswith("quarantine"):
             self.callbacks.report.note(
