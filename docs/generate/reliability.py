@@ -59,8 +59,9 @@ def counted(name: str, column: str) -> str:
 
 def number_of(text: str) -> str:
     """The last cell of a row."""
-    found = re.sub(r"\{(\w+):(\w+)\}", lambda match: counted(match[1], match[2]), text)
-    return NONE if re.search(rf"\b{NONE} (in|on|of)\b", found) else found
+    found = [counted(*names) for names in re.findall(r"\{(\w+):(\w+)\}", text)]
+    rest = iter(found)
+    return NONE if NONE in found else re.sub(r"\{\w+:\w+\}", lambda match: next(rest), text)
 
 
 def promises() -> list[dict[str, str]]:
