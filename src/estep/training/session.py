@@ -17,7 +17,7 @@ from estep.errors import NumericHalt
 from estep.policy.evaluate import Evaluation, evaluate
 from estep.policy.job import Reporter
 from estep.policy.policy import Policy
-from estep.runs import checkpoint, storage
+from estep.runs import checkpoint, provenance, storage
 from estep.runs.folder import RunFolder
 from estep.settings.run import RunConfig
 from estep.training import snapshot
@@ -26,6 +26,7 @@ from estep.training.ending import rescue, saving_first
 from estep.training.limits import limits_reached
 from estep.training.sinks import Sinks
 from estep.training.trainer import Trainer
+from estep.training.update import Improve
 
 SHOW_EVERY = 0.1
 """Seconds between reports of progress."""
@@ -63,6 +64,8 @@ class Session:
         self.limits: set[str] = set()
         """The limits of multipliers that were reported."""
         self.asked_to_stop = False
+        self.recorded: dict[str, Any] = {}
+        """What this process has written of its exactness."""
 
     def restore(self, meta: dict[str, Any]) -> None:
         """Load the session's part of a checkpoint."""
@@ -165,8 +168,7 @@ class Session:
         self.last |= {"eval_mean": scores.mean, "eval_std": scores.std, "eval_episodes": len(scores.returns)}
         if math.isfinite(scores.mean) and scores.mean > self.best:
             self.best = scores.mean
-            if self.save():
-                checkpoint.set_best(self.folder.path, counts.env_steps)
+            self.save(best=True)
         self.note_evaluation(scores)
         self.tell(self.callbacks.on_evaluation, scores)
 
@@ -203,12 +205,13 @@ class Session:
             self.save()
         return self.trainer.counts.saved
 
-    def save(self) -> bool:
-        """Save a checkpoint. Returns False if a parameter is not finite, so that the checkpoint is in quarantine."""
+    def save(self, best: bool = False) -> None:
+        """Save a checkpoint, which may be the best so far. If a parameter is not finite, it goes to quarantine."""
         counts = self.trainer.counts
         counts.saved = counts.env_steps
         self.sinks.sync()
         mine = {"wall_s": self.wall_s, "last": self.last, "best": self.best if math.isfinite(self.best) else None}
+        mine["is_best"] = best
         path = checkpoint.save(
             self.folder.path,
             counts.env_steps,
@@ -216,14 +219,17 @@ class Session:
             {**snapshot.meta(self.trainer), "session": mine},
             self.trainer.replay,
             self.trainer.config.keep_checkpoints,
+            best,
         )
+        found = exactness(self.trainer.improve)
+        if found != self.recorded:
+            self.folder.update_run(exactness=found)
+        self.recorded = found
         self.saved_at = time.monotonic()
-        sound = not path.name.startswith("quarantine")
-        if not sound:
+        if path.name.startswith("quarantine"):
             self.callbacks.report.note(
                 f"A parameter is not finite, so this checkpoint is in quarantine: {path.name}. Resume ignores it."
             )
-        return sound
 
     def dump(self) -> None:
         """Write the batch of the last skipped update, and the agent, which the update did not change."""
@@ -260,6 +266,11 @@ class Session:
         if math.isfinite(self.best):
             record["best"] = self.best
         self.callbacks.report.progress(record)
+
+
+def exactness(found: Improve) -> dict[str, Any]:
+    """What run.json says of how exactly this run can be repeated, and on which machine."""
+    return {"label": found.label, "probed": found.probed, **provenance.machine()}
 
 
 def means_of(recent: Mapping[str, Collection[float]]) -> dict[str, float]:

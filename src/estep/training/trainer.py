@@ -27,7 +27,7 @@ from estep.settings.run import RunConfig
 from estep.training.allocation import allocate, check_fits
 from estep.training.of_tasks import OfTasks, SpreadWatch, reward_scale
 from estep.training.scale import ScaleWatch, check_image, note_agent, warn_of_bounds
-from estep.training.update import Compiling, improve, init
+from estep.training.update import Compiling, Improve, init
 
 RECENT = 10
 """The reported return and success are means over this many training episodes."""
@@ -101,6 +101,7 @@ class Trainer:
         self.finished: list[Episode] = []
         self.seconds = {"act_s": 0.0, "env_s": 0.0, "sample_s": 0.0, "update_s": 0.0}
         self.compiled: set[str] = set()
+        self.improve = Improve(self.compiled, note)
         self._actor: Actor | None = None
         self._keys = key_of(config.seed, ACT), key_of(config.seed, UPDATE)
         self.obs: Floats = np.zeros((env.num_envs, spec.obs_dim), np.float32)
@@ -235,11 +236,10 @@ class Trainer:
         batches = self.replay.read(rows)
         sampled = time.perf_counter()
         scaling = self.scaling
-        with self.compiling("the update"):
-            number = np.uint32(counts.updates % 2**32)
-            self._actor = None
-            self.agent, (memo, info) = improve(self.agent, batches, self._keys[1], number, scaling)
-            read = {self.of_tasks.named(name): np.asarray(value) for name, value in jax.device_get(info).items()}
+        number = np.uint32(counts.updates % 2**32)
+        self._actor = None
+        self.agent, (memo, info) = self.improve(self.agent, batches, self._keys[1], number, scaling)
+        read = {self.of_tasks.named(name): np.asarray(value) for name, value in jax.device_get(info).items()}
         self.seconds["sample_s"] += sampled - start
         self.seconds["update_s"] += time.perf_counter() - sampled
         if memo:
