@@ -30,9 +30,45 @@ class AdamState(NamedTuple):
     nu: Any
 
 
+FAR_TOO_LARGE = 100.0
+"""A gradient this many times its usual size is shortened to that, before it enters the means of Adam."""
+USUAL_AFTER = 20
+"""Steps after which the usual size of a gradient is known."""
+LEAST_SHARE = 1e-12
+"""The least mean square of an element, as a part of that of all elements, against which its gradient is judged."""
+
+
+def shortened(gradient: Array, nu: Array, known: Scalar, ready: Bool[Array, ""]) -> Array:
+    """The gradient, of which no element is far larger than usual. An ordinary gradient stays as it is, to the bit.
+
+    One element is far too large if it is a hundred times both its own usual size and that of all elements. If the whole
+    gradient is a hundred times its usual norm, each element is judged by its own usual size alone. Otherwise the mean
+    square of an element that a single such gradient hits would stop its steps for tens of thousands of updates.
+
+    Args:
+        gradient: of one leaf.
+        nu: the running mean of its square, before this step.
+        known: the bias of that mean, 1 - b2^steps.
+        ready: whether the usual size is known.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep.core.optim import shortened
+        >>> print(shortened(jnp.asarray([3.0, 2e5]), jnp.ones(2), jnp.asarray(1.0), jnp.asarray(True)))
+        [  3. 100.]
+    """
+    mean, square = nu.mean(), jnp.square(gradient)
+    whole = square.mean() > FAR_TOO_LARGE**2 / known * mean
+    usual = jnp.maximum(nu, jnp.where(whole, LEAST_SHARE, 1.0).astype(nu.dtype) * mean)
+    largest = (FAR_TOO_LARGE**2 / known).astype(nu.dtype) * usual
+    return jnp.where(ready & (mean > 0) & (square > largest), jnp.sign(gradient) * jnp.sqrt(largest), gradient)
+
+
 @ft.cache
 def adam(learning_rate: float, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Optimiser:
-    """Adam. It is not optax's, which mixes dtypes, so that strict promotion refuses it.
+    """Adam, which shortens a gradient that is far larger than usual.
+
+    It is not optax's, which mixes dtypes, so that strict promotion refuses it.
 
     Args:
         learning_rate: the size of a step, in units of the parameters.
@@ -57,6 +93,9 @@ def adam(learning_rate: float, b1: float = 0.9, b2: float = 0.999, eps: float = 
         return AdamState(jnp.zeros((), jnp.int32), zeros, jax.tree.map(jnp.zeros_like, params))
 
     def update(grads: Any, state: Any, params: Any = None, *, sound: Bool[Array, ""]) -> tuple[Any, Any]:
+        before = jnp.maximum(state.steps, 1).astype(jnp.float32)
+        usual = 1 - b2**before, state.steps >= USUAL_AFTER
+        grads = jax.tree.map(lambda g, v: shortened(g, v, *usual), grads, state.nu)
         count = state.steps + sound.astype(jnp.int32)
         steps = jnp.maximum(count, 1).astype(jnp.float32)
         mu = jax.tree.map(lambda m, g: jnp.where(sound, b1 * m + (1 - b1) * g, m), state.mu, grads)

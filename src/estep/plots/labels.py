@@ -39,6 +39,7 @@ IGNORED_FIELDS = (
     "log_every",
     "replay_size",
     "env_timeout",
+    "retry_env",
 )
 """Settings in which the runs of one curve may differ."""
 CHANGES = "changes"
