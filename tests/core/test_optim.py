@@ -95,20 +95,29 @@ def speeds(usual, gradient, at=300, after=2000):
 USUAL = {"equal": np.ones(200), "small": np.full(200, 1e-4), "unlike": np.logspace(-4, 2, 200), "one": np.ones(1)}
 
 
-@pytest.mark.parametrize("size", [1e3, 1e6, 1e20, 1e30])
-@pytest.mark.parametrize("usual", USUAL.values(), ids=USUAL)
+LONG = [
+    pytest.param(usual, size, marks=pytest.mark.long)
+    for usual in USUAL
+    for size in (1e3, 1e6, 1e20, 1e30)
+    if (usual, size) not in {("unlike", 1e3), ("one", 1e30)}
+]
+
+
+@pytest.mark.parametrize(("usual", "size"), [("unlike", 1e3), ("one", 1e30), *LONG])
 def test_one_huge_gradient_does_not_disable_what_it_hits(usual, size):
     """The whole gradient is too large: each parameter is back at half its speed within 2,000 steps."""
-    assert (speeds(usual, size * usual * (-1.0) ** np.arange(len(usual))) > 0.5).all()
+    odd = size * USUAL[usual] * (-1.0) ** np.arange(len(USUAL[usual]))
+    assert (speeds(USUAL[usual], odd) > 0.5).all()
 
 
-@pytest.mark.parametrize("size", [1e3, 1e6, 1e20, 1e30])
+@pytest.mark.parametrize("size", [1e3, *(pytest.param(size, marks=pytest.mark.long) for size in (1e6, 1e30))])
 def test_one_huge_element_does_not_disable_its_parameter(size):
-    gradient = np.ones(100_000)
+    gradient = np.ones(20_000)
     gradient[7] = size
-    assert (speeds(np.ones(100_000), gradient, at=30, after=2000) > 0.5).all()
+    assert (speeds(np.ones(20_000), gradient, at=30) > 0.5).all()
 
 
+@pytest.mark.long
 def test_adam_alone_is_disabled_by_it(monkeypatch):
     """What the two tests before would see without the remedy."""
     adam.cache_clear()
