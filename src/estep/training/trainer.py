@@ -110,7 +110,7 @@ class Trainer:
         self.recent, self.successes = deque[float](maxlen=RECENT), deque[float](maxlen=RECENT)
         self.of_tasks, self._actor = OfTasks(self.env.tasks, RECENT), None
         self.env.finished()
-        self.finished = []
+        self.finished, self.sound, self.settled = [], True, True
 
     def begin(self) -> None:
         """Reset the environments of a new run."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from estep.core.agent import Agent
 from estep.core.types import Key, Transition
-from estep.errors import EnvironmentFailure, EstepError, RejectedInput, describe
+from estep.errors import EstepError, RejectedInput, UsageError, describe
 from estep.policy.actor import UPDATE, Scaling, key_of
 from estep.policy.spaces import space_record, spaces_in, spaces_of
 from estep.runs import config_file, reading, storage, strict
@@ -106,7 +106,9 @@ def repeat(path: Path, *, allow_import: bool = False) -> Repeated:
         scaling: Any = (arrays["scaling.mean"], arrays["scaling.scale"]) if "scaling.mean" in arrays else None
         how = jax.random.fold_in(key, back) if back else key, int(arrays["update"]), scaling
         info = rehearsed(agent, batch, how)
-    except (RejectedInput, OSError, KeyError, TypeError, ValueError, AttributeError, EnvironmentFailure) as error:
+    except UsageError:
+        raise
+    except Exception as error:  # arrays of other shapes can fail anywhere in the update
         what = error.what if isinstance(error, EstepError) else f"{describe(error)}."
         raise RejectedInput(f"The dump {path} cannot be read: {what}", FIX) from error
     blamed = _blamed(agent, batch, how) if info["skipped"][0] else []
@@ -122,7 +124,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Arrays]]:
         files = {}
         for file in ("batch", "params", "optim"):
             name = f"{file}.safetensors"
-            files[file] = strict.tensors(name, bytearray(reading.read_small(name, directory, MOST)))
+            files[file] = strict.tensors(name, reading.read_small(name, directory, MOST))
     finally:
         os.close(directory)
     if not isinstance(record, dict):
