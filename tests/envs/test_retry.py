@@ -11,7 +11,7 @@ from estep.envs.gymnasium import make
 from estep.errors import EnvironmentFailure, UsageError
 from estep.runs import checkpoint
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*It is made anew")
+pytestmark = pytest.mark.filterwarnings("ignore:.*It is made anew", "ignore:.*close.* raised")
 WARM = {"steps": 80, "warmup_steps": 80, "checkpoint_every": 40, "eval_every": 0, "eval_episodes": 0, "log_every": 40}
 
 
