@@ -112,9 +112,9 @@ def test_one_huge_gradient_does_not_disable_what_it_hits(usual, size):
 
 @pytest.mark.parametrize("size", [1e3, *(pytest.param(size, marks=pytest.mark.long) for size in (1e6, 1e30))])
 def test_one_huge_element_does_not_disable_its_parameter(size):
-    gradient = np.ones(20_000)
+    gradient = np.ones(2_000)
     gradient[7] = size
-    assert (speeds(np.ones(20_000), gradient, at=30) > 0.5).all()
+    assert (speeds(np.ones(2_000), gradient, at=30) > 0.5).all()
 
 
 @pytest.mark.long

@@ -121,11 +121,10 @@ class Session:
     def save_before_evaluation(self) -> None:
         """Save first if a checkpoint becomes due by time in the evaluation, whose time is estimated from training."""
         trainer, config = self.trainer, self.trainer.config
-        if self.callbacks.evaluation_env is None:
-            return
         expected = trainer.seconds["env_s"] / max(1, trainer.counts.episodes) * config.eval_episodes
-        if checkpoint_due(config, 0, 0, self.saved_at - expected):
+        if self.callbacks.evaluation_env and checkpoint_due(config, 0, 0, self.saved_at - expected):
             self.save_once()
+            trainer.counts.saved = -1  # it lacks the evaluation
 
     def goal_reached(self) -> bool:
         """Whether the last evaluation reached the return of --stop-at."""
