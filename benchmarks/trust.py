@@ -49,7 +49,7 @@ def updates(kind: str, gate: Gate) -> None:
     from estep.core import optim
 
     if kind == "plain Adam":
-        as_they_are: Any = lambda gradient, *unused: gradient
+        as_they_are: Any = lambda old, new, *unused: new
         optim.shortened = as_they_are
     estep_row_updates("sac", {}, BLOCK, gate)
 

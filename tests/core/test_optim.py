@@ -121,7 +121,7 @@ def test_one_huge_element_does_not_disable_its_parameter(size):
 def test_adam_alone_is_disabled_by_it(monkeypatch):
     """What the two tests before would see without the remedy."""
     adam.cache_clear()
-    monkeypatch.setattr(optim, "shortened", lambda gradient, *unused: gradient)
+    monkeypatch.setattr(optim, "shortened", lambda old, new, *unused: new)
     assert (speeds(np.full(2, 1e-2), [1e6, -1e6], after=20_000) < 0.01).all()
     adam.cache_clear()
 
@@ -137,14 +137,38 @@ def test_gradients_that_grow_for_good_are_followed():
     assert (nu[-1] > 0.5).all()
 
 
+def test_ordinary_steps_are_those_of_plain_adam_to_the_bit(monkeypatch):
+    weights = tuple(jax.random.normal(jax.random.key(i), shape) for i, shape in enumerate([(3, 8), (8, 1)]))
+
+    def loss(x):
+        return lambda w: (jnp.square(jnp.maximum(x @ w[0], 0) @ w[1] - 1.0).mean(), {})
+
+    def run():
+        adam.cache_clear()
+        step = lambda learned, key: (stepped(learned, loss(jax.random.normal(key, (16, 3))))[0], ())
+        start = learn(weights, adam(1e-2))
+        return jax.jit(lambda: jax.lax.scan(step, start, jax.random.split(jax.random.key(9), 100))[0])()
+
+    now = run()
+    monkeypatch.setattr(optim, "shortened", lambda old, new, *unused: new)
+    jax.tree.map(np.testing.assert_array_equal, jax.tree.leaves(now), jax.tree.leaves(run()))
+    adam.cache_clear()
+
+
+def after(gradient, nu):
+    """The means of Adam after a gradient, and as `shortened` leaves them."""
+    old = jnp.zeros_like(gradient), jnp.broadcast_to(nu, gradient.shape).astype(jnp.float32)
+    new = 0.1 * gradient, 0.999 * old[1] + 0.001 * jnp.square(gradient)
+    return new, optim.shortened(old, new, (0.9, 0.999), (jnp.asarray(1.0), jnp.asarray(True)))
+
+
 def test_an_ordinary_gradient_stays_as_it_is_to_the_bit():
     rng = np.random.default_rng(0)
     gradients = (rng.normal(size=(300, 500)) * np.logspace(-3, 1, 500)).astype(np.float32)
-    nu = np.square(gradients).mean(0)
-    run = jax.jit(jax.vmap(lambda g: optim.shortened(g, jnp.asarray(nu), jnp.asarray(1.0), jnp.asarray(True))))
-    np.testing.assert_array_equal(run(gradients), gradients)
-    never = optim.shortened(jnp.asarray([1e6, 1.0]), jnp.zeros(2), jnp.asarray(1.0), jnp.asarray(True))
-    np.testing.assert_array_equal(never, [1e6, 1.0])  # nothing is known of zeros
+    new, mended = jax.jit(jax.vmap(lambda g: after(g, jnp.asarray(np.square(gradients).mean(0)))))(gradients)
+    jax.tree.map(np.testing.assert_array_equal, mended, new)
+    new, mended = after(jnp.asarray([1e6, 1.0]), jnp.zeros(2))  # nothing is known of zeros
+    jax.tree.map(np.testing.assert_array_equal, mended, new)
 
 
 @pytest.mark.parametrize("bad", [jnp.nan, jnp.inf])

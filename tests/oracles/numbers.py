@@ -161,8 +161,10 @@ def true_clipped(x):
 
 
 def odd(x):
-    """A gradient whose usual size is 1."""
-    return shortened(x, jnp.ones(1), jnp.ones(()), jnp.asarray(True))[0]
+    """A gradient whose usual size is 1, as Adam's mean of it tells."""
+    old = jnp.zeros(1), jnp.ones(1)
+    new = 0.1 * x, 0.999 + 0.001 * jnp.square(x)
+    return shortened(old, new, (0.9, 0.999), (jnp.ones(()), jnp.asarray(True)))[0][0] / 0.1
 
 
 ones = lambda x: np.ones_like(x)
@@ -332,9 +334,9 @@ CASES = [
     ),
     Case(
         "N24",
-        "gradient before Adam's means",
+        "gradient in Adam's mean",
         odd,
-        column(HUGE),
+        column(HUGE[np.abs(HUGE) < 1e6]),
         lambda x: np.clip(x[:, 0], -100, 100),
         None,
         (1e-6, 1e-37),
