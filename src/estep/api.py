@@ -21,10 +21,10 @@ from typing import Any, Literal, NamedTuple, TypedDict, Unpack, overload
 
 from estep.algorithms.named import check_class, class_of, name_of
 from estep.core.agent import Algorithm
+from estep.envs.guard.watch import end_process
 from estep.envs.pure.adapter import hosted
 from estep.envs.pure.environment import PureEnv
 from estep.envs.tasks.sources import Given, label, read_envs
-from estep.envs.watch import end_process
 from estep.errors import EnvironmentFailure, UsageError, unknown
 from estep.plots.views import write_if_possible
 from estep.policy import policy

@@ -21,7 +21,7 @@ from estep.population.trainer import PopulationTrainer
 from estep.runs import checkpoint, provenance, storage
 from estep.runs.folder import RunFolder
 from estep.training.ending import rescue, saving_first
-from estep.training.session import checkpoint_due, crossed
+from estep.training.recovery.due import checkpoint_due, crossed
 from estep.training.sinks import Sinks, check_lines
 from estep.training.update import REPLAYABLE
 

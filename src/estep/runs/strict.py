@@ -133,7 +133,7 @@ def layout(name: str, head: bytes, size: int) -> dict[str, Leaf]:
     return {tensor: leaf for tensor, leaf, _ in _entries(name, head, size)}
 
 
-def tensors(name: str, data: bytearray) -> Arrays:
+def tensors(name: str, data: bytes | bytearray) -> Arrays:
     """The arrays of a safetensors file, as views of `data` without a copy."""
     arrays = {}
     for tensor, (shape, dtype), start in _entries(name, memoryview(data)[: MAX_HEADER + 8].tobytes(), len(data)):

@@ -34,8 +34,8 @@ from estep.runs.folder import RunFolder
 from estep.settings.run import RunConfig
 from estep.training import snapshot
 from estep.training.callbacks import current_policy
-from estep.training.ending import Result, recorded_result, to_the_end
-from estep.training.session import Callbacks, Session, exactness
+from estep.training.ending import Result, exactness, recorded_result, to_the_end
+from estep.training.session import Callbacks, Session
 from estep.training.sinks import Sinks, check_lines
 from estep.training.trainer import Trainer
 

@@ -18,7 +18,8 @@ from estep.errors import EnvironmentFailure, RejectedInput, describe
 from estep.policy.spaces import Spaces, check_tasks, space_record, spaces_in, spaces_of
 from estep.runs import checkpoint, manifest, provenance
 from estep.runs.leaves import expected, named_leaves, rebuild, skeleton
-from estep.training.trainer import Counts, Tally, Trainer
+from estep.training.recovery.skips import Counts
+from estep.training.trainer import Tally, Trainer
 
 Arrays = dict[str, "np.ndarray[Any, Any]"]
 
@@ -131,7 +132,9 @@ def session_state(saved: Mapping[str, Any]) -> dict[str, Any]:
 
 def restore_counts(trainer: Trainer, saved: Mapping[str, Any]) -> None:
     """Load counts, sums of metrics, recent returns and skipped updates."""
-    trainer.counts = Counts(**{name: int(value) for name, value in saved["counts"].items()})
+    counts = Counts(**{name: int(value) for name, value in saved["counts"].items()})
+    vars(trainer.counts).update(vars(counts))  # the session holds the same object
+    trainer.rekey()
     tally = saved["tally"]
     trainer.tally = Tally({str(k): number(v) for k, v in tally["sums"].items()}, int(tally["updates"]))
     trainer.recent.extend(number(value) for value in saved["recent"])
