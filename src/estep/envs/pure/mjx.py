@@ -6,7 +6,9 @@ A state has positions, velocities and the solver's start alone, so that a reset 
 from __future__ import annotations
 
 import functools as ft
-from collections.abc import Callable
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 import gymnasium
@@ -24,7 +26,8 @@ from estep.errors import UsageError
 def simulator() -> Any:
     """The module of MJX. Raises UsageError if it is not installed."""
     try:
-        from mujoco import mjx
+        with redirect_stdout(io.StringIO()):  # its import prints which optional parts are missing
+            from mujoco import mjx
     except ImportError as error:
         what = f"Environments mjx:ID need mujoco-mjx, which cannot be imported: {error}."
         raise UsageError(what, "Run pip install estep[mjx]; or give the id without mjx: for the host.") from error
@@ -45,12 +48,13 @@ def make(task: str) -> PureEnv:
     made = gymnasium.make(task, disable_env_checker=True)
     gym: Any = made.unwrapped
     low, high = jnp.asarray(gym.action_space.low), jnp.asarray(gym.action_space.high)
-    model = mjx.put_model(gym.model, impl="jax")
-    blank = mjx.make_data(gym.model, impl="jax")
+    with as_mjx_needs():
+        model, blank = mjx.put_model(gym.model, impl="jax"), mjx.make_data(gym.model, impl="jax")
 
     def seen(data: Any) -> dict[str, Array]:
         return {} if rules.see is None else rules.see(gym, data)
 
+    @as_mjx_needs()
     def reset(key: Key) -> Physics:
         qpos, qvel = start(gym, rules.normal, key) if rules.reset is None else rules.reset(gym, key)
         found = Physics(qpos, qvel, jnp.zeros_like(qvel), {})
@@ -58,6 +62,7 @@ def make(task: str) -> PureEnv:
             return found
         return found._replace(seen=seen(mjx.forward(model, blank.replace(qpos=qpos, qvel=qvel))))
 
+    @as_mjx_needs()
     def step(state: Physics, action: Array) -> tuple[Physics, Array, Array]:
         native = jnp.clip(action * (high / 2 - low / 2) + (high / 2 + low / 2), low, high)
         data = blank.replace(qpos=state.qpos, qvel=state.qvel, qacc_warmstart=state.warm, ctrl=native)
@@ -68,18 +73,18 @@ def make(task: str) -> PureEnv:
 
     spec = Spec(gym.observation_space.shape[0], low.shape[0])
     limit = made.spec.max_episode_steps if made.spec else None
-    return PureEnv(MJX + task, spec, exact(reset), rules.observe, exact(step), limit or 1_000)
+    return PureEnv(MJX + task, spec, reset, rules.observe, step, limit or 1_000)
 
 
-def exact(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function whose matrix products have full precision, also where a device would round them."""
-
-    @ft.wraps(function)
-    def precise(*args: Any) -> Any:
-        with jax.default_matmul_precision("highest"):
-            return function(*args)
-
-    return precise
+@contextmanager
+def as_mjx_needs() -> Iterator[None]:
+    """JAX as MJX is written for: matrix products with full precision, also where a device would round them."""
+    with (
+        jax.default_matmul_precision("highest"),
+        jax.numpy_dtype_promotion("standard"),
+        jax.numpy_rank_promotion("allow"),
+    ):
+        yield
 
 
 def start(gym: Any, normal: bool, key: Key) -> tuple[Array, Array]:

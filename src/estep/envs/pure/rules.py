@@ -65,7 +65,7 @@ def stays_up(gym: Any, before: Physics, after: Physics, action: Array) -> Verdic
         low, high = gym._healthy_state_range
         state = jnp.concatenate([after.qpos, after.qvel])[2:]
         healthy = healthy & ((low < state) & (state < high)).all()
-    return forward(gym, before, after, action) + gym._healthy_reward * healthy, ~healthy
+    return forward(gym, before, after, action) + jnp.where(healthy, gym._healthy_reward, 0.0), ~healthy
 
 
 def balances(gym: Any, before: Physics, after: Physics, action: Array) -> Verdict:
@@ -80,7 +80,7 @@ def balances_two(gym: Any, before: Physics, after: Physics, action: Array) -> Ve
     ended = y <= 1.0
     distance = 0.01 * jnp.square(x) + jnp.square(y - 2.0)
     velocity = 1e-3 * jnp.square(after.qvel[1]) + 5e-3 * jnp.square(after.qvel[2])
-    return gym._healthy_reward * ~ended - distance - velocity, ended
+    return jnp.where(ended, 0.0, gym._healthy_reward) - distance - velocity, ended
 
 
 def reaches(gym: Any, before: Physics, after: Physics, action: Array) -> Verdict:
