@@ -47,8 +47,9 @@ class Rules(NamedTuple):
 
 def forward(gym: Any, before: Physics, after: Physics, action: Array) -> Scalar:
     """The reward of running: the velocity along x over a step, less the cost of control."""
-    found: Scalar = gym._forward_reward_weight * (after.qpos[0] - before.qpos[0]) / gym.dt
-    return found - jnp.float32(gym._ctrl_cost_weight) * jnp.square(action).sum()
+    gain = gym._forward_reward_weight * (after.qpos[0] - before.qpos[0]) / gym.dt
+    found: Scalar = gain - gym._ctrl_cost_weight * jnp.square(action).sum()
+    return found
 
 
 def runs_on(gym: Any, before: Physics, after: Physics, action: Array) -> Verdict:
