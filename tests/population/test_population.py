@@ -385,9 +385,10 @@ def test_memory_is_what_was_announced():
 @pytest.mark.parametrize("env", [PURE, "pure/CartPole-v1"])
 def test_one_agent_learns_from_many_environments(env):
     settings = {"population": 1, "num_envs": 256, "updates_per_step": 0.02, "batch_size": 512, "warmup_steps": 512}
+    settings["replay_size"] = 10_000
     trainer = started(env=env, steps=10_000, normalise=False, **settings)
     trainer.advance(8)
-    assert (trainer.env_steps, trainer.updates) == (2048, 24)  # 0.02 of the steps after the warm-up, in whole blocks
+    assert (trainer.env_steps, trainer.updates) == (2048, 28)  # 0.02 of the steps after the warm-up, in whole blocks
     held = trainer.engine.learners.ring
     assert int((held.end - held.first).sum()) == 2048
     assert trainer.means()[0]["skipped"] == 0
