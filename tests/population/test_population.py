@@ -5,13 +5,14 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from child import Notes, digest, metrics, only_run, resume, table, train, without_times
+from child import Notes, digest, job, metrics, only_run, resume, table, train, without_times
 from dying import Killed, dying
 from several import PURE, SEVERAL, SMALL, started
 
@@ -26,13 +27,15 @@ from estep.errors import EnvironmentFailure, RejectedInput, StorageFailure, Usag
 from estep.plots import learning_curves
 from estep.policy.actor import key_of
 from estep.policy.policy import load as load_policy
-from estep.population import loop, population, ring, sizes
-from estep.population.loop import Turns, run_turns
+from estep.population import population, ring, session, sizes
+from estep.population.programs import loop, updates
+from estep.population.programs.loop import Turns, run_turns
 from estep.population.ring import Stored
 from estep.population.split import write_member
-from estep.population.state import plan_of, take
+from estep.population.state import new_learner, plan_of, take
 from estep.population.trainer import LONGEST, Schedule
 from estep.runs import checkpoint
+from estep.runs.folder import RunFolder
 from estep.runs.leaves import skeleton
 from estep.settings.run import RunConfig
 from estep.training.update import init
@@ -200,17 +203,37 @@ def test_a_seed_with_bad_transitions_is_frozen(three):
     engine.worlds = engine.worlds._replace(bad=jnp.zeros_like(engine.worlds.bad))
 
 
-def test_the_compiled_loop_copies_no_array_of_the_shape_of_replay(three):
-    engine, form = three.engine, three.plan.form
-    turns = Turns(*map(jnp.asarray, three.schedule.turns(0, 0, 1)[0]))
-    lowered = run_turns.lower(
-        three.plan, engine.env, engine.learners, engine.worlds, engine._seeds, turns, jnp.int32(1)
-    )
-    text = lowered.compile().as_text()
+def programs(trainer):
+    """The compiled text of the loop on the device, and of storing and updating for environments on the host."""
+    engine, plan, zeros = trainer.engine, trainer.plan, np.zeros((3, 2, 3), np.float32)
+    turns = Turns(*map(jnp.asarray, trainer.schedule.turns(0, 0, 1)[0]))
+    yield run_turns.lower(plan, engine.env, engine.learners, engine.worlds, engine._seeds, turns, jnp.int32(1))
+    flags = np.zeros((3, 2), bool)
+    step = Stored(zeros, zeros[..., :1], zeros[..., 0], flags, flags, zeros, ~flags)
+    yield loop._store_all.lower(plan, engine.learners._replace(agent=None, sums=None), step, {}, zeros)
+    yield loop.update_all.lower(plan, engine.learners, engine._seeds, np.uint32(0), np.int32(1))
+
+
+def test_the_programs_copy_no_array_of_the_shape_of_replay_and_stay_on_the_device(three):
+    form = three.plan.form
     shapes = [rf"f32\[3,{form.rows},{width}\]" for width in (form.size.observation, form.size.columns)]
-    assert all(re.search(shape, text) for shape in shapes)
-    for shape in shapes:
-        assert not re.search(rf"{shape}\S* copy", text), shape
+    for lowered in programs(three):
+        text = lowered.compile().as_text()
+        assert all(re.search(shape, text) for shape in shapes)
+        for shape in shapes:
+            assert not re.search(rf"{shape}\S* copy", text), shape
+        assert not re.search("outfeed|infeed|callback| send", text)
+
+
+def test_a_checkpoint_waits_until_its_share_of_the_time(three, tmp_path, monkeypatch):
+    monkeypatch.setattr(session, "SHARE", 0.05)
+    folder = RunFolder(tmp_path)
+    running = session.PopulationSession(folder, three, None, job(), None)
+    running.saved, running.save_s = 0, 2.0
+    for waited, due in ((37.0, False), (39.0, True)):
+        running.saved_at = time.monotonic() - waited
+        assert running.must_save() == due
+    running.close()
 
 
 def test_turns_and_updates_follow_the_counts_of_an_ordinary_run():
@@ -345,6 +368,33 @@ def test_longer_than_planned_it_goes_on_in_a_larger_replay(tmp_path):
 
 
 @pytest.mark.long
+def test_memory_is_what_was_announced():
+    spec, count, large = Spec(17, 6), 4, RunConfig(population=4, steps=200_000)
+    algorithm = estep.SAC(hidden_sizes=(64, 64))
+    shape = skeleton(algorithm, spec)
+    plan = plan_of(shape, spec, large, np.float32)
+    seeds = jax.ShapeDtypeStruct((count,), jnp.uint32)
+    learners = jax.eval_shape(lambda seeds: jax.vmap(lambda s: new_learner(algorithm, plan, s))(seeds), seeds)
+    number = jax.ShapeDtypeStruct((), jnp.uint32), jax.ShapeDtypeStruct((), jnp.int32)
+    found = loop.update_all.lower(plan, learners, seeds, *number).compile().memory_analysis()
+    used = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
+    assert used + found.temp_size_in_bytes < 1.1 * count * sizes.needs(shape, plan.form).all
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("env", [PURE, "pure/CartPole-v1"])
+def test_one_agent_learns_from_many_environments(env):
+    settings = {"population": 1, "num_envs": 256, "updates_per_step": 0.02, "batch_size": 512, "warmup_steps": 512}
+    settings["replay_size"] = 10_000
+    trainer = started(env=env, steps=10_000, normalise=False, **settings)
+    trainer.advance(8)
+    assert (trainer.env_steps, trainer.updates) == (2048, 28)  # 0.02 of the steps after the warm-up, in whole blocks
+    held = trainer.engine.learners.ring
+    assert int((held.end - held.first).sum()) == 2048
+    assert trainer.means()[0]["skipped"] == 0
+
+
+@pytest.mark.long
 def test_split_members_resume_alone(tmp_path, whole):
     from estep.population.split import split
 
@@ -364,7 +414,7 @@ def test_two_seeds_learn_pendulum(tmp_path):
 
 
 def test_constants_of_freezing():
-    assert (loop.SKIPS_IN_A_ROW, loop.BAD_IN_A_ROW) == (20, 10)
+    assert (updates.SKIPS_IN_A_ROW, loop.BAD_IN_A_ROW) == (20, 10)
 
 
 @pytest.mark.long

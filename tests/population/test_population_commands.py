@@ -1,11 +1,14 @@
 """Populations on the command line: exit codes and what is printed."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 from commandline import command
 from several import PURE
+
+from estep.envs.pure import mjx
 
 
 @pytest.fixture(autouse=True)
@@ -107,3 +110,48 @@ def test_there_is_no_task_to_choose(whole):
     assert (ended.code, "This run has no task 'run': it has one environment." in ended.err) == (2, True)
     ended = command("resume", str(whole[0]), "--env", PURE, "Pendulum-v1")
     assert (ended.code, "This run has the environment pure/Pendulum-v1" in ended.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("env", "said"),
+    [
+        ("mjx:Ant-v5", "Ant-v5 cannot be exact on the device: its observation and its reward have the forces"),
+        ("mjx:Walker-v5", "Did you mean mjx/Walker2d-v5?"),
+        ("mjy:Hopper-v5", "Did you mean mjx/Hopper-v5?"),
+    ],
+)
+def test_tasks_on_the_device_that_there_are_not(env, said):
+    ended = command("train", "sac", "--env", env, "--population", "2")
+    assert ended.code == 2
+    assert said in ended.err
+
+
+def test_mjx_that_is_not_installed_is_named(monkeypatch):
+    mjx.make.cache_clear()
+    monkeypatch.setitem(sys.modules, "mujoco.mjx", None)
+    monkeypatch.delattr("mujoco.mjx", raising=False)
+    ended = command("train", "sac", "--env", "mjx:Swimmer-v5", "--population", "2")
+    assert ended.code == 2
+    assert "Run pip install estep[mjx]" in ended.err
+
+
+IMPURE = """
+import jax, jax.numpy as jnp
+from estep import PureEnv, Spec
+from estep.envs.pure.adapter import register
+
+calls = []
+
+def observe(state):
+    calls.append(0)
+    return state[None] + len(calls)
+
+register(PureEnv("Impure-v0", Spec(1, 1), lambda key: jax.random.normal(key), observe,
+                 lambda state, action: (state, state, state > 9.0), 5))
+"""
+
+
+def test_an_environment_of_ones_own_that_is_not_pure_ends_with_its_own_code(tmp_path):
+    (tmp_path / "own_impure.py").write_text(IMPURE)
+    ended = command("train", "sac", "--env", "own_impure:Impure-v0", "--population", "2")
+    assert (ended.code, "Impure-v0: observe is not a pure function" in ended.err) == (5, True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import re
 from collections.abc import Callable, Iterator
@@ -10,10 +11,9 @@ from typing import Any, NamedTuple, TypeAlias
 import gymnasium
 from gymnasium.wrappers import TimeLimit
 
-import estep.envs.multigoal
-import estep.envs.pure.ids  # noqa: F401  (registers pure/Pendulum-v1 and pure/CartPole-v1)
 from estep import terminal
 from estep.envs.guard.watch import UNWATCHED, Watch
+from estep.envs.pure.ids import inexact  # its import registers pure/Pendulum-v1 and others
 from estep.errors import EnvironmentFailure, UsageError, describe, unknown
 from estep.settings.references import EnvText, env_text, import_module
 
@@ -192,6 +192,9 @@ def register(text: str) -> None:
         try:
             import_module(module)
         except (ImportError, TypeError, ValueError) as error:  # the last two: an empty or relative module name
+            for near in difflib.get_close_matches(module, ("mjx", "pure"), 1):
+                if f"{near}/{name}" in gymnasium.registry:
+                    raise unknown("environment", env_id, [f"{near}/{name}"], "") from error
             what = f"The module of {env_id} cannot be imported: {error}."
             raise UsageError(what, "Install the module, or add its folder to PYTHONPATH.") from error
         except Exception as error:
@@ -210,6 +213,9 @@ def unknown_id(name: str) -> UsageError:
         >>> unknown_id("FetchReach-v4").fix
         'Run pip install gymnasium-robotics, then give gymnasium_robotics:FetchReach-v4.'
     """
+    other = inexact(name)
+    if other is not None:
+        return other
     for package in PACKAGES:
         if re.match(package.pattern, name):
             what = f"There is no environment {name!r} here. Environments of that name are in {package.install}."

@@ -17,8 +17,8 @@ from estep.envs.pure.environment import PureEnv, raw_of
 from estep.policy.actor import EVALUATE, scale
 from estep.policy.evaluate import Evaluation
 from estep.population import moments
-from estep.population.loop import Turns, count_all, run_turns
 from estep.population.moments import Running
+from estep.population.programs.loop import Turns, count_all, run_turns
 from estep.population.state import RECENT, Learner, Plan, key_for, new_world
 
 JUDGE, FRESH = 9, 10

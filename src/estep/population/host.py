@@ -1,88 +1,27 @@
-"""Environments on the host for all seeds of a population: the interface, and stepping them one after the other."""
+"""A population whose environments are on the host: training, and the evaluation of all its seeds at once."""
 
 from __future__ import annotations
 
 import functools as ft
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from estep.core.types import Floats
-from estep.envs.base import Episode, HostEnv, Progress, Step
+from estep.envs.base import Episode, HostEnv, Progress
 from estep.errors import EnvironmentFailure, NumericHalt
 from estep.policy.actor import EVALUATE, compile_acting, key_of
 from estep.policy.evaluate import Evaluation, scores_of
-from estep.population.loop import Turns, choose_all, count_all, cut_all, learn_all
 from estep.population.moments import Running, scaling
+from estep.population.programs.loop import Turns, choose_all, count_all, cut_all, store_all, update_all
 from estep.population.ring import Stored
 from estep.population.state import BAD, RECENT, Learner, Plan
+from estep.population.stepping import HostBatch
 from estep.training.snapshot import number, unfinished_episodes
-
-
-class Outcome(NamedTuple):
-    """One step of the environments of all seeds."""
-
-    step: Step
-    """Arrays [s, e, ...]."""
-    failed: Mapping[int, str]
-    """The seeds whose environments failed in this step, with the reason. They are not stepped again."""
-
-
-class HostBatch(Protocol):
-    """The environments of all seeds on the host. One that steps them in threads can take the place of `OneByOne`."""
-
-    envs: Sequence[HostEnv]
-    """The environments of each seed: their spaces, episodes and counters, for logs and checkpoints."""
-
-    def reset(self) -> Floats:
-        """Begin the next episode everywhere. Returns observations [s, e, o]."""
-
-    def step(self, action: Floats, frozen: Sequence[bool]) -> Outcome:
-        """Take one step in each environment of the seeds that are not frozen.
-
-        Args:
-            action: [s, e, a], in [-1, 1] or one-hot.
-            frozen: by seed. A frozen seed keeps its observations, and its steps are not valid.
-        """
-
-    def hold(self, obs: Floats) -> None:
-        """Take these observations [s, e, o] as the current ones, after each of `envs` was restored."""
-
-
-class OneByOne:
-    """Environments that are stepped one after the other in this thread."""
-
-    def __init__(self, envs: Sequence[HostEnv]) -> None:
-        self.envs: Sequence[HostEnv] = list(envs)
-        self._obs: Floats = np.zeros((len(envs), envs[0].num_envs, envs[0].spec.obs_dim), np.float32)
-
-    def reset(self) -> Floats:
-        self._obs = np.stack([env.reset() for env in self.envs])
-        return self._obs
-
-    def step(self, action: Floats, frozen: Sequence[bool]) -> Outcome:
-        steps, failed = [], {}
-        for i, (env, is_frozen) in enumerate(zip(self.envs, frozen, strict=True)):
-            found = None
-            if not is_frozen:
-                try:
-                    found = env.step(action[i])
-                except (EnvironmentFailure, NumericHalt) as error:
-                    failed[i] = error.what
-            steps.append(found or self._no_step(i))
-        self._obs = np.stack([step.obs for step in steps])
-        return Outcome(Step(*(np.stack(parts) for parts in zip(*steps, strict=True))), failed)
-
-    def hold(self, obs: Floats) -> None:
-        self._obs = obs
-
-    def _no_step(self, i: int) -> Step:
-        obs, no = self._obs[i], np.zeros(len(self._obs[i]), np.bool_)
-        return Step(obs, np.zeros(len(obs), np.float32), no, ~no, no, obs)
 
 
 class OnHost:
@@ -117,8 +56,9 @@ class OnHost:
             step, failed = self.batch.step(np.array(action), self._frozen)
             self._fail(failed)
             parts: Any = (self.obs, u, step.reward, step.terminated, step.truncated, step.next_obs, step.valid)
-            due = np.uint32(updates), np.int32(blocks)
-            self.learners = learn_all(self.plan, self.learners, Stored(*parts), memo, step.obs, self._seeds, due)
+            self.learners = store_all(self.plan, self.learners, Stored(*parts), memo, step.obs)
+            if blocks:
+                self.learners = update_all(self.plan, self.learners, self._seeds, updates, blocks)
             self.obs = step.obs
             self._tally()
         self.learners.frozen.block_until_ready()

@@ -19,7 +19,7 @@ from estep.envs.pure.adapter import find, on_host
 from estep.envs.pure.environment import PureEnv
 from estep.envs.tasks.sources import label, read_envs
 from estep.errors import EnvironmentFailure, EstepError, RejectedInput, UsageError, check, describe
-from estep.policy.environments import make_env
+from estep.policy.environments import env_or_none, make_env
 from estep.policy.evaluate import Evaluation
 from estep.policy.job import QUIET
 from estep.policy.policy import Policy
@@ -211,5 +211,5 @@ def load_population(path: Path | str, checkpoint_name: str | int = "best", *, al
         raise RejectedInput(what, "Give another one with --checkpoint latest or STEP.") from error
     one = skeleton(recipe.algorithm, spaces.spec)
     shaped = stacked(one, count)
-    agents, env = rebuild(shaped, files), recipe.env if recipe.by_id and ":" not in recipe.env else None
+    agents, env = rebuild(shaped, files), env_or_none(recipe)
     return Population(recipe, agents, files.get("stats"), spaces, steps, updates, folder.path, env, failed)

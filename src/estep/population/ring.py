@@ -227,7 +227,7 @@ def read(form: Layout, ring: Ring, rows: Int[Array, "*n"]) -> Transition:
     )
 
 
-def write(form: Layout, ring: Ring, rows: Int[Array, "*n"], memo: Memo, allowed: Bool[Array, ""]) -> Ring:
+def write(form: Layout, ring: Ring, rows: Int[Array, "*n"], memo: Memo, allowed: Bool[Array, "..."]) -> Ring:
     """Replace the memo of these steps, where it is allowed. If a row occurs twice, the last one counts.
 
     A device may write the rows of a scatter in any order, so the others are left out.
@@ -236,14 +236,14 @@ def write(form: Layout, ring: Ring, rows: Int[Array, "*n"], memo: Memo, allowed:
         form, ring: the ring.
         rows: rows of steps.
         memo: the new columns [*n, width] by name.
-        allowed: False writes nothing.
+        allowed: False leaves these rows as they are. Its shape is broadcast to that of `rows`.
     """
-    flat = rows.reshape(-1)
+    flat = jnp.where(allowed, rows, form.rows).reshape(-1)
     order = jnp.argsort(flat, stable=True)
     ordered = flat[order]
     last = jnp.concatenate([ordered[1:] != ordered[:-1], jnp.ones(1, bool)])
     new = jnp.concatenate([memo[name].reshape(flat.shape[0], -1) for name, _ in form.memo], -1)[order]
-    target = jnp.where(last & allowed, ordered, form.rows)
+    target = jnp.where(last, ordered, form.rows)
     return ring._replace(columns=ring.columns.at[target, form.size.action + 3 :].set(new, mode="drop"))
 
 

@@ -28,10 +28,11 @@ from estep.policy.job import Reporter, RunContext, note_reason, shielded
 from estep.policy.spaces import Spaces, spaces_in
 from estep.population import sizes, snapshot
 from estep.population.device import OnDevice
-from estep.population.host import OneByOne, OnHost
+from estep.population.host import OnHost
 from estep.population.population import only_one
 from estep.population.session import PopulationSession, check_members
 from estep.population.state import Plan, plan_of
+from estep.population.stepping import SideBySide, threads_for
 from estep.population.trainer import Engine, PopulationTrainer
 from estep.runs import checkpoint, config_file, provenance
 from estep.runs.config_file import Recipe
@@ -225,11 +226,13 @@ def _on_host(source: Source, config: RunConfig, context: RunContext, stack: Exit
         configs = [RunConfig(**{**vars(config), "seed": seed, "population": None}) for seed in seeds[1:]]
         pairs = [first, *(stack.enter_context(make_pair(source, one, context)) for one in configs)]
         judges = [judge for _, judge in pairs if judge is not None]
-        return lambda learners: OnHost(plan, (OneByOne([env for env, _ in pairs]), judges), seeds, learners)
+        training = [env for env, _ in pairs]
+        batch = SideBySide(training, threads_for(training))
+        return lambda learners: OnHost(plan, (batch, judges), seeds, learners)
 
     env = first[0]
     spaces = spaces_in(env)
-    return Place(env.name, spaces, spaces.storage, make, "on the host, stepped one after the other")
+    return Place(env.name, spaces, spaces.storage, make, "on the host")
 
 
 def planned(recipe: Recipe, place: Place, out: Path, report: Reporter) -> Plan:

@@ -17,7 +17,8 @@ from estep.envs.base import Episode
 from estep.policy.evaluate import Evaluation
 from estep.policy.frozen import check_no_frozen_prior
 from estep.population import state
-from estep.population.loop import SKIPS_IN_A_ROW, Turns
+from estep.population.programs.loop import Turns
+from estep.population.programs.updates import SKIPS_IN_A_ROW
 from estep.population.state import Learner, Plan
 from estep.runs.leaves import skeleton
 from estep.settings.run import RunConfig

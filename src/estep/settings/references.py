@@ -153,7 +153,8 @@ def env_text(text: str) -> EnvText:
             f"The environment {text!r:.200} has no {'arguments behind ?' if name or not equals else 'name before ='}."
         )
         raise UsageError(what, "Write [NAME=]Id[?name=value&...].")
-    return EnvText(name or text, env_id + mark + tail, env_id, _arguments(tail, text))
+    known = env_id.replace("mjx:", "mjx/", 1) if env_id.startswith("mjx:") else env_id  # no module, but the device
+    return EnvText(name or text, env_id + mark + tail, known, _arguments(tail, text))
 
 
 def _arguments(tail: str, text: str) -> dict[str, Any]:

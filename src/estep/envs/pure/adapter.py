@@ -16,7 +16,7 @@ from gymnasium.wrappers import TimeLimit
 from estep.core.types import to_one_hot
 from estep.envs.pure.classic import MAKERS
 from estep.envs.pure.environment import PureEnv
-from estep.envs.pure.ids import register_id
+from estep.envs.pure.ids import MJX, register_id
 from estep.envs.tasks.sources import Task
 from estep.settings.references import env_text
 
@@ -33,12 +33,20 @@ def register(env: PureEnv) -> None:
 
 
 def find(source: Any) -> PureEnv | None:
-    """The pure environment of an id, or a PureEnv itself; None if it is something else. Its module must be imported."""
+    """The pure environment of an id, or a PureEnv itself; None if it is something else. Its module must be imported.
+
+    Raises:
+        UsageError: it needs MJX, which is not installed.
+    """
     if isinstance(source, PureEnv):
         return source
     if not isinstance(source, str) or env_text(source).arguments:  # a pure environment takes none: `make` says so
         return None
     name = env_text(source).id.rpartition(":")[2]
+    if name.startswith(MJX):
+        from estep.envs.pure import mjx
+
+        return mjx.make(name.removeprefix(MJX))
     return MAKERS[name]() if name in MAKERS else _OWN.get(name)
 
 

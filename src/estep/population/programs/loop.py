@@ -14,20 +14,18 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from estep.core.acting import act_with_memo
-from estep.core.em import step as em_step
-from estep.core.types import Memo, Transition
+from estep.core.types import Memo
 from estep.envs.pure.environment import PureEnv
-from estep.policy.actor import ACT, UPDATE, scale
+from estep.policy.actor import ACT, scale
 from estep.population import moments, ring
 from estep.population.moments import Running
+from estep.population.programs.updates import make_updates
 from estep.population.ring import Stored
 from estep.population.state import (
     BAD,
-    DRAW,
     EXPLORE,
     RECENT,
     RESET,
-    SKIPS,
     Learner,
     Plan,
     World,
@@ -37,7 +35,6 @@ from estep.population.state import (
 from estep.priors.uniform import Uniform
 from estep.training.update import OPTIONS
 
-SKIPS_IN_A_ROW = 20
 BAD_IN_A_ROW, BAD_IN_ALL, BAD_SHARE = 10, 10, 1000
 """A seed is frozen after so many bad transitions in a row of one environment, or more than so many (and more than one
 in BAD_SHARE) in all."""
@@ -75,7 +72,7 @@ def run_turns(
         at = jax.tree.map(lambda part: part[i], turns)
         interact = ft.partial(_interact, plan, env)
         learners, worlds = jax.vmap(interact, (0, 0, 0, None, None))(learners, worlds, seeds, at.env_steps, at.explore)
-        return _updates(plan, learners, seeds, at.updates, at.blocks), worlds
+        return make_updates(plan, learners, seeds, at.updates, at.blocks), worlds
 
     found: tuple[Learner, World] = jax.lax.fori_loop(0, count, turn, (learners, worlds))
     return found
@@ -90,25 +87,43 @@ def choose_all(
     return jax.vmap(choose, (0, 0, 0, None, None))(learners, obs, seeds, env_steps, explore)
 
 
+def store_all(plan: Plan, learners: Learner, stored: Stored, memo: Memo, seen: Any) -> Learner:
+    """Store one step of environments on the host, and count the observations that are acted on next.
+
+    Agents do not go through this program: handing over their many arrays costs more than the step itself.
+
+    Args:
+        plan: static.
+        learners: the state of all seeds; the arrays of replay are reused.
+        stored, memo: the step [s, e, ...].
+        seen: the observations to act on next [s, e, o].
+    """
+    whole: Any = learners
+    held = _store_all(plan, whole._replace(agent=None, sums=None), stored, memo, seen)
+    found: Learner = held._replace(agent=learners.agent, sums=learners.sums)
+    return found
+
+
 @ft.partial(jax.jit, static_argnums=0, donate_argnums=1, compiler_options=OPTIONS)
-def learn_all(
-    plan: Plan, learners: Learner, stored: Stored, memo: Memo, seen: Array, seeds: Array, due: tuple[Array, Array]
-) -> Learner:
-    """Store one step of environments on the host, count the observations that are acted on next, and update.
+def _store_all(plan: Plan, learners: Learner, stored: Stored, memo: Memo, seen: Array) -> Learner:
+    def store(learner: Learner, stored: Stored, memo: Memo, seen: Array) -> Learner:
+        return _count(_store(plan, learner, stored, memo), seen)
+
+    return jax.vmap(store)(learners, stored, memo, seen)
+
+
+@ft.partial(jax.jit, static_argnums=0, donate_argnums=1, compiler_options=OPTIONS)
+def update_all(plan: Plan, learners: Learner, seeds: Array, before: Array, blocks: Array) -> Learner:
+    """Blocks of updates of all seeds, whose environments are on the host.
 
     Args:
         plan: static.
         learners: the state of all seeds; its arrays are reused.
-        stored, memo: the step [s, e, ...].
-        seen: the observations to act on next [s, e, o].
         seeds: [s].
-        due: updates before, and how many blocks of them are due.
+        before: updates so far, mod 2^32.
+        blocks: how many blocks of updates.
     """
-
-    def store(learner: Learner, stored: Stored, memo: Memo, seen: Array) -> Learner:
-        return _count(_store(plan, learner, stored, memo), seen)
-
-    return _updates(plan, jax.vmap(store)(learners, stored, memo, seen), seeds, *due)
+    return make_updates(plan, learners, seeds, before, blocks)
 
 
 @ft.partial(jax.jit, donate_argnums=0)
@@ -208,68 +223,4 @@ def _tally(world: World, alive: Array, outcome: tuple[Array, Array, Array]) -> W
         seen=world.seen + counts * valid.shape[0],
         episodes=world.episodes + rank[-1],
         recent=world.recent.at[place].set(total, mode="drop"),
-    )
-
-
-def _updates(plan: Plan, learners: Learner, seeds: Array, before: Array, blocks: Array) -> Learner:
-    """Blocks of updates of all seeds."""
-
-    def block(i: Array, learners: Learner) -> Learner:
-        number = before + jnp.uint32(plan.block) * i.astype(jnp.uint32)
-        return jax.vmap(ft.partial(_block, plan), (0, 0, None))(learners, seeds, number)
-
-    found: Learner = jax.lax.fori_loop(0, blocks, block, learners)
-    return found
-
-
-def _block(plan: Plan, learner: Learner, seed: Array, number: Array) -> Learner:
-    """A block of updates of one seed. `number` is how many it had before."""
-    agent, draw = learner.agent, key_for(seed, DRAW)
-    numbers = number + jnp.arange(plan.block, dtype=jnp.uint32)
-    chosen: Any = None
-    if agent.rollout:  # all updates of a rollout, in their order
-        keys = jax.vmap(lambda epoch: jax.random.fold_in(draw, number + epoch))(
-            jnp.arange(agent.epochs, dtype="uint32")
-        )
-        shape = agent.epochs, plan.block // agent.epochs * plan.batch
-        each = agent.rollout // plan.form.num_envs
-        rows = ring.newest(plan.form, learner.ring, keys, shape, each, agent.length)
-        chosen = rows.reshape(plan.block, plan.batch, agent.length)
-
-    def update(learner: Learner, item: tuple[Array, Any]) -> tuple[Learner, None]:
-        number, rows = item
-        if rows is None:
-            key = jax.random.fold_in(draw, number)
-            rows = ring.draw(plan.form, learner.ring, key, plan.batch, agent.length)
-        return _update(plan, learner, rows, jax.random.fold_in(key_for(seed, UPDATE), number)), None
-
-    if plan.block == 1:
-        return update(learner, (numbers[0], None if chosen is None else chosen[0]))[0]
-    return jax.lax.scan(update, learner, (numbers, chosen))[0]
-
-
-def _update(plan: Plan, learner: Learner, rows: Array, key: Any) -> Learner:
-    """One update of one seed with the steps in these rows [b, t]."""
-    going = learner.frozen == 0
-    batch: Transition = ring.read(plan.form, learner.ring, rows)
-    shift = scaling_of(learner)
-    batch = batch._replace(
-        obs=scale(batch.obs, shift),
-        next_obs=scale(batch.next_obs, shift),
-        reward=jnp.where(going, batch.reward, jnp.nan),
-    )
-    agent, memo, info = em_step(learner.agent, batch, key)
-    held = learner.ring
-    if plan.form.memo:
-        held = ring.write(plan.form, held, rows, memo, going)
-    skipped = info["skipped"] > 0
-    row = jnp.where(going, jnp.where(skipped, learner.skips_in_a_row + 1, 0), learner.skips_in_a_row)
-    return learner._replace(
-        agent=agent,
-        ring=held,
-        frozen=jnp.where(going & (row >= SKIPS_IN_A_ROW), SKIPS, learner.frozen),
-        skips_in_a_row=row,
-        skipped=learner.skipped + (going & skipped).astype(jnp.int32),
-        counted=learner.counted + (going & ~skipped).astype(jnp.int32),
-        sums={name: total + jnp.where(skipped, 0.0, info[name]) for name, total in learner.sums.items()},
     )
