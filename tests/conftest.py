@@ -37,7 +37,7 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 REPEATED = re.compile(
     "|".join(
         [
-            r"test_contracts\.py::test_a_row_compiles_once\w+\[(soft-pg|sql|rerpi|mpo-parametric|mpo|vmpo|distral|default-policy)\]",
+            r"test_contracts\.py::test_a_row_compiles_once\w+\[(soft-pg|sql|rerpi|mpo-parametric|mpo|vmpo|distral|default-policy|hierarchical)\]",
             r"test_contracts\.py::test_inference\[\w+-Restarts\]",
             r"test_examples\.py::test_a_program_runs_from_any_folder\[(own_part|own_images|own_algorithm|sac_in_60_lines)\]",
             r"test_examples\.py::test_it_evaluates_is_inspected_and_acts",
@@ -100,7 +100,7 @@ REPEATED = re.compile(
             r"test_duals\.py::test_good_actions_off_the_mean",
             r"test_realised\.py::test_more_particles\w+\[sql",
             r"test_several_choices\.py::test_a_row_that_takes_them_learns\[vmpo",
-            r"test_identities\.py::test_an_unsound_update\w+\[(distral|mpo|soft-pg|sql|default-policy|rerpi)-",
+            r"test_identities\.py::test_an_unsound_update\w+\[(distral|mpo|soft-pg|sql|default-policy|hierarchical|rerpi)-",
             r"test_identities\.py::test_each_step_touches\w+\[iterative-sac-critic",
             r"test_checkpoint\.py::test_sigkill_at_any_time",
             r"test_examples\.py::test_a_program_runs_from_any_folder\[own_environment",

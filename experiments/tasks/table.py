@@ -59,7 +59,7 @@ def steps(curves: Sequence[Sequence[tuple[int, float]]]) -> int:
 
 
 def summary(found: Sequence[Score]) -> list[dict[str, str]]:
-    """For each set and algorithm the mean over seeds with its interval, and on how many seeds it is above the others."""
+    """For each set and algorithm the mean over seeds, its interval, and on how many seeds it is above others."""
     by_seed: dict[tuple[str, str], dict[int, Score]] = defaultdict(dict)
     for one in found:
         by_seed[one.set, one.algorithm][one.seed] = one
