@@ -25,7 +25,7 @@ from estep.envs.base import names_of
 from estep.envs.observations import observation_space
 from estep.errors import UsageError
 from estep.families.categorical import Categorical, Softmax
-from estep.families.gaussian import Normal
+from estep.families.gaussian import Normal, gaussian_kl
 from estep.inference.closed_form import Exact
 from estep.inference.columns import TwoColumns, product
 from estep.instruments.quadrature import exact as exact_quadrature
@@ -213,6 +213,9 @@ def test_the_prior_is_the_gaussian_of_the_mixture_of_what_looks_the_same(sees):
         mean, variance = MEAN[alike].mean(), SIGMA**2 + MEAN[alike].var()
         np.testing.assert_allclose(p.mu[i, 0], mean, atol=0.02 * np.sqrt(variance))
         np.testing.assert_allclose(np.exp(2 * p.log_sigma[i, 0]), variance, rtol=0.02)
+    policies = Normal(jnp.asarray(MEAN[:, None], jnp.float32), jnp.full((4, 1), np.log(SIGMA), jnp.float32))
+    kl = np.asarray(jax.vmap(gaussian_kl)(policies, p))
+    assert (kl < 1e-3).all() == (sees == "all")  # a prior that sees everything follows, and the KL is gone
 
 
 def batch(spec, length=1):

@@ -1,9 +1,9 @@
-"""Writes default_policy_target.json: recorded numbers of one sequence, and the critic's targets of Galashov et al. 2019.
+"""Writes default_policy_target.json: one sequence, and the critic's targets of Galashov et al. 2019.
 
 The targets are made twice, and must agree to 1e-6: by the sum of Munos et al. 2016, eq. 3, in plain NumPy, with
-V(s) = mean_i Q(s, a_i) - α KL(π‖p) as in Galashov et al. 2019; and by the public Retrace of the same group, in rlax 0.1.9,
-given the same values. It needs packages that estep does not; their own public agent needs TensorFlow 2, sonnet and trfl,
-and could not be run here. To make the file again:
+V(s) = mean_i Q(s, a_i) - α KL(π‖p) as in Galashov et al. 2019; and by the public Retrace of the same group, in rlax
+0.1.9, given the same values. The values of the public agent (acme, svg0_prior), which needs TensorFlow 2, are written
+after its source. rlax needs packages that estep does not. To make the file again:
 
     python -m venv rlax && rlax/bin/pip install rlax==0.1.9
     rlax/bin/python tests/oracles/make_retrace_fixture.py
