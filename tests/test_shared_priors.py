@@ -11,7 +11,7 @@ from gymnasium.spaces import Box, Dict
 from jax.flatten_util import ravel_pytree
 from scipy.special import logsumexp
 
-from estep import DefaultPolicy, Distral, Spec, Transition, make_key
+from estep import DefaultPolicy, Distral, Hierarchical, Spec, Transition, make_key
 from estep.algorithms.several_tasks.parts import price_of, value_without_entropy
 from estep.core import em
 from estep.core.batch import flatten
@@ -176,8 +176,11 @@ def test_it_is_said_that_a_prior_which_sees_the_task_has_no_effect():
     for sees in (("state",), ("0:5",)):
         note_agent(skeleton(Distral(**SMALL, prior_sees=sees), SPEC), False, said.append)
     note_agent(skeleton(DefaultPolicy(**SMALL, freeze_prior="run"), Spec(5, 2)), False, said.append)
-    assert len(said) == 1
-    assert "the KL goes to 0" in said[0]
+    for latent_prior in ("normal", "learned"):
+        row = Hierarchical(**SMALL, prior_sees=("all",), latent_prior=latent_prior)
+        note_agent(skeleton(row, SPEC), False, said.append)
+    assert len(said) == 2
+    assert all("the KL goes to 0" in one for one in said)
 
 
 # Distillation
