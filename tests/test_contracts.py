@@ -34,7 +34,7 @@ from estep.families.autoregressive import Autoregressive, AutoregressiveNormal
 from estep.families.categorical import Categorical, FactoredCategorical, FactoredSoftmax, Softmax
 from estep.families.full_gaussian import FullGaussian, FullNormal, strictly_lower
 from estep.families.gaussian import Gaussian, Normal
-from estep.families.levels import Levels, OverLatents, TwoLevels
+from estep.families.levels import Levels, LowLevel, OverLatents, TwoLevels
 from estep.families.mixture import Mixture, NormalMixture
 from estep.families.particles import Boltzmann, Particles
 from estep.families.sampler import EqualMixture, Implicit, Sampled
@@ -46,7 +46,7 @@ from estep.inference.direct import Direct
 from estep.inference.gradient import GradientAscent
 from estep.inference.importance import Importance
 from estep.inference.iterative import Iterations, Iterative, iterative
-from estep.inference.levels import Following, LowLevel, TwoStage
+from estep.inference.levels import Following, TwoStage
 from estep.inference.smc import Search
 from estep.inference.starts import At, AtPrior, Restarts, Scattered
 from estep.inference.stein import Stein

@@ -13,23 +13,8 @@ from jaxtyping import Array, Float
 
 from estep.core.slots import Inference, Inferred, Posterior, Problem
 from estep.core.types import Key, Obs, Scalar
-from estep.families.levels import Levels
-from estep.nets import Network, part_of, soft_bound
-
-
-class LowLevel(eqx.Module):
-    """The network of a lower level: from some numbers of the state, and z, to the λ of the action."""
-
-    net: Network
-    seen: tuple[int, ...] = eqx.field(static=True)
-    """The places of these numbers in the observation."""
-    low: float = eqx.field(static=True, default=-10.0)
-    high: float = eqx.field(static=True, default=2.0)
-
-    def __call__(self, obs: Obs, z: Float[Array, " k"], family: Posterior) -> Float[Array, " l"]:
-        """λ of the family at z, with log scales bounded smoothly."""
-        low, high = (jnp.full(family.num_scales, limit) for limit in (self.low, self.high))
-        return family.bound(self.net(part_of(obs, self.seen), z), low, high)
+from estep.families.levels import Levels, LowLevel
+from estep.nets import Network, soft_bound
 
 
 class TwoStage(Inference):

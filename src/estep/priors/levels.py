@@ -16,8 +16,7 @@ from estep.core.keys import make_key
 from estep.core.slots import Distribution, Draws, Posterior, Prior
 from estep.core.types import Info, Key, Obs, Scalar, Squash
 from estep.families.gaussian import Normal
-from estep.families.levels import OverLatents
-from estep.inference.levels import LowLevel
+from estep.families.levels import LowLevel, OverLatents
 
 
 class LevelPrior(Prior):

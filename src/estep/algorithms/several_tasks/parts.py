@@ -17,10 +17,11 @@ from estep.core.slots import Bootstrap, Inference, Projection
 from estep.core.types import Key, Spec
 from estep.errors import UsageError
 from estep.families.choose import family
+from estep.families.levels import LowLevel
 from estep.inference.closed_form import Exact
 from estep.inference.columns import TwoColumns
 from estep.inference.direct import Direct
-from estep.inference.levels import LowLevel, TwoStage
+from estep.inference.levels import TwoStage
 from estep.m_steps import trust_region
 from estep.m_steps.temperature import LOG_ALPHA_BOUNDS, Constant
 from estep.nets import Seeing, network, policy_body, with_bias
