@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -41,11 +42,11 @@ def curve(run: Path) -> list[tuple[int, float]]:
 
 
 def scores(runs: Path) -> list[Score]:
-    """The scores of all runs below a folder. The runs of each task alone are one score."""
+    """The scores of all finished runs below a folder. The runs of each task alone are one score."""
     parts: dict[tuple[str, str, int], list[list[tuple[int, float]]]] = defaultdict(list)
     for path in sorted(runs.glob("*/*/*/*/*/*/eval.csv")):
         name, label, seed = path.relative_to(runs).parts[:3]
-        if name in SETS:
+        if name in SETS and json.loads((path.parent / "run.json").read_text("utf-8"))["status"] == "done":
             parts[name, ALONE if label.startswith(ALONE) else label, int(seed)].append(curve(path.parent))
     return [
         Score(*key, mean(mean(y for _, y in one) for one in curves), mean(one[-1][1] for one in curves), steps(curves))
