@@ -17,7 +17,7 @@ import argparse
 import os
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import sheet
@@ -95,10 +95,10 @@ def timed(program: Program, trainer: Any, blocks: int) -> float:
     return (time.process_time() - began) / (blocks * BLOCK)
 
 
-def rows(question: str, rounds: int, blocks: int) -> list[dict[str, str]]:
-    """One row for each program that a question compares."""
+def rows(question: str, rounds: int, blocks: int) -> Iterator[dict[str, str]]:
+    """One row for each program that a question compares, as soon as it is there."""
     goal, base, others = QUESTIONS[question]
-    first, found = trainer_of(base), []
+    first = trainer_of(base)
     timed(base, first, 1)  # compiles
     for name, program in others.items():
         trainer = trainer_of(program)
@@ -114,9 +114,9 @@ def rows(question: str, rounds: int, blocks: int) -> list[dict[str, str]]:
             "goal": goal,
         }
         row = {"question": question, "program": name, "rounds": str(rounds), "updates": str(blocks * BLOCK)}
-        found.append(row | {name: f"{value:.4g}" for name, value in figures.items()})
-        print(" ".join(found[-1].values()), flush=True)
-    return found
+        row |= {name: f"{value:.4g}" for name, value in figures.items()}
+        print(" ".join(row.values()), flush=True)
+        yield row
 
 
 def main() -> None:
@@ -127,9 +127,10 @@ def main() -> None:
     args: argparse.Namespace = parser.parse_args()
     if args.pin is not None:
         os.sched_setaffinity(0, {args.pin})  # before JAX makes its threads
-    found = [row for question in args.only for row in rows(question, args.rounds, args.blocks)]
     core = "" if args.pin is None else str(args.pin)
-    sheet.write(args.out, [{**row, "core": core} for row in found], sheet.machine())
+    for question in args.only:
+        for row in rows(question, args.rounds, args.blocks):
+            sheet.write(args.out, [{**row, "core": core}], sheet.machine())
     print(f"wrote {args.out}")
 
 
