@@ -73,7 +73,7 @@ REPEATED = re.compile(
             r"test_smc\.py::test_(luck_that_all_particles_share|kl_is_of_roots)",
             r"test_smc\.py::test_the_evidence_is_one\w+\[(stochastic|terminating)-every\]",
             r"test_plans\.py::test_(an_update_fits_the_prior|acting_compiles_once)",
-            r"test_metrics\.py::test_what_an_update_returns\w+\[(smcp|mve|kl-mve|iterative-sac|rerpi)\]",
+            r"test_metrics\.py::test_what_an_update_returns\w+\[(smcp|mve|kl-mve|iterative-sac|rerpi|hierarchical)\]",
             r"test_contracts\.py::test_a_row_compiles_once\w+\[sac\]",
             r"test_mpo\.py::test_an_unsound_update_changes_nothing",
             r"test_identities_iterative\.py::test_states_are_inferred_alone",

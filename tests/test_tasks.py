@@ -34,6 +34,7 @@ def swapped(tree):
     return jax.tree.map(lambda leaf: leaf[jnp.asarray([0, 2, 1])] if leaf.shape == (3, 16) else leaf, tree)
 
 
+@pytest.mark.long
 def test_a_swap_of_the_tasks_permutes_the_results_and_nothing_else():
     """An update of the agent and the data with both tasks exchanged is the update, exchanged."""
     agent, steps = rows.start("distral"), rows.batch()
