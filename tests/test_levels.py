@@ -138,6 +138,7 @@ def solved(agent, obs=OBS, inference=None):
     return agent.posterior((inference or agent.inference.model)(problem, agent.posterior, KEY).lam), problem
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("spec", [SPEC, CHOICES], ids=["squashed", "choices"])
 def test_the_value_charges_the_kl_of_both_levels_and_pays_the_entropy_of_the_mixture(spec):
     agent = start(Hierarchical(**SMALL, kl_cost=0.3, entropy_cost=0.1, low_level="own", latent_prior="learned"), spec)
@@ -160,7 +161,7 @@ def test_the_gradient_of_the_value_reaches_both_levels_and_a_frozen_one_not():
     for frozen in (False, True):
         model = replace(agent.inference.model, frozen=frozen)
         value = lambda model: soft_value(agent.posterior(model(problem, agent.posterior, KEY).lam), problem, KEY, 2)[0]
-        gradient = jax.grad(value)(model)
+        gradient = rows.compiled(jax.grad(value))(model)
         assert all((leaf != 0).any() for leaf in jax.tree.leaves(gradient.top.rest))
         assert any((leaf != 0).any() for leaf in jax.tree.leaves(gradient.bottom)) != frozen
 
@@ -199,6 +200,7 @@ def test_an_agent_acts_by_one_z_and_stores_it_with_the_density_of_both():
     np.testing.assert_allclose(warm["log_prob"][0], random.log_prob(u[0]))
 
 
+@pytest.mark.long
 def test_the_correction_of_a_step_compares_densities_of_the_same_things():
     """On the policy that acted, the ratio is 1 where z is known; else it is that of the action alone."""
     agent = start(Hierarchical(**SMALL))
