@@ -37,7 +37,7 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 REPEATED = re.compile(
     "|".join(
         [
-            r"test_contracts\.py::test_a_row_compiles_once\w+\[(soft-pg|sql|rerpi|mpo-parametric|mpo|vmpo|distral|default-policy)\]",
+            r"test_contracts\.py::test_a_row_compiles_once\w+\[(soft-pg|sql|rerpi|mpo-parametric|mpo|vmpo|distral|default-policy|hierarchical)\]",
             r"test_contracts\.py::test_inference\[\w+-Restarts\]",
             r"test_examples\.py::test_a_program_runs_from_any_folder\[(own_part|own_images|own_algorithm|sac_in_60_lines)\]",
             r"test_examples\.py::test_it_evaluates_is_inspected_and_acts",
@@ -73,7 +73,7 @@ REPEATED = re.compile(
             r"test_smc\.py::test_(luck_that_all_particles_share|kl_is_of_roots)",
             r"test_smc\.py::test_the_evidence_is_one\w+\[(stochastic|terminating)-every\]",
             r"test_plans\.py::test_(an_update_fits_the_prior|acting_compiles_once)",
-            r"test_metrics\.py::test_what_an_update_returns\w+\[(smcp|mve|kl-mve|iterative-sac|rerpi)\]",
+            r"test_metrics\.py::test_what_an_update_returns\w+\[(smcp|mve|kl-mve|iterative-sac|rerpi|hierarchical)\]",
             r"test_contracts\.py::test_a_row_compiles_once\w+\[sac\]",
             r"test_mpo\.py::test_an_unsound_update_changes_nothing",
             r"test_identities_iterative\.py::test_states_are_inferred_alone",
@@ -100,7 +100,7 @@ REPEATED = re.compile(
             r"test_duals\.py::test_good_actions_off_the_mean",
             r"test_realised\.py::test_more_particles\w+\[sql",
             r"test_several_choices\.py::test_a_row_that_takes_them_learns\[vmpo",
-            r"test_identities\.py::test_an_unsound_update\w+\[(distral|mpo|soft-pg|sql|default-policy|rerpi)-",
+            r"test_identities\.py::test_an_unsound_update\w+\[(distral|mpo|soft-pg|sql|default-policy|hierarchical|rerpi)-",
             r"test_identities\.py::test_each_step_touches\w+\[iterative-sac-critic",
             r"test_checkpoint\.py::test_sigkill_at_any_time",
             r"test_examples\.py::test_a_program_runs_from_any_folder\[own_environment",

@@ -34,6 +34,7 @@ from estep.families.autoregressive import Autoregressive, AutoregressiveNormal
 from estep.families.categorical import Categorical, FactoredCategorical, FactoredSoftmax, Softmax
 from estep.families.full_gaussian import FullGaussian, FullNormal, strictly_lower
 from estep.families.gaussian import Gaussian, Normal
+from estep.families.levels import Levels, LowLevel, OverLatents, TwoLevels
 from estep.families.mixture import Mixture, NormalMixture
 from estep.families.particles import Boltzmann, Particles
 from estep.families.sampler import EqualMixture, Implicit, Sampled
@@ -45,6 +46,7 @@ from estep.inference.direct import Direct
 from estep.inference.gradient import GradientAscent
 from estep.inference.importance import Importance
 from estep.inference.iterative import Iterations, Iterative, iterative
+from estep.inference.levels import Following, TwoStage
 from estep.inference.smc import Search
 from estep.inference.starts import At, AtPrior, Restarts, Scattered
 from estep.inference.stein import Stein
@@ -61,6 +63,7 @@ from estep.m_steps.trust_region import TrustRegion, trust_region
 from estep.nets import mlp
 from estep.priors.flat import Flat
 from estep.priors.gaussian import FixedGaussian
+from estep.priors.levels import LevelPrior
 from estep.priors.network import (
     CategoricalNetwork,
     FactoredNetwork,
@@ -89,6 +92,7 @@ SEARCH = Search(
     jnp.ones(1),
     jnp.ones(1),
 )
+TWO_STAGE = TwoStage(mlp((3,), 2 * A, (8,), key=KEY), LowLevel(mlp((2, A), 2 * A, (8,), key=KEY), (0, 2)), samples=2)
 MEMBERS = {
     Improper: Improper(Tanh(), A),
     UniformSquashed: UniformSquashed(A),
@@ -107,6 +111,15 @@ MEMBERS = {
     FactoredCategorical: FactoredCategorical(U, (A,)),
     Particles: Particles(jnp.stack([U, -U, 2 * U]), jnp.log(jnp.asarray([0.5, 0.2, 0.3]))),
     Sampled: Sampled(jnp.stack([U, -U, 2 * U]), jnp.asarray([0.5, 2.0, -1.0])),
+    OverLatents: OverLatents(Normal(U, jnp.zeros(A)), None, 0.5, Tanh(), 0.5),
+    TwoLevels: TwoLevels(
+        Normal(U, jnp.zeros(A)),
+        jnp.stack([U, -U]),
+        jnp.zeros(A),
+        jnp.zeros(()),
+        Normal(U, jnp.zeros(A)),
+        Normal(jnp.stack([U, -U]), jnp.asarray([[-1.0, 0.2], [0.1, -0.5]])),
+    ),
     Plan: Plan(SEARCH, Normal(U, jnp.zeros(A))),
     EqualMixture: EqualMixture(UniformSquashed(A), Normal(U, jnp.asarray([-1.0, 0.2]))),
     Flat: Flat(SPEC),
@@ -116,12 +129,14 @@ MEMBERS = {
     FullGaussianNetwork: full_gaussian_network(SPEC, (8,), 0.5, key=KEY),
     Restricted: restricted(SPEC, ("0", "2"), lambda spec: gaussian_network(spec, (8,), 0.5, key=KEY)),
     Tempered: Tempered(gaussian_network(SPEC, (8,), 0.5, key=KEY), Tanh(), 0.3),
+    LevelPrior: LevelPrior(None, None, Gaussian(A), A, 0.5, 0.5, Tanh()),
     CategoricalNetwork: categorical_network(SPEC, (8,), key=KEY),
     FactoredNetwork: FactoredNetwork(mlp((3,), A, (8,), key=KEY), (A,)),
     Gaussian: Gaussian(A),
     FullGaussian: FullGaussian(A),
     Mixture: Mixture(A, 2),
     Autoregressive: Autoregressive(A),
+    Levels: Levels(A, Gaussian(A), 2),
     Boltzmann: Boltzmann(A, 4),
     Softmax: Softmax(A),
     FactoredSoftmax: FactoredSoftmax((A,)),
@@ -137,6 +152,8 @@ MEMBERS = {
     StateValue: state_value(SPEC, (8,), 0.9, 0.95, key=KEY),
     Direct: Direct(mlp((3,), 2 * A, (8,), key=KEY)),
     TwoColumns: TwoColumns(mlp((3,), 2 * A, (8,), key=KEY), 0.3),
+    TwoStage: TWO_STAGE,
+    Following: Following(TWO_STAGE, U, jnp.ones(())),
     Iterative: iterative(3, Gaussian(A), (8,), Iterations(2, 2), key=KEY),
     ClosedForm: ClosedForm(4),
     Exact: Exact(),
@@ -165,13 +182,15 @@ MEMBERS = {
 """One instance of every member of every slot."""
 UNSAMPLED = {Improper, TemperedDensity}
 """Improper densities."""
+OVER_LATENTS = {OverLatents, LevelPrior}
+"""They have no density over actions."""
 DISCRETE = {Particles, Plan, Sampled}
 """Weighted points: draws without a density."""
 EXACT = {Categorical, Softmax, FactoredSoftmax}
 """Over A choices: all of them are drawn, whatever the number asked for."""
 CHOICES = {FactoredCategorical}
 """Samples of choices, whose probabilities are no density over numbers."""
-FITTING = {ClosedForm: Boltzmann, Exact: Softmax, Stein: Implicit}
+FITTING = {ClosedForm: Boltzmann, Exact: Softmax, Stein: Implicit, TwoStage: Levels, Following: Levels}
 """Optimisers of a family of their own."""
 
 
@@ -213,6 +232,17 @@ def batched(function, *args):
 
 @pytest.mark.parametrize("density", members(Distribution))
 def test_distributions(density):
+    if type(density) in OVER_LATENTS:
+        calls = (
+            density.mode,
+            lambda: density.log_prob(U),
+            lambda: density.sample(KEY),
+            lambda: density.draw(KEY, 3, density),
+        )
+        for call in calls:
+            with pytest.raises(UsageError, match="over its latent"):
+                call()
+        return
     assert density.mode().shape == (A,)
     prior = UniformSquashed(A)
     if type(density) in DISCRETE:
@@ -240,7 +270,11 @@ def test_distributions(density):
 
 @pytest.mark.parametrize(
     "density",
-    [m for m in members(Distribution) if m.id not in {k.__name__ for k in UNSAMPLED | DISCRETE | EXACT | CHOICES}],
+    [
+        m
+        for m in members(Distribution)
+        if m.id not in {k.__name__ for k in UNSAMPLED | OVER_LATENTS | DISCRETE | EXACT | CHOICES}
+    ],
 )
 def test_draws_have_the_density_they_say(density):
     """E_q[p/q] = 1 for a prior p that q covers."""
@@ -253,7 +287,8 @@ def test_draws_have_the_density_they_say(density):
 
 @pytest.mark.parametrize("prior", members(Prior))
 def test_priors(prior):
-    assert batched(lambda p, s, u: p(s).log_prob(u), prior, OBS, U).shape == ()
+    if type(prior) not in OVER_LATENTS:
+        assert batched(lambda p, s, u: p(s).log_prob(u), prior, OBS, U).shape == ()
     assert isinstance(prior(OBS), Distribution)
 
 
@@ -265,7 +300,12 @@ parameters. All pairs would take as long as the rest of the suite."""
 @pytest.mark.parametrize("posterior", members(Posterior))
 @pytest.mark.parametrize("prior", PAIRED)
 def test_posteriors(posterior, prior):
-    lam = batched(lambda q, s: q.start(prior(s)), posterior, OBS)
+    if not posterior.free:
+        with pytest.raises(UsageError, match="starts nowhere"):
+            posterior.start(prior(OBS))
+        lam = TWO_STAGE(problem_of(prior), posterior, KEY).lam
+    else:
+        lam = batched(lambda q, s: q.start(prior(s)), posterior, OBS)
     assert lam.shape == (sum(posterior.block_sizes),)
     low, high = jnp.full(posterior.num_scales, -1.0), jnp.full(posterior.num_scales, 0.5)
     bounded = batched(posterior.bound, 10.0 * lam + 5.0, low, high)

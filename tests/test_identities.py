@@ -130,7 +130,7 @@ def test_the_update_of_sac_is_that_of_a_plain_implementation():
 GROUPS = {
     "prior": lambda agent: agent.prior.model,
     "slow prior": lambda agent: agent.prior.target,
-    "net": lambda agent: getattr(agent.inference.model, "net", None),
+    "net": lambda agent: [getattr(agent.inference.model, name, None) for name in ("net", "top", "bottom")],
     "limits": lambda agent: [getattr(agent.inference.model, name, None) for name in ("low", "high")],
     "critic": lambda agent: agent.likelihood.model,
     "slow critic": lambda agent: agent.likelihood.target,
@@ -162,6 +162,7 @@ UPDATED = {
     "soft-pg": {"critic", "net"},
     "distral": {"critic", "slow critic", "net", "prior", "slow prior"},
     "default-policy": {"critic", "slow critic", "net", "prior", "slow prior"},
+    "hierarchical": {"critic", "slow critic", "net"},
 }
 """What a whole update changes."""
 

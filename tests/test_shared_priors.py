@@ -11,7 +11,7 @@ from gymnasium.spaces import Box, Dict
 from jax.flatten_util import ravel_pytree
 from scipy.special import logsumexp
 
-from estep import DefaultPolicy, Distral, Spec, Transition, make_key
+from estep import DefaultPolicy, Distral, Hierarchical, Spec, Transition, make_key
 from estep.algorithms.several_tasks.parts import price_of, value_without_entropy
 from estep.core import em
 from estep.core.batch import flatten
@@ -25,7 +25,7 @@ from estep.envs.base import names_of
 from estep.envs.observations import observation_space
 from estep.errors import UsageError
 from estep.families.categorical import Categorical, Softmax
-from estep.families.gaussian import Normal
+from estep.families.gaussian import Normal, gaussian_kl
 from estep.inference.closed_form import Exact
 from estep.inference.columns import TwoColumns, product
 from estep.instruments.quadrature import exact as exact_quadrature
@@ -176,8 +176,11 @@ def test_it_is_said_that_a_prior_which_sees_the_task_has_no_effect():
     for sees in (("state",), ("0:5",)):
         note_agent(skeleton(Distral(**SMALL, prior_sees=sees), SPEC), False, said.append)
     note_agent(skeleton(DefaultPolicy(**SMALL, freeze_prior="run"), Spec(5, 2)), False, said.append)
-    assert len(said) == 1
-    assert "the KL goes to 0" in said[0]
+    for latent_prior in ("normal", "learned"):
+        row = Hierarchical(**SMALL, prior_sees=("all",), latent_prior=latent_prior)
+        note_agent(skeleton(row, SPEC), False, said.append)
+    assert len(said) == 2
+    assert all("the KL goes to 0" in one for one in said)
 
 
 # Distillation
@@ -213,6 +216,9 @@ def test_the_prior_is_the_gaussian_of_the_mixture_of_what_looks_the_same(sees):
         mean, variance = MEAN[alike].mean(), SIGMA**2 + MEAN[alike].var()
         np.testing.assert_allclose(p.mu[i, 0], mean, atol=0.02 * np.sqrt(variance))
         np.testing.assert_allclose(np.exp(2 * p.log_sigma[i, 0]), variance, rtol=0.02)
+    policies = Normal(jnp.asarray(MEAN[:, None], jnp.float32), jnp.full((4, 1), np.log(SIGMA), jnp.float32))
+    kl = np.asarray(jax.vmap(gaussian_kl)(policies, p))
+    assert (kl < 1e-3).all() == (sees == "all")  # a prior that sees everything follows, and the KL is gone
 
 
 def batch(spec, length=1):

@@ -1,17 +1,22 @@
 """Several tasks as algorithms see them: a one-hot vector at the end of the observation, and an α for each task."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from estep import SAC, IterativeSAC, Spec, Transition, make_key, update
+from estep import SAC, DefaultPolicy, Hierarchical, IterativeSAC, Spec, Transition, make_key, update
 from estep.algorithms.checks import check_tasks
 from estep.core.batch import task_means
 from estep.core.learned import learn
 from estep.core.optim import adam
 from estep.errors import UsageError
 from estep.m_steps.temperature import KLConstraint, TaskConstraints
+from estep.policy import frozen
+from estep.runs.leaves import skeleton
+from oracles import rows
 
 SPEC = Spec(obs_dim=5, action_dim=2, tasks=2)
 TASK = np.eye(2, dtype=np.float32)[[0, 1, 0, 1, 1, 0]]
@@ -22,6 +27,61 @@ def batch():
     one = jnp.ones((6, 1))
     action = jnp.asarray(np.random.default_rng(1).normal(size=(6, 1, 2)), jnp.float32)
     return Transition(OBS[:, None], action, one, one, OBS[:, None], 0 * one)
+
+
+def swapped(tree):
+    """A tree with the rows of the two tasks exchanged wherever a network of the row sees the observation."""
+    return jax.tree.map(lambda leaf: leaf[jnp.asarray([0, 2, 1])] if leaf.shape == (3, 16) else leaf, tree)
+
+
+@pytest.mark.long
+def test_a_swap_of_the_tasks_permutes_the_results_and_nothing_else():
+    """An update of the agent and the data with both tasks exchanged is the update, exchanged."""
+    agent, steps = rows.start("distral"), rows.batch()
+    exchange = lambda obs: obs[..., jnp.asarray([0, 2, 1])]
+    task = jnp.eye(2)[jnp.arange(rows.BATCH) % 2][:, None]
+    steps = steps._replace(obs=steps.obs.at[..., 1:].set(task), next_obs=steps.next_obs.at[..., 1:].set(task))
+    other = steps._replace(obs=exchange(steps.obs), next_obs=exchange(steps.next_obs))
+    (one, info), (two, there) = (
+        rows.updater("distral")(agent, steps, make_key(1)),
+        rows.updater("distral")(swapped(agent), other, make_key(1)),
+    )
+    parts = lambda agent: [(part.model, part.target) for part in (agent.prior, agent.inference, agent.likelihood)]
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=2e-5), swapped(parts(two)), parts(one))
+    assert any((x != y).any() for x, y in zip(*map(jax.tree.leaves, (parts(one), parts(two))), strict=True))
+    for name in ("m/kl", "e/value"):
+        np.testing.assert_allclose(info[f"{name}/0"], there[f"{name}/1"], rtol=1e-4)
+        np.testing.assert_allclose(info[f"{name}/1"], there[f"{name}/0"], rtol=1e-4)
+    np.testing.assert_allclose(info["critic/loss"], there["critic/loss"], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("donor", "taker", "normalise", "said"),
+    [
+        (DefaultPolicy(hidden_sizes=(8,)), DefaultPolicy(hidden_sizes=(4,), freeze_prior="run"), False, "other sizes"),
+        (
+            DefaultPolicy(hidden_sizes=(8,), prior_sees=("0",)),
+            DefaultPolicy(hidden_sizes=(8,), freeze_prior="run"),
+            False,
+            "places",
+        ),
+        (DefaultPolicy(hidden_sizes=(8,)), DefaultPolicy(hidden_sizes=(8,), freeze_prior="run"), True, "--normalise"),
+        (
+            Hierarchical(hidden_sizes=(8,)),
+            Hierarchical(hidden_sizes=(8,), latent=2, freeze_low="run"),
+            False,
+            "lower level of run has other sizes",
+        ),
+        (DefaultPolicy(hidden_sizes=(8,)), Hierarchical(hidden_sizes=(8,), freeze_low="run"), False, "no lower level"),
+    ],
+)
+def test_what_a_run_takes_from_another_has_the_sizes_and_places_of_its_own(monkeypatch, donor, taker, normalise, said):
+    loaded = SimpleNamespace(agent=skeleton(donor, SPEC), moments=None)
+    monkeypatch.setattr(frozen, "load", lambda path: loaded)
+    with pytest.raises(UsageError, match=said) as error:
+        frozen.with_frozen_part(skeleton(taker, SPEC), taker, normalise)
+    assert error.value.fix
+    assert frozen.with_frozen_part(loaded.agent, donor, normalise) is loaded.agent
 
 
 def test_each_alpha_meets_its_own_bound():

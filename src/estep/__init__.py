@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from estep.algorithms import Compose as Compose
     from estep.algorithms import DefaultPolicy as DefaultPolicy
     from estep.algorithms import Distral as Distral
+    from estep.algorithms import Hierarchical as Hierarchical
     from estep.algorithms import IterativeMVE as IterativeMVE
     from estep.algorithms import IterativeSAC as IterativeSAC
     from estep.algorithms import ParametricMPO as ParametricMPO
@@ -62,6 +63,7 @@ _HOMES = {
     "SMCP": "estep.algorithms",
     "PPSMC": "estep.algorithms",
     "Distral": "estep.algorithms",
+    "Hierarchical": "estep.algorithms",
     "DefaultPolicy": "estep.algorithms",
     "Compose": "estep.algorithms",
     "Agent": "estep.core.agent",

@@ -12,6 +12,7 @@ from estep.algorithms.rerpi import RERPI
 from estep.algorithms.sac import SAC
 from estep.algorithms.several_tasks.default_policy import DefaultPolicy
 from estep.algorithms.several_tasks.distral import Distral
+from estep.algorithms.several_tasks.hierarchical import Hierarchical
 from estep.algorithms.soft_pg import SoftPG
 from estep.algorithms.sql import SQL
 from estep.algorithms.vmpo import VMPO
@@ -33,8 +34,9 @@ ROWS = {
     "soft-pg": SoftPG(hidden_sizes=(16, 16), unroll=1),
     "distral": Distral(hidden_sizes=(16, 16)),
     "default-policy": DefaultPolicy(hidden_sizes=(16, 16), target="td0", target_period=1),
+    "hierarchical": Hierarchical(hidden_sizes=(16, 16), latent=2, samples=2, target="td0", target_period=1),
 }
-OF_TASKS = "distral", "default-policy"
+OF_TASKS = "distral", "default-policy", "hierarchical"
 """Rows that refuse one task. Two numbers of their observations are a task."""
 BATCH = 8
 QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
@@ -79,9 +81,10 @@ def arriving(obs):
 
 
 def batch(seed=0, size=BATCH, spec=SPEC):
-    """Random transitions of shape [size, 1], some of them terminal."""
+    """Random transitions of shape [size, 1], some of them terminal, with what `hierarchical` stores with each."""
     k = jax.random.split(make_key(seed), 5)
     obs, next_obs = (jax.random.normal(key, (size, 1, spec.obs_dim)) for key in k[:2])
     u, reward = jax.random.normal(k[2], (size, 1, spec.action_dim)), jax.random.normal(k[3], (size, 1))
     end = (jax.random.uniform(k[4], (size, 1)) < 0.3).astype(jnp.float32)
-    return Transition(obs, u, reward, 1.0 - end, next_obs, end)
+    memo = {"latent": obs[..., :2], "known": jnp.ones((size, 1, 1)), "log_prob": jnp.zeros((size, 1, 1))}
+    return Transition(obs, u, reward, 1.0 - end, next_obs, end, memo)

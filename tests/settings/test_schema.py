@@ -79,7 +79,7 @@ DISCRETE = {
 }
 
 
-FRESH = ("vmpo", "soft-pg", "distral", "default-policy", "compose")
+FRESH = ("vmpo", "soft-pg", "distral", "default-policy", "hierarchical", "compose")
 """Rows that have presets where they were tried, or none."""
 
 

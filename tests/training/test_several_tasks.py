@@ -9,10 +9,14 @@ import pytest
 from child import Notes, metrics, outcome, records, resume, table, train
 
 import estep
+from estep.algorithms import Hierarchical
 from estep.envs.tasks.sources import read_envs
 from estep.errors import UsageError
+from estep.inference.named import InferenceSettings, chosen
+from estep.instruments.inspection import Options, inspect_run
 from estep.plots import learning_curves
 from estep.plots.curves import draw_run
+from estep.policy.actor import Actor
 from estep.policy.recorded import EvalSettings, evaluate_run
 from estep.runs import config_file
 from estep.runs.folder import RunFolder
@@ -50,6 +54,24 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(run, tmp_path):
     assert stopped.status == "stopped"
     done = resume(stopped.run_dir)
     assert (done.status, outcome(done.run_dir)) == ("done", outcome(run[0].run_dir))
+
+
+@pytest.mark.long
+def test_a_run_of_two_levels_resumes_to_the_bit_is_evaluated_and_inspected(tmp_path):
+    row = Hierarchical(
+        hidden_sizes=(8,), latent=2, samples=2, unroll=2, rho=0.5, latent_prior="learned", low_level="own"
+    )
+    options = {"algorithm": row, "normalise": False}
+    whole, left = several(tmp_path / "whole", EARTH, MOON, **options), iter(range(55))
+    stopped = several(tmp_path / "cut", EARTH, MOON, stop=lambda: next(left, None) is None, **options)
+    assert outcome(resume(stopped.run_dir).run_dir) == outcome(whole.run_dir)
+    policy = estep.load(whole.run_dir)
+    assert np.isfinite(policy.evaluate(1).mean)
+    assert policy.act(np.zeros(3, np.float32), task=NAMES[0]).shape == (1,)
+    with pytest.raises(UsageError, match="no other optimiser"):
+        chosen("gradient", InferenceSettings())(policy.agent)
+    found = inspect_run(whole.run_dir, Options(only=("gap",), task=NAMES[0]))
+    assert "no optimum" in found.not_measured["gap"]
 
 
 @pytest.mark.parametrize("given", [[EARTH, "moon $1=Pendulum-v1?g=2.0"], [EARTH, "b=Pendulum-v1"], EARTH])
@@ -115,6 +137,16 @@ def test_a_task_that_is_not_there_is_refused(policy, call):
     assert "moon $1" in error.value.fix
     with pytest.raises(UsageError, match="no task ''"):
         policy.act(np.zeros(3))
+
+
+def test_nothing_is_compiled_for_each_task(run, policy):
+    assert sum("compiling" in note for note in run[1].notes) == 3  # the update, and to act in two ways
+    mode = Actor(policy.agent)._acting.mode
+    sizes = []
+    for task in NAMES:
+        policy.evaluate(1, task=task)
+        sizes.append(mode._cache_size())
+    assert sizes[0] == sizes[1]
 
 
 def test_the_one_hot_vector_is_not_normalised(policy):

@@ -15,6 +15,7 @@ from estep.algorithms.rerpi import RERPI
 from estep.algorithms.sac import SAC
 from estep.algorithms.several_tasks.default_policy import DefaultPolicy
 from estep.algorithms.several_tasks.distral import Distral
+from estep.algorithms.several_tasks.hierarchical import Hierarchical
 from estep.algorithms.soft_pg import SoftPG
 from estep.algorithms.sql import SQL
 from estep.algorithms.vmpo import VMPO
@@ -33,6 +34,7 @@ __all__ = [
     "Compose",
     "DefaultPolicy",
     "Distral",
+    "Hierarchical",
     "IterativeMVE",
     "IterativeSAC",
     "ParametricMPO",
@@ -55,6 +57,7 @@ ALGORITHMS: dict[str, Any] = {
     "pp-smc": PPSMC,
     "distral": Distral,
     "default-policy": DefaultPolicy,
+    "hierarchical": Hierarchical,
     "compose": Compose,
 }
 """The library's algorithms by their short names. Anybody's algorithm is found by `estep.algorithms.named`."""

@@ -148,3 +148,29 @@ def check_plans(row: Any) -> None:
             f"{row.horizon * (1 - row.gamma):.3g}. Above 1 its values overshoot, and above 2 they diverge.",
             "Give a smaller --horizon or a larger --gamma, or leave out --kl-in-value.",
         )
+
+
+def check_one_choice(name: str, spec: Spec) -> None:
+    """Check that an action is a vector of numbers or one choice. Raises UsageError where it is several choices."""
+    if len(spec.factors) > 1:
+        what = f"{name} mixes lower levels, and these are {describe(spec)}, whose mixture has no simple form."
+        raise UsageError(what, "Use distral or default-policy.")
+
+
+def check_levels(row: Any) -> None:
+    """Check what the settings of a policy of two levels must agree on.
+
+    Raises:
+        UsageError: z is to stay near the z before, which a target of one step does not know; or a lower level that is
+            taken from another run is not to be shared.
+    """
+    if row.rho and (row.target != "retrace" or row.unroll < 2):
+        raise UsageError(
+            f"--rho {row.rho:g} needs the z of the step before, which is there in sequences and with --target retrace.",
+            "Give --target retrace and --unroll 2 or more, or --rho 0.",
+        )
+    if row.freeze_low and row.low_level == "own":
+        raise UsageError(
+            "--freeze-low takes a lower level that does not see the task, and with --low-level own it does.",
+            "Give --low-level shared, or leave out --freeze-low.",
+        )

@@ -70,6 +70,10 @@ class Prior(eqx.Module):
 class Posterior(eqx.Module):
     """A family q(a; λ) of approximate posteriors. After the E-step, no code depends on the family."""
 
+    free: ClassVar[bool] = True
+    """Whether every λ is a posterior that inference may choose. Where a part of λ is the output of a network that has
+    no other form, an optimiser of λ would choose what the network cannot give, and pay nothing for it."""
+
     @property
     @abc.abstractmethod
     def block_sizes(self) -> tuple[int, ...]:

@@ -216,12 +216,16 @@ def chosen(name: str, settings: InferenceSettings) -> Callable[[Agent], Agent]:
     """The change to an agent that makes it infer by the optimiser of this name.
 
     Raises:
-        UsageError: this optimiser ranks nothing; and in the change, where the run has not what the optimiser needs.
+        UsageError: this optimiser ranks nothing; and in the change, where the run has not what the optimiser needs, or
+            its λ is not free.
     """
     if settings.rank_by is not None and name in INFERENCES and name != "cem":
         raise UsageError(f"{name} inference ranks no samples.", "Leave out --rank-by, or give --inference cem.")
 
     def change(agent: Agent) -> Agent:
+        if not agent.posterior.free:
+            what = "A part of λ of this run is what a network gives, so no other optimiser can choose it."
+            raise UsageError(what, "Leave out --inference, which acts by the run's own.")
         own = agent.acting(agent.inference.model)
         inference = make(name, Trained(agent.spec, agent.posterior, own, agent.inference.model), settings)
         return with_inference(agent, Restarts(inference, settings.restarts) if settings.restarts else inference)

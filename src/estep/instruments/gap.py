@@ -102,8 +102,11 @@ def check_parametric(agent: Agent) -> None:
     """Refuse an agent whose posterior has no parameters λ to optimise.
 
     Raises:
-        UsageError: the posterior is weighted samples of the prior, or the critic values states.
+        UsageError: the posterior is weighted samples of the prior, or λ is not free; or the critic values states.
     """
+    if not agent.posterior.free:
+        what = "A part of λ of this run is what a network gives, so λ alone has no optimum."
+        raise UsageError(what, "Inspect a run whose posterior has free parameters, such as a run of default-policy.")
     if isinstance(agent.likelihood.model, StateValue):
         what = "The critic of this run values states, not actions, so the posterior is the prior."
         raise UsageError(what, "Inspect a run whose critic values actions, such as a run of sac.")

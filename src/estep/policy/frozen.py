@@ -1,37 +1,52 @@
-"""The prior of another run, taken as it is."""
+"""The prior of another run, or its lower level, taken as it is."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
 from estep.core.agent import Agent, Algorithm
-from estep.core.slots import Prior
 from estep.errors import UsageError
+from estep.families.levels import Levels
+from estep.inference.levels import TwoStage
 from estep.policy.policy import load
 from estep.priors.restricted import Restricted
 from estep.priors.tempered import Tempered
 
 
-def named_by(algorithm: Algorithm) -> str:
-    """The run whose prior an algorithm takes, by the setting `freeze_prior` where it has one; empty for none."""
-    return str(getattr(algorithm, "freeze_prior", ""))
+class Part(NamedTuple):
+    """A part of an agent that another agent can take."""
+
+    name: str
+    taken_apart: Callable[[Agent], tuple[Any, tuple[int, ...]]]
+    """From an agent to the network of the part, and the places of the observation that it sees."""
+    put: Callable[[Agent, Any], Agent]
+    """The agent with this network."""
 
 
-def check_no_frozen_prior(algorithm: Algorithm) -> None:
-    """Refuse the prior of another run, which a population does not take. Raises UsageError."""
-    if named_by(algorithm):
+def frozen_by(algorithm: Algorithm) -> tuple[str, str]:
+    """The setting by which an algorithm takes a part of another run, and this run; two empty texts for none."""
+    given = {name: str(getattr(algorithm, name, "")) for name in PARTS}
+    return next(((name, path) for name, path in given.items() if path), ("", ""))
+
+
+def check_no_frozen_part(algorithm: Algorithm) -> None:
+    """Refuse a part of another run, which a population does not take. Raises UsageError."""
+    name, _ = frozen_by(algorithm)
+    if name:
+        flag = "--" + name.replace("_", "-")
         raise UsageError(
-            "A population learns the prior of each seed, and --freeze-prior takes that of one run.",
-            "Leave out --freeze-prior, or train each seed in a run of its own, without --population.",
+            f"A population learns the {PARTS[name].name} of each seed, and {flag} takes that of one run.",
+            f"Leave out {flag}, or train each seed in a run of its own, without --population.",
         )
 
 
-def with_frozen_prior(agent: Agent, algorithm: Algorithm, normalise: bool) -> Agent:
-    """A fresh agent with the prior of the run that its algorithm names; the agent itself where it names none.
+def with_frozen_part(agent: Agent, algorithm: Algorithm, normalise: bool) -> Agent:
+    """A fresh agent with the part of the run that its algorithm names; the agent itself where it names none.
 
     Args:
         agent: the agent.
@@ -40,29 +55,29 @@ def with_frozen_prior(agent: Agent, algorithm: Algorithm, normalise: bool) -> Ag
 
     Raises:
         RejectedInput: the named folder is no run folder.
-        UsageError: the prior is of other sizes, sees other places, or either run normalises observations.
+        UsageError: there is no such part, it is of other sizes, sees other places, or either run normalises
+            observations.
     """
-    path = named_by(algorithm)
-    if not path:
+    name, path = frozen_by(algorithm)
+    if not name:
         return agent
-    policy = load(Path(path))
+    part, policy = PARTS[name], load(Path(path))
     if normalise or policy.moments is not None:
         raise UsageError(
-            "A frozen prior sees observations as in its own run, and --normalise scales them by those of each run.",
+            f"A frozen {part.name} sees observations as in its own run, and --normalise scales them by those of each "
+            "run.",
             "Leave out --normalise in both runs.",
         )
-    kept, mine = taken_apart(policy.agent), taken_apart(agent)
+    kept, mine = part.taken_apart(policy.agent), part.taken_apart(agent)
     if kept[1] != mine[1] or _shapes(kept[0]) != _shapes(mine[0]):
         raise UsageError(
-            f"The prior of {path} has other sizes than this run's, or sees other places of the observation.",
+            f"The {part.name} of {path} has other sizes than this run's, or sees other places of the observation.",
             "Give the --prior-sees, --hidden-sizes and --network of that run, and an environment of the same sizes.",
         )
-    tempered: Any = agent.prior.model
-    base = replace(tempered.base, inner=kept[0]) if isinstance(tempered.base, Restricted) else kept[0]
-    return replace(agent, prior=replace(agent.prior, model=replace(tempered, base=base)))
+    return part.put(agent, kept[0])
 
 
-def taken_apart(agent: Agent) -> tuple[Prior, tuple[int, ...]]:
+def prior_of(agent: Agent) -> tuple[Any, tuple[int, ...]]:
     """The network of an agent's prior, and the places of the observation that it sees.
 
     Where a run has one task, all of its observation may be what is the state among several tasks.
@@ -72,7 +87,43 @@ def taken_apart(agent: Agent) -> tuple[Prior, tuple[int, ...]]:
     return (base.inner, base.seen) if isinstance(base, Restricted) else (base, tuple(range(agent.spec.obs_dim)))
 
 
-def _shapes(prior: Prior) -> Any:
-    """What two priors must have alike."""
-    leaves, structure = jax.tree.flatten(prior)
+def with_prior(agent: Agent, network: Any) -> Agent:
+    """The agent with this network as its prior."""
+    tempered: Any = agent.prior.model
+    base = replace(tempered.base, inner=network) if isinstance(tempered.base, Restricted) else network
+    return replace(agent, prior=replace(agent.prior, model=replace(tempered, base=base)))
+
+
+def low_level_of(agent: Agent) -> tuple[Any, tuple[int, ...]]:
+    """The slow copy of the network of an agent's lower level, and the places that it sees.
+
+    Raises:
+        UsageError: the agent has no lower level.
+    """
+    inference = agent.inference.slow
+    if not (isinstance(inference, TwoStage) and isinstance(agent.posterior, Levels)):
+        raise UsageError("The run of --freeze-low has no lower level.", "Give a run of hierarchical.")
+    return inference.bottom.net, inference.bottom.seen
+
+
+def with_low_level(agent: Agent, network: Any) -> Agent:
+    """The agent with this network as its lower level, in its slow copy too."""
+
+    def put(inference: Any) -> Any:
+        return replace(inference, bottom=replace(inference.bottom, net=jax.tree.map(jax.numpy.copy, network)))
+
+    learned = agent.inference
+    return replace(agent, inference=replace(learned, model=put(learned.model), target=put(learned.slow)))
+
+
+PARTS: Mapping[str, Part] = {
+    "freeze_prior": Part("prior", prior_of, with_prior),
+    "freeze_low": Part("lower level", low_level_of, with_low_level),
+}
+"""By the setting of an algorithm that names the run."""
+
+
+def _shapes(network: Any) -> Any:
+    """What two networks must have alike."""
+    leaves, structure = jax.tree.flatten(network)
     return structure, [(leaf.shape, leaf.dtype) for leaf in leaves]

@@ -15,7 +15,7 @@ import numpy as np
 from estep.core.agent import Algorithm
 from estep.envs.base import Episode
 from estep.policy.evaluate import Evaluation
-from estep.policy.frozen import check_no_frozen_prior
+from estep.policy.frozen import check_no_frozen_part
 from estep.population import state
 from estep.population.programs.loop import Turns
 from estep.population.programs.updates import SKIPS_IN_A_ROW
@@ -118,9 +118,9 @@ class PopulationTrainer:
             make: makes the environments with these agents.
 
         Raises:
-            UsageError: the algorithm takes the prior of another run.
+            UsageError: the algorithm takes a part of another run.
         """
-        check_no_frozen_prior(algorithm)
+        check_no_frozen_part(algorithm)
         self.config, self.plan = config, plan
         self.seeds = [config.seed + i for i in range(config.population or 1)]
         self.shape = skeleton(algorithm, plan.spec)

@@ -118,6 +118,35 @@ FreezePrior: TypeAlias = Annotated[
     str, Help("A run folder whose prior is taken as it is and not trained, for a new task or several (empty: none).")
 ]
 
+Latent: TypeAlias = Annotated[
+    int,
+    Help("k, how many numbers the latent z has, by which the upper level guides the lower one."),
+    Interval(ge=1, le=256),
+]
+LatentPrior: TypeAlias = Annotated[
+    Literal["normal", "learned"],
+    Help("The prior of z: N(0, I), or a Gaussian network of what the prior sees, fitted to the policies."),
+]
+Rho: TypeAlias = Annotated[
+    float,
+    Help(
+        "ρ of a prior by which z stays near the z of the step before, z_t ~ N(ρ z_{t-1}, 1 - ρ²), an AR(1) process (0: "
+        "every z by itself)."
+    ),
+    Interval(ge=0, lt=1),
+]
+LowLevel: TypeAlias = Annotated[
+    Literal["shared", "own"],
+    Help(
+        "shared: policies and prior have one lower level, which sees what the prior sees, so that z alone has a KL; "
+        "own: the lower level of the policies sees the task, and that of the prior is fitted to it."
+    ),
+]
+FreezeLow: TypeAlias = Annotated[
+    str,
+    Help("A run folder whose lower level is taken as it is and not trained, for a new task or several (empty: none)."),
+]
+
 # Plans
 
 PlanParticles: TypeAlias = Annotated[

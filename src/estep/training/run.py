@@ -26,7 +26,7 @@ from estep.policy.environments import (
     task_records,
     time_limit_note,
 )
-from estep.policy.frozen import with_frozen_prior
+from estep.policy.frozen import with_frozen_part
 from estep.policy.job import Reporter, RunContext, note_reason, shielded
 from estep.runs import checkpoint, config_file, manifest, provenance
 from estep.runs.config_file import Recipe
@@ -171,8 +171,8 @@ def check_drift(folder: RunFolder, found: Path | None, allowed: bool, report: Re
 
 
 def begin(trainer: Trainer, algorithm: Algorithm) -> None:
-    """Begin a new run: with the prior of another run where the algorithm takes one, and fresh environments."""
-    trainer.agent = with_frozen_prior(trainer.agent, algorithm, trainer.config.normalise)
+    """Begin a new run: with a part of another run where the algorithm takes one, and fresh environments."""
+    trainer.agent = with_frozen_part(trainer.agent, algorithm, trainer.config.normalise)
     trainer.begin()
 
 

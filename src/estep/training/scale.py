@@ -10,12 +10,14 @@ import numpy as np
 
 from estep.core.agent import Agent
 from estep.core.optim import ZERO
+from estep.core.slots import Prior
 from estep.core.types import Floats
 from estep.data.normalise import CLIP
 from estep.envs.actions import BoxActions
 from estep.envs.base import HostEnv
 from estep.errors import UsageError
 from estep.likelihoods.dynamics import WorldModel
+from estep.priors.levels import LevelPrior
 from estep.priors.restricted import Restricted
 from estep.priors.tempered import Tempered
 
@@ -52,12 +54,17 @@ def note_agent(agent: Agent, normalise: bool, note: Callable[[str], None]) -> No
     """
     if normalise and isinstance(agent.likelihood.model, WorldModel):
         note(f"--normalise clips observations to {CLIP:g} standard deviations, and the model learns clipped ones")
-    prior, learns = agent.prior.model, agent.prior.tx is not ZERO
-    if learns and isinstance(prior, Tempered) and not isinstance(prior.base, Restricted):
+    if agent.prior.tx is not ZERO and follows_everywhere(agent.prior.model):
         note(
             "--prior-sees all lets the prior follow the policy in every state, and the price of the KL is fixed: the "
             "KL goes to 0, and no task learns from another by it"
         )
+
+
+def follows_everywhere(prior: Prior) -> bool:
+    """Whether a prior with prices sees all of the observation, so that nothing keeps it from following the policy."""
+    inner = prior.base if isinstance(prior, Tempered) else prior.top if isinstance(prior, LevelPrior) else None
+    return inner is not None and not isinstance(inner, Restricted)
 
 
 def warn_of_bounds(env: HostEnv) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from estep.core.agent import Agent
@@ -15,13 +17,16 @@ from estep.core.slots import Bootstrap, Inference, Projection
 from estep.core.types import Key, Spec
 from estep.errors import UsageError
 from estep.families.choose import family
+from estep.families.levels import LowLevel
 from estep.inference.closed_form import Exact
 from estep.inference.columns import TwoColumns
 from estep.inference.direct import Direct
+from estep.inference.levels import TwoStage
 from estep.m_steps import trust_region
 from estep.m_steps.temperature import LOG_ALPHA_BOUNDS, Constant
-from estep.nets import Seeing, network, policy_body
-from estep.priors.network import policy_network
+from estep.nets import Seeing, network, policy_body, with_bias
+from estep.priors.levels import LevelPrior
+from estep.priors.network import gaussian_network, inverse_soft_bound, policy_network
 from estep.priors.restricted import places, restricted
 from estep.priors.tempered import Tempered, base_of
 from estep.settings import groups
@@ -91,6 +96,49 @@ def direct_policy(row: Any, spec: Spec, key: Key) -> Direct:
 def heads_of(row: Any, spec: Spec) -> int:
     """How many output layers a network has, one for each task; 0 for one in all."""
     return spec.tasks if row.heads == "own" else 0
+
+
+def level_prior(row: Any, spec: Spec, key: Key) -> LevelPrior:
+    """A fresh prior of two levels.
+
+    Args:
+        row: an algorithm with the settings of `SharedPrior`, and those of `hierarchical`.
+        spec: the environment.
+        key: a random key.
+
+    Raises:
+        UsageError: the prior is to see what the observation does not have.
+    """
+    k_top, k_bottom = jax.random.split(key)
+    body, share = policy_body(row), row.kl_cost / (row.kl_cost + row.entropy_cost)
+    over_z = lambda seen: gaussian_network(seen._replace(action_dim=row.latent), body, 1.0, key=k_top)
+    top = restricted(spec, row.prior_sees, over_z) if row.latent_prior == "learned" else None
+    bottom = low_level(row, spec, places(spec, row.prior_sees), k_bottom) if row.low_level == "own" else None
+    return LevelPrior(top, bottom, family(spec), row.latent, row.rho, share, spec.squash)
+
+
+def two_stage(row: Any, spec: Spec, key: Key) -> TwoStage:
+    """Fresh networks from a state with its task to z, and from z with what the lower level sees to the action.
+
+    Args:
+        row: as in `level_prior`.
+        spec: the environment.
+        key: a random key.
+    """
+    k_top, k_bottom = jax.random.split(key)
+    body = policy_body(row)._replace(tasks=heads_of(row, spec))
+    top = network((spec.obs_dim,), 2 * row.latent, body, key=k_top)
+    seen = places(spec, row.prior_sees) if row.low_level == "shared" else tuple(range(spec.obs_dim))
+    return TwoStage(top, low_level(row, spec, seen, k_bottom), row.samples, bool(row.freeze_low))
+
+
+def low_level(row: Any, spec: Spec, seen: tuple[int, ...], key: Key) -> LowLevel:
+    """A fresh lower level, whose Gaussian begins with the standard deviation `sigma`."""
+    net = network((max(len(seen), 1), row.latent), sum(family(spec).block_sizes), policy_body(row), key=key)
+    if not spec.factors:
+        scale = jnp.full(spec.action_dim, inverse_soft_bound(math.log(row.sigma)))
+        net = with_bias(net, jnp.concatenate([jnp.zeros(spec.action_dim), scale]))
+    return LowLevel(net, seen)
 
 
 def near_slow_copy(row: Any, spec: Spec, prior: Tempered) -> Learned[Projection]:

@@ -119,6 +119,12 @@ UPDATES = (
         FITTED_PRIOR,
     ),
     Metric(
+        "m/levels",
+        "KL of both levels, KL(q(z)‖p(z)) + E KL(q(u|z)‖p(u|z)), which the M-step minimises.",
+        "nats",
+        "hierarchical --latent-prior learned or --low-level own",
+    ),
+    Metric(
         "m/kl_part",
         "KL by which a part of the policy moves away from its slow copy: mean, scale, or policy (the whole). Summed "
         "over action dimensions.",

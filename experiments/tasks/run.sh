@@ -1,0 +1,74 @@
+#!/usr/bin/env bash
+# Makes the tables of results/tasks: several tasks learned together and alone, and a prior taken to a new task.
+# What counts as yes and as no is in results/tasks/README.md, which was written before the first run.
+#
+# SETS and SEEDS choose a part of the runs: SETS="fork corridor cartpole" are the quick ones (minutes a run); walker,
+# transfer and cheetah take hours a run. walker and transfer need: python -m pip install --editable '.[dm-control]'
+set -euo pipefail
+NAME=tasks
+# shellcheck source=experiments/lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
+export PYTHONPATH=experiments/tasks${PYTHONPATH:+:$PYTHONPATH}
+read -ra seeds <<<"${SEEDS:-0 1 2 3 4}"
+
+# every SET STEPS ALGORITHM... -- ENV... -- FLAG...: each algorithm on all tasks; STEPS are of all tasks together.
+# "independent" trains sac on each task alone, for its share of the steps.
+every() {
+    local set=$1 steps=$2 algorithms=() envs=() seed algorithm i
+    shift 2
+    while [[ $1 != -- ]]; do algorithms+=("$1"); shift; done
+    shift
+    while [[ $1 != -- ]]; do envs+=("$1"); shift; done
+    shift
+    for seed in "${seeds[@]}"; do
+        for algorithm in "${algorithms[@]}"; do
+            case $algorithm in
+            independent)
+                for i in "${!envs[@]}"; do
+                    train "$set/independent_$i" "$seed" sac --env "${envs[i]#*=}" --steps $((steps / ${#envs[@]})) "$@"
+                done ;;
+            sac-per-task) train "$set/sac-per-task" "$seed" sac --alpha-per-task --env "${envs[@]}" --steps "$steps" "$@" ;;
+            *) train "$set/$algorithm" "$seed" "$algorithm" --env "${envs[@]}" --steps "$steps" "$@" ;;
+            esac
+        done
+    done
+}
+
+quick=(--hidden-sizes 64 64 --batch-size 64 --learning-rate 1e-3 --warmup-steps 200 --checkpoint-every 0)
+quick+=(--eval-episodes 2)
+walker=(--batch-size 256 --warmup-steps 5000 --eval-every 15000 --eval-episodes 3 --checkpoint-every 0)
+body=dm_control/walker
+quickly=(independent sac distral default-policy hierarchical)
+for set in ${SETS:-fork corridor cartpole walker transfer cheetah}; do
+    case $set in
+    fork)
+        every fork 2500 "${quickly[@]}" -- left="quick_tasks:Fork-v0?side=-1" right="quick_tasks:Fork-v0?side=1" -- \
+            "${quick[@]}" --eval-every 250 ;;
+    corridor)
+        every corridor 8000 "${quickly[@]}" -- a="quick_tasks:Corridor-v0?goal=0" b="quick_tasks:Corridor-v0?goal=1" \
+            c="quick_tasks:Corridor-v0?goal=2" d="quick_tasks:Corridor-v0?goal=3" -- "${quick[@]}" --eval-every 800 ;;
+    cartpole)
+        every cartpole 8000 "${quickly[@]}" -- plain=CartPole-v1 mirrored=quick_tasks:MirroredCartPole-v0 -- \
+            "${quick[@]}" --eval-every 800 ;;
+    walker)
+        every walker 450000 independent sac sac-per-task distral default-policy hierarchical -- \
+            stand=shimmy:$body-stand-v0 walk=shimmy:$body-walk-v0 run=shimmy:$body-run-v0 -- "${walker[@]}" ;;
+    transfer) # walker-run with what was learned on walker-stand and walker-walk, and without
+        for seed in "${seeds[@]}"; do
+            for algorithm in default-policy hierarchical; do
+                train "first/$algorithm" "$seed" "$algorithm" --env stand=shimmy:$body-stand-v0 \
+                    walk=shimmy:$body-walk-v0 --steps 300000 "${walker[@]}"
+                flag=--freeze-prior
+                [[ $algorithm == hierarchical ]] && flag=--freeze-low
+                train "transfer/$algorithm" "$seed" "$algorithm" --env shimmy:$body-run-v0 --steps 150000 \
+                    $flag "$(run_of "first/$algorithm" "$seed")" "${walker[@]}"
+            done
+            train "transfer/sac" "$seed" sac --env shimmy:$body-run-v0 --steps 150000 "${walker[@]}"
+        done ;;
+    cheetah)
+        every cheetah 600000 independent sac sac-per-task distral default-policy -- forward=HalfCheetah-v5 \
+            "backward=HalfCheetah-v5?forward_reward_weight=-1" -- --warmup-steps 5000 --eval-every 30000 \
+            --eval-episodes 3 --checkpoint-every 0 ;;
+    esac
+done
+python experiments/tasks/table.py "$RUNS" "$OUT"
