@@ -1,0 +1,108 @@
+"""What plans return beside the policy that proposes them, at a half-trained checkpoint of a run of smcp.
+
+The checkpoint is the one whose policy returns nearest to a given number, in episodes that are not used again. Then the
+policy and each planner act by sampled actions in the same episodes. Run as
+
+    python experiments/models/plans.py results/models RUN
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from estep.instruments.improvement import checkpoints
+from estep.instruments.interval import interval
+from estep.policy.policy import Policy, load
+from estep.runs import tables
+
+HALF_TRAINED = -620.0
+"""The return of the policy that is looked for."""
+CHOOSE, MEASURE = 0, 1
+"""Seeds of the episodes that choose the checkpoint, and of those in which plans are measured."""
+SEARCHES: tuple[dict[str, Any], ...] = (
+    *({"particles": n, "horizon": h} for n, h in ((32, 3), (32, 1), (32, 8), (8, 3), (128, 3))),
+    *({"particles": 32, "horizon": 3, "resample": rule} for rule in ("every", "never")),
+    *({"particles": 32, "horizon": 3, "power": power} for power in (0.25, 0.5, 2.0)),
+    {"particles": 32, "horizon": 3, "dynamics": "optimistic"},
+)
+"""Changes to the search of the run."""
+
+
+class Planned(NamedTuple):
+    """One way to act in the same episodes."""
+
+    way: str
+    particles: int
+    horizon: int
+    resample: str
+    power: float
+    dynamics: str
+    mean: float
+    std: float
+    """Over episodes."""
+    gain: float
+    """Mean of the paired differences to the policy, with a 95 % interval over episodes."""
+    gain_low: float
+    gain_high: float
+    episodes: int
+
+
+class Chosen(NamedTuple):
+    """The policy of a checkpoint, in the episodes that choose one."""
+
+    env_steps: int
+    mean: float
+    chosen: bool
+
+
+def half_trained(run: Path) -> tuple[Policy, list[Chosen]]:
+    """The policy whose return is nearest to HALF_TRAINED, and the returns of all checkpoints."""
+    policies = {step: load(run, step) for step in checkpoints(run)}
+    means = {
+        step: policy.acting_by("policy").evaluate(10, seed=CHOOSE, deterministic=False).mean
+        for step, policy in policies.items()
+    }
+    nearest = min(means, key=lambda step: abs(means[step] - HALF_TRAINED))
+    return policies[nearest], [Chosen(step, mean, step == nearest) for step, mean in means.items()]
+
+
+def measured(policy: Policy, episodes: int) -> Iterator[Planned]:
+    """The policy, and each planner."""
+
+    def returns(way: Policy) -> Any:
+        return np.asarray(way.evaluate(episodes, seed=MEASURE, deterministic=False).returns)
+
+    own = returns(policy.acting_by("policy"))
+    yield Planned("policy", 0, 0, "", 0.0, "", own.mean(), own.std(), 0.0, 0.0, 0.0, episodes)
+    behave: Any = policy.agent.behave
+    for changes in SEARCHES:
+        search = replace(behave.search, **changes)
+        planner = replace(behave, search=search, eval_with="plan")
+        found = returns(policy.changed(lambda agent, planner=planner: replace(agent, behave=planner)))
+        settings = search.particles, search.horizon, search.resample, search.power, search.dynamics
+        yield Planned("plan", *settings, found.mean(), found.std(), *interval(found - own), episodes)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--episodes", type=int, default=20)
+    args = parser.parse_args()
+    policy, choice = half_trained(args.run)
+    tables.write(args.out / "plans_checkpoints.csv", Chosen._fields, choice)
+    rows = []
+    for row in measured(policy, args.episodes):
+        print(*row, flush=True)
+        rows.append(row)
+        tables.write(args.out / "plans.csv", Planned._fields, rows)
+
+
+if __name__ == "__main__":
+    main()
