@@ -2,8 +2,8 @@
 # Makes results/models: algorithms with a learned model of the environment, beside the ones without.
 # What counts as yes and as no is in results/models/README.md, which was written before the first run.
 #
-# PARTS chooses a part (default: pendulum plans swap search pole), SEEDS the seeds, and RATES the learning rates of
-# `pendulum`. LONG=1 adds the runs of 100,000 steps on HalfCheetah-v5 and Hopper-v5, which take days on two cores.
+# PARTS chooses a part (default: pendulum members plans swap search pole), SEEDS the seeds, RATES and HORIZONS the
+# learning rates and imagined steps of `pendulum`. LONG=1 adds the runs of 100,000 steps on HalfCheetah-v5 and Hopper-v5, which take days on two cores.
 set -euo pipefail
 NAME=models
 # shellcheck source=experiments/lib.sh
@@ -24,15 +24,21 @@ pendulum() {
     for rate in "${rates[@]}"; do
         for seed in "${seeds[@]}"; do
             train "models/sac_$rate" "$seed" sac "${short[@]}" --learning-rate "$rate"
-            for h in 2 1 3; do
+            for h in ${HORIZONS:-2 1 3}; do
                 train "models/mve_${h}_$rate" "$seed" mve "${short[@]}" --learning-rate "$rate" --horizon "$h"
             done
         done
     done
+    collect pendulum
+}
+
+# All members in the estimate.
+members() {
+    local seed
     for seed in "${seeds[@]}"; do
         train models/mve_all "$seed" mve "${short[@]}" --members-used 5
     done
-    collect pendulum
+    collect members
 }
 
 # One run whose checkpoints are evaluated by plans and by the policy that proposes them, in the same 20 episodes.
@@ -56,7 +62,7 @@ search() {
     local seed h
     for seed in "${seeds[@]}"; do
         train models/mpo "$seed" mpo "${short[@]}"
-        for h in 1 4 8; do
+        for h in ${HORIZONS:-1 4 8}; do
             train "models/pp_smc_$h" "$seed" pp-smc "${short[@]}" --horizon "$h" --eval-with policy
         done
     done
@@ -92,6 +98,6 @@ long() {
     collect long
 }
 
-for part in ${PARTS:-pendulum plans swap search pole} ${LONG:+long}; do
+for part in ${PARTS:-pendulum members plans swap search pole} ${LONG:+long}; do
     "$part"
 done
