@@ -1,7 +1,7 @@
 """What plans return beside the policy that proposes them, at a half-trained checkpoint of a run of smcp.
 
 The checkpoint is the one whose policy returns nearest to a given number, in episodes that are not used again. Then the
-policy and each planner act by sampled actions in the same episodes. Run as
+policy and each planner act by sampled actions in the same episodes. What the tables have already is kept. Run as
 
     python experiments/models/plans.py results/models RUN
 """
@@ -9,7 +9,7 @@ policy and each planner act by sampled actions in the same episodes. Run as
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -53,6 +53,10 @@ class Planned(NamedTuple):
     episodes: int
 
 
+SETTINGS = Planned._fields[1:6]
+"""The columns that say which planner a row is of."""
+
+
 class Chosen(NamedTuple):
     """The policy of a checkpoint, in the episodes that choose one."""
 
@@ -61,19 +65,22 @@ class Chosen(NamedTuple):
     chosen: bool
 
 
-def half_trained(run: Path) -> tuple[Policy, list[Chosen]]:
-    """The policy whose return is nearest to HALF_TRAINED, and the returns of all checkpoints."""
+def half_trained(run: Path, table: Path) -> Policy:
+    """The policy whose return is nearest to HALF_TRAINED; `table` has the returns of all checkpoints."""
+    if table.exists():
+        return load(run, next(int(row["env_steps"]) for row in tables.cells(table) if row["chosen"] == "True"))
     policies = {step: load(run, step) for step in checkpoints(run)}
     means = {
         step: policy.acting_by("policy").evaluate(10, seed=CHOOSE, deterministic=False).mean
         for step, policy in policies.items()
     }
     nearest = min(means, key=lambda step: abs(means[step] - HALF_TRAINED))
-    return policies[nearest], [Chosen(step, mean, step == nearest) for step, mean in means.items()]
+    tables.write(table, Chosen._fields, [Chosen(step, mean, step == nearest) for step, mean in means.items()])
+    return policies[nearest]
 
 
-def measured(policy: Policy, episodes: int) -> Iterator[Planned]:
-    """The policy, and each planner."""
+def measured(policy: Policy, episodes: int, known: Sequence[Mapping[str, str]]) -> Iterator[Sequence[Any]]:
+    """The policy, and each planner; rows that are known are not measured again."""
 
     def returns(way: Policy) -> Any:
         return np.asarray(way.evaluate(episodes, seed=MEASURE, deterministic=False).returns)
@@ -83,9 +90,13 @@ def measured(policy: Policy, episodes: int) -> Iterator[Planned]:
     behave: Any = policy.agent.behave
     for changes in SEARCHES:
         search = replace(behave.search, **changes)
+        settings = search.particles, search.horizon, search.resample, search.power, search.dynamics
+        before = [row for row in known if tuple(row[name] for name in SETTINGS) == tuple(map(str, settings))]
+        if before:
+            yield list(before[0].values())
+            continue
         planner = replace(behave, search=search, eval_with="plan")
         found = returns(policy.changed(lambda agent, planner=planner: replace(agent, behave=planner)))
-        settings = search.particles, search.horizon, search.resample, search.power, search.dynamics
         yield Planned("plan", *settings, found.mean(), found.std(), *interval(found - own), episodes)
 
 
@@ -95,13 +106,13 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--episodes", type=int, default=20)
     args = parser.parse_args()
-    policy, choice = half_trained(args.run)
-    tables.write(args.out / "plans_checkpoints.csv", Chosen._fields, choice)
-    rows = []
-    for row in measured(policy, args.episodes):
+    policy, rows, table = half_trained(args.run, args.out / "plans_checkpoints.csv"), [], args.out / "plans.csv"
+    known = list(tables.cells(table)) if table.exists() else []
+    for row in measured(policy, args.episodes, known):
         print(*row, flush=True)
         rows.append(row)
-        tables.write(args.out / "plans.csv", Planned._fields, rows)
+        if len(rows) > len(known):
+            tables.write(table, Planned._fields, rows)
 
 
 if __name__ == "__main__":
