@@ -10,7 +10,7 @@ DEMO_LATEST := $(DEMO_RUNS)/iterative-sac/$(DEMO_ENV)/latest
 OPTIMISERS := $(addprefix inference.,cem closed_form direct gradient importance iterative starts stein)
 ANNOTATED := core families priors likelihoods $(OPTIMISERS) e_steps m_steps nets
 
-.PHONY: demo test long fuzz matrix lint types ci freeze clean
+.PHONY: demo test long browser fuzz matrix lint types ci freeze clean
 
 # Trains until the environment is solved, evaluates the policy, draws the curves and prints where they are.
 demo: $(INSTALLED)
@@ -27,6 +27,11 @@ long: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m long
 	$(BIN)/python -m pytest -n 2 --dist worksteal tests/test_contracts.py \
 		--jaxtyping-packages="$$(printf 'estep.%s,' $(ANNOTATED))beartype.beartype"
+
+# The report of a run in a real browser. It needs chromium and chromedriver.
+browser: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --group browser
+	$(BIN)/python -m pytest -n 0 -m long tests/report/test_browser.py
 
 # Ten minutes for each parser of what others may have written, and 20,000 mutants of a checkpoint: about 80 minutes.
 # The corpus is kept in .fuzz.

@@ -26,7 +26,7 @@ from estep.envs.pure.environment import PureEnv
 from estep.envs.tasks.sources import Given, label, read_envs
 from estep.envs.watch import end_process
 from estep.errors import EnvironmentFailure, UsageError, unknown
-from estep.plots.curves import draw_if_possible
+from estep.plots.views import write_if_possible
 from estep.policy import policy
 from estep.policy.interrupts import Interrupts
 from estep.policy.job import Reporter, RunContext, Silent
@@ -122,7 +122,7 @@ def _train(row: Algorithm, env: Any, config: RunConfig, how: How) -> Policy:
     if isinstance(env, PureEnv) and how.name is None:
         how = how._replace(name=env.name)
     result = run.train(row, source, config, **how._asdict())
-    draw_if_possible(result.run_dir, how.context.report.note)
+    write_if_possible(result.run_dir, how.context.report.note)
     return dataclasses.replace(policy.load(result.run_dir, allow_import=True), env=source)
 
 
@@ -181,7 +181,7 @@ def resume(
         with _context(["estep.resume", str(path)], report, on_step, on_evaluation) as context:
             result = home.resume(path, steps=total, env=source, allow_import=allow_import, context=context)
             if not several:
-                draw_if_possible(result.run_dir, context.report.note)
+                write_if_possible(result.run_dir, context.report.note)
         found = load(result.run_dir, allow_import=allow_import)
     return found if env is None else dataclasses.replace(found, env=source)
 

@@ -1,15 +1,34 @@
-"""`estep compare`: several runs beside each other."""
+"""`estep report` and `estep compare`: one run as a page, and several runs beside each other."""
 
 from __future__ import annotations
 
+import webbrowser
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from estep.cli.main import Context
 from estep.cli.parse import parse
-from estep.errors import RejectedInput, UsageError
+from estep.errors import RejectedInput, UsageError, check
 from estep.settings import schema
+
+
+@dataclass(frozen=True)
+class Report:
+    """Write the report of a run: one HTML file that holds its curves, its health and its settings, and needs no
+    network. Training writes it at each evaluation and at the end; this command makes it anew, for example after estep
+    inspect."""
+
+    run: Path
+    """Folder of the run, or a file `latest` that has the folder's name. The run may be going on."""
+    out: Path | None = None
+    """The file. Without it report.html in the run folder."""
+    member: int | None = None
+    """The seed of a population, counted from 0. Without it the returns of all seeds are shown."""
+    open: bool = False
+    """Show the report in the browser."""
+    trust_dir: bool = False
+    """Read a run folder that other users may write to, whom you trust."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +46,34 @@ class Compare:
     """Merge the measurements of estep inspect instead: improvement, gap, calibration, critics, transfer, staleness."""
     trust_dir: bool = False
     """Read a run folder that other users may write to, whom you trust."""
+
+
+def report(arguments: list[str], context: Context) -> int:
+    """Write the report of a run."""
+    values, _ = parse("estep report", str(Report.__doc__), schema.of(Report), ("run",), arguments)
+    number, out = values["member"], values["out"]
+    check("member", number is None or number >= 0, number, "at least 0")
+    if out is not None and out.is_dir():
+        raise UsageError(
+            f"{out} is a folder, and the report is one file.", f"Give a file: --out {out / 'report.html'}."
+        )
+
+    from estep.report import page
+    from estep.runs import reading, storage
+    from estep.runs.folder import RunFolder
+
+    reading.trust(values["trust_dir"])
+    folder = RunFolder.open(values["run"])
+    member = None if number is None else f"{number:04d}"
+    if member is not None and not (folder.path / "members" / member).is_dir():
+        raise UsageError(f"{folder.path} has no member {number}.", "Leave --member out, or give one that the run has.")
+    if out is not None:
+        storage.make_dir(out.absolute().parent)
+    path, found = page.write(folder, out, member)
+    context.results.say(f"wrote    {path}")
+    if values["open"] and not webbrowser.open_new_tab(path.absolute().as_uri()):
+        context.results.say("note     there is no browser here")
+    return context.results.finish(0, {"file": str(path), "report": found})
 
 
 def compare(arguments: list[str], context: Context) -> int:

@@ -90,7 +90,7 @@ def train(arguments: list[str], context: Context) -> int:
         run_context = _run_context(context, report)
         result = run.train(algorithm, env, config, out=out, preset=preset, context=run_context)
         if config.population is None:
-            _draw_curves(result, report)
+            _write_views(result, report)
     return _report_result(result, context)
 
 
@@ -131,7 +131,7 @@ def resume(arguments: list[str], context: Context) -> int:
     with _reporter(context) as report:
         result = _runner(several).resume(folder, **chosen, context=_run_context(context, report))
         if not several:
-            _draw_curves(result, report)
+            _write_views(result, report)
     return _report_result(result, context)
 
 
@@ -186,10 +186,10 @@ def _run_context(context: Context, report: Reporter) -> RunContext:
     return RunContext(context.command, report, lambda: context.life.stop_requested, context.results.hang)
 
 
-def _draw_curves(result: Result, report: Reporter) -> None:
-    from estep.plots.curves import draw_if_possible
+def _write_views(result: Result, report: Reporter) -> None:
+    from estep.plots.views import write_if_possible
 
-    draw_if_possible(result.run_dir, report.note)
+    write_if_possible(result.run_dir, report.note)
 
 
 def _report_result(result: Result, context: Context) -> int:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextvars
 import io
-import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +13,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from estep.envs.tasks.sources import ALL
-from estep.errors import describe
 from estep.runs import storage, tables
 from estep.runs.folder import EVALUATIONS, RunFolder
 
 BLUE, GREY = "#1f5fa8", "#8a8f98"
-PATIENCE = 60.0
-"""Seconds that the figure of a run that has ended may take."""
 
 
 def style(i: int) -> str:
@@ -54,27 +48,6 @@ def draw_run(run_dir: Path) -> dict[str, str]:
         axes.set(ylabel="return (mean ± std over episodes)")
     axes.set(xlabel="environment steps")
     return save(figure, run_dir, "learning_curve")
-
-
-def draw_if_possible(run_dir: Path, note: Callable[[str], None]) -> None:
-    """As `draw_run`, with a note on each file, or on why there is none: a figure is not worth a failed run.
-
-    A thread draws it, so that a disk that does not answer cannot keep the run from its end.
-    """
-    found: list[str] = []
-
-    def draw() -> None:
-        try:
-            found.extend(f"wrote    {path}" for path in draw_run(run_dir).values())
-        except Exception as error:
-            found.append(f"note     no learning curve was drawn: {describe(error)}")
-
-    context = contextvars.copy_context()
-    thread = threading.Thread(target=context.run, args=(draw,), name="estep-figure", daemon=True)
-    thread.start()
-    thread.join(PATIENCE)
-    for line in found or [f"note     no learning curve was drawn: it was not written within {PATIENCE:g} s"]:
-        note(line)
 
 
 def save(figure: Any, out: Path, name: str) -> dict[str, str]:

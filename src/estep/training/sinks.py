@@ -1,4 +1,4 @@
-"""Writes the records of a run: metrics.jsonl, eval.csv, episodes.csv and TensorBoard."""
+"""Writes the records of a run: metrics.jsonl, eval.csv, episodes.csv, TensorBoard and the report."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from estep.envs.base import Episode
 from estep.envs.tasks.sources import ALL
 from estep.policy.evaluate import Evaluation
+from estep.report.live import LiveReport
 from estep.runs.folder import RunFolder
 from estep.training.board import Board
 
@@ -26,7 +27,7 @@ def check_lines(folder: RunFolder, several: bool) -> None:
 
 
 class Sinks:
-    """The open files of a run. A failure of the disk ends the run, except at TensorBoard's."""
+    """The open files of a run. A failure of the disk ends the run, except at TensorBoard's and the report's."""
 
     def __init__(
         self, folder: RunFolder, resumed_at: int | None, note: Callable[[str], None] | None, several: bool = False
@@ -36,8 +37,8 @@ class Sinks:
         Args:
             folder: the run folder.
             resumed_at: environment steps at which the run resumes; later lines are removed, so that none is doubled.
-            note: called with a line for the user if TensorBoard's file cannot be written. None writes nothing for
-                TensorBoard, which takes a thread.
+            note: called with a line for the user if TensorBoard's file or the report cannot be written. None writes
+                neither: each takes a thread.
             several: whether there are several tasks.
         """
         columns = columns_of(several)
@@ -49,6 +50,7 @@ class Sinks:
                 lines.truncate_after(resumed_at)
         purge = None if resumed_at is None else resumed_at + 1
         self.board = None if note is None else Board(folder.path / "tb", purge, note)
+        self.report = None if note is None else LiveReport(folder, note)
 
     def metric(self, record: Mapping[str, float]) -> None:
         """Write one line of metrics.jsonl, and the same numbers to TensorBoard."""
@@ -71,6 +73,8 @@ class Sinks:
         shown = {"eval/return": scores.mean, "eval/return_std": scores.std, "eval/success": scores.success}
         shown |= {f"eval/return/{task}": one.mean for task, one in scores.tasks.items()}
         self._draw({name: value for name, value in shown.items() if value is not None}, env_steps)
+        if self.report is not None:
+            self.report.update()
 
     def finished(self, env_steps: int, episodes: Sequence[Episode]) -> None:
         """Write rows of episodes.csv."""
@@ -93,8 +97,9 @@ class Sinks:
         """Close the files."""
         for lines in (self.metrics, self.evaluations, self.episodes):
             lines.close()
-        if self.board is not None:
-            self.board.close()
+        for view in (self.board, self.report):
+            if view is not None:
+                view.close()
 
     def _draw(self, values: Mapping[str, float], step: int) -> None:
         if self.board is not None:
