@@ -59,6 +59,7 @@ def cost(name: str, settings: Mapping[str, Any]) -> tuple[float, float, int]:
     widths, steps = memo_widths(agent), (BATCH, agent.length)
     obs, action, number = (jnp.zeros((*steps, *size)) for size in ((spec.obs_dim,), (spec.action_dim,), ()))
     memo = {name: jnp.zeros((*steps, width)) for name, width in widths.items()}
+    jax.clear_caches()
     began = time.process_time()
     compiled = jax.jit(update).lower(agent, Transition(obs, action, number, number, obs, number, memo), key).compile()
     took = time.process_time() - began
