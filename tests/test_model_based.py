@@ -181,7 +181,7 @@ def test_moments_of_an_ensemble_are_those_of_ten_thousand_batches():
     """As an update moves them: by the optimiser of the whole critic, in float32, beside networks that learn."""
     model = WorldModel(Linear(jnp.zeros(3)), ensemble(SPEC, (4,), 1, key=KEY))
     learned, count = learn(model, optimiser(model, adam(1e-3), 1e-3)), 10_000
-    scale, shift = jnp.asarray([3.0, 1e-2, 1.0]), jnp.asarray([100.0, 0.0, -5.0])
+    scale, shift = jnp.asarray([[3.0, 1e-2, 1.0]]), jnp.asarray([[100.0, 0.0, -5.0]])
 
     def data(key):
         steps = steps_of(key, 16)
