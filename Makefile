@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
+TOOLS := .tools
 DEMO_ENV := InvertedPendulum-v5
 DEMO_RUNS := runs/demo
 DEMO_SIZE := --hidden-sizes 64 64 --batch-size 128 --learning-rate 1e-3 --eval-every 2000
@@ -10,7 +11,7 @@ DEMO_LATEST := $(DEMO_RUNS)/iterative-sac/$(DEMO_ENV)/latest
 OPTIMISERS := $(addprefix inference.,cem closed_form direct gradient importance iterative starts stein)
 ANNOTATED := core families priors likelihoods $(OPTIMISERS) e_steps m_steps nets
 
-.PHONY: demo test long browser fuzz matrix lint types ci freeze clean
+.PHONY: demo test long browser fuzz kills power soak soak-long matrix lint types ci freeze hashes audit sbom clean
 
 # Trains until the environment is solved, evaluates the policy, draws the curves and prints where they are.
 demo: $(INSTALLED)
@@ -38,6 +39,21 @@ browser: $(INSTALLED)
 fuzz: $(INSTALLED)
 	$(BIN)/python tests/helpers/fuzz.py --seconds 600 --mutants 20000 --corpus .fuzz
 
+# A run is killed before every operation on the disk and at 1,000 random moments, and always goes on: half an hour.
+kills: $(INSTALLED)
+	PYTHONPATH=tests/helpers $(BIN)/python tests/helpers/kills.py --random 1000
+
+# The disks that a loss of power can leave behind, of 20,000 drawn: a few minutes.
+power: $(INSTALLED)
+	PYTHONPATH=tests/helpers $(BIN)/python tests/helpers/power.py --samples 20000
+
+# Whether memory, descriptors, threads, compilations and logs stop growing: 3 minutes an algorithm, or an hour.
+soak: $(INSTALLED)
+	PYTHONPATH=tests/helpers $(BIN)/python tests/helpers/soak.py --minutes 3 sac iterative-sac
+
+soak-long: $(INSTALLED)
+	PYTHONPATH=tests/helpers $(BIN)/python tests/helpers/soak.py --minutes 60 sac iterative-sac
+
 # A short list of tests with each supported Python on PATH and with the oldest and the newest JAX of the range.
 matrix:
 	$(PYTHON) .ci/matrix.py
@@ -51,21 +67,46 @@ types: $(INSTALLED)
 
 ci: lint types test
 
-# The stamp is written last, so an interrupted installation starts again.
-$(INSTALLED): pyproject.toml constraints.txt
+# The stamp is written last, so an interrupted installation starts again. Every file that is installed must have a hash
+# of requirements.txt, and the build of estep itself may load nothing.
+$(INSTALLED): pyproject.toml requirements.txt
 	@echo "Making a virtual environment in .venv ..."
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --upgrade pip
-	@echo "Installing estep and the libraries it needs, in the tested versions: a minute or two, about 1 GB ..."
-	@$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable . --group test ruff mypy
+	@echo "Installing the libraries that estep needs, in the tested versions: a minute or two, about 1 GB ..."
+	@$(BIN)/python -m pip install --quiet --no-compile --require-hashes --requirement requirements.txt
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $(INSTALLED)
 	@echo "Installed."
 
-# Writes the installed versions as the tested versions. pip is in the list because old versions of pip lack --group.
+# Writes the installed versions as the tested versions, and then their hashes.
 freeze: $(INSTALLED)
 	echo "# The versions this project is tested with. Regenerate with 'make freeze' after changing a dependency." > constraints.new
 	$(BIN)/python -m pip freeze --all --exclude-editable --exclude setuptools >> constraints.new
 	mv constraints.new constraints.txt
+	$(MAKE) --no-print-directory hashes
+
+# Writes requirements.txt and requirements-tools.txt: the versions of constraints.txt, for every system, with the hashes
+# of all files of each release.
+LOCK := $(TOOLS)/bin/uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes
+LOCK += --no-annotate --custom-compile-command "make hashes"
+hashes: $(TOOLS)/installed
+	printf 'ruff\nmypy\neditables\npip\nhatchling==1.33.0\n' | \
+		$(LOCK) --no-strip-extras --group test --constraint constraints.txt --output-file requirements.txt pyproject.toml -
+	printf 'uv\npip-audit\ncyclonedx-bom\n' | $(LOCK) --output-file requirements-tools.txt -
+
+# Known weaknesses of the pinned versions. It asks the advisory database of PyPI; the exit code is 1 if there are any.
+audit: $(TOOLS)/installed
+	$(TOOLS)/bin/pip-audit --strict --require-hashes --disable-pip --requirement requirements.txt
+
+# The list of everything that is installed, as a bill of materials (CycloneDX): build/sbom.json.
+sbom: $(TOOLS)/installed
+	mkdir -p build
+	$(TOOLS)/bin/cyclonedx-py requirements --output-reproducible --output-file build/sbom.json requirements.txt
+
+$(TOOLS)/installed: requirements-tools.txt
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet --require-hashes --requirement requirements-tools.txt
+	touch $(TOOLS)/installed
 
 clean:
-	rm -rf .venv .matrix .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf .venv .tools .matrix .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

@@ -105,7 +105,7 @@ def estep_run(hook: Callable[[], bool], seed: int = 0, **options: Any) -> None:
 def estep_train(row: Algorithm, hook: Callable[[], bool], **options: Any) -> None:
     """The whole of `estep.train` without preset, evaluations and checkpoints; the hook is called after each step of
     the environments, with the updates that it made due, and stops the run by returning True."""
-    from estep.envs.watch import end_process
+    from estep.envs.guard.watch import end_process
     from estep.policy.job import RunContext, Silent
     from estep.settings.run import RunConfig
     from estep.training.run import train

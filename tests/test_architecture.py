@@ -216,6 +216,8 @@ WRITES_ITS_OWN = {
     "runs/leftovers.py": "a folder of the system's temporary files",
     "cli/results.py": "descriptors 1 and 2",
     "terminal.py": "descriptors 1 and 2",
+    "envs/guard/watch.py": "memory of this process and its watchdog",
+    "envs/guard/watchdog.py": "descriptor 2",
 }
 READS_ITS_OWN = {
     "runs/reading.py": "the one way in",
@@ -223,8 +225,9 @@ READS_ITS_OWN = {
     "runs/leftovers.py": "the locks of temporary files",
     "runs/provenance.py": "/proc",
     "data/memory.py": "/proc",
+    "envs/guard/watchdog.py": "/proc",
     "settings/schema.py": "the source of the package",
-    "report/page.py": "the style and the script of the package",
+    "report/frame.py": "the style and the script of the package",
     "cli/results.py": "descriptors 1 and 2",
     "terminal.py": "descriptors 1 and 2",
 }

@@ -399,6 +399,7 @@ STATES = {
     "huge shape": text(npy(head(shape="(1000000000000, 3)"))),
     "enormous shape": text(npy(head(shape="(" + "9" * 100 + ", 3)"))),
     "negative shape": text(npy(head(shape="(-2, -3)"), bytes(24))),
+    "unknown dtype": text(npy(head("'<f5'"), bytes(30))),
     "short data": text(npy(head(), bytes(23))),
     "long data": text(npy(head(), bytes(25))),
     "code as header": text(npy(b"__import__('os').system('touch pwned')")),

@@ -72,7 +72,7 @@ def test_it_is_inspected(copy):
 
 @every_run
 def test_it_goes_on(copy):
-    ended = command("resume", str(copy), "--steps", "400", "--json")
+    ended = command("resume", str(copy), "--steps", "400", "--allow-drift", "--json")
     assert ended.code == 0, ended.err
     assert ended.record["env_steps"] == 400
     assert ended.record["updates"] == 296  # whole blocks of 8 of the 300 that are due

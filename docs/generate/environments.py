@@ -45,7 +45,7 @@ PACKAGES = {
 def one(env: str) -> dict[str, str]:
     """Check an environment and train in it. A refusal is its own sentence."""
     import estep
-    from estep.envs.checker import check_env
+    from estep.envs.checking.checker import check_env
     from estep.errors import EstepError
 
     source = metaworld_task if env.startswith("metaworld:") else env

@@ -17,14 +17,14 @@ import functools as ft
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, overload
+from typing import Any, Literal, NamedTuple, TypedDict, Unpack, overload
 
 from estep.algorithms.named import check_class, class_of, name_of
 from estep.core.agent import Algorithm
+from estep.envs.guard.watch import end_process
 from estep.envs.pure.adapter import hosted
 from estep.envs.pure.environment import PureEnv
 from estep.envs.tasks.sources import Given, label, read_envs
-from estep.envs.watch import end_process
 from estep.errors import EnvironmentFailure, UsageError, unknown
 from estep.plots.views import write_if_possible
 from estep.policy import policy
@@ -140,16 +140,35 @@ def _check_callbacks(*functions: object) -> None:
         raise UsageError(what, "Leave them out, or train the seeds one by one.")
 
 
+class Consent(TypedDict, total=False):
+    """What `resume` does only if it is allowed."""
+
+    allow_import: bool
+    """To import the modules that the run folder names."""
+    allow_drift: bool
+    """To go on with other versions, threads or another processor than before, so that numbers may drift."""
+    trust_dir: bool
+    """To read a run folder although other users may write to it."""
+
+
+def _consent(given: Mapping[str, Any]) -> dict[str, bool]:
+    """Everything that is allowed or not. Raises UsageError."""
+    known = list(Consent.__annotations__)
+    for name in given:
+        if name not in known:
+            raise unknown("option", name, known, f"Choose from {', '.join(known)}.")
+    return {name: arguments.truth(name, given.get(name, False)) for name in known}
+
+
 def resume(
     run_dir: Path | str,
     *,
     steps: int | None = None,
     env: Given | PureEnv | None = None,
-    allow_import: bool = False,
-    trust_dir: bool = False,
     report: Reporter | Literal["auto"] | None = "auto",
     on_step: Callable[[RunState], object] | None = None,
     on_evaluation: Callable[[RunState], object] | None = None,
+    **consent: Unpack[Consent],
 ) -> Any:
     """Continue a run from its newest sound checkpoint and return its best policy, or that of each seed of a population.
 
@@ -157,9 +176,8 @@ def resume(
         run_dir: the folder of the run.
         steps: a new total of environment steps; None for that of before.
         env: the environment, or those of all tasks; None to make them from the ids in the folder.
-        allow_import: whether modules that the folder names may be imported.
-        trust_dir: whether the folder is read although other users may write to it.
         report, on_step, on_evaluation: as in `train`.
+        **consent: allow_import, allow_drift and trust_dir of `Consent`, False unless they are given.
 
     Returns:
         The policy of the best checkpoint, or the population, as `train` returns it.
@@ -168,7 +186,8 @@ def resume(
         RejectedInput: not a run folder, no sound checkpoint, or a run that another process is writing.
         UsageError: a bad value, or the folder names a module, and that may not be imported.
     """
-    path, allow_import = arguments.path("run_dir", run_dir), arguments.truth("allow_import", allow_import)
+    path, given = arguments.path("run_dir", run_dir), _consent(consent)
+    trusted = given.pop("trust_dir")
     total = None if steps is None else arguments.count("steps", steps)
     several = populations.is_population(path)
     if several:
@@ -177,12 +196,12 @@ def resume(
     load: Any = populations.load_population if several else policy.load
     read = None if env is None else read_envs(env)
     source = read if several else hosted(read)
-    with reading.trusting(arguments.truth("trust_dir", trust_dir)):
+    with reading.trusting(trusted):
         with _context(["estep.resume", str(path)], report, on_step, on_evaluation) as context:
-            result = home.resume(path, steps=total, env=source, allow_import=allow_import, context=context)
+            result = home.resume(path, steps=total, env=source, **given, context=context)
             if not several:
                 write_if_possible(result.run_dir, context.report.note)
-        found = load(result.run_dir, allow_import=allow_import)
+        found = load(result.run_dir, allow_import=given["allow_import"])
     return found if env is None else dataclasses.replace(found, env=source)
 
 

@@ -12,6 +12,7 @@ import os
 import select
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 PATIENCE = 1.0
@@ -73,10 +74,34 @@ def send(descriptor: int, data: bytes | memoryview, patience: float) -> int:
         OSError: as os.write.
     """
     poll, rest, end = select.poll(), memoryview(data), time.monotonic() + patience
-    poll.register(descriptor, select.POLLOUT)
-    while rest and poll.poll(1000 * max(end - time.monotonic(), 0.0)):
-        rest = rest[os.write(descriptor, rest[:PIECE]) :]
+    with _never_waiting(descriptor) as writer:
+        poll.register(writer, select.POLLOUT)
+        while rest and poll.poll(1000 * max(end - time.monotonic(), 0.0)):
+            try:
+                rest = rest[os.write(writer, rest[:PIECE]) :]
+            except BlockingIOError:  # a terminal that takes something, but not this
+                if time.monotonic() >= end:
+                    break
+                time.sleep(0.01)
     return len(rest)
+
+
+@contextlib.contextmanager
+def _never_waiting(descriptor: int) -> Iterator[int]:
+    """A descriptor of the same terminal whose writes never wait; of what is no terminal the same descriptor.
+
+    A terminal whose reader does not read takes less than it is given, and then a write waits. The flag for that belongs
+    to all programs that share a descriptor, so the terminal is opened once more.
+    """
+    try:
+        opened = os.open(os.ttyname(descriptor), os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:
+        yield descriptor
+        return
+    try:
+        yield opened
+    finally:
+        os.close(opened)
 
 
 def release() -> None:

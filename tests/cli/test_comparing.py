@@ -22,7 +22,7 @@ def test_compare_writes_tables_and_learning_curves(run, tmp_path):
     ended = run("compare", str(out), *RUNS, "--json")
     assert ended.code == 0
     assert ended.record["status"] == "done"
-    names = ["evaluations.csv", "curves.csv", "curves_Pendulum-v1.png", "curves_Pendulum-v1.svg"]
+    names = ["evaluations.csv", "curves.csv", "curves_Pendulum-v1.png", "curves_Pendulum-v1.svg", "compare.html"]
     assert ended.record["files"] == {name: str(out / name) for name in names}
     assert sorted(path.name for path in out.iterdir()) == sorted(names)
     found = columns(out / "evaluations.csv", "algorithm", "settings")
@@ -31,7 +31,7 @@ def test_compare_writes_tables_and_learning_curves(run, tmp_path):
 
     again = tmp_path / "again"
     said = run("compare", str(again), str(out), RUNS[0]).out  # its own folder stands for the runs in it
-    assert "4 tables and figures" in said
+    assert "5 tables and figures" in said
     assert "curves_Pendulum-v1.png" in said
     assert (again / "evaluations.csv").read_bytes() == (out / "evaluations.csv").read_bytes()
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from estep.core.learned import MAX_GRADIENT_NORM, fixed, learn
+from estep.core import optim
+from estep.core.learned import fixed, learn
 from estep.core.optim import adam, bounded_adam, global_norm, scale_to
 
 quick = settings(deadline=None, max_examples=60, derandomize=True)
@@ -73,22 +74,101 @@ def stepped(learned, loss):
     return learned.step(sound), sound
 
 
-@pytest.mark.parametrize("size", [1e20, 1e30])
-def test_one_huge_gradient_does_not_freeze_a_parameter(size):
-    gradients = np.ones((1000, 2), np.float32)
-    gradients[300] = [size, -size]
+def speeds(usual, gradient, at=300, after=2000):
+    """How far each parameter moves in a step, as a part of the step size, long after one odd gradient."""
+    usual = jnp.asarray(usual, jnp.float32)
 
-    def step(learned, gradient):
-        learned, sound = stepped(learned, pull(gradient))
-        return learned, (learned.model, learned.opt_state.nu, sound)
+    def step(learned, number):
+        learned, sound = stepped(learned, pull(jnp.where(number == at, jnp.asarray(gradient, jnp.float32), usual)))
+        return learned, sound
 
-    start = learn(jnp.zeros(2), adam(1e-2))
-    _, (model, nu, sound) = jax.jit(lambda g: jax.lax.scan(step, start, g))(jnp.asarray(gradients))
-    assert np.isfinite(nu).all()
-    assert np.isfinite(model).all()
-    assert sound.all()
-    assert nu.max() <= 1e-3 * MAX_GRADIENT_NORM**2 * 1.01
-    assert (model[-1] != model[500]).all()
+    def long_after(start, numbers):
+        return jax.lax.scan(lambda learned, number: (step(learned, number)[0], ()), start, numbers)[0]
+
+    before = jax.jit(long_after)(learn(jnp.zeros(len(usual)), adam(1e-2)), jnp.arange(at + after))
+    last, sound = step(before, at + after)
+    assert sound
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(last))
+    return np.abs(np.asarray(last.model, np.float64) - before.model) / 1e-2
+
+
+USUAL = {"equal": np.ones(200), "small": np.full(200, 1e-4), "unlike": np.logspace(-4, 2, 200), "one": np.ones(1)}
+
+
+LONG = [
+    pytest.param(usual, size, marks=pytest.mark.long)
+    for usual in USUAL
+    for size in (1e3, 1e6, 1e20, 1e30)
+    if (usual, size) not in {("unlike", 1e3), ("one", 1e30)}
+]
+
+
+@pytest.mark.parametrize(("usual", "size"), [("unlike", 1e3), ("one", 1e30), *LONG])
+def test_one_huge_gradient_does_not_disable_what_it_hits(usual, size):
+    """The whole gradient is too large: each parameter is back at half its speed within 2,000 steps."""
+    odd = size * USUAL[usual] * (-1.0) ** np.arange(len(USUAL[usual]))
+    assert (speeds(USUAL[usual], odd) > 0.5).all()
+
+
+@pytest.mark.parametrize("size", [1e3, *(pytest.param(size, marks=pytest.mark.long) for size in (1e6, 1e30))])
+def test_one_huge_element_does_not_disable_its_parameter(size):
+    gradient = np.ones(2_000)
+    gradient[7] = size
+    assert (speeds(np.ones(2_000), gradient, at=30) > 0.5).all()
+
+
+@pytest.mark.long
+def test_adam_alone_is_disabled_by_it(monkeypatch):
+    """What the two tests before would see without the remedy."""
+    adam.cache_clear()
+    monkeypatch.setattr(optim, "shortened", lambda old, new, *unused: new)
+    assert (speeds(np.full(2, 1e-2), [1e6, -1e6], after=20_000) < 0.01).all()
+    adam.cache_clear()
+
+
+def test_gradients_that_grow_for_good_are_followed():
+    """From one step on they are ten thousand times as large: the mean square follows, and so do the steps."""
+    sizes = np.where(np.arange(1500) < 300, 1e-4, 1.0)
+
+    def step(learned, size):
+        return (after := stepped(learned, pull(jnp.full(3, size)))[0]), after.opt_state.nu
+
+    nu = jax.jit(lambda: jax.lax.scan(step, learn(jnp.zeros(3), adam(1e-2)), jnp.asarray(sizes, jnp.float32)))()[1]
+    assert (nu[-1] > 0.5).all()
+
+
+def test_ordinary_steps_are_those_of_plain_adam_to_the_bit(monkeypatch):
+    weights = tuple(jax.random.normal(jax.random.key(i), shape) for i, shape in enumerate([(3, 8), (8, 1)]))
+
+    def loss(x):
+        return lambda w: (jnp.square(jnp.maximum(x @ w[0], 0) @ w[1] - 1.0).mean(), {})
+
+    def run():
+        adam.cache_clear()
+        step = lambda learned, key: (stepped(learned, loss(jax.random.normal(key, (16, 3))))[0], ())
+        start = learn(weights, adam(1e-2))
+        return jax.jit(lambda: jax.lax.scan(step, start, jax.random.split(jax.random.key(9), 100))[0])()
+
+    now = run()
+    monkeypatch.setattr(optim, "shortened", lambda old, new, *unused: new)
+    jax.tree.map(np.testing.assert_array_equal, jax.tree.leaves(now), jax.tree.leaves(run()))
+    adam.cache_clear()
+
+
+def after(gradient, nu):
+    """The means of Adam after a gradient, and as `shortened` leaves them."""
+    old = jnp.zeros_like(gradient), jnp.broadcast_to(nu, gradient.shape).astype(jnp.float32)
+    new = 0.1 * gradient, 0.999 * old[1] + 0.001 * jnp.square(gradient)
+    return new, optim.shortened(old, new, (0.9, 0.999), (jnp.asarray(1.0), jnp.asarray(True)))
+
+
+def test_an_ordinary_gradient_stays_as_it_is_to_the_bit():
+    rng = np.random.default_rng(0)
+    gradients = (rng.normal(size=(300, 500)) * np.logspace(-3, 1, 500)).astype(np.float32)
+    new, mended = jax.jit(jax.vmap(lambda g: after(g, jnp.asarray(np.square(gradients).mean(0)))))(gradients)
+    jax.tree.map(np.testing.assert_array_equal, mended, new)
+    new, mended = after(jnp.asarray([1e6, 1.0]), jnp.zeros(2))  # nothing is known of zeros
+    jax.tree.map(np.testing.assert_array_equal, mended, new)
 
 
 @pytest.mark.parametrize("bad", [jnp.nan, jnp.inf])

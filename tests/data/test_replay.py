@@ -56,7 +56,7 @@ def everything(replay):
         [replay._steps[env, k % share] for k in range(replay._first[env], replay._end[env])]
         for env in range(replay.num_envs)
     ]
-    return [replay._copy_steps(np.array(one, np.int64), (len(one),)) for one in rows]
+    return [replay.read(np.array(one, np.int64)) for one in rows]
 
 
 def look(batch):

@@ -9,7 +9,7 @@ from faulty import Counter, quiet, roll
 
 from estep.core.types import OneHot
 from estep.envs.actions import action_space, recorded
-from estep.envs.checker import check_env
+from estep.envs.checking.checker import check_env
 from estep.errors import EnvironmentFailure
 
 SPACE = gymnasium.spaces.Discrete(3, start=-1)

@@ -9,7 +9,7 @@ from faulty import Counter, at, quiet
 from gymnasium import spaces
 from gymnasium.wrappers import FilterObservation, FlattenObservation
 
-from estep.envs.checker import check_env
+from estep.envs.checking.checker import check_env
 from estep.envs.observations import observation_space, recorded_observations
 from estep.errors import EnvironmentFailure
 

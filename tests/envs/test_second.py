@@ -6,6 +6,7 @@ import pytest
 from faulty import Counter, Plain
 
 from estep.envs.build import build
+from estep.envs.guard.watch import UNWATCHED
 from estep.envs.second import build_again, expression, independent
 from estep.errors import UsageError
 from estep.policy.environments import compare_starts, make_pair
@@ -116,7 +117,7 @@ def test_a_wrapper_of_ones_own_and_an_instance_without_a_spec_are_copied(point):
 
 def test_a_copy_that_shares_a_server_is_refused():
     env = Client()
-    assert not independent(Client(), env) or env.server is not Client().server
+    assert not independent(Client(), env, UNWATCHED) or env.server is not Client().server
     with pytest.raises(UsageError, match="neither be made again nor copied") as error:
         second(env)
     assert "Client(...)" in error.value.fix

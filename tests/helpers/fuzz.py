@@ -257,23 +257,29 @@ def main() -> int:
     parser.add_argument("--mutants", type=int, default=20_000, help="of a checkpoint")
     parser.add_argument("--corpus", type=Path, help="folder in which the corpus is kept")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="CSV to write")
     given = parser.parse_args()
     if given.corpus:
         given.corpus.mkdir(parents=True, exist_ok=True)
-    failed = False
+    failed, rows = False, []
     for name in given.names or [*targets(), "checkpoint"]:
         if name == "checkpoint":
             release = Path(__file__).parents[1] / "releases" / "0.1.0" / "sac-Pendulum-v1"
             (sound,) = (release / "checkpoints").iterdir()
             refused, wrong = fuzz_checkpoints(sound, given.mutants, given.seed)
             print(f"checkpoint: {given.mutants} mutants, {refused} refused, {len(wrong)} wrong", *wrong, sep="\n")
+            rows.append((name, given.mutants, "", len(wrong)))
             failed |= bool(wrong)
             continue
         tried, kept, broken = fuzz(name, given.seconds, given.corpus, given.seed)
         print(
             f"{name}: {tried:,} inputs, {kept} in the corpus, {len(broken)} broke it", *broken[:5], sep="\n", flush=True
         )
+        rows.append((name, tried, kept, len(broken)))
         failed |= bool(broken)
+    if given.out:
+        with given.out.open("w", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows([("parser", "inputs", "corpus", "broken"), *rows])
     return int(failed)
 
 

@@ -2,10 +2,10 @@
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.special import logsumexp
+from scipy.special import logsumexp, roots_legendre
 
 HERMITE = np.polynomial.hermite_e.hermegauss(96)
-LEGENDRE = np.polynomial.legendre.leggauss(2000)
+LEGENDRE = roots_legendre(2000)  # numpy takes seconds for it
 
 
 def log_z(q, alpha, log_prior=0.0):

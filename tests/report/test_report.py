@@ -5,11 +5,11 @@ import math
 import random
 import re
 import shutil
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from commandline import command
+from report_pages import HOSTILE, Page, data_of
 
 from estep.errors import RejectedInput, StorageFailure
 from estep.report import health, page
@@ -20,7 +20,6 @@ from estep.runs import storage, tables
 from estep.runs.folder import RunFolder
 
 RELEASE = Path(__file__).parents[1] / "releases" / "0.1.0"
-VOID = {"meta", "link", "input", "img", "br"}
 
 
 @pytest.fixture
@@ -32,34 +31,6 @@ def folder(tmp_path):
     return RunFolder.open(tmp_path / "run")
 
 
-class Page(HTMLParser):
-    """The elements of a page, its addresses, and the text of its scripts."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.tags, self.addresses, self.scripts, self.handlers = [], [], [], [], []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.addresses += [value for name, value in attrs if name in ("src", "href")]
-        self.handlers += [name for name, _ in attrs if name.startswith("on")]
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if self.open and self.open[-1] == "script":
-            self.scripts.append(data)
-
-
-def data_of(text):
-    return json.loads(Page(text).scripts[0])
-
-
 def test_the_page_holds_the_numbers_of_the_run(folder):
     path, found = page.write(folder)
     assert path == folder.path / "report.html"
@@ -67,7 +38,7 @@ def test_the_page_holds_the_numbers_of_the_run(folder):
     text = path.read_text()
     assert data_of(text) == json.loads(json.dumps(found))
     rows = list(tables.cells(folder.path / "eval.csv"))
-    steps, means = found["returns"][0]["curve"]
+    steps, means = found["charts"]["returns"][0]["curve"]
     assert steps == [int(row["env_steps"]) for row in rows]
     assert means == [float(row["mean"]) for row in rows]
     names = {name for line in folder.read_metrics() for name in line} - {"env_steps"}
@@ -87,9 +58,6 @@ def test_the_page_is_whole_and_asks_nobody(folder):
     assert set(re.findall(r"https?://[^\s\"'<]+", text)) == {"http://www.w3.org/2000/svg"}
     assert "refresh" not in text.partition("</head>")[0]
     assert "refresh" in page.page({**contents(folder), "status": "running"}).partition("</head>")[0]
-
-
-HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&\u202e<!--"
 
 
 def test_no_text_of_the_run_is_taken_for_a_part_of_the_page(folder):
@@ -117,7 +85,7 @@ def test_a_run_without_lines_and_numbers_that_are_not_finite_have_a_report(folde
     (folder.path / "eval.csv").write_text("env_steps,updates,mean,std,episodes,min,max,wall_s,success\n5,1,,,1,,,0,\n")
     (folder.path / "metrics.jsonl").write_text('{"env_steps":1,"m/kl":null}\n{"env_steps":2,"m/kl":0.5}\n')
     found = page.write(folder)[1]
-    assert found["returns"][0]["curve"] == [[5], [None]]
+    assert found["charts"]["returns"][0]["curve"] == [[5], [None]]
     assert found["metrics"]["m/kl"]["curve"] == [[1, 2], [None, 0.5]]
 
 

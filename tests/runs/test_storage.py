@@ -237,3 +237,12 @@ def test_a_link_that_fails_for_another_reason_is_not_hidden_by_a_copy(tmp_path, 
     with pytest.raises(StorageFailure, match="failing disk"):
         storage.link_or_copy(tmp_path / "source", tmp_path / "target")
     assert os.listdir(tmp_path) == ["source"]
+
+
+def test_a_folder_that_cannot_be_listed_is_a_storage_failure(tmp_path, monkeypatch):
+    def refuse(self, pattern):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(Path, "glob", refuse)
+    with pytest.raises(StorageFailure, match="Too many open files"):
+        leftovers.reap(tmp_path)

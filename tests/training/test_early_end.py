@@ -9,7 +9,7 @@ import threading
 import gymnasium
 import numpy as np
 import pytest
-from child import SMALL, Notes, config, job, only_run, resume, train
+from child import SMALL, Notes, config, job, only_run, resume, table, train
 from faulty import Counter, Plain
 
 import estep
@@ -230,6 +230,66 @@ def test_the_minutes_begin_with_the_last_checkpoint(tmp_path, monkeypatch):
     train(tmp_path, env=Slow, **{**WARM, **changes})
     names = {path.name for path in (only_run(tmp_path) / "checkpoints").iterdir()}
     assert names == {"step_3", "step_6", "step_9", "step_10"}
+
+
+def test_no_failure_costs_more_than_five_minutes_of_training(tmp_path, monkeypatch):
+    """An environment of five steps a second, by a clock of the test: at every step of training and of evaluation, the
+    work since the last checkpoint is counted, without the evaluation that goes on, which is repeated."""
+    from estep.training import session, trainer
+
+    now, saved, lost, began = [0.0], [0.0], [], [None]
+    monkeypatch.setattr(session.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(trainer.time, "perf_counter", lambda: now[0])
+    save, evaluate = checkpoint.save, session.evaluate
+
+    def saving(*arguments):
+        saved[0] = now[0]
+        return save(*arguments)
+
+    def evaluating(*arguments, **options):
+        began[0] = now[0]
+        scores = evaluate(*arguments, **options)
+        began[0] = None
+        return scores
+
+    class Slow(Counter):
+        def step(self, action):
+            now[0] += 0.2
+            lost.append((now[0] if began[0] is None else began[0]) - saved[0])
+            return super().step(action)
+
+    monkeypatch.setattr(checkpoint, "save", saving)
+    monkeypatch.setattr(session, "evaluate", evaluating)
+    changes = {"steps": 6000, "warmup_steps": 6000, "checkpoint_every": 10_000, "checkpoint_minutes": 5.0}
+    changes |= {"eval_every": 1300, "eval_episodes": 10, "max_episode_steps": 200}
+    train(tmp_path, env=lambda: Slow(length=200), **{**WARM, **changes})
+    assert now[0] > 6000 * 0.2 + 5 * 2000 * 0.2
+    assert 200 < max(lost) <= 300 + 0.4
+
+
+def test_an_evaluation_that_was_interrupted_is_made_after_all(tmp_path, monkeypatch):
+    """The run is saved before a long evaluation. A process that ends in it leaves no row, and the next one adds it."""
+    from estep.training import session
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*arguments, **options):
+        raise Killed
+
+    changes = {**WARM, "checkpoint_every": 1000, "checkpoint_minutes": 1e-9, "eval_every": 40, "eval_episodes": 1}
+    straight = train(tmp_path / "straight", env=lambda: Plain(length=7), **changes).run_dir
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "evaluate", killed)
+        patch.setattr(session, "rescue", lambda *unused: None)
+        with pytest.raises(Killed):
+            train(tmp_path / "killed", env=lambda: Plain(length=7), **changes)
+    folder = only_run(tmp_path / "killed")
+    assert checkpoint.newest(folder)[0].name == "step_40"
+    resume(folder, env=lambda: Plain(length=7))
+    assert len(table(folder, "eval.csv")) == len(table(straight, "eval.csv")) == 2
+    for mine, theirs in zip(table(folder, "eval.csv"), table(straight, "eval.csv"), strict=True):
+        assert (mine["env_steps"], mine["mean"]) == (theirs["env_steps"], theirs["mean"])
 
 
 class Unprintable(Exception):

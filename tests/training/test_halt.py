@@ -15,6 +15,7 @@ from estep.runs import checkpoint
 from estep.runs.folder import RunFolder
 from estep.runs.leaves import named_leaves
 from estep.training import trainer
+from estep.training.recovery import skips
 from estep.training.trainer import Trainer
 from estep.training.update import init
 
@@ -35,7 +36,7 @@ def count(one, flags):
         one.counts.updates += 1
         try:
             if flag or one.counts.skips_in_a_row:
-                one.count_skips(np.array([flag], np.float32), Batch(np.full(1, i)))
+                one.count_skips(np.array([flag], np.float32), Batch(np.full(1, i)), np.zeros(1, np.bool_))
         except NumericHalt:
             return i + 1
     return None
@@ -71,7 +72,7 @@ def test_more_than_ten_of_the_last_ten_thousand_halt(idle, flags, halts_after):
 
 
 def test_twenty_in_a_row_halt(idle, monkeypatch):
-    monkeypatch.setattr(trainer, "SKIPS_OF_LAST", (1000, 10_000))
+    monkeypatch.setattr(skips, "OF_LAST", (1000, 10_000))
     assert count(idle, ([1] * 19 + [0]) * 3) is None
     assert idle.counts.skips_in_a_row == 0
     assert count(idle, [1] * 30) == 20
@@ -89,6 +90,7 @@ def test_updates_that_are_not_finite_end_the_run_with_a_dump(tmp_path):
     assert (ended["status"], ended["exit_code"], ended["error"]) == ("error", 4, raised.value.what)
     assert ended["result"]["updates"] == 12  # the block in which the 11th was skipped
     assert notes.said("dump")
+    assert sum("goes on from step_40 with other random numbers" in note for note in notes.notes) == 1
     batch = load_file(folder / "dump" / "batch.safetensors")
     assert batch["update"] == 10
     assert batch["batch.obs"].shape == batch["batch.next_obs"].shape == (32, 1, 3)
@@ -100,7 +102,7 @@ def test_updates_that_are_not_finite_end_the_run_with_a_dump(tmp_path):
         for name, leaf in jax.device_get(fresh[file]).items():
             assert dumped[name].tobytes() == np.asarray(leaf).tobytes(), name  # every update was refused, to the bit
     path, skipped = checkpoint.newest(folder)
-    assert (path.name, skipped) == ("step_40", [])
+    assert (path.name, skipped) == ("step_40-2", [])  # saved again when the run went back
 
 
 def test_after_a_halt_the_last_good_checkpoint_is_untouched(tmp_path, monkeypatch):
@@ -122,10 +124,10 @@ def test_after_a_halt_the_last_good_checkpoint_is_untouched(tmp_path, monkeypatc
     with pytest.raises(NumericHalt):
         train(tmp_path, stop=stop, steps=200, eval_every=0, checkpoint_every=50)
     folder = only_run(tmp_path)
-    assert {path.parent.name for path in before} == {"step_50", "step_100"}
+    assert {path.parent.name for path in before} == {"step_50", "step_100", "step_100-2"}
     assert all(path.read_bytes() == data for path, data in before.items())
-    assert checkpoint.newest(folder)[0].name == "step_100"
-    assert checkpoint.locate(folder, "latest").name == "step_100"
+    assert checkpoint.newest(folder)[0].name == "step_100-2"
+    assert checkpoint.locate(folder, "latest").name == "step_100-2"
 
 
 def test_skipped_updates_do_not_enter_the_metrics(tmp_path, monkeypatch):

@@ -26,7 +26,7 @@ from estep.training import board, run
 
 WARM = {"steps": 80, "warmup_steps": 80, "checkpoint_every": 40, "eval_every": 0, "eval_episodes": 0}
 """A run that only explores, so that nothing is compiled."""
-RESULTS = ("metrics.jsonl", "episodes.csv", "checkpoints")
+RESULTS = ("metrics.jsonl", "eval.csv", "episodes.csv", "checkpoints")
 ERRORS = {"full": errno.ENOSPC, "read-only": errno.EROFS, "broken": errno.EIO}
 
 
@@ -209,7 +209,11 @@ def full_disk():
     return None, os.open("/dev/full", os.O_WRONLY)
 
 
-@pytest.mark.parametrize("ends", [full_pipe, gone_pipe, full_disk])
+def read_only():
+    return None, os.open("/dev/null", os.O_RDONLY)
+
+
+@pytest.mark.parametrize("ends", [full_pipe, gone_pipe, full_disk, read_only])
 def test_whoever_reads_stderr_may_fail(ends, tmp_path, monkeypatch, undisturbed):
     reader, writer = ends()
     try:
@@ -263,6 +267,20 @@ def test_a_bar_survives_its_terminal(tmp_path, monkeypatch, undisturbed):
     assert outcome(only_run(tmp_path)) == undisturbed
 
 
+def test_a_terminal_that_nobody_reads_does_not_hold_up_the_bar(tmp_path, monkeypatch, undisturbed):
+    master, slave = pty.openpty()
+    monkeypatch.setenv("TERM", "xterm")
+    try:
+        with stderr_is(slave, monkeypatch), progress.reporter({}) as shown:
+            for _ in range(200):  # more than a terminal keeps
+                shown.note("x" * 200)
+            assert train(tmp_path, shown).status == "done"
+    finally:
+        os.close(master)
+        os.close(slave)
+    assert outcome(only_run(tmp_path)) == undisturbed
+
+
 # Figures.
 
 
@@ -275,7 +293,9 @@ def evaluated(tmp_path):
     return folder
 
 
-@pytest.mark.parametrize("kind", ["raises", *ERRORS, "hangs", "a row that is no number", "no file", "a FIFO"])
+@pytest.mark.parametrize(
+    "kind", ["raises", *ERRORS, "hangs", "deleted", "a row that is no number", "no file", "a FIFO"]
+)
 def test_a_figure_may_fail(kind, evaluated, monkeypatch):
     if kind in ERRORS:
         failing(monkeypatch, "run", lambda: throw(OSError(ERRORS[kind], os.strerror(ERRORS[kind]))))
@@ -284,6 +304,8 @@ def test_a_figure_may_fail(kind, evaluated, monkeypatch):
     elif kind == "hangs":
         monkeypatch.setattr(views, "PATIENCE", 0.2)
         failing(monkeypatch, "run", lambda: threading.Event().wait(20))
+    elif kind == "deleted":
+        shutil.rmtree(evaluated)
     else:
         (evaluated / "eval.csv").unlink()
         if kind == "a FIFO":

@@ -33,9 +33,9 @@ class Report:
 
 @dataclass(frozen=True)
 class Compare:
-    """Compare several runs: their evaluations and learning curves as tables, and a figure for each environment. Runs
-    that differ in the seed alone share a curve, with an interval over seeds. With --inspected, merge what estep inspect
-    measured in them instead."""
+    """Compare several runs: their evaluations and learning curves as tables, a figure for each environment, and a page
+    with their differences. Runs that differ in the seed alone share a curve, with an interval over seeds. With
+    --inspected, merge what estep inspect measured in them instead."""
 
     out: Path
     """Folder of the tables and figures. It is made if it does not exist; files of the same names are replaced."""
@@ -94,11 +94,12 @@ def compare(arguments: list[str], context: Context) -> int:
         files = across_runs.write(sources, out)
         missing, fix = "no measurement of estep inspect", "Run estep inspect on each of them first."
     else:
-        from estep.plots import labels, learning_curves
+        from estep.plots import comparison, labels, learning_curves
 
         found = labels.newest(map(learning_curves.points, sources))
         storage.make_dir(out)
         files = learning_curves.write(found, out) if found else []
+        files += [comparison.write(found, learning_curves.curves(found), out)] if found else []
         missing, fix = "no evaluation", "Train them up to their first evaluation."
     if not files:
         raise RejectedInput(f"There is {missing} in {', '.join(map(str, named))}.", fix)

@@ -43,6 +43,8 @@ class CheckEnv:
 
     env: str
     """Gymnasium id, or module:Id. estep imports the module that you name."""
+    env_timeout: float = 60.0
+    """Seconds that one call of the environment may take before the check ends (0: no limit)."""
 
 
 def doctor(arguments: list[str], context: Context) -> int:
@@ -159,9 +161,12 @@ def check_env(arguments: list[str], context: Context) -> int:
     """Check that estep can train in an environment."""
     values, _ = parse("estep check-env", str(CheckEnv.__doc__), schema.of(CheckEnv), ("env",), arguments)
 
-    from estep.envs.checker import check_env as check
+    from estep.envs.checking.checker import check_env as check
+    from estep.envs.guard.watch import Watch
 
-    findings = check(values["env"])
+    watch = Watch(values["env_timeout"], values["env"], context.results.hang)
+    findings = check(values["env"], watch)
+    watch.close()
     lines = [f"{'ok' if finding.ok else 'FAIL':5s}{finding.name:20s}{finding.detail}" for finding in findings]
     context.results.say("\n".join(lines))
     context.results.known["findings"] = [finding._asdict() for finding in findings]

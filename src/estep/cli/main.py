@@ -47,6 +47,7 @@ COMMANDS = {
     "report": Command("comparing", "report", "RUN", "one HTML file that shows a run"),
     "compare": Command("comparing", "compare", "OUT RUN ...", "tables and learning curves of several runs"),
     "verify": Command("reading", "verify", "RUN", "check every checkpoint of a run"),
+    "replay-step": Command("repeating", "replay_step", "DUMP", "repeat the update at which a run halted", slow=True),
     "algos": Command("listing", "algos", "[ALGO]", "the algorithms: their row of the table and their flags"),
     "envs": Command("listing", "envs", "[FILTER]", "the environments that Gymnasium knows here"),
     "presets": Command("listing", "presets", "[ALGO]", "the presets, and where each comes from"),

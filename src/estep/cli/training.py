@@ -53,6 +53,8 @@ class Resume:
     """The run's environment, or all of its tasks. For module:Id it allows estep to import the module."""
     allow_import: bool = False
     """Allow estep to import the modules that the run folder names."""
+    allow_drift: bool = False
+    """Go on with other versions, threads or another processor than before, so that numbers may drift."""
     trust_dir: bool = False
     """Read a run folder that other users may write to, whom you trust."""
 
@@ -122,7 +124,7 @@ def resume(arguments: list[str], context: Context) -> int:
 
     from estep.population.population import is_population
 
-    chosen = {"env": env, **{name: values[name] for name in ("steps", "allow_import")}}
+    chosen = {"env": env, **{name: values[name] for name in ("steps", "allow_import", "allow_drift")}}
     several = is_population(folder)
     if several:
         chosen["population"] = values["population"]

@@ -30,9 +30,60 @@ class AdamState(NamedTuple):
     nu: Any
 
 
+FAR_TOO_LARGE = 100.0
+"""A gradient this many times its usual size is shortened to that, before it enters the means of Adam."""
+USUAL_AFTER = 20
+"""Steps after which the usual size of a gradient is known."""
+BARRIER: Any = jax.lax.optimization_barrier
+"""What comes before it is compiled as if nothing came after it."""
+LEAST_SHARE = 1e-12
+"""The least mean square of an element, as a part of that of all elements, against which its gradient is judged."""
+
+
+def shortened(
+    old: tuple[Array, Array],
+    new: tuple[Array, Array],
+    decay: tuple[float, float],
+    known: tuple[Scalar, Bool[Array, ""]],
+) -> tuple[Array, Array]:
+    """The means of Adam after a step, as if no element of the gradient were far larger than usual.
+
+    One element is far too large if it is a hundred times both its own usual size and that of all elements. If the whole
+    gradient is a hundred times its usual norm, each element is judged by its own usual size alone. Otherwise the mean
+    square of an element that a single such gradient hits would stop its steps for tens of thousands of updates. It is
+    the means that are mended, and not the gradient, so that an ordinary step has the bits of plain Adam.
+
+    Args:
+        old: mean of the gradient and of its square before the step, of one leaf.
+        new: the same after it.
+        decay: b1 and b2.
+        known: the bias of the old mean square, 1 - b2^steps, and whether it says what is usual.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep.core.optim import shortened
+        >>> old, gradient = (jnp.zeros(2), jnp.ones(2)), jnp.asarray([3.0, 2e5])  # the usual size is 1
+        >>> new = 0.1 * gradient, 0.999 + 0.001 * gradient**2
+        >>> mu, nu = shortened(old, new, (0.9, 0.999), (jnp.asarray(1.0), jnp.asarray(True)))
+        >>> print((mu / 0.1).round(1))
+        [  3. 100.]
+    """
+    (b1, b2), (bias, ready) = decay, known
+    (mu, nu), (next_mu, next_nu) = old, new
+    mean, square = nu.mean(), FAR_TOO_LARGE**2 / bias
+    whole = next_nu.mean() > (b2 + (1 - b2) * square) * mean
+    usual = jnp.maximum(nu, jnp.where(whole, LEAST_SHARE, 1.0).astype(nu.dtype) * mean)
+    largest = square.astype(nu.dtype) * usual
+    odd = ready & (mean > 0) & (next_nu - b2 * nu > (1 - b2) * largest)
+    step = jnp.sign(next_mu - b1 * mu) * (1 - b1) * jnp.sqrt(largest)
+    return jnp.where(odd, b1 * mu + step, next_mu), jnp.where(odd, b2 * nu + (1 - b2) * largest, next_nu)
+
+
 @ft.cache
 def adam(learning_rate: float, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Optimiser:
-    """Adam. It is not optax's, which mixes dtypes, so that strict promotion refuses it.
+    """Adam, which shortens a gradient that is far larger than usual.
+
+    It is not optax's, which mixes dtypes, so that strict promotion refuses it.
 
     Args:
         learning_rate: the size of a step, in units of the parameters.
@@ -61,6 +112,10 @@ def adam(learning_rate: float, b1: float = 0.9, b2: float = 0.999, eps: float = 
         steps = jnp.maximum(count, 1).astype(jnp.float32)
         mu = jax.tree.map(lambda m, g: jnp.where(sound, b1 * m + (1 - b1) * g, m), state.mu, grads)
         nu = jax.tree.map(lambda v, g: jnp.where(sound, b2 * v + (1 - b2) * jnp.square(g), v), state.nu, grads)
+        known = 1 - b2 ** jnp.maximum(state.steps, 1).astype(jnp.float32), sound & (state.steps >= USUAL_AFTER)
+        mu, nu = BARRIER((mu, nu))
+        mended = jax.tree.map(lambda *m: shortened(m[:2], m[2:], (b1, b2), known), state.mu, state.nu, mu, nu)
+        mu, nu = jax.tree.transpose(jax.tree.structure(mu), jax.tree.structure((0, 0)), mended)
         rate = jnp.where(sound, learning_rate / (1 - b1**steps), 0.0)
         root = jax.lax.rsqrt(1 - b2**steps)
         updates = jax.tree.map(

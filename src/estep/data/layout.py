@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from estep.core.types import are_indices, to_index
+from estep.core.types import Transition, are_indices, to_index, to_one_hot
 from estep.errors import RejectedInput, UsageError
 
 
@@ -126,6 +126,38 @@ def in_this_layout(
     if factors and columns.ndim == 2 and columns.shape[1] == targets["columns"].shape[1] - len(factors) + a:
         columns = np.concatenate([to_index(columns[:, :a], factors), columns[:, a:]], axis=1)
     return {"obs": obs, "columns": columns}
+
+
+def as_transition(
+    columns: Any,
+    obs: tuple[Any, Any],
+    row: tuple[Sequence[int], Mapping[str, int]],
+    shape: tuple[int, ...],
+) -> Transition:
+    """The steps in rows of a replay.
+
+    Args:
+        columns: [n, columns]: action, reward, discount, last, and memo.
+        obs: observations and next observations [n, o].
+        row: the choices of a discrete action and the widths of the memo, as in `Row`.
+        shape: of the result, of n steps.
+    """
+    factors, widths = row
+    a = columns.shape[1] - 3 - sum(widths.values())
+    action: Any = to_one_hot(columns[:, :a], factors) if factors else columns[:, :a]
+    memo, at = {}, a + 3
+    for name, width in widths.items():
+        memo[name] = columns[:, at : at + width].reshape(*shape, width)
+        at += width
+    return Transition(
+        obs=obs[0].reshape(*shape, obs[0].shape[1]),
+        action=action.reshape(*shape, action.shape[1]),
+        reward=columns[:, a].reshape(shape),
+        discount=columns[:, a + 1].reshape(shape),
+        next_obs=obs[1].reshape(*shape, obs[1].shape[1]),
+        last=columns[:, a + 2].reshape(shape),
+        memo=memo or (),
+    )
 
 
 def malformed(why: str) -> RejectedInput:

@@ -9,8 +9,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from estep.core.types import Floats, Transition, to_index, to_one_hot
-from estep.data.layout import Row, checked_chunk, malformed, sizes
+from estep.core.types import Floats, Transition, to_index
+from estep.data.layout import Row, as_transition, checked_chunk, malformed, sizes
 from estep.data.sampling import philox, pick
 from estep.errors import UsageError
 
@@ -64,7 +64,7 @@ class Replay:
     @property
     def nbytes(self) -> int:
         """Bytes of the arrays."""
-        return self._obs.nbytes + self._columns.nbytes + self._steps.nbytes
+        return sum(array.nbytes for array in (self._obs, self._columns, self._steps))
 
     def add(
         self,
@@ -117,6 +117,24 @@ class Replay:
             self.dirty.add(row // CHUNK)
             self._close(env)
 
+    def drop(self, rows: Rows) -> None:
+        """Take steps out. The step before each ends its episode as truncated, and the step after begins one."""
+        for row in np.unique(rows).tolist():
+            env, size = row % self.num_envs, self._size.steps_per_env
+            entries = np.arange(self._first[env], self._end[env]) % size
+            steps = self._steps[env, entries]
+            number = int(np.argmax(np.append(steps, row) == row))
+            if number == len(steps):  # it was overwritten
+                continue
+            if number == len(steps) - 1:
+                self.cut(env)
+            if number and self._columns[steps[number - 1], self._action + 2] == 0:
+                self._columns[steps[number - 1], self._action + 2] = 1.0
+                self.dirty.add(int(steps[number - 1]) // CHUNK)
+            self._empty(row)
+            self._steps[env, entries[:-1]] = np.delete(steps, number)
+            self._end[env] -= 1
+
     def sample(self, seed: int, counter: int, shape: tuple[int, ...]) -> Transition:
         """Sample steps uniformly with replacement: new arrays [*shape, ...]. See `draw`."""
         return self.read(self.draw(seed, counter, shape))
@@ -154,8 +172,7 @@ class Replay:
     def newest(self, count: int, length: int, strata: int = 1) -> Rows:
         """The newest `count` steps of each environment as whole sequences: rows [n, length], oldest first. With several
         strata, as `draw` has them, these take turns, and each has as many sequences as the one with the fewest."""
-        counts = [min(count, end - first) for end, first in zip(self._end, self._first, strict=True)]
-        runs = [steps // length * length for steps in counts]
+        runs = [min(count, end - first) // length * length for end, first in zip(self._end, self._first, strict=True)]
         steps_per_env = self._size.steps_per_env
         entries = [np.arange(end - run, end) % steps_per_env for end, run in zip(self._end, runs, strict=True)]
         rows = [steps[entry].reshape(-1, length) for steps, entry in zip(self._steps, entries, strict=True)]
@@ -166,7 +183,13 @@ class Replay:
 
     def read(self, rows: Rows) -> Transition:
         """Copies of the steps in these rows."""
-        return self._copy_steps(rows.reshape(-1), rows.shape)
+        flat = rows.reshape(-1)
+        after = flat + self.num_envs
+        after[after >= len(self._obs)] -= len(self._obs)
+        # take is three times faster than indexing here, and it raises for a row that is out of bounds.
+        columns: Any = self._columns.take(flat, axis=0)
+        obs, next_obs = [self._obs.take(at, axis=0).astype(np.float32, copy=False) for at in (flat, after)]
+        return as_transition(columns, (obs, next_obs), (self._factors, self._memo), rows.shape)
 
     def write(self, rows: Rows, memo: Mapping[str, Floats]) -> None:
         """Replace the memo of these steps, [*rows.shape, width] by name. If a row occurs twice, the last one counts."""
@@ -180,8 +203,7 @@ class Replay:
         """Observations [min(n, len), o] of the most recent steps, oldest first, equally many of each environment."""
         counts = [end - first for end, first in zip(self._end, self._first, strict=True)]
         depth, env = np.indices((min(n, max(counts)), self.num_envs)).reshape(2, -1)
-        stored = depth < np.array(counts)[env]
-        depth, env = depth[stored][:n][::-1], env[stored][:n][::-1]
+        depth, env = (axis[depth < np.array(counts)[env]][:n][::-1] for axis in (depth, env))
         entries = (np.array(self._end)[env] - 1 - depth) % self._size.steps_per_env
         return self._obs[self._steps[env, entries]].astype(np.float32, copy=False)
 
@@ -257,42 +279,20 @@ class Replay:
         entries[self._end[env] % size.steps_per_env] = row
         self._end[env] += 1
         self._head[env] = head + 1
-        self.dirty.add(row // CHUNK)
-        self.dirty.add(after // CHUNK)
+        self.dirty.update((row // CHUNK, after // CHUNK))
         return row, after
 
     def _close(self, env: int) -> None:
         """Mark the row at the head as an episode's final observation and move the head on."""
-        row = self._row(env, self._head[env])
-        self._columns[row] = 0.0
-        self._columns[row, self._action + 2] = NO_STEP
-        self.dirty.add(row // CHUNK)
+        self._empty(self._row(env, self._head[env]))
         self._head[env] += 1
         self._open[env] = False
 
-    def _copy_steps(self, rows: Rows, shape: tuple[int, ...]) -> Transition:
-        """Copies of the steps in flat rows, in the given shape."""
-        after = rows + self.num_envs
-        after[after >= len(self._obs)] -= len(self._obs)
-        # take is three times faster than indexing here, and it raises for a row that is out of bounds.
-        columns: Any = self._columns.take(rows, axis=0)
-        obs: Any = self._obs.take(rows, axis=0).astype(np.float32, copy=False)
-        next_obs: Any = self._obs.take(after, axis=0).astype(np.float32, copy=False)
-        o, a = self._size.observation, self._action
-        action: Any = to_one_hot(columns[:, :a], self._factors) if self._factors else columns[:, :a]
-        memo, at = {}, a + 3
-        for name, width in self._memo.items():
-            memo[name] = columns[:, at : at + width].reshape(*shape, width)
-            at += width
-        return Transition(
-            obs=obs.reshape(*shape, o),
-            action=action.reshape(*shape, action.shape[1]),
-            reward=columns[:, a].reshape(shape),
-            discount=columns[:, a + 1].reshape(shape),
-            next_obs=next_obs.reshape(*shape, o),
-            last=columns[:, a + 2].reshape(shape),
-            memo=memo or (),
-        )
+    def _empty(self, row: int) -> None:
+        """Mark a row as no step. Its observation stays, which may be that after the step before."""
+        self._columns[row] = 0.0
+        self._columns[row, self._action + 2] = NO_STEP
+        self.dirty.add(row // CHUNK)
 
     def _used(self) -> int:
         """Number of rows that were ever written. They are the first rows, because environments are interleaved."""

@@ -141,6 +141,11 @@ class HostEnv(abc.ABC):
         """Number of bad transitions (and bad first observations) so far."""
 
     @property
+    def retries(self) -> int:
+        """How often an environment was made anew after a failure."""
+        return 0
+
+    @property
     @abc.abstractmethod
     def name(self) -> str:
         """The environment's name, for messages and for the run folder."""

@@ -13,6 +13,7 @@ from gymnasium.wrappers import TimeLimit
 import estep.envs.multigoal
 import estep.envs.pure.ids  # noqa: F401  (registers pure/Pendulum-v1 and pure/CartPole-v1)
 from estep import terminal
+from estep.envs.guard.watch import UNWATCHED, Watch
 from estep.errors import EnvironmentFailure, UsageError, describe, unknown
 from estep.settings.references import EnvText, env_text, import_module
 
@@ -58,12 +59,13 @@ def env_ids() -> list[str]:
     return sorted(gymnasium.registry)
 
 
-def build(source: Source, num_envs: int) -> list[gymnasium.Env[Any, Any]]:
+def build(source: Source, num_envs: int, watch: Watch = UNWATCHED) -> list[gymnasium.Env[Any, Any]]:
     """Make environments. An instance stands for itself.
 
     Args:
         source: a Gymnasium id, an instance, or a function without arguments that makes an environment.
         num_envs: how many environments.
+        watch: measures how long making each takes.
 
     Raises:
         UsageError: the id or its module is unknown, the function gave one object twice, or a wrapper has statistics.
@@ -73,14 +75,14 @@ def build(source: Source, num_envs: int) -> list[gymnasium.Env[Any, Any]]:
     print_each_warning_once()
     if isinstance(source, str):
         register(source)
-        envs = [construct(lambda: make(env_text(source)), name) for _ in range(num_envs)]
+        envs = [construct(lambda: make(env_text(source)), name, watch) for _ in range(num_envs)]
     elif isinstance(source, gymnasium.Env):
         if num_envs > 1:
             what = f"{name} is one environment, but --num-envs is {num_envs}."
             raise UsageError(what, "Pass the environment's id or a function that makes it, or set num_envs=1.")
-        envs = [construct(lambda: source, name)]
+        envs = [construct(lambda: source, name, watch)]
     elif callable(source):
-        envs = [construct(source, name) for _ in range(num_envs)]
+        envs = [construct(source, name, watch) for _ in range(num_envs)]
     else:
         what = f"{name} is not a Gymnasium environment."
         raise EnvironmentFailure(what, "Pass a Gymnasium id, a gymnasium.Env, or a function that makes one.")
@@ -127,10 +129,10 @@ def make(text: EnvText) -> gymnasium.Env[Any, Any]:
         raise UsageError(what, "Give arguments that the environment takes.") from error
 
 
-def construct(make: Callable[[], Any], name: str) -> gymnasium.Env[Any, Any]:
+def construct(make: Callable[[], Any], name: str, watch: Watch) -> gymnasium.Env[Any, Any]:
     """Call a function that makes an environment, and check its result."""
     try:
-        env = make()
+        env = watch.run(make)
     except (UsageError, KeyboardInterrupt):
         raise
     except (ImportError, gymnasium.error.DependencyNotInstalled) as error:
@@ -145,7 +147,7 @@ def construct(make: Callable[[], Any], name: str) -> gymnasium.Env[Any, Any]:
         raise EnvironmentFailure(what, fix)
     for space in ("observation_space", "action_space"):
         try:
-            getattr(env, space)
+            watch.run(getattr, env, space)
         except Exception as error:
             what = f"{name} has no {space}: reading it raised {describe(error)}."
             raise EnvironmentFailure(what, f"Set self.{space} to a Gymnasium space in __init__.") from error

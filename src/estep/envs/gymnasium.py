@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -13,7 +13,10 @@ import numpy as np
 from estep.core.types import Floats, Spec
 from estep.envs.actions import action_space
 from estep.envs.base import Counters, Episode, HostEnv, Progress, Step, names_of
-from estep.envs.build import TRAIN, Source, build, env_name, time_limit
+from estep.envs.build import TRAIN, Source, build, env_name, source_name, time_limit
+from estep.envs.guard.group import Group, check_again
+from estep.envs.guard.group import Options as Options
+from estep.envs.guard.watch import Watch
 from estep.envs.instance import EnvInstance, SeedStream
 from estep.envs.observations import ObservationSpace, observation_space
 from estep.envs.validation import (
@@ -22,26 +25,9 @@ from estep.envs.validation import (
     SimulationClock,
     finite,
 )
-from estep.envs.watch import Watch, end_process
 from estep.errors import EnvironmentFailure, NumericHalt, describe
 
 NO_LIMIT = "no TimeLimit wrapper"
-
-
-class Options(NamedTuple):
-    """How environments are seeded, limited and watched."""
-
-    seed: int = 0
-    stream: int = TRAIN
-    """With the seed it determines the seed of every episode."""
-    max_episode_steps: int | None = None
-    """Largest length of an episode, for environments without a TimeLimit."""
-    timeout: float = 60.0
-    """Seconds that one call of the environment may take; 0 means no limit."""
-    on_hang: Callable[[str], None] = end_process
-    """Called with a message, from another thread, when a call takes longer."""
-    detect_resets: bool = True
-    """Whether a step in which MuJoCo reset itself is a bad transition."""
 
 
 def make(env: Source, *, num_envs: int = 1, name: str | None = None, **options: Any) -> GymnasiumEnv:
@@ -57,14 +43,23 @@ def make(env: Source, *, num_envs: int = 1, name: str | None = None, **options: 
         UsageError: the id or its module is unknown (exit code 2).
         EnvironmentFailure: the environment raised, or estep cannot train on it (exit code 5).
     """
-    made = build(env, num_envs)
+    chosen = Options(**options)
+    check_again(env, chosen)
+    watch = chosen.watch(name or source_name(env))
+    made = build(env, num_envs, watch)
     # An instance belongs to the user, who may go on with it after the run.
     name = name or (env if isinstance(env, str) else None)
-    return wrap(made, name, Options(**options), closes=made[0] is not env)
+    return wrap(made, name, chosen, closes=made[0] is not env, source=env, watch=watch)
 
 
 def wrap(
-    envs: Sequence[gymnasium.Env[Any, Any]], name: str | None, options: Options, *, closes: bool = True
+    envs: Sequence[gymnasium.Env[Any, Any]],
+    name: str | None,
+    options: Options,
+    *,
+    closes: bool = True,
+    source: Source | None = None,
+    watch: Watch | None = None,
 ) -> GymnasiumEnv:
     """Environments that exist, for the training loop.
 
@@ -73,6 +68,8 @@ def wrap(
         name: their name; None takes the id or the class of the first.
         options: how they are seeded, limited and watched.
         closes: whether `close` closes them.
+        source: makes one anew after a failure; None where that is never done.
+        watch: measures how long their calls take; None makes one.
 
     Raises:
         EnvironmentFailure: estep cannot train on them.
@@ -85,7 +82,7 @@ def wrap(
             raise EnvironmentFailure(what, "Give all of them the same observation space and the same action space.")
     limit = time_limit(envs[0])
     cut = options.max_episode_steps if limit is None else None
-    watch = Watch(options.timeout, name, options.on_hang)
+    watch = watch or options.watch(name)
     bad, bounds = BadTransitions(len(envs), name), Bounds(observation, name)
     seeds = options.seed, options.stream
     instances = [
@@ -98,24 +95,8 @@ def wrap(
         for index, one in enumerate(envs)
     ]
     ending = f"{limit} steps" if limit else f"no TimeLimit wrapper; cut at {cut} steps" if cut else NO_LIMIT
-    return GymnasiumEnv([Group(instances, watch, bad, ending, closes)])
-
-
-class Group(NamedTuple):
-    """The environments of one task, or those of a run with one environment."""
-
-    instances: Sequence[EnvInstance]
-    watch: Watch
-    bad: BadTransitions
-    ending: str
-    """What ends an episode, in words."""
-    closes: bool
-    """Whether `close` closes them."""
-
-    @property
-    def name(self) -> str:
-        """The task's name, or the environment's."""
-        return self.instances[0].stream.name
+    group = Group(instances, watch, bad, ending, closes)
+    return GymnasiumEnv([group if source is None else group._replace(source=source, options=options)])
 
 
 class GymnasiumEnv(HostEnv):
@@ -145,6 +126,10 @@ class GymnasiumEnv(HostEnv):
         return sum(group.bad.total for group in self.groups)
 
     @property
+    def retries(self) -> int:
+        return self.groups[0].retries
+
+    @property
     def name(self) -> str:
         return self._name
 
@@ -160,7 +145,7 @@ class GymnasiumEnv(HostEnv):
 
     def reset(self, episode: int | None = None) -> Floats:
         numbers = [one.episode + 1 if episode is None else episode for one in self._instances]
-        return np.stack([one.begin(number) for one, number in zip(self._instances, numbers, strict=True)])
+        return np.stack([self._begin(i, number) for i, number in enumerate(numbers)])
 
     def seed_of_episode(self, episode: int) -> int:
         return self._instances[0].stream.episode_seed(episode)
@@ -177,14 +162,19 @@ class GymnasiumEnv(HostEnv):
         reward = np.empty(count, np.float32)
         terminated, truncated, valid = np.empty((3, count), np.bool_)
         for i, instance in enumerate(self._instances):
-            out = next_obs[i]
-            reward[i], end, cut, valid[i] = instance.advance(action[i], raw[i], out)
+            out, again = next_obs[i], False
+            try:
+                reward[i], end, cut, valid[i] = instance.advance(action[i], raw[i], out)
+            except EnvironmentFailure as error:
+                self._group(i).renew(instance, error)
+                out[:], reward[i], end, cut, valid[i] = instance.obs, 0.0, False, True, False
+                again = instance.stream.seeds[1] != TRAIN  # half an episode is no evaluation
             terminated[i], truncated[i] = end, cut
             if end or cut:
-                if instance.length:
+                if instance.length and not again:
                     record = instance.episode, instance.total, instance.length, instance.cut, instance.success
                     self._finished.append(Episode(i, *record, instance.stream.name if self.tasks else ""))
-                out = instance.begin(instance.episode + 1)
+                out = self._begin(i, instance.episode + (not again))
             obs[i] = out
         return Step(next_obs, reward, terminated, truncated, valid, obs)
 
@@ -195,8 +185,31 @@ class GymnasiumEnv(HostEnv):
     def progress(self) -> list[Progress]:
         return [instance.progress() for instance in self._instances]
 
+    def _group(self, i: int) -> Group:
+        """The group of an environment."""
+        return self.groups[i // self.per_task]
+
+    def _begin(self, i: int, episode: int) -> Floats:
+        """Begin an episode of an environment, which is made anew while it fails and that is allowed."""
+        while True:
+            try:
+                return self._instances[i].begin(episode)
+            except EnvironmentFailure as error:
+                self._group(i).renew(self._instances[i], error)
+
+    def _restore(self, i: int, progress: Progress) -> bool:
+        """Replay an unfinished episode, or begin the next one in an environment that is made anew."""
+        try:
+            return self._instances[i].restore(progress)
+        except EnvironmentFailure as error:
+            self._group(i).renew(self._instances[i], error)
+            self._begin(i, progress.episode + 1)
+            return False
+
     def restore(self, progress: Sequence[Progress]) -> tuple[Floats, list[bool]]:
-        exact = [instance.restore(one) for instance, one in zip(self._instances, progress, strict=True)]
+        if len(progress) != self.num_envs:
+            raise ValueError(f"there are {self.num_envs} environments, not {len(progress)}")
+        exact = [self._restore(i, one) for i, one in enumerate(progress)]
         return np.stack([instance.obs for instance in self._instances]), exact
 
     def describe(self) -> dict[str, str]:
@@ -208,11 +221,16 @@ class GymnasiumEnv(HostEnv):
         }
 
     def counters(self) -> Counters:
+        again = {"retries": [self.retries]} if self.retries else {}
         if not self.tasks:
-            return self.groups[0].bad.counters()
-        return {f"{i}.{key}": n for i, group in enumerate(self.groups) for key, n in group.bad.counters().items()}
+            return self.groups[0].bad.counters() | again
+        own = {f"{i}.{key}": n for i, group in enumerate(self.groups) for key, n in group.bad.counters().items()}
+        return own | again
 
     def load_counters(self, counters: Mapping[str, Any]) -> None:
+        retries = self.groups[0].options.retries
+        if retries is not None:
+            retries.total = int(counters.get("retries", [0])[0])
         for i, group in enumerate(self.groups):
             own = {key.removeprefix(f"{i}."): n for key, n in counters.items() if key.startswith(f"{i}.")}
             group.bad.load(own if self.tasks else counters)
@@ -223,13 +241,13 @@ class GymnasiumEnv(HostEnv):
 
     def close(self) -> None:
         closing = [(group, instance.env) for group in self.groups if group.closes for instance in group.instances]
-        for group in self.groups:
-            group.watch.close()
         for group, env in closing if self._open else []:
             try:
-                env.close()
+                group.watch.run(env.close)
             except KeyboardInterrupt:
                 raise
             except BaseException as error:  # nothing depends on it any more
                 warnings.warn(f"{group.name}: close() raised {describe(error)}.", RuntimeWarning, stacklevel=2)
+        for group in self.groups:
+            group.watch.close()
         self._open = False

@@ -10,6 +10,7 @@ import numpy as np
 
 from estep.core.types import Floats
 from estep.envs.base import ActionSpace, Progress
+from estep.envs.guard.watch import Watch
 from estep.envs.observations import ObservationSpace
 from estep.envs.validation import (
     BadTransitions,
@@ -20,7 +21,6 @@ from estep.envs.validation import (
     read_reward,
     read_success,
 )
-from estep.envs.watch import Watch
 from estep.errors import EnvironmentFailure, describe
 
 RECORDED = 100_000
@@ -65,6 +65,10 @@ class EnvInstance:
         self._identity = self.obs[:0]
         self._actions = np.zeros((64, len(self.action.factors) or self.action.size), np.float32)
 
+    def renew(self, env: gymnasium.Env[Any, Any]) -> None:
+        """Take another environment in the place of one that failed. `begin` must follow."""
+        self.env, self._clock = env, self._clock.of(env)
+
     def identify(self, one_hot: Floats) -> None:
         """Put the one-hot vector of a task at the end of every observation."""
         self._identity = one_hot
@@ -85,7 +89,7 @@ class EnvInstance:
 
     def reset(self, seed: int) -> tuple[Floats, str]:
         """Reset the environment with a seed. Returns its observation [o], and what is wrong with it or ""."""
-        result = self._call(self.env.reset, seed=seed)
+        result = self.call(self.env.reset, seed=seed)
         if not isinstance(result, tuple) or len(result) != 2:
             raise self._malformed("reset", "(observation, info)")
         obs = np.empty(self.obs.size, np.float32)
@@ -102,7 +106,7 @@ class EnvInstance:
         Returns:
             Reward, terminated, truncated and valid.
         """
-        result = self._call(self.env.step, raw)
+        result = self.call(self.env.step, raw)
         if not isinstance(result, tuple) or len(result) != 5:
             raise self._malformed("step", "(observation, reward, terminated, truncated, info)")
         value, reward, terminated, truncated, info = result
@@ -174,7 +178,7 @@ class EnvInstance:
         self.length = length + 1
         self.total += reward
 
-    def _call(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+    def call(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         """Call the environment while the watch measures the time. If a reset or a first step changed how NumPy treats
         errors, that is put back. Later steps are not asked, because asking takes two microseconds."""
         watch = self._watch

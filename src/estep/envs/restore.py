@@ -172,11 +172,12 @@ class Simulator:
 
     def _save(self, i: int) -> Saved:
         instance = self._instances[i]
-        return Saved(tuple([saver.save() for saver in self._savers[i]]), instance.obs, instance.length)
+        states = tuple([instance.call(saver.save) for saver in self._savers[i]])
+        return Saved(states, instance.obs, instance.length)
 
     def _load(self, state: Saved) -> None:
         for saver, layer in zip(self._savers[0], state.layers, strict=True):
-            saver.load(layer)
+            self._instances[0].call(saver.load, layer)
         self._instances[0].continue_at(state.obs, state.length)
 
     def _advance(self, action: Floats, raw: Any) -> tuple[float, bool, bool, bool]:

@@ -16,6 +16,7 @@ import numpy as np
 from gymnasium.utils.env_checker import data_equivalence
 
 from estep.envs.build import Source, build, check_distinct, layers, source_name
+from estep.envs.guard.watch import UNWATCHED, Watch
 from estep.errors import EstepError, UsageError
 
 TRIED = 20
@@ -26,22 +27,25 @@ METHODS = {"step", "reset", "close"}
 WITHOUT = "give eval_episodes=0 (--eval-episodes 0) to train without evaluation"
 
 
-def build_again(source: Source, num_envs: int, first: list[gymnasium.Env[Any, Any]]) -> list[gymnasium.Env[Any, Any]]:
+def build_again(
+    source: Source, num_envs: int, first: list[gymnasium.Env[Any, Any]], watch: Watch = UNWATCHED
+) -> list[gymnasium.Env[Any, Any]]:
     """Make the environments for evaluation, before training begins.
 
     Args:
         source: what made the environments of training.
         num_envs: how many; of an instance there is one.
         first: the environments of training.
+        watch: measures how long their calls take.
 
     Raises:
         UsageError: no second environment can be made, or it is the one of training.
     """
     name = source_name(source)
     if isinstance(source, gymnasium.Env):
-        return [second(source, name)]
+        return [second(source, name, watch)]
     try:
-        made = build(source, num_envs)
+        made = build(source, num_envs, watch)
     except EstepError as error:
         what = f"Evaluation needs environments of its own, and making one more of {name} failed: {error.what}"
         raise UsageError(what, f"Let {name} make a new environment at each call, or {WITHOUT}.") from error
@@ -49,17 +53,17 @@ def build_again(source: Source, num_envs: int, first: list[gymnasium.Env[Any, An
     return made
 
 
-def second(env: gymnasium.Env[Any, Any], name: str) -> gymnasium.Env[Any, Any]:
+def second(env: gymnasium.Env[Any, Any], name: str, watch: Watch) -> gymnasium.Env[Any, Any]:
     """A second environment like an instance.
 
     Raises:
         UsageError: it can neither be made again nor copied.
     """
-    made = made_again(env)
-    different = sorted(set(differences(env, made))) if made else []
+    made = made_again(env, watch)
+    different = sorted(set(differences(env, made, watch))) if made else []
     if made and not different:
         return made
-    copied = independent_copy(env)
+    copied = independent_copy(env, watch)
     if copied:
         return copied  # `made` stays open: closing it can shut the window of the whole process
     if made:
@@ -74,23 +78,23 @@ def second(env: gymnasium.Env[Any, Any], name: str) -> gymnasium.Env[Any, Any]:
     raise UsageError(what, f"Pass a function that makes it, such as `lambda: {expression(env)}`; or {WITHOUT}.")
 
 
-def made_again(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any] | None:
+def made_again(env: gymnasium.Env[Any, Any], watch: Watch) -> gymnasium.Env[Any, Any] | None:
     """The environment made once more from its spec, or None. A method that was set on the instance is not in a spec."""
     if overridden(env):
         return None
     try:
-        return gymnasium.make(env.spec) if env.spec else None
+        return watch.run(gymnasium.make, env.spec) if env.spec else None
     except (Exception, SystemExit):  # a wrapper of the user's own, or a device that opens once
         return None
 
 
-def independent_copy(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any] | None:
+def independent_copy(env: gymnasium.Env[Any, Any], watch: Watch) -> gymnasium.Env[Any, Any] | None:
     """A deep copy that steps alone, or None if there is none."""
     if overridden(env):
         return None
     try:
-        one, other = copy.deepcopy(env), copy.deepcopy(env)
-        return one if independent(one, other) else None
+        one, other = watch.run(copy.deepcopy, env), watch.run(copy.deepcopy, env)
+        return one if independent(one, other, watch) else None
     except (Exception, SystemExit):  # most windows, sockets and simulators cannot be copied
         return None
 
@@ -100,33 +104,33 @@ def overridden(env: gymnasium.Env[Any, Any]) -> bool:
     return any(METHODS & set(vars(layer)) for layer in layers(env))
 
 
-def independent(one: gymnasium.Env[Any, Any], other: gymnasium.Env[Any, Any]) -> bool:
+def independent(one: gymnasium.Env[Any, Any], other: gymnasium.Env[Any, Any], watch: Watch) -> bool:
     """Whether an environment gives the same steps when another one is stepped between them."""
     space = copy.deepcopy(one.action_space)
     space.seed(0)
     actions = [space.sample() for _ in range(TRIED)]
-    alone = list(steps(one, actions, seed=1))
+    alone = list(steps(one, actions, 1, watch))
     beside = []
-    for step, _ in zip(steps(one, actions, seed=1), steps(other, actions[::-1], seed=2), strict=False):
+    for step, _ in zip(steps(one, actions, 1, watch), steps(other, actions[::-1], 2, watch), strict=False):
         beside.append(step)
     return data_equivalence(alone[: len(beside)], beside)
 
 
-def steps(env: gymnasium.Env[Any, Any], actions: list[Any], seed: int) -> Iterator[tuple[Any, ...]]:
+def steps(env: gymnasium.Env[Any, Any], actions: list[Any], seed: int, watch: Watch) -> Iterator[tuple[Any, ...]]:
     """The first observation, then observations and rewards of an episode."""
-    yield (copy.deepcopy(env.reset(seed=seed)[0]),)
+    yield (copy.deepcopy(watch.run(env.reset, seed=seed)[0]),)
     for action in actions:
-        obs, reward, terminated, truncated, _ = env.step(action)
+        obs, reward, terminated, truncated, _ = watch.run(env.step, action)
         yield copy.deepcopy(obs), np.float64(reward)
         if terminated or truncated:
             return
 
 
-def differences(env: gymnasium.Env[Any, Any], other: gymnasium.Env[Any, Any]) -> Iterator[str]:
+def differences(env: gymnasium.Env[Any, Any], other: gymnasium.Env[Any, Any], watch: Watch) -> Iterator[str]:
     """The attributes in which two environments differ after the same reset, as far as they are numbers and texts."""
     try:
         for one in (env, other):
-            one.reset(seed=0)
+            watch.run(one.reset, seed=0)
     except (Exception, SystemExit):  # training, whose first call is a reset, says what is wrong
         return
     pairs = list(zip(layers(env), layers(other), strict=False))

@@ -134,6 +134,10 @@ class SimulationClock:
         self._env, self._watches = env, watches
         self._data: Any = None
 
+    def of(self, env: Any) -> SimulationClock:
+        """The same for another environment."""
+        return SimulationClock(env, self._watches)
+
     def start(self) -> None:
         """Begin an episode. The data object is read again, because some environments make a new one at each reset."""
         if not self._watches:
@@ -187,6 +191,10 @@ class BadTransitions:
     def good(self, env: int) -> None:
         """Count a good transition."""
         self.seen += 1
+        self._in_a_row[env] = 0
+
+    def forgive(self, env: int) -> None:
+        """Begin to count those in a row anew, because the environment was made anew."""
         self._in_a_row[env] = 0
 
     def bad(self, env: int, why: str) -> None:

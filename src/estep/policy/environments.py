@@ -12,6 +12,7 @@ from estep.core.types import Floats
 from estep.envs import gymnasium as envs
 from estep.envs.base import HostEnv
 from estep.envs.build import EVAL, TRAIN
+from estep.envs.guard.retry import Retries
 from estep.envs.second import WITHOUT, build_again
 from estep.envs.tasks import several
 from estep.envs.tasks.sources import Envs, Given, Task, label, modules, read_envs, sources
@@ -121,27 +122,28 @@ def make_env(
     Raises:
         UsageError: there is no such task.
     """
+    retries = Retries(config.retry_env)
     if task:
         tasks = env if isinstance(env, tuple) else (Task(task, env),)
         check_task(task, [one.name for one in tasks])
         (chosen,) = (one for one in tasks if one.name == task)
-        return several.alone(_make(chosen, config, context, stream), names)
+        return several.alone(_make(chosen, _options(config, context, stream, retries), config), names)
+    options = _options(config, context, stream, retries)
     if not isinstance(env, tuple):
-        return _make(Task("", env), config, context, stream)
+        return _make(Task("", env), options, config)
     with ExitStack() as stack:
         parts = []
         for one in env:
-            parts.append(_make(one, config, context, stream, env))
+            parts.append(_make(one, options, config, env))
             stack.callback(parts[-1].close)
         joined = several.join(parts, label(env))
         stack.pop_all()
     return joined
 
 
-def _make(one: Task, config: RunConfig, context: RunContext, stream: int, env: Envs = ()) -> envs.GymnasiumEnv:
+def _make(one: Task, options: envs.Options, config: RunConfig, env: Envs = ()) -> envs.GymnasiumEnv:
     """The environments of one of the tasks of `env`, or those of a run with one environment, whose task has no name."""
-    count = config.num_envs if stream == TRAIN else side_by_side(env or one.source, config)
-    options = _options(config, context, stream)
+    count = config.num_envs if options.stream == TRAIN else side_by_side(env or one.source, config)
     return envs.make(one.source, num_envs=count, name=one.name or None, **options._asdict())
 
 
@@ -155,15 +157,18 @@ def make_pair(env: Envs, config: RunConfig, context: RunContext) -> Iterator[tup
     """
     tasks = env if isinstance(env, tuple) else (Task("", env),)
     pairs: list[list[envs.GymnasiumEnv]] = [[], []]
+    retries = Retries(config.retry_env)
     with ExitStack() as stack:
         for task in tasks:
-            training = _make(task, config, context, TRAIN)
+            training = _make(task, _options(config, context, TRAIN, retries), config)
             stack.callback(training.close)
             pairs[0].append(training)
         if config.eval_episodes:
             for task, training in zip(tasks, pairs[0], strict=True):
-                made = build_again(task.source, side_by_side(env, config), training.envs)
-                evaluation = envs.wrap(made, training.name, _options(config, context, EVAL))
+                options = _options(config, context, EVAL, retries)
+                watch = options.watch(training.name)
+                made = build_again(task.source, side_by_side(env, config), training.envs, watch)
+                evaluation = envs.wrap(made, training.name, options, source=task.source, watch=watch)
                 stack.callback(evaluation.close)
                 check_equal_spaces(training, evaluation)
                 pairs[1].append(evaluation)
@@ -174,9 +179,11 @@ def make_pair(env: Envs, config: RunConfig, context: RunContext) -> Iterator[tup
         yield joined[0], joined[1] if joined[1:] else None
 
 
-def _options(config: RunConfig, context: RunContext, stream: int) -> envs.Options:
+def _options(config: RunConfig, context: RunContext, stream: int, retries: Retries) -> envs.Options:
     cap = None if stream == TRAIN else config.max_episode_steps
-    return envs.Options(config.seed, stream, cap, config.env_timeout, context.on_hang, config.detect_resets)
+    return envs.Options(
+        config.seed, stream, cap, config.env_timeout, context.on_hang, config.detect_resets, retries=retries
+    )
 
 
 def side_by_side(env: Envs, config: RunConfig) -> int:

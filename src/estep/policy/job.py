@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from estep import terminal
-from estep.envs.watch import end_process
+from estep.envs.guard.watch import end_process
 from estep.errors import describe
 
 

@@ -137,6 +137,7 @@ class OnHost:
         rows = []
         for i, env in enumerate(self.batch.envs):
             row: dict[str, float] = {"episodes": self._episodes[i], "data/bad": env.bad}
+            row |= {"data/retries": env.retries} if env.retries else {}
             for name, values in (("return", self._recent[i]), ("success", self._successes[i])):
                 row |= {name: float(np.mean(values))} if values else {}
             rows.append(row)

@@ -39,7 +39,7 @@ from estep.runs.folder import RunFolder
 from estep.runs.leaves import skeleton
 from estep.settings.run import RunConfig
 from estep.training.ending import Result, recorded_result, to_the_end
-from estep.training.run import with_steps
+from estep.training.run import check_drift, newest_sound, with_steps
 from estep.training.scale import check_image, note_agent
 from estep.training.snapshot import lacking
 
@@ -96,8 +96,8 @@ def train(
         trainer.engine.begin()
         seeds = f"{trainer.seeds[0]}-{trainer.seeds[-1]}"
         with RunFolder.create(out, recipe.name, recipe.env, seeds, datetime.now()) as folder:
-            folder.write_run(provenance.describe(context.command, {"run": config.seed}))
             folder.write_config(config_file.encode(recipe), config_file.differences(recipe))
+            folder.write_run(provenance.describe(context.command, {"run": config.seed}))
             note_start(folder, recipe, place, context)
             session = PopulationSession(folder, trainer, place.spaces, context, None)
             return run_session(session, config.steps)
@@ -110,6 +110,7 @@ def resume(
     population: int | None = None,
     env: Any = None,
     allow_import: bool = False,
+    allow_drift: bool = False,
     context: RunContext,
 ) -> Result:
     """Continue a population from its newest good checkpoint.
@@ -120,6 +121,7 @@ def resume(
         population: how many seeds the caller expects; None takes the recorded number.
         env: the environment; None takes the recorded one.
         allow_import: whether the modules that the run folder names may be imported.
+        allow_drift: whether it may go on with other versions, threads or another processor than before.
         context: reports and stops.
 
     Raises:
@@ -130,19 +132,17 @@ def resume(
     recipe = config_file.decode(folder.read_config(), allow_import=allow_import)
     check_population(recipe, population)
     source = env if isinstance(env, PureEnv) else chosen_env(recipe, env, allow_import)
-    longer = steps is not None and steps > recipe.run.steps
-    recipe = recipe._replace(run=with_steps(recipe.run, steps))
+    longer, recipe = steps is not None and steps > recipe.run.steps, recipe._replace(run=with_steps(recipe.run, steps))
     note_reason(cache.use_cache(), context.report)
     with folder:
         folder.lock()
-        found, skipped = checkpoint.newest(folder.path)
-        for path, reason in skipped:
-            context.report.note(f"skipped  {path.name}: {reason}")
+        found = newest_sound(folder, context.report)
         check_members(folder, recipe.run.population or 0)
         done = None if longer else recorded_result(folder)
         if done is not None:
             context.report.note("This population is finished. Give a larger --steps to continue it.")
             return done
+        check_drift(folder, found, allow_drift, context.report)
         with opened(source, recipe.run, context) as place:
             plan = planned(recipe, place, folder.path, context.report)
             if found is not None:
@@ -169,6 +169,7 @@ def continued(
         session.restore(loaded, store)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise lacking(found, error) from error
+    checkpoint.complete(folder.path, found, trainer.config.keep_checkpoints, best=False)
     context.report.note(f"resumed  at {trainer.env_steps:,} steps from {found.name}")
     return session
 

@@ -18,11 +18,12 @@ from estep.policy.spaces import Spaces, space_record
 from estep.population import snapshot
 from estep.population.snapshot import BEST, MEMBERS, Rings
 from estep.population.trainer import PopulationTrainer
-from estep.runs import checkpoint, storage
+from estep.runs import checkpoint, provenance, storage
 from estep.runs.folder import RunFolder
 from estep.training.ending import rescue, saving_first
-from estep.training.session import checkpoint_due, crossed
+from estep.training.recovery.due import checkpoint_due, crossed
 from estep.training.sinks import Sinks, check_lines
+from estep.training.update import REPLAYABLE
 
 SHARE = 0.05
 """Of the time that checkpoints may take."""
@@ -243,6 +244,7 @@ class PopulationSession:
             "capacity": size.steps_per_env * trainer.plan.form.num_envs,
             "failed": self.failed,
             "engine": trainer.engine.meta(),
+            "machine": {**provenance.machine(), "label": REPLAYABLE},  # nothing proves that it is exact
             "session": {
                 **{"wall_s": self.wall_s, "last": self.last, "best": finite, "best_steps": self.best_steps},
                 **{"best_updates": self.best_updates, "evaluated": self.evaluated},

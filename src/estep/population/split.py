@@ -154,7 +154,7 @@ def _meta(
         "bad": engine["bad"][member] if known else bad,
         "episodes": progress,
         "session": {"wall_s": session["wall_s"], "last": {}, "best": best},
-        **{name: saved[name] for name in ("observation", "action", "observation_space") if name in saved},
+        **{name: saved[name] for name in ("machine", "observation", "action", "observation_space") if name in saved},
     }
     return meta, arrays
 

@@ -55,7 +55,7 @@ def _gathered(folder: RunFolder, at: Path, config: Mapping[str, Any], record: Ma
         "status": str(record.get("status", "unknown")),
         "about": _about(config, record, at),
         "changes": _changes(folder),
-        "returns": returns,
+        "charts": {"returns": returns},
         "best": int(marked.removeprefix("step_")) if marked.removeprefix("step_").isdigit() else None,
         "axes": {name: _points(curves[name]) for name in ("updates", "wall_s") if name in curves},
         "health": [light._asdict() for light in health.lights(curves, algorithm, _measured(at / "plots"))],
@@ -123,8 +123,19 @@ def _evaluations(path: Path, prefix: str) -> Iterator[dict[str, Any]]:
         curves = collect(_as_numbers(row) for row in of_task)
         if "mean" in curves:
             name = "evaluation (mean ± std over episodes)" if task == ALL else task
-            spread: dict[str, Any] = {side: _points(curves[side]) for side in ("std", "min", "max") if side in curves}
-            yield {"name": f"{prefix}{name}", "curve": [list(axis) for axis in curves["mean"]], **spread}
+            yield {"name": f"{prefix}{name}", "curve": [list(axis) for axis in curves["mean"]], **_band(curves)}
+
+
+def _band(curves: Mapping[str, Curve]) -> dict[str, Any]:
+    """The mean of an evaluation less and plus its standard deviation, where both are known at every point."""
+    if "std" not in curves or curves["std"][0] != curves["mean"][0]:
+        return {}
+    pairs = list(zip(curves["mean"][1], curves["std"][1], strict=True))
+
+    def end(sign: float, mean: float | None, std: float | None) -> float | None:
+        return None if mean is None or std is None else short(mean + sign * std)
+
+    return {"band": [[end(sign, *pair) for pair in pairs] for sign in (-1, 1)]}
 
 
 def _cells(path: Path) -> Iterator[dict[str, str]]:

@@ -28,7 +28,7 @@ const short = value => Math.abs(value) >= 1e8 || (value && Math.abs(value) < 1e-
 
 // The number of updates or seconds at a number of steps: between the two lines of metrics beside it.
 function along(axis, steps) {
-  if (axis === "steps" || !data.axes[axis]) return steps;
+  if (axis === "steps" || !data.axes?.[axis]) return steps;
   const [xs, ys] = data.axes[axis];
   let i = xs.findIndex(x => x >= steps);
   if (i < 0) i = xs.length - 1;
@@ -68,7 +68,7 @@ class Chart {
     if (!this.x) {
       const axis = element(this.tools, "select", {"aria-label": "horizontal axis"});
       for (const [name, label] of Object.entries(AXES))
-        if (name === "steps" || data.axes[name]) element(axis, "option", {value: name}, label);
+        if (name === "steps" || data.axes?.[name]) element(axis, "option", {value: name}, label);
       axis.onchange = () => { this.axis = axis.value; this.view = null; this.draw(); };
     }
     const log = element(this.tools, "button", {"aria-pressed": "false", class: "log"}, "logarithmic");
@@ -96,8 +96,8 @@ class Chart {
 
   range() {
     const shown = this.series.filter(one => one.shown).flatMap(one => this.points(one).flatMap(p => {
-      const spread = one.std && !this.log && !this.smooth ? one.std[1][p.i] ?? 0 : 0;
-      return [[p.x, p.y - spread], [p.x, p.y + spread]];
+      const ends = one.band && !this.log && !this.smooth ? [one.band[0][p.i] ?? p.y, one.band[1][p.i] ?? p.y] : [p.y];
+      return ends.map(y => [p.x, y]);
     }));
     const reach = k => shown.reduce(([low, high], p) => [Math.min(low, p[k]), Math.max(high, p[k])], [Infinity, -Infinity]);
     let [left, right] = shown.length ? reach(0) : [0, 1], [low, high] = shown.length ? reach(1) : [0, 1];
@@ -146,9 +146,9 @@ class Chart {
   curve(parent, one) {
     const points = this.points(one), group = shape(parent, "g", {class: `${one.colour}${one.behind ? " behind" : ""}`});
     const path = list => list.map(([x, y]) => `${x.toFixed(1)},${y.toFixed(1)}`).join(" ");
-    if (one.std && !this.smooth && !this.log) {
-      const side = sign => points.map(p => this.place(p.x, p.y + sign * (one.std[1][p.i] ?? 0)));
-      shape(group, "polygon", {class: "band", points: path([...side(1), ...side(-1).reverse()])});
+    if (one.band && !this.smooth && !this.log) {
+      const side = k => points.map(p => this.place(p.x, one.band[k][p.i] ?? p.y));
+      shape(group, "polygon", {class: "band", points: path([...side(1), ...side(0).reverse()])});
     }
     shape(group, "polyline", {points: path(points.map(p => this.place(p.x, p.y)))});
     if (points.length < 60)
@@ -234,23 +234,27 @@ class Chart {
 
 function fill(id, present, draw) {
   const section = document.getElementById(id);
+  if (!section) return;
   if (present) draw(section);
   else section.hidden = true;
 }
 
-fill("returns", true, section => {
-  if (!data.returns.length) return;
-  section.querySelector(".chart").remove();
-  new Chart(section, data.returns, {mark: data.best, label: "return over environment steps"});
-  element(section, "p", {class: "read"},
+// The first drawing of each chart is replaced: it is there for readers without scripts.
+for (const [id, series] of Object.entries(data.charts)) {
+  const section = document.getElementById(id), drawn = section.querySelector(".chart");
+  if (!series.length) continue;
+  const place = element(null, "div");
+  drawn.replaceWith(place);
+  new Chart(place, series, {mark: data.best, label: "return over environment steps"});
+  element(place, "p", {class: "read"},
     "Drag to move, Ctrl or Shift and the wheel (or + and -) to enlarge, arrows to read, 0 for the whole.");
-});
-fill("changes", data.changes.length, () => {});
-fill("improvement", data.improvement.length, section => {
+}
+if (data.changes) fill("changes", data.changes.length, () => {});
+fill("improvement", data.improvement?.length, section => {
   const [xs, ys] = [data.improvement.map(p => p[0]), data.improvement.map(p => p[1])];
   new Chart(section, [{name: "V(λ_k) − V(λ_0)", curve: [xs, ys]}], {x: "iterations", label: "improvement of V"});
 });
-fill("times", Object.keys(data.times).length, section => {
+fill("times", Object.keys(data.times ?? {}).length, section => {
   const total = Object.values(data.times).reduce((a, b) => a + b, 0) || 1;
   for (const [name, seconds] of Object.entries(data.times)) {
     const bar = element(section, "div", {class: "bar"});
@@ -259,7 +263,7 @@ fill("times", Object.keys(data.times).length, section => {
     element(bar, "span", {class: "unit"}, `${(100 * seconds / total).toFixed(0)} %`);
   }
 });
-fill("metrics", Object.keys(data.metrics).length, section => {
+fill("metrics", Object.keys(data.metrics ?? {}).length, section => {
   const search = element(section, "input", {id: "search", type: "search", placeholder: "search metrics",
     "aria-label": "search metrics"});
   const rows = Object.entries(data.metrics).map(([name, {curve, meaning, unit}]) => {

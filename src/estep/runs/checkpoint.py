@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +22,6 @@ from estep.runs import manifest as manifests
 from estep.runs.manifest import SUFFIX, Entry, Manifest
 from estep.runs.replay_chunks import ReplayStore as ReplayStore
 from estep.runs.replay_chunks import fill, write_replay
-from estep.settings import renamed
 
 FOLDER = "checkpoints"
 _PUBLISHED = re.compile(r"step_[0-9]{1,18}(-[0-9]{1,6})?")
@@ -41,7 +40,6 @@ _BAD_INPUT = (
 _FIX = "Use another checkpoint (estep verify RUN lists the good ones), or train again."
 
 Array = np.ndarray[Any, Any]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -63,6 +61,7 @@ def save(
     meta: Mapping[str, Any],
     replay: ReplayStore | None,
     keep: int = 3,
+    best: bool = False,
 ) -> Path:
     """Write a checkpoint, let `latest` name it, delete old checkpoints, and return the new folder.
 
@@ -75,6 +74,7 @@ def save(
         meta: JSON values; numbers that are not finite become null.
         replay: the replay to save, or None.
         keep: how many of the newest checkpoints stay; 0 keeps all.
+        best: whether `best` shall name it too.
 
     Raises:
         StorageFailure: the disk fails; earlier checkpoints are intact.
@@ -98,12 +98,22 @@ def save(
         final = _free_name(folder, f"step_{int(step)}" if finite else f"quarantine_step_{int(step)}")
         storage.publish_dir(temporary, final)
     if finite:
-        storage.write_atomic(Path(run_dir) / "latest", final.name.encode() + b"\n")
         if replay is not None:
             replay.clean(set(range(replay.chunks)))
-        if keep:
-            _prune(Path(run_dir), keep)
+        complete(Path(run_dir), final, keep, best)
     return final
+
+
+def complete(run_dir: Path, path: Path, keep: int, best: bool) -> None:
+    """Let `latest` name the newest checkpoint, and `best` if it is the best; then delete old ones.
+
+    A process may be killed before it comes to this, so the next one does it again when it resumes.
+    """
+    for name in ("latest", "best") if best else ("latest",):
+        if _pointer(run_dir, name) != path.name:
+            storage.write_atomic(run_dir / name, path.name.encode() + b"\n")
+    if keep:
+        _prune(run_dir, keep)
 
 
 def _write(directory: Path, name: str, arrays: Mapping[str, Array]) -> Entry:
@@ -182,10 +192,10 @@ def load(
     try:
         with manifests.opened(path) as opened:
             if expected is not None:
-                _check_leaves(opened.manifest, expected)
+                manifests.check_leaves(opened.manifest, expected)
             opened.check(deep=True)
             names = [name for name in opened.manifest.files if not name.startswith(manifests.REPLAY + "/")]
-            tensors = {name.removesuffix(SUFFIX): _rename_leaves(opened.arrays(name)) for name in names}
+            tensors = {name.removesuffix(SUFFIX): manifests.rename_leaves(opened.arrays(name)) for name in names}
             if replay is not None:
                 fill(replay, opened)
     except RejectedInput as error:  # raised by the replay, which does not know the path
@@ -193,28 +203,6 @@ def load(
     except _BAD_INPUT as error:
         raise _rejected(path, error) from error
     return Loaded(tensors, opened.manifest.meta, opened.manifest.step)
-
-
-def _check_leaves(manifest: Manifest, expected: Mapping[str, Mapping[str, tuple[tuple[int, ...], Any]]]) -> None:
-    """Raise ValueError for the first leaf that is missing, unknown, or of the wrong shape or dtype."""
-    for file, leaves in expected.items():
-        if file + SUFFIX not in manifest.files:
-            raise ValueError(f"the file {file}{SUFFIX} is missing")
-        held = _rename_leaves(manifest.files[file + SUFFIX].leaves)
-        for name in sorted(set(leaves) ^ set(held)):
-            raise ValueError(
-                f"the leaf {file}/{name} is {'missing' if name in leaves else 'not part of this algorithm'}"
-            )
-        for name, (shape, dtype) in leaves.items():
-            if held[name] != (tuple(shape), np.dtype(dtype)):
-                raise ValueError(
-                    f"the leaf {file}/{name} is {held[name][1]}{list(held[name][0])}, but this algorithm needs "
-                    f"{np.dtype(dtype)}{list(shape)}"
-                )
-
-
-def _rename_leaves(leaves: Mapping[str, T]) -> dict[str, T]:
-    return {renamed.leaf(name): leaf for name, leaf in leaves.items()}
 
 
 def reason_against(path: Path, deep: bool = True) -> str | None:

@@ -139,6 +139,12 @@ class RunFolder:
         """Replace run.json."""
         self._write(RUN, record)
 
+    def update_run(self, **fields: Any) -> None:
+        """Write fields into run.json, unless it has them."""
+        record = self.read_run()
+        if any(record.get(name) != strict.parse(strict.dump(value)) for name, value in fields.items()):
+            self.write_run({**record, **fields})
+
     def read_run(self) -> dict[str, Any]:
         """The content of run.json. Raises RejectedInput."""
         return self._read(RUN)

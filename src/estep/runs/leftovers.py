@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from estep.errors import StorageFailure
 from estep.runs import storage
 
 
@@ -20,9 +21,13 @@ def folder_for_a_while() -> Iterator[Path]:
 
 
 def retire(path: Path) -> None:
-    """Remove a published directory. It is renamed first, so that a crash never leaves half of it under its name."""
+    """Remove a published directory. It is renamed first, so that a crash never leaves half of it under its name.
+
+    The new name is synced, or the loss of power could undo it and keep what was removed inside.
+    """
     doomed = storage.temporary_name(path.parent)
     storage.rename(path, doomed)
+    storage.sync_dir(path.parent)
     storage.remove_tree(doomed)
 
 
@@ -30,7 +35,12 @@ def reap(directory: Path) -> None:
     """Remove the temporary files in a directory whose processes have died. Raises StorageFailure."""
     if not directory.is_dir():
         return
-    for path in sorted(directory.glob(storage.TEMPORARY + "*")):
+    try:
+        found = sorted(directory.glob(storage.TEMPORARY + "*"))
+    except OSError as error:  # such as no descriptor being left
+        what = f"Could not read {directory}: {error.strerror}."
+        raise StorageFailure(what, "Close other files, or raise `ulimit -n`. Then resume the run.") from error
+    for path in found:
         if _abandoned(path):
             storage.remove_tree(path)
 

@@ -13,11 +13,12 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from estep.runs import reading, storage, strict
+from estep.settings import renamed
 
 FORMAT = 1
 """Version of the format. A larger number is from a newer estep and is refused."""
@@ -27,6 +28,7 @@ REPLAY = "replay"
 _CHUNK = re.compile(r"replay/chunk_[0-9]{4,9}\.safetensors")
 _SELF = re.compile(rb'\{"self":"([0-9a-f]{64})",')
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+T = TypeVar("T")
 _KEYS = {"self", "format", "sequence", "step", "meta", "replay", "files"}
 
 
@@ -206,3 +208,26 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray[Any, Any]]) -> Entr
 def _little_endian(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     # ascontiguousarray gives a scalar an axis, which the reshape removes.
     return np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(array.shape)
+
+
+def check_leaves(manifest: Manifest, expected: Mapping[str, Mapping[str, tuple[tuple[int, ...], Any]]]) -> None:
+    """Raise ValueError for the first leaf that is missing, unknown, or of the wrong shape or dtype."""
+    for file, leaves in expected.items():
+        if file + SUFFIX not in manifest.files:
+            raise ValueError(f"the file {file}{SUFFIX} is missing")
+        held = rename_leaves(manifest.files[file + SUFFIX].leaves)
+        for name in sorted(set(leaves) ^ set(held)):
+            raise ValueError(
+                f"the leaf {file}/{name} is {'missing' if name in leaves else 'not part of this algorithm'}"
+            )
+        for name, (shape, dtype) in leaves.items():
+            if held[name] != (tuple(shape), np.dtype(dtype)):
+                raise ValueError(
+                    f"the leaf {file}/{name} is {held[name][1]}{list(held[name][0])}, but this algorithm needs "
+                    f"{np.dtype(dtype)}{list(shape)}"
+                )
+
+
+def rename_leaves(leaves: Mapping[str, T]) -> dict[str, T]:
+    """The leaves of a checkpoint by the names of this version."""
+    return {renamed.leaf(name): leaf for name, leaf in leaves.items()}

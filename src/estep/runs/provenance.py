@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools as ft
 import os
 import platform
 import subprocess
@@ -38,6 +39,32 @@ def versions() -> dict[str, str | None]:
         except metadata.PackageNotFoundError:
             numbers[package] = None
     return numbers
+
+
+@ft.cache
+def machine() -> dict[str, Any]:
+    """What must be the same for a run to go on to the same bits: versions, processor, threads, device and flags."""
+    import jax
+
+    device = jax.devices()[0]
+    record = {"device": f"{device.device_kind} ({device.platform})", "cpu": _processor(), "threads": usable_cores()}
+    return {"versions": versions(), **record, "flags": os.environ.get("XLA_FLAGS", "")}
+
+
+def drift(saved: Any, now: Mapping[str, Any]) -> list[str]:
+    """What differs between a checkpoint's record of its machine and this machine, in words.
+
+    Args:
+        saved: the record, or None of a checkpoint that has none, as those of 0.1.0; then nothing is known to differ.
+        now: `machine()`.
+    """
+    if saved is None:
+        return []
+    flat = [{**one, **one["versions"]} for one in (saved, now)]
+    names = [name for name in flat[1] if name != "versions"]
+    return [
+        f"{name} {flat[0].get(name)} then, {flat[1][name]} now" for name in names if flat[0].get(name) != flat[1][name]
+    ]
 
 
 def git(directory: Path) -> dict[str, Any] | None:

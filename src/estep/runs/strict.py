@@ -133,7 +133,7 @@ def layout(name: str, head: bytes, size: int) -> dict[str, Leaf]:
     return {tensor: leaf for tensor, leaf, _ in _entries(name, head, size)}
 
 
-def tensors(name: str, data: bytearray) -> Arrays:
+def tensors(name: str, data: bytes | bytearray) -> Arrays:
     """The arrays of a safetensors file, as views of `data` without a copy."""
     arrays = {}
     for tensor, (shape, dtype), start in _entries(name, memoryview(data)[: MAX_HEADER + 8].tobytes(), len(data)):
@@ -209,7 +209,10 @@ def npy(head: bytes, size: int) -> tuple[Leaf, bool, int]:
     if match is None:
         raise ValueError("its header is not that of an array of numbers")
     shape = tuple(int(number) for number in match[3].decode().split(",") if number.strip())
-    dtype = np.dtype(match[1].decode())
+    try:
+        dtype = np.dtype(match[1].decode())
+    except TypeError as error:  # such as <f5: NumPy has no number of that size
+        raise ValueError(f"its dtype {match[1].decode()} is unknown") from error
     if end + math.prod(shape) * dtype.itemsize != size:
         raise ValueError(f"its header declares {dtype} of shape {list(shape)}, but it has {max(size - end, 0)} bytes")
     return (shape, dtype), match[2] == b"True", end

@@ -93,6 +93,14 @@ class RunConfig:
         Help("Seconds that one call of the environment may take before the run ends as hung (0: no limit)."),
         Ge(0),
     ] = 60.0
+    retry_env: Annotated[
+        int,
+        Help(
+            "How often in ten minutes an environment that raises may be made anew; its episode is truncated "
+            "(0: the run ends, saved)."
+        ),
+        Ge(0),
+    ] = 0
 
     detect_resets: Annotated[
         bool, Help("Leave out the step in which MuJoCo reset itself, because its state had become unstable.")

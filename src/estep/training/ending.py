@@ -11,6 +11,7 @@ from estep.errors import STOPPED, EstepError, NumericHalt, StorageFailure, descr
 from estep.policy.job import Reporter
 from estep.runs import provenance
 from estep.runs.folder import RunFolder
+from estep.training.update import Improve
 
 
 class Result(NamedTuple):
@@ -80,6 +81,11 @@ def to_the_end(
         close()
         ending = {"status": status, "exit_code": code, "error": error or None}
         record_end(folder, ending | (found or numbers()))
+
+
+def exactness(found: Improve) -> dict[str, Any]:
+    """What run.json says of how exactly this run can be repeated, and on which machine."""
+    return {"label": found.label, "probed": found.probed, **provenance.machine()}
 
 
 def record_end(folder: RunFolder, ending: dict[str, Any]) -> None:

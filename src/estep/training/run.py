@@ -16,6 +16,7 @@ from estep.core.agent import Algorithm
 from estep.data.memory import format_bytes
 from estep.envs.base import HostEnv
 from estep.envs.tasks.sources import Envs, Given
+from estep.errors import UsageError
 from estep.policy import cache
 from estep.policy.environments import (
     chosen_env,
@@ -27,13 +28,13 @@ from estep.policy.environments import (
 )
 from estep.policy.frozen import with_frozen_prior
 from estep.policy.job import Reporter, RunContext, note_reason, shielded
-from estep.runs import checkpoint, config_file, provenance
+from estep.runs import checkpoint, config_file, manifest, provenance
 from estep.runs.config_file import Recipe
 from estep.runs.folder import RunFolder
 from estep.settings.run import RunConfig
 from estep.training import snapshot
 from estep.training.callbacks import current_policy
-from estep.training.ending import Result, recorded_result, to_the_end
+from estep.training.ending import Result, exactness, recorded_result, to_the_end
 from estep.training.session import Callbacks, Session
 from estep.training.sinks import Sinks, check_lines
 from estep.training.trainer import Trainer
@@ -82,8 +83,8 @@ def train(
         note_reason(compare_starts(training_env, evaluation_env, trainer.obs), context.report)
         with RunFolder.create(out, recipe.name, recipe.env, config.seed, datetime.now()) as folder:
             named = {"tasks": {task.name: task.env for task in tasks}} if tasks else {}
-            folder.write_run({**provenance.describe(context.command, {"run": config.seed}), **named})
             folder.write_config(config_file.encode(recipe), config_file.differences(recipe))
+            folder.write_run({**provenance.describe(context.command, {"run": config.seed}), **named})
             note_start(folder, trainer, recipe, context.report)
             return run_session(recipe, folder, trainer, (env, evaluation_env), context, resumed_at=None)
 
@@ -94,6 +95,7 @@ def resume(
     steps: int | None = None,
     env: Given | None = None,
     allow_import: bool = False,
+    allow_drift: bool = False,
     context: RunContext,
 ) -> Result:
     """Continue a run from its newest good checkpoint.
@@ -105,28 +107,27 @@ def resume(
         steps: new total of environment steps; None keeps the recorded total.
         env: the environment, or those of all tasks; None takes the recorded ones.
         allow_import: whether the modules that the run folder names may be imported.
+        allow_drift: whether it may go on with other versions, threads or another processor than before.
         context: reports and stops.
 
     Raises:
         RejectedInput: not the folder of one run, no good checkpoint, a folder in use, or another version.
-        UsageError: the environment must be given again.
+        UsageError: the environment must be given again, or the machine is another one.
     """
     context, folder = shielded(context), RunFolder.open(run_dir)
     recipe = config_file.one_seed(config_file.decode(folder.read_config(), allow_import=allow_import))
     source = chosen_env(recipe, env, allow_import)
-    longer = steps is not None and steps > recipe.run.steps
-    recipe = recipe._replace(run=with_steps(recipe.run, steps))
+    longer, recipe = steps is not None and steps > recipe.run.steps, recipe._replace(run=with_steps(recipe.run, steps))
     note_reason(cache.use_cache(), context.report)
     with folder:
         folder.lock()
-        found, skipped = checkpoint.newest(folder.path)
-        for path, reason in skipped:
-            context.report.note(f"skipped  {path.name}: {reason}")
+        found = newest_sound(folder, context.report)
         check_lines(folder, bool(recipe.tasks))
         done = None if longer else recorded_result(folder)
         if done is not None:
             context.report.note("This run is finished. Give a larger --steps to continue it.")
             return done
+        check_drift(folder, found, allow_drift, context.report)
         with make_pair(source, recipe.run, context) as (training_env, evaluation_env):
             trainer = trainer_for(recipe, training_env, found, context.report)
             folder.write_config(config_file.encode(recipe), config_file.differences(recipe))
@@ -138,6 +139,35 @@ def resume(
                 return run_session(recipe, folder, trainer, envs, context, resumed_at=0)
             meta = restore(trainer, recipe, found, context.report)
             return run_session(recipe, folder, trainer, envs, context, resumed_at=trainer.counts.env_steps, meta=meta)
+
+
+def newest_sound(folder: RunFolder, report: Reporter) -> Path | None:
+    """The newest good checkpoint, if there is any. Those that are skipped are reported. Raises RejectedInput."""
+    found, skipped = checkpoint.newest(folder.path)
+    for path, reason in skipped:
+        report.note(f"skipped  {path.name}: {reason}")
+    return found
+
+
+def check_drift(folder: RunFolder, found: Path | None, allowed: bool, report: Reporter) -> None:
+    """Report and record that a run goes on where its numbers may become others, if that is allowed.
+
+    Raises:
+        UsageError: versions, threads or the processor are others than at the checkpoint, and that is not allowed.
+    """
+    held = None if found is None else manifest.read(found)
+    changes = [] if held is None else provenance.drift(held.meta.get("machine"), provenance.machine())
+    if held is None or not changes:
+        return
+    what = "; ".join(changes)
+    if not allowed:
+        raise UsageError(
+            f"This machine is not the one of the checkpoint: {what}.",
+            "The numbers may drift from those of an undisturbed run. Give --allow-drift to go on all the same.",
+        )
+    report.note(f"drift    {what}")
+    drifts = [*(folder.read_run().get("drifts") or []), {"env_steps": held.step, "changes": changes}]
+    folder.update_run(drifts=drifts)
 
 
 def begin(trainer: Trainer, algorithm: Algorithm) -> None:
@@ -162,6 +192,7 @@ def restore(trainer: Trainer, recipe: Recipe, path: Path, report: Reporter) -> d
     inexact, meta = snapshot.restore(trainer, recipe.algorithm, path)
     for i in inexact:
         report.note(f"The state of environment {i} could not be restored exactly, so its last episode is truncated.")
+    checkpoint.complete(path.parent.parent, path, recipe.run.keep_checkpoints, meta["is_best"])
     report.note(f"resumed  at {trainer.counts.env_steps:,} steps from {path.name}")
     return meta
 
@@ -197,7 +228,11 @@ def run_session(
         if each is not None:
             each.before_hang(ft.partial(contextvars.copy_context().run, session.rescue))  # in a thread
     train = ft.partial(session.run, recipe.run.steps)
-    return to_the_end(folder, train, lambda: {"result": summary(session)}, sinks.close)
+
+    def numbers() -> dict[str, Any]:
+        return {"result": summary(session), "exactness": exactness(trainer.improve)}
+
+    return to_the_end(folder, train, numbers, sinks.close)
 
 
 def summary(session: Session) -> dict[str, Any]:

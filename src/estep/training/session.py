@@ -10,20 +10,21 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
-from safetensors.numpy import save as to_bytes
 
 from estep.envs.base import HostEnv
 from estep.errors import NumericHalt
 from estep.policy.evaluate import Evaluation, evaluate
 from estep.policy.job import Reporter
 from estep.policy.policy import Policy
-from estep.runs import checkpoint, storage
+from estep.runs import checkpoint
 from estep.runs.folder import RunFolder
-from estep.settings.run import RunConfig
 from estep.training import snapshot
 from estep.training.callbacks import RunState
-from estep.training.ending import rescue, saving_first
+from estep.training.ending import exactness, rescue, saving_first
 from estep.training.limits import limits_reached
+from estep.training.recovery import dump
+from estep.training.recovery.due import checkpoint_due, crossed
+from estep.training.recovery.rollback import roll_back
 from estep.training.sinks import Sinks
 from estep.training.trainer import Trainer
 
@@ -63,6 +64,8 @@ class Session:
         self.limits: set[str] = set()
         """The limits of multipliers that were reported."""
         self.asked_to_stop = False
+        self.recorded: dict[str, Any] = {}
+        """What this process has written of its exactness."""
 
     def restore(self, meta: dict[str, Any]) -> None:
         """Load the session's part of a checkpoint."""
@@ -92,6 +95,8 @@ class Session:
     def train(self, steps: int) -> str:
         """Train, log, evaluate and save until the end, the goal or a stop."""
         counts, config = self.trainer.counts, self.trainer.config
+        if counts.env_steps < steps and crossed(counts.evaluated, counts.env_steps, config.eval_every):
+            self.evaluate()  # the process ended in the evaluation, before which it had saved
         while counts.env_steps < steps:
             before = counts.env_steps
             self.advance()
@@ -99,6 +104,7 @@ class Session:
             if crossed(before, counts.env_steps, config.log_every) or counts.env_steps >= steps:
                 self.log()
             if crossed(before, counts.env_steps, config.eval_every) and counts.env_steps < steps:
+                self.save_before_evaluation()
                 self.evaluate()
                 if self.goal_reached():
                     break
@@ -109,9 +115,18 @@ class Session:
                 return "stopped"
             self.show(steps)
         if counts.evaluated != counts.env_steps:
+            self.save_before_evaluation()
             self.evaluate()
         self.save_once()
         return "done"
+
+    def save_before_evaluation(self) -> None:
+        """Save first if a checkpoint becomes due by time in the evaluation, whose time is estimated from training."""
+        trainer, config = self.trainer, self.trainer.config
+        expected = trainer.seconds["env_s"] / max(1, trainer.counts.episodes) * config.eval_episodes
+        if self.callbacks.evaluation_env and checkpoint_due(config, 0, 0, self.saved_at - expected):
+            self.save_once()
+            trainer.counts.saved = -1  # it lacks the evaluation
 
     def goal_reached(self) -> bool:
         """Whether the last evaluation reached the return of --stop-at."""
@@ -119,15 +134,27 @@ class Session:
         return goal is not None and self.last["eval_mean"] >= goal
 
     def advance(self) -> None:
-        """One step of the trainer. After a numeric halt the last batch and the agent are written to the folder dump."""
+        """One step of the trainer. After a numeric halt the last batch and the agent are written to the folder dump,
+        and the run goes on from its last sound checkpoint, once."""
         try:
             self.trainer.advance()
-        except NumericHalt:
-            self.dump()
-            raise
+        except NumericHalt as halt:
+            self.callbacks.report.note(f"dump     {dump.write(self.folder, self.trainer)}")
+            if not self.roll_back(halt):
+                raise
         if self.trainer.finished:
             self.sinks.finished(self.trainer.counts.env_steps, self.trainer.finished)
             self.trainer.finished = []
+
+    def roll_back(self, halt: NumericHalt) -> bool:
+        """Go on from the last sound checkpoint with other random numbers, if the run has not done so before."""
+        found = roll_back(self.trainer, self.folder.path)
+        if found is None:
+            return False
+        self.callbacks.report.note(f"note     {halt.what} The run goes on from {found.name} with other random numbers.")
+        self.sinks.truncate_after(self.trainer.counts.env_steps)
+        self.save()  # no process that goes on from here goes back a second time
+        return True
 
     def log(self) -> None:
         """Write one line of metrics."""
@@ -139,6 +166,8 @@ class Session:
         record |= means_of({f"success/{task}": recent for task, recent in trainer.of_tasks.successes.items()})
         record |= trainer.tally.means()
         record |= {"data/replay": len(trainer.replay), "data/bad": trainer.env.bad, "skipped": counts.skipped}
+        rare = {"data/dropped": counts.dropped, "rollbacks": counts.rollbacks, "data/retries": trainer.env.retries}
+        record |= {name: number for name, number in rare.items() if number}
         record |= {f"time/{name}": seconds for name, seconds in trainer.seconds.items()}
         self.sinks.metric(record | {"wall_s": self.wall_s})
         self.last |= trainer.tally.means()
@@ -165,8 +194,7 @@ class Session:
         self.last |= {"eval_mean": scores.mean, "eval_std": scores.std, "eval_episodes": len(scores.returns)}
         if math.isfinite(scores.mean) and scores.mean > self.best:
             self.best = scores.mean
-            if self.save():
-                checkpoint.set_best(self.folder.path, counts.env_steps)
+            self.save(best=True)
         self.note_evaluation(scores)
         self.tell(self.callbacks.on_evaluation, scores)
 
@@ -203,12 +231,13 @@ class Session:
             self.save()
         return self.trainer.counts.saved
 
-    def save(self) -> bool:
-        """Save a checkpoint. Returns False if a parameter is not finite, so that the checkpoint is in quarantine."""
+    def save(self, best: bool = False) -> None:
+        """Save a checkpoint, which may be the best so far. If a parameter is not finite, it goes to quarantine."""
         counts = self.trainer.counts
         counts.saved = counts.env_steps
         self.sinks.sync()
         mine = {"wall_s": self.wall_s, "last": self.last, "best": self.best if math.isfinite(self.best) else None}
+        mine["is_best"] = best
         path = checkpoint.save(
             self.folder.path,
             counts.env_steps,
@@ -216,26 +245,17 @@ class Session:
             {**snapshot.meta(self.trainer), "session": mine},
             self.trainer.replay,
             self.trainer.config.keep_checkpoints,
+            best,
         )
+        found = exactness(self.trainer.improve)
+        if found != self.recorded:
+            self.folder.update_run(exactness=found)
+        self.recorded = found
         self.saved_at = time.monotonic()
-        sound = not path.name.startswith("quarantine")
-        if not sound:
+        if path.name.startswith("quarantine"):
             self.callbacks.report.note(
                 f"A parameter is not finite, so this checkpoint is in quarantine: {path.name}. Resume ignores it."
             )
-        return sound
-
-    def dump(self) -> None:
-        """Write the batch of the last skipped update, and the agent, which the update did not change."""
-        # safetensors ignores strides, so the arrays must be contiguous
-        seen = {name: np.array(value, order="C") for name, value in self.trainer.halt_dump.items()}
-        folder = self.folder.path / "dump"
-        storage.make_inner_dir(folder)
-        storage.write_atomic(folder / "batch.safetensors", to_bytes(seen))
-        for file, leaves in snapshot.tensors(self.trainer).items():
-            sound = {name: np.array(leaf, order="C") for name, leaf in leaves.items()}
-            storage.write_atomic(folder / f"{file}.safetensors", to_bytes(sound))
-        self.callbacks.report.note(f"dump     {folder}")
 
     def show(self, steps: int) -> None:
         """Report progress, at most ten times per second."""
@@ -265,20 +285,3 @@ class Session:
 def means_of(recent: Mapping[str, Collection[float]]) -> dict[str, float]:
     """The mean of each list of numbers that is not empty."""
     return {name: float(np.mean(list(numbers))) for name, numbers in recent.items() if numbers}
-
-
-def checkpoint_due(config: RunConfig, before: int, now: int, saved_at: float) -> bool:
-    """Whether a checkpoint is due, by steps or by time.
-
-    Args:
-        config: the settings of the run.
-        before, now: environment steps at the last look and now.
-        saved_at: when the last checkpoint was saved, in seconds of the monotonic clock.
-    """
-    late = 0 < config.checkpoint_minutes * 60 <= time.monotonic() - saved_at
-    return config.checkpoint_every > 0 and (late or crossed(before, now, config.checkpoint_every))
-
-
-def crossed(before: int, now: int, every: int) -> bool:
-    """Whether a multiple of `every` lies in (before, now]. If every is 0, it is always False."""
-    return every > 0 and now // every > before // every

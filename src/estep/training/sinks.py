@@ -46,11 +46,15 @@ class Sinks:
         self.evaluations = folder.evaluations(columns[0])
         self.episodes = folder.episodes(columns[1])
         if resumed_at is not None:
-            for lines in (self.metrics, self.evaluations, self.episodes):
-                lines.truncate_after(resumed_at)
+            self.truncate_after(resumed_at)
         purge = None if resumed_at is None else resumed_at + 1
         self.board = None if note is None else Board(folder.path / "tb", purge, note)
         self.report = None if note is None else LiveReport(folder, note)
+
+    def truncate_after(self, env_steps: int) -> None:
+        """Remove the lines after a number of environment steps, so that none is doubled."""
+        for lines in (self.metrics, self.evaluations, self.episodes):
+            lines.truncate_after(env_steps)
 
     def metric(self, record: Mapping[str, float]) -> None:
         """Write one line of metrics.jsonl, and the same numbers to TensorBoard."""

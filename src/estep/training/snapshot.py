@@ -16,9 +16,10 @@ from estep.core.agent import Algorithm
 from estep.envs.base import HostEnv, Progress
 from estep.errors import EnvironmentFailure, RejectedInput, describe
 from estep.policy.spaces import Spaces, check_tasks, space_record, spaces_in, spaces_of
-from estep.runs import checkpoint, manifest
+from estep.runs import checkpoint, manifest, provenance
 from estep.runs.leaves import expected, named_leaves, rebuild, skeleton
-from estep.training.trainer import Counts, Tally, Trainer
+from estep.training.recovery.skips import Counts
+from estep.training.trainer import Tally, Trainer
 
 Arrays = dict[str, "np.ndarray[Any, Any]"]
 
@@ -47,6 +48,7 @@ def meta(trainer: Trainer) -> dict[str, Any]:
         "successes": list(trainer.successes),
         "skips": list(trainer.skips),
         "bad": trainer.env.counters(),
+        "machine": {**provenance.machine(), "label": trainer.improve.label},
         **space_record(spaces_in(trainer.env)),
         **({"of_tasks": trainer.of_tasks.record()} if trainer.env.tasks else {}),
         "episodes": [{"episode": p.episode, "length": p.length, "total": p.total} for p in progress(trainer)],
@@ -124,12 +126,15 @@ def session_state(saved: Mapping[str, Any]) -> dict[str, Any]:
     """The session's part of a checkpoint: seconds, last numbers and best evaluation."""
     best = saved["best"]
     last = {str(name): value for name, value in saved["last"].items()}
-    return {"wall_s": float(saved["wall_s"]), "last": last, "best": None if best is None else float(best)}
+    found = {"wall_s": float(saved["wall_s"]), "last": last, "best": None if best is None else float(best)}
+    return found | {"is_best": saved.get("is_best") is True}  # 0.1.0 has none
 
 
 def restore_counts(trainer: Trainer, saved: Mapping[str, Any]) -> None:
     """Load counts, sums of metrics, recent returns and skipped updates."""
-    trainer.counts = Counts(**{name: int(value) for name, value in saved["counts"].items()})
+    counts = Counts(**{name: int(value) for name, value in saved["counts"].items()})
+    vars(trainer.counts).update(vars(counts))  # the session holds the same object
+    trainer.rekey()
     tally = saved["tally"]
     trainer.tally = Tally({str(k): number(v) for k, v in tally["sums"].items()}, int(tally["updates"]))
     trainer.recent.extend(number(value) for value in saved["recent"])
@@ -137,6 +142,7 @@ def restore_counts(trainer: Trainer, saved: Mapping[str, Any]) -> None:
     if trainer.env.tasks:
         trainer.of_tasks.load(saved["of_tasks"])
     trainer.skips = deque(int(value) for value in saved["skips"])
+    trainer.improve.label = saved.get("machine", {}).get("label")  # until this process has made an update
 
 
 def number(saved: Any) -> float:

@@ -19,36 +19,21 @@ from estep.data.normalise import Moments
 from estep.data.replay import Rows
 from estep.data.sampling import philox
 from estep.envs.base import Episode, HostEnv
-from estep.errors import NumericHalt
 from estep.policy.actor import ACT, UPDATE, Actor, Scaling, key_of, memo_of_exploration, scaling_of
 from estep.policy.spaces import spaces_in
 from estep.runs.leaves import skeleton
 from estep.settings.run import RunConfig
 from estep.training.allocation import allocate, check_fits
 from estep.training.of_tasks import OfTasks, SpreadWatch, reward_scale
+from estep.training.recovery.skips import Counts, count_skips, halt
+from estep.training.recovery.suspects import to_blame
 from estep.training.scale import ScaleWatch, check_image, note_agent, warn_of_bounds
-from estep.training.update import Compiling, improve, init
+from estep.training.update import Compiling, Improve, init
 
 RECENT = 10
 """The reported return and success are means over this many training episodes."""
-SKIPS_IN_A_ROW = 20
-SKIPS_OF_LAST = (10, 10_000)
-"""The run halts at 20 skipped updates in a row, or more than 10 of the last 10,000."""
-
-
-@dataclass
-class Counts:
-    """Counts that are part of a checkpoint."""
-
-    env_steps: int = 0
-    updates: int = 0
-    episodes: int = 0
-    skipped: int = 0
-    skips_in_a_row: int = 0
-    evaluated: int = 0
-    """env_steps at the last evaluation."""
-    saved: int = 0
-    """env_steps at the last checkpoint."""
+MOST_DROPPED = 0.01
+"""Steps of replay that may be dropped, as a part of all steps of the run; or a hundred, if that is more."""
 
 
 @dataclass
@@ -84,7 +69,7 @@ class Trainer:
         Raises:
             UsageError: replay does not fit in memory, or observations are images and there is no network for them.
         """
-        self.config, self.env, self.note = config, env, note
+        self.algorithm, self.config, self.env, self.note = algorithm, config, env, note
         check_image(algorithm, env)
         spec, stored = env.spec, spaces_in(env).storage
         shaped = skeleton(algorithm, spec)
@@ -94,15 +79,15 @@ class Trainer:
         self.agent: Agent = init(algorithm, spec, key_of(config.seed, 0))
         self.moments = Moments(spec.obs_dim, spec.tasks) if config.normalise else None
         self.counts, self.tally = Counts(), Tally()
-        self.recent: deque[float] = deque(maxlen=RECENT)
-        self.successes: deque[float] = deque(maxlen=RECENT)
+        self.recent, self.successes = deque[float](maxlen=RECENT), deque[float](maxlen=RECENT)
         self.of_tasks = OfTasks(env.tasks, RECENT)
         self.skips: deque[int] = deque()
         self.finished: list[Episode] = []
         self.seconds = {"act_s": 0.0, "env_s": 0.0, "sample_s": 0.0, "update_s": 0.0}
         self.compiled: set[str] = set()
+        self.improve = Improve(self.compiled, note)
         self._actor: Actor | None = None
-        self._keys = key_of(config.seed, ACT), key_of(config.seed, UPDATE)
+        self.rekey()
         self.obs: Floats = np.zeros((env.num_envs, spec.obs_dim), np.float32)
         self.halt_dump: dict[str, Any] = {}
         self.scale_watch = ScaleWatch(env, config.normalise)
@@ -113,6 +98,20 @@ class Trainer:
         """Whether agent and replay are whole: not while an update or the storing of a step goes on."""
         self.settled = True
         """Whether the environments are where replay says: not between a step and its storing."""
+
+    def rekey(self) -> None:
+        """Take the random numbers that belong to the seed and to how often the run went back to a checkpoint."""
+        back = self.counts.rollbacks
+        self.seed = self.config.seed + (back << 32)
+        keys = [key_of(self.config.seed, purpose) for purpose in (ACT, UPDATE)]
+        self.act_key, self.update_key = [jax.random.fold_in(key, back) if back else key for key in keys]
+
+    def forget(self) -> None:
+        """Leave out what a checkpoint does not replace, before one is loaded into a trainer that has trained."""
+        self.recent, self.successes = deque[float](maxlen=RECENT), deque[float](maxlen=RECENT)
+        self.of_tasks, self._actor = OfTasks(self.env.tasks, RECENT), None
+        self.env.finished()
+        self.finished, self.sound, self.settled = [], True, True
 
     def begin(self) -> None:
         """Reset the environments of a new run."""
@@ -210,14 +209,14 @@ class Trainer:
             return u, action, {name: np.asarray(value) for name, value in memo.items()}
         start = time.perf_counter()
         with self.compiling("the policy"):
-            drawn, taken, memo = self.actor.draw(self.obs, self._keys[0], np.uint32(step % 2**32), self.scaling)
+            drawn, taken, memo = self.actor.draw(self.obs, self.act_key, np.uint32(step % 2**32), self.scaling)
             choice = np.array(drawn), np.array(taken), {name: np.array(value) for name, value in memo.items()}
         self.seconds["act_s"] += time.perf_counter() - start
         return choice
 
     def explore(self, step: int) -> tuple[Floats, Floats]:
         """Points u and uniform random actions. For discrete actions, u is the action itself."""
-        key = np.array([self.config.seed, 2**63 + step], np.uint64)  # replay uses the counters below 2^63
+        key = np.array([self.seed, 2**63 + step], np.uint64)  # replay uses the counters below 2^63
         generator = np.random.Generator(np.random.Philox(key=key))
         u, action = self.env.action_space.uniform(generator, self.env.num_envs)
         return (u if isinstance(self.agent.spec.squash, Tanh) else action), action
@@ -235,11 +234,10 @@ class Trainer:
         batches = self.replay.read(rows)
         sampled = time.perf_counter()
         scaling = self.scaling
-        with self.compiling("the update"):
-            number = np.uint32(counts.updates % 2**32)
-            self._actor = None
-            self.agent, (memo, info) = improve(self.agent, batches, self._keys[1], number, scaling)
-            read = {self.of_tasks.named(name): np.asarray(value) for name, value in jax.device_get(info).items()}
+        number = np.uint32(counts.updates % 2**32)
+        self._actor = None
+        self.agent, (memo, info) = self.improve(self.agent, batches, self.update_key, number, scaling)
+        read = {self.of_tasks.named(name): np.asarray(value) for name, value in jax.device_get(info).items()}
         self.seconds["sample_s"] += sampled - start
         self.seconds["update_s"] += time.perf_counter() - sampled
         if memo:
@@ -248,13 +246,13 @@ class Trainer:
         skipped = read.pop("skipped")
         self.tally.add(read if not skipped.any() else {k: v[skipped == 0] for k, v in read.items()})
         if skipped.any() or counts.skips_in_a_row:
-            self.count_skips(skipped, batches)
+            self.count_skips(skipped, batches, self.drop_bad(rows, skipped, scaling))
         self.sound = True
 
     def rows(self) -> Rows:
         """The rows of replay [K, B, T] for the next block of updates. They are sampled uniformly. For on-policy data
         they are the newest rows, in a new order in every epoch."""
-        seed, count, sequences = self.config.seed, self.counts.updates, self.sequences
+        seed, count, sequences = self.seed, self.counts.updates, self.sequences
         if not self.agent.rollout:
             return self.replay.draw(seed, count, (self.block, sequences), self.agent.length, self.strata)
         newest = self.replay.newest(self.agent.rollout // self.env.num_envs, self.agent.length, self.strata)
@@ -269,30 +267,32 @@ class Trainer:
         orders = [generator.permutation(count // tasks) * tasks + task for task in range(tasks)]
         return np.stack(orders, 1).reshape(-1)
 
-    def count_skips(self, skipped: npt.NDArray[Any], batches: Any) -> None:
-        """Count the skipped updates of a block.
+    def drop_bad(self, rows: Rows, skipped: npt.NDArray[Any], scaling: Scaling) -> npt.NDArray[np.bool_]:
+        """Drop the steps of a block from replay on which no update is finite. Returns which updates had such steps."""
+        counts = self.counts
+        how = self.update_key, counts.updates - len(rows), scaling
+        found = to_blame(self.agent, self.replay.read, (rows, skipped), how)
+        if counts.dropped + len(found) > max(100, MOST_DROPPED * counts.env_steps):
+            found = found[:0]
+        if len(found):
+            self.replay.drop(found)
+            counts.dropped += len(found)
+            self.note(f"note     {len(found)} steps on which no update is finite were dropped, {counts.dropped} so far")
+        return np.asarray(np.isin(rows, found).any((1, 2)))
+
+    def count_skips(self, skipped: npt.NDArray[Any], batches: Any, explained: npt.NDArray[np.bool_]) -> None:
+        """Count the skipped updates of a block. `explained` are those whose steps to blame were dropped.
 
         Raises:
             NumericHalt: too many updates were skipped.
         """
-        counts = self.counts
-        first = counts.updates - len(skipped)
-        for i, skip in enumerate(skipped):
-            counts.skips_in_a_row = counts.skips_in_a_row + 1 if skip else 0
-            if skip:
-                counts.skipped += 1
-                self.skips.append(first + i)
-            while self.skips and self.skips[0] <= first + i - SKIPS_OF_LAST[1]:
-                self.skips.popleft()
-            if counts.skips_in_a_row >= SKIPS_IN_A_ROW or len(self.skips) > SKIPS_OF_LAST[0]:
-                batch = {f"batch.{k}": np.asarray(v)[i] for k, v in batches._asdict().items() if k != "memo"}
-                batch |= {f"batch.memo.{k}": np.asarray(v)[i] for k, v in (batches.memo or {}).items()}
-                self.halt_dump = {"update": first + i, **batch}
-                raise NumericHalt(
-                    f"{counts.skips_in_a_row} updates in a row and {len(self.skips)} of the last {SKIPS_OF_LAST[1]:,} "
-                    f"had a loss or gradient that is not finite (update {first + i}, step {counts.env_steps}).",
-                    "Give a smaller --learning-rate or scale the rewards down. The folder dump/ has the last batch.",
-                )
+        i = count_skips(self.counts, self.skips, skipped, explained)
+        if i is not None:
+            number = self.counts.updates - len(skipped) + i
+            batch = {f"batch.{k}": np.asarray(v)[i] for k, v in batches._asdict().items() if k != "memo"}
+            batch |= {f"batch.memo.{k}": np.asarray(v)[i] for k, v in (batches.memo or {}).items()}
+            self.halt_dump = {"update": number, **batch}
+            raise halt(self.counts, self.skips, number, {k[6:]: v for k, v in batch.items()})
 
     def compiling(self, what: str) -> Compiling:
         """A context that reports the compilation of a program when it runs for the first time."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from estep.core.agent import Agent, Algorithm
@@ -53,6 +54,51 @@ def improve(
         return agent, (memo, info)
 
     return jax.lax.scan(update, agent, (batches, counter + jnp.arange(batches.reward.shape[0], dtype=jnp.uint32)))
+
+
+PROBED, PROBE_SECONDS = 50, 2.0
+"""A run begins with so many updates made twice, or with one block of them if they take longer than this."""
+EXACT, REPLAYABLE = "exact", "replayable"
+
+
+class Improve:
+    """`improve`, whose first block of updates is made again on the same input: if the bits are equal, a run is exact.
+
+    It is the first block, because its program is compiled there anyway, and its input is that of the run.
+    """
+
+    def __init__(self, compiled: set[str], note: Callable[[str], None]) -> None:
+        """Prepare the first call. The arguments are those of `Compiling`."""
+        self.compiled, self.note = compiled, note
+        self.probed = 0
+        """How many updates of this process were made twice."""
+        self.label: str | None = None
+        """EXACT, or REPLAYABLE if a repeated update gave other bits. None before the first update of a run."""
+
+    def __call__(
+        self, agent: Agent, batches: Transition, key: Key, counter: Any, scaling: Scaling
+    ) -> tuple[Agent, tuple[Any, Info]]:
+        """A block of updates, as `improve` makes it."""
+        result: tuple[Agent, tuple[Any, Info]]
+        if self.probed:
+            result = improve(agent, batches, key, counter, scaling)
+            return result
+        kept = jax.tree.map(jnp.copy, agent)
+        with Compiling("the update", self.compiled, self.note):
+            result = improve(agent, batches, key, counter, scaling)
+            first = bits(result)
+        start, equal = time.monotonic(), True
+        while equal and self.probed < PROBED and (not self.probed or time.monotonic() - start < PROBE_SECONDS):
+            equal = first == bits(improve(jax.tree.map(jnp.copy, kept), batches, key, counter, scaling))
+            self.probed += len(batches.reward)
+        self.label = EXACT if equal else REPLAYABLE
+        self.note(f"{self.label:8s} {self.probed} updates made twice gave {'equal' if equal else 'other'} bits")
+        return result
+
+
+def bits(tree: Any) -> list[bytes]:
+    """The bytes of all arrays."""
+    return [np.asarray(leaf).tobytes() for leaf in jax.device_get(jax.tree.leaves(tree))]
 
 
 class Compiling:

@@ -44,6 +44,14 @@ RECORDS = (
     Metric(
         "data/bad", "Bad transitions of the environment, such as numbers that are not finite.", "transitions", ALWAYS
     ),
+    Metric(
+        "data/dropped",
+        "Steps taken out of replay because no update on them is finite.",
+        "transitions",
+        "once there was one",
+    ),
+    Metric("data/retries", "Environments made anew after a failure (--retry-env).", "", "once there was one"),
+    Metric("rollbacks", "How often the run went back to a checkpoint.", "", "once it did"),
     Metric("skipped", "Updates skipped because a loss or gradient was not finite.", "updates", ALWAYS),
     Metric("time/act_s", "Time spent choosing actions, since the process started.", "seconds", ALWAYS),
     Metric("time/env_s", "Time spent in the environments, since the process started.", "seconds", ALWAYS),

@@ -1,0 +1,90 @@
+"""A run of about a second, in which every kind of write comes up: `make kills`, `make soak` and the power loss use it.
+
+The process that forks others has compiled every program before, with JAX computing in the calling thread alone, so that
+a forked process needs no thread of its parent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+FLAGS = "--xla_cpu_multi_thread_eigen=false --xla_backend_optimization_level=0"
+CHANGES = {
+    **{"steps": 64, "warmup_steps": 10, "batch_size": 16, "updates_per_call": 4, "replay_size": 200},
+    **{"checkpoint_every": 16, "eval_every": 24, "eval_episodes": 1, "log_every": 8, "keep_checkpoints": 2},
+    **{"normalise": True, "env_timeout": 0.0},
+}
+TIMES = {"wall_s", "env_steps_per_s", "started", "ended", "command", "git", "probed"}
+"""What differs between two equal runs. A slow machine makes fewer updates twice."""
+
+
+def prepare() -> None:
+    """Let JAX compute in the calling thread, on one core. Call this before JAX is used."""
+    os.environ.setdefault("XLA_FLAGS", FLAGS)
+    os.environ["PYTHONWARNINGS"] = "ignore"  # of JAX about forks
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    import warnings
+
+    import jax
+
+    warnings.filterwarnings("ignore", message=".*fork.*")
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
+
+
+def train(out: Path) -> None:
+    """Train the small run."""
+    import child
+    import fork
+
+    from estep.algorithms import SAC
+
+    child.train(out, SAC(hidden_sizes=(8,)), env=fork.left, **CHANGES)
+
+
+def resume(run_dir: Path) -> None:
+    """Go on with it."""
+    import child
+    import fork
+
+    child.resume(run_dir, env=fork.left)
+
+
+def trim(value: object) -> object:
+    """JSON values without what differs between two equal runs."""
+    if isinstance(value, dict):
+        return {
+            name: trim(one)
+            for name, one in value.items()
+            if name not in TIMES and not name.startswith("time/") and not name.endswith("_s")
+        }
+    return [trim(one) for one in value] if isinstance(value, list) else value
+
+
+def files(run_dir: Path) -> dict[str, str]:
+    """The content of every file that a user relies on, by name; the arrays of checkpoints by their hash.
+
+    TensorBoard's events are left out: their names hold the time.
+    """
+    found = {}
+    for path in sorted(run_dir.rglob("*")):
+        name = str(path.relative_to(run_dir))
+        if path.is_dir() or name == ".lock" or name.startswith("tb/"):
+            continue
+        data = path.read_bytes()
+        if name.endswith(".json"):
+            table = json.loads(data)
+            if path.name == "manifest.json":
+                del table["self"]
+            found[name] = json.dumps(trim(table), sort_keys=True)
+        elif name.endswith(".jsonl"):
+            found[name] = "\n".join(json.dumps(trim(json.loads(line)), sort_keys=True) for line in data.splitlines())
+        elif name.endswith(".csv"):
+            rows = [line.split(",") for line in data.decode().splitlines()]
+            columns = [i for i, column in enumerate(rows[0]) if column not in TIMES]
+            found[name] = "\n".join(",".join(row[i] for i in columns) for row in rows)
+        else:
+            found[name] = hashlib.sha256(data).hexdigest()
+    return found
