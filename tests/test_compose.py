@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from estep.algorithms import Compose
+from estep.algorithms import SMCP, Compose
 from estep.core import em
-from estep.core.acting import act_greedily
+from estep.core.acting import act_from_posterior, act_from_prior, act_greedily, act_with_memo
 from estep.core.keys import make_key
 from estep.core.types import OneHot, Spec
+from estep.e_steps.plans import PLAN
 from estep.errors import UsageError
 from estep.inference.direct import Direct
 from estep.inference.iterative import Iterative
@@ -54,6 +55,7 @@ def test_a_refusal_names_the_reason_and_the_way_out():
     assert len(VALID) > 40
 
 
+PLANS = {"likelihood": "model", "act_with": "plan"}
 ON_POLICY = {"prior": "learned", "likelihood": "state-value", "inference": "advantages", "act_with": "prior"}
 
 
@@ -68,6 +70,14 @@ ON_POLICY = {"prior": "learned", "likelihood": "state-value", "inference": "adva
         ({"posterior": "categorical", "prior": "gaussian"}, "no discrete actions"),
         ({"likelihood": "state-value"}, "do not go together"),
         ({"act_with": "prior"}, "does not learn"),
+        ({"act_with": "plan"}, "learns none"),
+        ({"likelihood": "model", "posterior": "mixture"}, "one of each component"),
+        ({**PLANS, "posterior": "mixture", "horizon": 0}, "needs a sample of each"),
+        ({**PLANS, "inference": "gradient"}, "every particle"),
+        ({**PLANS, "inference": "semi-amortised"}, "every particle"),
+        ({**PLANS, "target": "retrace"}, "which have none"),
+        ({**PLANS, "kl_in_value": False}, "does not learn"),
+        ({**PLANS, "act_by": "start"}, "does not act by inference"),
         ({"kl_in_value": False}, "does not learn"),
         ({"posterior": "mixture", "components": 9}, "without a sample"),
         ({"inference": "semi-amortised", "start": "iterative"}, "does not start"),
@@ -84,7 +94,7 @@ ON_POLICY = {"prior": "learned", "likelihood": "state-value", "inference": "adva
         ({"inference": "cem", "act_by": "start"}, "starts at no network"),
         (
             {"prior": "learned", "inference": "semi-amortised", "act_with": "prior", "act_by": "start"},
-            "without inference",
+            "does not act by inference",
         ),
         ({"act_beta": 1.0}, "without it"),
         ({"inference": "semi-amortised", "act_by": "start", "act_beta": 1.0}, "without it"),
@@ -148,6 +158,32 @@ def test_what_inference_maximises_goes_with_the_parts(parts):
     jax.eval_shape(act_greedily, agent, jnp.zeros((2, 3)), make_key(1))
     by_network = "act_by" in parts or parts["inference"] == "direct"
     assert isinstance(agent.acting(agent.inference.model), Direct) == by_network
+
+
+MODEL = {"members": 2, "model_hidden_sizes": (8,), "particles": 3}
+PLANNED = {
+    "as smcp": {"horizon": 0},
+    "prior": {"prior": "learned", "kl_in_value": False, "posterior": "boltzmann", "inference": "closed-form"},
+    "mixture": {"posterior": "mixture", "target": "n-step", "prior": "learned", "horizon": 0, "value_samples": 2},
+    "choices": {"posterior": "categorical"},
+}
+
+
+@pytest.mark.parametrize("name", PLANNED)
+def test_plans_act_for_any_policy_that_a_network_or_the_prior_is(name):
+    row = made(**PLANS, **MODEL, **PLANNED[name])
+    spec = DISCRETE if name == "choices" else CONTINUOUS
+    agent = jax.eval_shape(lambda key: row.init(spec, key), make_key(0))
+    act = lambda agent, obs, key: act_with_memo(agent, obs, key)[2]
+    memo = jax.eval_shape(act, agent, jnp.zeros((2, 3)), make_key(1))
+    batch = rows.batch(spec=Spec(3, spec.action_dim))
+    batch = batch._replace(memo={PLAN: jnp.zeros((*batch.reward.shape, memo[PLAN].shape[1]))})
+    after, info = jax.eval_shape(em.update, agent, batch, make_key(1))
+    assert jax.tree.structure(after) == jax.tree.structure(agent)
+    assert {"plan/ess", "model/nll"} <= set(info)
+    assert agent.behave.proposal is (act_from_prior if name == "prior" else act_from_posterior)
+    smcp = jax.eval_shape(lambda key: SMCP(hidden_sizes=(8,), **MODEL).init(spec, key), make_key(0))
+    assert (agent.behave == smcp.behave) == (name in ("as smcp", "choices"))
 
 
 @pytest.mark.parametrize(("plain", "training"), [(False, "fast"), (True, "slow")])

@@ -391,10 +391,10 @@ def test_fixed_freezes_and_learning_keeps_the_tree(member):
         assert all(same) if make is fixed else not any(same)
 
 
-@pytest.mark.parametrize("row", rows.ROWS)
+@pytest.mark.parametrize("row", rows.EVERY)
 def test_a_row_compiles_once_repeats_itself_and_runs_under_scan_and_vmap(row):
     update, steps = rows.updater(row), 2
-    batches = [rows.batch(seed) for seed in range(steps)]
+    batches = [rows.batch_of(row, seed) for seed in range(steps)]
     singles = []
     for seed in range(3):
         agent = rows.start(row, seed)
@@ -422,7 +422,7 @@ def test_a_row_compiles_once_repeats_itself_and_runs_under_scan_and_vmap(row):
         jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5), one, singles[seed])
 
 
-@pytest.mark.parametrize("row", rows.ROWS)
+@pytest.mark.parametrize("row", rows.EVERY)
 def test_a_row_acts(row):
     agent, obs = rows.start(row), jnp.stack([OBS, -OBS, 2 * OBS, 0 * OBS])
     u, action = once(acting.act, agent, obs, KEY)

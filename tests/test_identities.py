@@ -21,6 +21,8 @@ from estep.core.optim import global_norm
 from estep.core.slots import Problem
 from estep.families.gaussian import Normal
 from estep.families.noise import normal
+from estep.likelihoods.dynamics import WorldModel
+from estep.likelihoods.imagined import critic_of
 from estep.likelihoods.q_function import MeanMinusStd, q_function
 from estep.m_steps.temperature import Constant, KLConstraint
 from estep.priors.flat import Flat
@@ -131,8 +133,10 @@ GROUPS = {
     "prior": lambda agent: agent.prior.model,
     "slow prior": lambda agent: agent.prior.target,
     "net": lambda agent: [getattr(agent.inference.model, name, None) for name in ("net", "top", "bottom")],
+    "start": lambda agent: getattr(agent.inference.model, "start", None),
     "limits": lambda agent: [getattr(agent.inference.model, name, None) for name in ("low", "high")],
-    "critic": lambda agent: agent.likelihood.model,
+    "critic": lambda agent: critic_of(agent.likelihood.model),
+    "model": lambda agent: getattr(agent.likelihood.model, "dynamics", None),
     "slow critic": lambda agent: agent.likelihood.target,
     "alpha": lambda agent: agent.temperature.model,
     "multipliers": lambda agent: agent.projection.model,
@@ -147,7 +151,16 @@ TOUCHED = {
     ("sac", "critic"): {"critic", "slow critic"},
     ("iterative-sac", "critic"): {"critic", "slow critic"},
 }
-"""What each step changes (the slow critic by averaging, not by a gradient)."""
+OF_MODELS = {
+    **{(row, "e-step"): {"net"} for row in ("mve", "kl-mve", "smcp")},
+    ("iterative-mve", "e-step"): {"net", "limits", "start"},
+    ("pp-smc", "e-step"): set(),
+    **{(row, "m-step"): {"alpha"} for row in ("mve", "iterative-mve", "smcp")},
+    ("kl-mve", "m-step"): {"prior", "slow prior", "multipliers"},
+    ("pp-smc", "m-step"): {"alpha", "prior", "slow prior", "multipliers"},
+    **{(row, "critic"): {"critic", "slow critic", "model"} for row in rows.WITH_MODEL},
+}
+"""What each step changes (the slow critic by averaging, not by a gradient), without a model and with one."""
 
 
 CRITIC = {"critic", "slow critic", "alpha"}
@@ -163,12 +176,17 @@ UPDATED = {
     "distral": {"critic", "slow critic", "net", "prior", "slow prior"},
     "default-policy": {"critic", "slow critic", "net", "prior", "slow prior"},
     "hierarchical": {"critic", "slow critic", "net"},
+    "mve": CRITIC | {"net", "model"},
+    "iterative-mve": CRITIC | {"net", "limits", "start", "model"},
+    "kl-mve": {"critic", "slow critic", "net", "prior", "slow prior", "multipliers", "model"},
+    "smcp": CRITIC | {"net", "model"},
+    "pp-smc": CRITIC | {"prior", "slow prior", "multipliers", "model"},
 }
 """What a whole update changes."""
 
 
-def step(name, agent):
-    batch, key = rows.batch(), make_key(7)
+def step(row, name, agent):
+    batch, key = rows.batch_of(row, 0), make_key(7)
     if name == "critic":
         return apply_pending(em.critic_step(agent, batch, key)[0])[0]
     with_draws, draws, _, _ = agent.e_step(agent, batch, key)
@@ -176,9 +194,9 @@ def step(name, agent):
 
 
 @ft.cache
-def stepper(name):
+def stepper(row, name):
     """One step, compiled."""
-    return rows.compiled(ft.partial(step, name))
+    return rows.compiled(ft.partial(step, row, name))
 
 
 def changed(before, after):
@@ -189,18 +207,20 @@ def changed(before, after):
     return {name for name, group in GROUPS.items() if differs(group)}
 
 
-@pytest.mark.parametrize(("row", "name"), TOUCHED)
+@pytest.mark.parametrize(
+    ("row", "name"), [*TOUCHED, *(pytest.param(*one, marks=pytest.mark.long) for one in OF_MODELS)]
+)
 def test_each_step_touches_its_own_parameters_alone(row, name):
     agent = rows.start(row)
-    after = stepper(name)(agent)
-    assert changed(agent, after) == TOUCHED[row, name]
+    after = stepper(row, name)(agent)
+    assert changed(agent, after) == (TOUCHED | OF_MODELS)[row, name]
     assert jax.tree.structure(after) == jax.tree.structure(agent)
 
 
 def test_the_gates_and_the_limits_of_iterative_inference_learn():
     start = rows.start("iterative-sac")
     agent = rows.updater("iterative-sac")(start, rows.batch(), make_key(3))[0]  # at the very start δ and μ are zero
-    after = stepper("e-step")(agent)
+    after = stepper("iterative-sac", "e-step")(agent)
     first, second = agent.inference.model, after.inference.model
     moved = np.abs(second.net.biases[-1] - first.net.biases[-1])
     assert (moved > 1e-6).all()  # two means, two log scales, and their four gates
@@ -215,24 +235,26 @@ def poison(kind, agent, batch):
     if kind == "observation":
         return agent, batch._replace(obs=batch.obs.at[2, 0, 1].set(jnp.nan))
     bad = lambda net: replace(net, rest=tuple(jnp.full_like(w, jnp.inf) for w in net.rest))
-    critic = agent.likelihood.model
+    critic = critic_of(agent.likelihood.model)
     if hasattr(critic, "net"):
         critic = replace(critic, net=bad(critic.net))
     else:
         critic = replace(critic, members=(bad(critic.members[0]), *critic.members[1:]))
-    return replace(agent, likelihood=replace(agent.likelihood, model=critic)), batch
+    whole = agent.likelihood.model
+    model = replace(whole, critic=critic) if isinstance(whole, WorldModel) else critic
+    return replace(agent, likelihood=replace(agent.likelihood, model=model)), batch
 
 
 @pytest.mark.parametrize("kind", ["reward", "observation", "critic"])
-@pytest.mark.parametrize("row", rows.ROWS)
+@pytest.mark.parametrize("row", rows.EVERY)
 def test_an_unsound_update_changes_nothing_and_the_next_sound_one_applies(row, kind):
     update = rows.updater(row)
-    agent = update(rows.start(row), rows.batch(), make_key(1))[0]
-    bad_agent, bad_batch = poison(kind, agent, rows.batch(2))
+    agent = update(rows.start(row), rows.batch_of(row), make_key(1))[0]
+    bad_agent, bad_batch = poison(kind, agent, rows.batch_of(row, 2))
     after, info = update(bad_agent, bad_batch, make_key(2))
     assert info["skipped"] == 1
     jax.tree.map(np.testing.assert_array_equal, after, bad_agent)
-    good, info = update(agent, rows.batch(2), make_key(2))
+    good, info = update(agent, rows.batch_of(row, 2), make_key(2))
     assert info["skipped"] == 0
     assert changed(agent, good) == UPDATED[row]
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(good))

@@ -14,17 +14,20 @@ from estep.core.agent import as_it_is, with_inference
 from estep.core.keys import make_key
 from estep.core.learned import learn
 from estep.core.model import Prediction
+from estep.core.objective import soft_value, values_of
 from estep.core.optim import FOLLOW, adam
 from estep.core.slots import Likelihood, Problem
-from estep.core.types import Identity, Spec, Transition
+from estep.core.types import Identity, OneHot, Spec, Transition
 from estep.errors import UsageError
 from estep.families.gaussian import Gaussian, Normal
 from estep.inference.gradient import GradientAscent
 from estep.instruments import calibration
-from estep.likelihoods.dynamics import Ensemble, ensemble, in_turn
+from estep.likelihoods.dynamics import Ensemble, WorldModel, ensemble, in_turn, optimiser
 from estep.likelihoods.imagined import Imagined, Policy, Returns, estimate_name, measured
 from estep.likelihoods.moments import Moments
 from estep.priors.gaussian import FixedGaussian
+from estep.runs.leaves import named_leaves
+from estep.training.scale import note_agent
 from oracles import lqr, rows
 
 SPEC, KEY = Spec(3, 2), make_key(0)
@@ -171,6 +174,30 @@ def test_moments_are_those_of_all_batches():
     wide = batches.astype(np.float64).reshape(-1, 2)
     np.testing.assert_allclose(found.mean, wide.mean(0), rtol=1e-5, atol=1e-4)
     np.testing.assert_allclose(found.std, wide.std(0), rtol=1e-4)
+
+
+@pytest.mark.long
+def test_moments_of_an_ensemble_are_those_of_ten_thousand_batches():
+    """As an update moves them: by the optimiser of the whole critic, in float32, beside networks that learn."""
+    model = WorldModel(Linear(jnp.zeros(3)), ensemble(SPEC, (4,), 1, key=KEY))
+    learned, count = learn(model, optimiser(model, adam(1e-3), 1e-3)), 10_000
+    scale, shift = jnp.asarray([[3.0, 1e-2, 1.0]]), jnp.asarray([[100.0, 0.0, -5.0]])
+
+    def data(key):
+        steps = steps_of(key, 16)
+        return steps._replace(obs=steps.obs * scale + shift, next_obs=steps.next_obs * scale + shift)
+
+    def step(learned, key):
+        rows_ = data(key)
+        return learned.descend(lambda model: model.dynamics.loss(rows_))[0].step(jnp.asarray(True)), None
+
+    keys = jax.random.split(KEY, count)
+    found = jax.jit(lambda: jax.lax.scan(step, learned, keys)[0])()
+    wide = np.asarray(jax.jit(jax.vmap(lambda key: data(key).obs))(keys), np.float64).reshape(-1, 3)
+    now = found.model.dynamics
+    assert float(now.updates) == count
+    np.testing.assert_allclose(now.states.mean, wide.mean(0), rtol=1e-4, atol=1e-4 * wide.std(0).min())
+    np.testing.assert_allclose(now.states.std, wide.std(0), rtol=1e-4)
 
 
 def test_what_does_not_vary_is_not_divided():
@@ -339,6 +366,40 @@ def test_a_prediction_that_is_not_finite_skips_the_update():
     assert equal(after.inference, broken.inference)
 
 
+def test_a_run_says_that_it_clips_what_its_model_learns_from_and_dumps_the_model():
+    agent, said = jax.eval_shape(lambda key: MVE(**SMALL).init(SPEC, key), KEY), []
+    note_agent(agent, True, said.append)
+    assert "clips observations" in said[0]
+    note_agent(agent, False, said.append)
+    note_agent(jax.eval_shape(lambda key: SAC(hidden_sizes=(8,)).init(SPEC, key), KEY), True, said.append)
+    assert len(said) == 1
+    leaves = named_leaves(agent)  # what a checkpoint and the dump of a run that halts have
+    assert {part for part in ("nets", "states", "targets") if any(part in name for name in leaves["params"])} == {
+        *("nets", "states", "targets")
+    }
+
+
+@pytest.mark.long
+def test_over_choices_the_sum_over_the_first_action_is_exact():
+    """V(s) = Σ_a π(a) (Q̂(s, a) - α log π(a)), and its gradient is that of this sum; later actions are samples."""
+    spec = Spec(3, 3, OneHot())
+    agent = MVE(**SMALL).init(spec, KEY)
+    obs = jnp.asarray([0.3, -1.0, 0.5])
+
+    def values(agent):
+        q, problem, _ = agent.infer(agent.inference.model, agent.training_critic(agent.likelihood), obs, KEY)
+        whole = soft_value(q, problem, KEY, 1)[0]
+        each = values_of(problem, jnp.eye(3), jax.random.split(KEY)[1])
+        return whole, (jnp.exp(q.log_probs) * (each - problem.alpha * q.log_probs)).sum()
+
+    whole, by_hand = QUICK(values)(agent)
+    np.testing.assert_allclose(whole, by_hand, rtol=1e-5)
+    steps = rows.batch(spec=spec)
+    choice = jax.nn.one_hot(jnp.arange(rows.BATCH) % 3, 3)[:, None]
+    _, info = QUICK(em.update)(agent, steps._replace(action=choice), KEY)
+    assert info["skipped"] == 0
+
+
 def test_another_optimiser_follows_the_policy_that_was_trained():
     agent = trained()
     changed = with_inference(agent, GradientAscent(2, 2))
@@ -390,6 +451,7 @@ def test_iterative_inference_is_imagined_to_follow_its_start():
         (Compose, {"likelihood": "model", "inference": "iterative"}),
         (Compose, {"likelihood": "model", "model_beta": 1.0}),
         (Compose, {"likelihood": "model", "pessimism": "difference"}),
+        (Compose, {"likelihood": "model", "inference": "advantages", "prior": "learned", "act_with": "prior"}),
     ],
 )
 def test_settings_that_cannot_work_are_refused(row, settings):

@@ -10,15 +10,17 @@ import pytest
 
 from estep.algorithms import PPSMC, SAC, SMCP
 from estep.core import em
-from estep.core.acting import act_from_prior, act_greedily, act_with_memo
+from estep.core.acting import act_from_posterior, act_from_prior, act_greedily, act_with_memo
 from estep.core.keys import make_key
 from estep.core.types import OneHot, Spec, Transition
-from estep.e_steps.plans import PLAN, Plan, Report, acting_by
+from estep.e_steps.plans import PLAN, Plan, Report, acting_by, proposing
 from estep.e_steps.searches import GAIN, searched_value, stored_search
 from estep.errors import UsageError
 from estep.families.gaussian import Normal
 from estep.families.particles import exponential, kl_to_equal
 from estep.inference.smc import Search
+from estep.instruments.play.lockstep import Table, choose
+from estep.instruments.play.ways import candidates, direct_way
 from estep.policy.actor import memo_of_exploration
 from oracles import rows
 
@@ -86,6 +88,30 @@ def test_a_deterministic_plan_that_is_not_finite_is_the_mode_of_the_policy(smcp)
     policy = greedy(acting_by("policy", smcp), OBS, make_key(1))
     np.testing.assert_array_equal(greedy(with_bad_model(smcp), OBS, make_key(1)), policy)
     assert not np.allclose(greedy(smcp, OBS, make_key(1)), policy, atol=1e-3)
+
+
+def test_the_realised_gain_is_measured_of_the_plan_beside_the_optimisers(smcp, pp_smc):
+    assert [(one.optimiser, one.iterations) for one in candidates(smcp, (1, 5))] == [
+        *(("semi-amortised", 1), ("semi-amortised", 5), ("plan", N))
+    ]
+    assert [one.optimiser for one in candidates(pp_smc, (1, 5))] == ["particles", "plan"]
+    assert proposing(smcp).behave is act_from_posterior
+    assert proposing(proposing(pp_smc)).behave is act_from_prior
+
+
+@pytest.mark.long
+def test_the_gain_of_a_plan_is_that_of_its_heaviest_root(smcp):
+    by_policy = replace(smcp, behave=replace(smcp.behave, eval_with="policy"))
+    plan = candidates(by_policy)[-1].way
+    assert plan.planner == smcp.behave
+    found, broken = (
+        choose(Table(agent, direct_way(agent), None, make_key(1)), plan, np.asarray(OBS), np.uint32(0))
+        for agent in (smcp, with_bad_model(smcp))
+    )
+    assert (np.abs(found.moved).max(1) > 1e-3).all()
+    assert (np.asarray(found.gain) != 0).all()
+    np.testing.assert_array_equal(broken.moved, np.zeros((E, 2)))  # the direct action is the mode of the policy
+    np.testing.assert_array_equal(broken.gain, np.zeros(E))
 
 
 @pytest.mark.long

@@ -146,6 +146,30 @@ def test_a_weight_is_the_ratio_of_the_optimal_policy_to_the_proposal(kind, advan
     np.testing.assert_array_equal(soft.advantage, after.advantage)
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_weight_is_that_ratio_after_resampling_too(kind):
+    """The particles that are resampled have equal weights, and then each has the weight of its new state and action."""
+    with jax.enable_x64(True):
+        tables, exact = of_table(kind), solved(kind)
+        before = swarm_in_all_states(tables[1])
+        before = before._replace(log_weight=0.3 * jnp.sin(jnp.arange(len(before.root)).astype(before.value.dtype)))
+        step = lambda swarm, key, *tables: SMC(len(swarm.root), 2, GAMMA, "every").advance(
+            world(*tables), swarm, (jnp.asarray(1), key)
+        )
+        after, (u, _, turn) = rows.compiled(step)(before, make_key(0), *tables)
+    assert turn
+    from_ = np.asarray(after.root)
+    assert len(set(from_)) < len(from_)
+    state, choice = np.asarray(before.obs).argmax(1)[from_], np.asarray(u).argmax(1)
+    alive = np.asarray(before.alive)[from_]
+    wanted = np.where(alive, exact.policy[state, choice] + np.log(ACTIONS), 0.0)
+    mean = logsumexp(np.asarray(before.log_weight)) - np.log(len(from_))
+    assert np.abs(np.asarray(after.log_weight) - mean - wanted).max() < 1e-12
+    assert (np.asarray(after.advantage) == 0).all()  # of the roots, up to the first resampling
+    assert not after.untouched
+
+
 @pytest.mark.parametrize(
     ("kind", "resample"),
     [
@@ -253,10 +277,12 @@ def test_luck_that_all_particles_share_is_no_weight():
 
     common = World(Alike(), prior, prior, value, jnp.asarray(1.0), Identity())
     own = common._replace(value=lambda obs, key: value(obs, jax.random.fold_in(key, (1e4 * obs[0]).astype(int))))
-    search = SMC(50, 4, 0.9)
-    size = rows.compiled(lambda key: [search(each, jnp.zeros(1), key).ess for each in (common, own)])(make_key(0))
+    kinds = (common, "ess"), (own, "ess"), (common, "every")
+    sizes = lambda key: [SMC(50, 4, 0.9, rule)(each, jnp.zeros(1), key).ess for each, rule in kinds]
+    size = rows.compiled(sizes)(make_key(0))
     np.testing.assert_allclose(size[0], 50.0, rtol=1e-5)
     assert (np.asarray(size[1]) < 25).any()
+    np.testing.assert_allclose(size[2], 50.0, rtol=1e-5)
 
 
 def test_one_step_is_the_e_step_of_mpo():
@@ -285,11 +311,14 @@ def test_a_search_compiles_once_whatever_its_horizon_and_its_program_does_not_gr
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("gamma", [0.9, 0.5])
-def test_soft_values_of_searches_find_the_optimum_where_the_horizon_is_short_for_the_discount(gamma):
-    """V ← V + α log mean exp(Â/α): an error that all states share is multiplied by 1 - h (1 - γ) = .2 or -3 a time."""
+@pytest.mark.parametrize(("gamma", "resample"), [(0.9, "never"), (0.5, "never"), (0.9, "every")])
+def test_soft_values_of_searches_find_the_optimum_where_the_horizon_is_short_for_the_discount(gamma, resample):
+    """V ← V + α log mean exp(Â/α): an error that all states share is multiplied by 1 - h (1 - γ) = .2 or -3 a time.
+
+    Advantages end at the first resampling, so where there is one at every step h is 1 and the factor γ.
+    """
     exact, steps = solved("stochastic", gamma), 8
-    search = SMC(3000, steps, gamma, "never")
+    search = SMC(3000, steps, gamma, resample)
 
     def better(value, key):
         at = world(table("stochastic"), value, jnp.asarray(exact.prior), jnp.asarray(exact.prior))
@@ -301,4 +330,7 @@ def test_soft_values_of_searches_find_the_optimum_where_the_horizon_is_short_for
         for t in range(6):
             value = improved(value, make_key(t))
     error = np.abs(np.asarray(value) - exact.value).max()
-    assert error < 0.15 if gamma == 0.9 else error > 20
+    if resample == "every":
+        assert error == pytest.approx(gamma**6, abs=0.15)
+    else:
+        assert error < 0.15 if gamma == 0.9 else error > 20

@@ -32,6 +32,7 @@ from estep.settings.part_fields import INFERENCES, POSTERIORS, PRIORS
 SMALL: dict[str, Any] = {
     **{"hidden_sizes": (8,), "iterations": 2, "samples": 4},
     **{"num_candidates": 20, "components": 2, "unroll": 2, "members": 2, "model_hidden_sizes": (8,)},
+    **{"particles": 2, "plan_horizon": 2},
 }
 BATCH = 4
 
@@ -71,6 +72,10 @@ CHANGES: dict[str, dict[str, Any]] = {
     "--act-by start --start direct": {"act_by": "start", "start": "direct"},
     "--act-with prior --act-beta 0.5": {"act_with": "prior", "act_beta": 0.5},
     "--likelihood model": {"likelihood": "model"},
+    "--likelihood model --act-with plan": {"likelihood": "model", "act_with": "plan"},
+    "--likelihood model --act-with plan --no-kl-in-value": {
+        **{"likelihood": "model", "act_with": "plan", "kl_in_value": False, "prior": "learned"}
+    },
     "--likelihood model --start direct": {"likelihood": "model", "start": "direct"},
     "--likelihood model --no-kl-in-value": {"likelihood": "model", "kl_in_value": False, "prior": "learned"},
 }
@@ -107,7 +112,7 @@ def maximised(reasons: list[str]) -> Iterator[str]:
         cells = []
         for inference in INFERENCES:
             parts = FITTING.get(inference, {"prior": "flat", "posterior": "gaussian"})
-            learned = {"prior": "learned"} if "act_with" in change else {}
+            learned = {"prior": "learned"} if change.get("act_with") == "prior" else {}
             cells.append(cell(attempt(**{**parts, **learned, "inference": inference, **change}), reasons))
         yield f"| `{flags}` | " + " | ".join(cells) + " |"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from estep.algorithms import SAC, VMPO, IterativeSAC
+from estep.algorithms import KLMVE, MVE, PPSMC, SAC, SMCP, VMPO, IterativeMVE, IterativeSAC
 from estep.cli.lifecycle import Lifecycle
 from estep.errors import STOPPED
 from estep.policy.job import RunContext, Silent, never_stop
@@ -20,10 +20,17 @@ from estep.runs import checkpoint
 from estep.settings.run import RunConfig
 from estep.training import run
 
+MODEL = {"hidden_sizes": (8,), "members": 2, "model_hidden_sizes": (8,)}
+SEARCH = {"particles": 3, "horizon": 2}
 SMALL = {
     "sac": SAC(hidden_sizes=(16, 16)),
     "iterative-sac": IterativeSAC(hidden_sizes=(16, 16), iterations=2, act_samples=2),
     "vmpo": VMPO(hidden_sizes=(16, 16), rollout=40, unroll=4, epochs=2),
+    "mve": MVE(**MODEL),
+    "iterative-mve": IterativeMVE(**MODEL, iterations=2),
+    "kl-mve": KLMVE(**MODEL, target_period=7),
+    "smcp": SMCP(**MODEL, **SEARCH),
+    "pp-smc": PPSMC(**MODEL, **SEARCH, samples=3, target_period=7),
 }
 ENV = "Pendulum-v1"
 TIMES = ("wall_s", "env_steps_per_s")

@@ -4,8 +4,14 @@ import functools as ft
 
 import jax
 import jax.numpy as jnp
+import pytest
 
 from estep.algorithms.iterative_sac import IterativeSAC
+from estep.algorithms.model_based.iterative_mve import IterativeMVE
+from estep.algorithms.model_based.kl_mve import KLMVE
+from estep.algorithms.model_based.mve import MVE
+from estep.algorithms.model_based.pp_smc import PPSMC
+from estep.algorithms.model_based.smcp import SMCP
 from estep.algorithms.mpo import MPO
 from estep.algorithms.mpo_parametric import ParametricMPO
 from estep.algorithms.rerpi import RERPI
@@ -19,6 +25,9 @@ from estep.algorithms.vmpo import VMPO
 from estep.core import em
 from estep.core.keys import make_key
 from estep.core.types import Spec, Transition
+from estep.e_steps.plans import PLAN
+from estep.e_steps.searches import ADVANTAGE, WEIGHT
+from estep.policy.actor import memo_widths
 
 SPEC = Spec(3, 2)
 AFRESH = {"persist": False, "direct_start": False, "inference_fraction": 1.0, "act_iterations": 0}
@@ -36,13 +45,25 @@ ROWS = {
     "default-policy": DefaultPolicy(hidden_sizes=(16, 16), target="td0", target_period=1),
     "hierarchical": Hierarchical(hidden_sizes=(16, 16), latent=2, samples=2, target="td0", target_period=1),
 }
+MODEL = {"hidden_sizes": (8,), "members": 2, "model_hidden_sizes": (8,)}
+SEARCH = {"particles": 3, "horizon": 2}
+WITH_MODEL = {
+    "mve": MVE(**MODEL),
+    "iterative-mve": IterativeMVE(**MODEL, iterations=2),
+    "kl-mve": KLMVE(**MODEL, target_period=1),
+    "smcp": SMCP(**MODEL, **SEARCH),
+    "pp-smc": PPSMC(**MODEL, **SEARCH, samples=3, target_period=1),
+}
+"""Rows that learn a model, which compile for long."""
+EVERY = [*ROWS, *(pytest.param(name, marks=pytest.mark.long) for name in WITH_MODEL)]
+"""All rows, for parametrised tests."""
 OF_TASKS = "distral", "default-policy", "hierarchical"
 """Rows that refuse one task. Two numbers of their observations are a task."""
 BATCH = 8
 QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 compiled = ft.partial(jax.jit, compiler_options=QUICKLY)
 """`jax.jit` for programs that run a few times only: half the time to compile."""
-TRACED = dict.fromkeys(ROWS, 0)
+TRACED = dict.fromkeys((*ROWS, *WITH_MODEL), 0)
 """How often `update` of each row was traced."""
 
 
@@ -54,7 +75,7 @@ def spec_of(name, spec=SPEC):
 @ft.cache
 def starter(name):
     """`init` of a row, compiled."""
-    return compiled(lambda key: ROWS[name].init(spec_of(name), key))
+    return compiled(lambda key: (ROWS | WITH_MODEL)[name].init(spec_of(name), key))
 
 
 @ft.cache
@@ -78,6 +99,18 @@ def arriving(obs):
     """A step of which only where it leads is told."""
     nought = jnp.zeros(())
     return Transition(obs, obs, nought, nought, obs, nought)
+
+
+def batch_of(name, seed=0):
+    """Random transitions of a row, with what it stores beside them."""
+    steps, agent = batch(seed), start(name)
+    k, widths = make_key(seed), memo_widths(agent)
+    memo = {key: jax.random.normal(k, (BATCH, 1, width)) for key, width in widths.items()}
+    if PLAN in widths:
+        memo[PLAN] = jnp.tile(jnp.asarray([1.0, 0.0, 2.0, 2.0, 0.0, 0.0]), (BATCH, 1, 1))
+    if WEIGHT in widths:
+        memo[WEIGHT] = jax.nn.softmax(memo[ADVANTAGE])
+    return steps._replace(memo=memo) if memo else steps
 
 
 def batch(seed=0, size=BATCH, spec=SPEC):

@@ -27,6 +27,7 @@ MIXED = {
     "log_every": 50,
 }
 """Every group of state is in use, and nothing falls on the same step."""
+WITH_MODEL = "mve", "iterative-mve", "kl-mve", "smcp", "pp-smc"
 
 
 @pytest.fixture(autouse=True)
@@ -73,7 +74,7 @@ def programs(parts):
     [
         ("sac", ["SIGKILL", "SIGTERM"]),
         pytest.param("iterative-sac", ["SIGKILL"] * 2, marks=pytest.mark.long),  # compiles for long
-        *(pytest.param(name, ["SIGKILL"] * 2, marks=pytest.mark.long) for name in ("smcp", "pp-smc")),
+        *(pytest.param(name, ["SIGKILL"] * 2, marks=pytest.mark.long) for name in WITH_MODEL),
     ],
 )
 def test_a_process_ended_at_random_moments_goes_on_to_the_same_bits(tmp_path, algorithm, names):

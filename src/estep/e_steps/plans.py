@@ -149,6 +149,11 @@ def acting_by(how: str, agent: Agent) -> Agent:
     return replace(agent, behave=replace(planner, eval_with="plan") if how == "plan" else planner.proposal)
 
 
+def proposing(agent: Agent) -> Agent:
+    """The agent as it acts without plans: the policy whose values its critic learns."""
+    return acting_by("policy", agent) if isinstance(agent.behave, Planner) else agent
+
+
 class Report(NamedTuple):
     """What is logged of a plan, as numbers in the memo."""
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 import gymnasium
 from gymnasium.wrappers import TimeLimit
 
+import estep.envs.multigoal  # noqa: F401  (its import registers estep/MultiGoal-v0)
 from estep import terminal
 from estep.envs.guard.watch import UNWATCHED, Watch
 from estep.envs.pure.ids import inexact  # its import registers pure/Pendulum-v1 and others

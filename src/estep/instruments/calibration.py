@@ -25,6 +25,7 @@ from estep.core.agent import Agent
 from estep.core.bootstrap import posterior_value, prior_value
 from estep.core.keys import make_key
 from estep.core.types import Action, Key, Obs, Scalar, Transition
+from estep.e_steps.plans import proposing
 from estep.envs.base import HostEnv
 from estep.errors import UsageError
 from estep.instruments.interval import interval
@@ -106,7 +107,7 @@ def calibration(
     """Run episodes of the stochastic policy and compare Q̂ with their returns.
 
     Args:
-        agent: the agent.
+        agent: the agent. One that acts by plans acts here without them, since Q̂ is the value of its policy.
         env: new environments of the evaluation stream.
         scaling: mean and scale of observations.
         key: key of the random numbers.
@@ -117,7 +118,7 @@ def calibration(
         UsageError: the critic is not an ensemble of Q functions, or the episodes are too short for γ.
         EnvironmentFailure: the environment raised or gave too many bad transitions.
     """
-    gamma = float(critic(agent).gamma)
+    agent, gamma = proposing(agent), float(critic(agent).gamma)
     k_act, k_tail = jax.random.split(key)
     done = rollouts(agent, env, scaling, k_act, episodes)
     tails = np.asarray(_tails(agent, jnp.asarray(np.stack([e.last for e in done])), k_tail), np.float64)

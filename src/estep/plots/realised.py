@@ -26,12 +26,17 @@ def draw_realised(found: Realisation, out: Path) -> dict[str, str]:
     unit = "particles" if found.rows[0].optimiser == "particles" else "iterations"
     for axes in (left, right):
         axes.axhline(0.0, color="black", linewidth=0.8)
-        axes.set_xticks(range(len(found.rows)), [str(row.iterations) for row in found.rows])
+        axes.set_xticks(range(len(found.rows)), [_tick(row, found.rows[0].optimiser) for row in found.rows])
         axes.set(xlim=(-0.5, len(found.rows) - 0.5), xlabel=f"{unit} of {found.rows[0].optimiser} inference")
     left.set(ylabel=f"gain of {found.steps} inferred actions", title="Predicted")
     right.set(title=f"Realised in {found.states} states of {found.episodes} episodes")
     right.legend(fontsize="small", frameon=False)
     return save(figure, out, "realised")
+
+
+def _tick(row: Realised, optimiser: str) -> str:
+    """The effort of an optimiser, with its name where it is another than the axis names."""
+    return str(row.iterations) if row.optimiser == optimiser else f"{row.optimiser}, {row.iterations}"
 
 
 def _points(axes: Any, rows: list[Realised], name: str, label: str, colour: str, aside: float) -> None:

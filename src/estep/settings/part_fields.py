@@ -190,12 +190,17 @@ EvalWith: TypeAlias = Annotated[
 ]
 
 
+ActWithOrPlan: TypeAlias = Annotated[
+    Literal["prior", "posterior", "plan"],
+    Help("What acts: the prior, the posterior, or plans whose actions the policy proposes that the critic learns of."),
+]
+
+
 @dataclass(frozen=True)
 class Plans:
     """A search that acts, by particles that a learned model carries forward."""
 
     particles: PlanParticles = 32
-    horizon: PlanHorizon = 3
     resample: Resample = "ess"
     dynamics: Dynamics = "variational"
     value_samples: ValueSamples = 1

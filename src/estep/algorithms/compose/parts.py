@@ -10,12 +10,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from estep.algorithms.model_based.model import planner, with_model
 from estep.algorithms.shared import q_critic
-from estep.core.agent import as_trained
+from estep.core.acting import act_from_posterior, act_from_prior
+from estep.core.agent import Agent, as_trained
 from estep.core.learned import Learned, fixed, learn
 from estep.core.optim import Optimiser
 from estep.core.slots import Inference, Likelihood, Posterior, Prior, Projection, Temperature
 from estep.core.types import Key, Spec
+from estep.e_steps.plans import WithPlans, report
 from estep.errors import UsageError
 from estep.families.autoregressive import Autoregressive
 from estep.families.choose import family
@@ -106,6 +109,24 @@ def critics(row: Any, plain: bool) -> tuple[Maximised, Maximised]:
     """
     training, to_act = ("slow" if plain else "fast", "fast") if row.infer_on == "auto" else (row.infer_on, row.infer_on)
     return Maximised(training, row.pessimism), Maximised(to_act, row.pessimism, row.act_beta)
+
+
+def with_model_and_plans(row: Any, agent: Agent, key: Key) -> Agent:
+    """The agent with the model of the environment and the plans that are wanted. The policy whose value its critic
+    learns proposes the actions of plans.
+
+    Args:
+        row: the settings.
+        agent: the agent without them.
+        key: a random key, of the model.
+    """
+    if row.likelihood == "model":
+        agent = with_model(agent, row, key)
+    if row.act_with != "plan":
+        return agent
+    proposal = act_from_posterior if row.kl_in_value else act_from_prior
+    planned = planner(row, row.plan_horizon, row.power, proposal)
+    return replace(agent, behave=planned, infers=row.kl_in_value, e_step=WithPlans(agent.e_step), remember=report)
 
 
 def _made(slot: Any, name: str, table: Mapping[str, Callable[..., Any]], *arguments: Any) -> Any:

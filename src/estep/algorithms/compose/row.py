@@ -20,7 +20,6 @@ from typing import Any
 import jax
 
 from estep.algorithms.compose import parts, rules
-from estep.algorithms.model_based.model import with_model
 from estep.core.acting import act_from_posterior, act_from_prior, log_prob_memo
 from estep.core.agent import Agent, fit_prior
 from estep.core.bootstrap import posterior_value, prior_value
@@ -38,7 +37,7 @@ from estep.settings.kinds import named_options
 
 @named_options
 @dataclass(frozen=True)
-class Compose(FreshData, Imagined, WorldModel, Acting, SlowCopies, QInference, QEnsemble, Learner):
+class Compose(part_fields.Plans, FreshData, Imagined, WorldModel, Acting, SlowCopies, QInference, QEnsemble, Learner):
     """Your own row: a prior, a posterior, a likelihood and an inference optimiser, by name."""
 
     prior: part_fields.Prior = "flat"
@@ -48,7 +47,9 @@ class Compose(FreshData, Imagined, WorldModel, Acting, SlowCopies, QInference, Q
     likelihood: part_fields.Likelihood = "q"
     target: fields.CriticTarget = "td0"
     kl_in_value: part_fields.KLInValue = True
-    act_with: fields.ActWith = "posterior"
+    act_with: part_fields.ActWithOrPlan = "posterior"
+    plan_horizon: part_fields.PlanHorizon = 3
+    power: part_fields.PlanPower = 1.0
     infer_on: part_fields.InferOnOrDefault = "auto"
     tau: fields.Tau = 0.005
     target_period: fields.TargetPeriod = 1
@@ -100,4 +101,4 @@ class Compose(FreshData, Imagined, WorldModel, Acting, SlowCopies, QInference, Q
             rollout=self.rollout if fresh else 0,
             epochs=self.epochs,
         )
-        return with_model(agent, self, k_q) if self.likelihood == "model" else agent
+        return parts.with_model_and_plans(self, agent, k_q)

@@ -46,6 +46,11 @@ def _may_be_followed(row: Any) -> bool:
     return network or not row.kl_in_value or is_reference(row.inference)
 
 
+def _may_propose(row: Any) -> bool:
+    """Whether the policy that proposes the actions of plans is a network, or the prior."""
+    return row.inference == "direct" or not row.kl_in_value or is_reference(row.inference)
+
+
 RULES = (
     Rule(
         lambda row: row.posterior != "boltzmann" or row.inference in ("closed-form", "advantages"),
@@ -101,7 +106,29 @@ RULES = (
         "Give --prior learned --act-with prior.",
     ),
     Rule(
-        lambda row: _may_learn(row) or (row.act_with == "posterior" and row.kl_in_value),
+        lambda row: row.act_with != "plan" or row.likelihood == "model",
+        "Plans are searches in a model of the environment, and --likelihood {likelihood} learns none.",
+        "Give --likelihood model, or --act-with posterior.",
+    ),
+    Rule(
+        lambda row: row.likelihood != "model" or not row.horizon or row.posterior != "mixture",
+        "An imagined step has one sample of the policy, and a mixture needs one of each component.",
+        "Give another --posterior, or --horizon 0.",
+    ),
+    Rule(
+        lambda row: row.act_with != "plan" or row.posterior != "mixture" or row.value_samples >= row.components,
+        "A mixture of {components} components needs a sample of each, and the value of a state in a plan has "
+        "{value_samples}.",
+        "Give --value-samples at least as many as --components, or another --posterior.",
+    ),
+    Rule(
+        lambda row: row.act_with != "plan" or _may_propose(row),
+        "A network or the prior proposes the actions of a plan. {inference} inference would be needed in the state of "
+        "every particle.",
+        "Give --inference direct, --no-kl-in-value with --prior learned, or --act-with posterior.",
+    ),
+    Rule(
+        lambda row: _may_learn(row) or (row.act_with != "prior" and row.kl_in_value),
         "A {prior} prior does not learn, so it can neither act nor be the policy whose value the critic learns.",
         "Give --prior learned, or --act-with posterior --kl-in-value.",
     ),
@@ -109,6 +136,11 @@ RULES = (
         lambda row: row.target != "retrace" or row.act_with == "prior" or row.posterior != "boltzmann",
         "Retrace needs the density of the actions taken, and weighted particles have none.",
         "Give --target n-step or td0, or --act-with prior.",
+    ),
+    Rule(
+        lambda row: row.target != "retrace" or row.act_with != "plan",
+        "Retrace needs the density of the actions taken, and plans are weighted samples, which have none.",
+        "Give --target n-step or td0, or --act-with posterior.",
     ),
     Rule(
         lambda row: row.likelihood != "state-value" or (row.critic_loss == "mse" and row.network != "simba2"),
@@ -152,7 +184,7 @@ RULES = (
     ),
     Rule(
         lambda row: row.act_by == "inference" or row.act_with == "posterior",
-        "--act-by start acts by the start of inference, and --act-with prior acts without inference.",
+        "--act-by start acts by the start of inference, and --act-with {act_with} does not act by inference.",
         "Give --act-by inference, or --act-with posterior.",
     ),
     Rule(

@@ -82,15 +82,16 @@ def beside(agent: Agent, row: Any, key: Key) -> Agent:
     )
 
 
-def planner(row: Any, power: float = 1.0, proposal: Proposal = act_from_posterior) -> Planner:
+def planner(row: Any, horizon: int, power: float = 1.0, proposal: Proposal = act_from_posterior) -> Planner:
     """How a row acts by plans.
 
     Args:
         row: an algorithm with the settings of `Plans`.
+        horizon: h, the imagined steps of a search.
         power: κ.
         proposal: the policy from which a search draws its actions.
     """
-    search = SMC(row.particles, row.horizon, row.gamma, row.resample, power, row.dynamics)
+    search = SMC(row.particles, horizon, row.gamma, row.resample, power, row.dynamics)
     return Planner(search, proposal, row.value_samples, row.eval_with)
 
 

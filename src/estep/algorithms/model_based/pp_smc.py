@@ -69,9 +69,10 @@ class PPSMC(
     def init(self, spec: Spec, key: Key) -> Agent:
         """A fresh agent for an environment."""
         mpo = like(MPO, self).init(spec, key)
+        plan = planner(self, self.horizon, proposal=act_from_prior)
         agent = replace(
             beside(mpo, self, key),
-            behave=planner(self, proposal=act_from_prior),
+            behave=plan,
             e_step=stored_search,
             remember=StoreSearch(self.particles),
         )
@@ -80,7 +81,9 @@ class PPSMC(
         return replace(
             agent,
             temperature=fixed(Constant(jnp.asarray(self.alpha))),
-            behave=replace(planner(self, proposal=act_from_prior), value=log_mean_exp, value_samples=self.samples),
+            behave=replace(
+                planner(self, self.horizon, proposal=act_from_prior), value=log_mean_exp, value_samples=self.samples
+            ),
             bootstrap=searched_value,
             length=self.unroll,
         )

@@ -39,6 +39,7 @@ class SMCP(
     """SAC that acts by plans: sequential Monte Carlo in a learned model, with its policy as proposal."""
 
     tau: fields.Tau = 0.005
+    horizon: part_fields.PlanHorizon = 3
     power: part_fields.PlanPower = 1.0
 
     def init(self, spec: Spec, key: Key) -> Agent:
@@ -46,7 +47,7 @@ class SMCP(
         sac = like(SAC, self).init(spec, key)
         return replace(
             beside(sac, self, key),
-            behave=planner(self, self.power),
+            behave=planner(self, self.horizon, self.power),
             e_step=WithPlans(sac.e_step),
             remember=report,
         )

@@ -15,7 +15,7 @@ from estep.core.agent import Agent
 from estep.core.types import Action, Floats, Key, Obs, Squash, Tanh
 from estep.envs.restore import Saved, Simulator
 from estep.instruments.calibration import critic
-from estep.instruments.play.ways import Way
+from estep.instruments.play.ways import ByPlan, Way
 from estep.likelihoods.q_function import biased_std
 from estep.policy.actor import Scaling, scale
 
@@ -59,7 +59,7 @@ class Played(NamedTuple):
 
 
 def play(
-    simulator: Simulator, starts: Sequence[Saved], table: Table, policies: Sequence[Way | Array], horizon: int
+    simulator: Simulator, starts: Sequence[Saved], table: Table, policies: Sequence[Way | ByPlan | Array], horizon: int
 ) -> Played:
     """The discounted return of a policy from each state.
 
@@ -100,7 +100,7 @@ def _obs(states: Sequence[Saved]) -> Floats:
 
 
 @jax.jit
-def choose(table: Table, policy: Way | Array, obs: Floats, step: Array) -> Choice:
+def choose(table: Table, policy: Way | ByPlan | Array, obs: Floats, step: Array) -> Choice:
     """The actions of a policy and of the direct policy in n states, and what the critics say of them.
 
     Args:
@@ -112,9 +112,9 @@ def choose(table: Table, policy: Way | Array, obs: Floats, step: Array) -> Choic
     agent, squash = table.agent, table.agent.spec.squash
     model: Any = critic(agent)
 
-    def in_state(policy: Way | Array, obs: Obs, key: Key) -> Choice:
+    def in_state(policy: Way | ByPlan | Array, obs: Obs, key: Key) -> Choice:
         u = direct_point(table, obs, key)
-        point = mode(agent, policy, obs, key) if isinstance(policy, Way) else displaced(squash, u, policy)
+        point = displaced(squash, u, policy) if isinstance(policy, jax.Array) else mode(agent, policy, obs, key)
         estimate = agent.view(agent, agent.acting_critic(agent.likelihood))
         problem = agent.problem(estimate.relative_to(obs, lambda: u), obs)
         gain = problem.likelihood(problem, point, key) - problem.likelihood(problem, u, key)
@@ -124,7 +124,7 @@ def choose(table: Table, policy: Way | Array, obs: Floats, step: Array) -> Choic
 
     rows = scale(jnp.asarray(obs), table.scaling)
     keys = jax.random.split(jax.random.fold_in(table.key, step), rows.shape[0])
-    axis = None if isinstance(policy, Way) else 0
+    axis = 0 if isinstance(policy, jax.Array) else None
     return jax.vmap(in_state, in_axes=(axis, 0, 0))(policy, rows, keys)
 
 
@@ -134,8 +134,10 @@ def direct_point(table: Table, obs: Obs, key: Key) -> Action:
     return agent.behave(agent, obs, key).mode() if table.direct is None else mode(agent, table.direct, obs, key)
 
 
-def mode(agent: Agent, way: Way, obs: Obs, key: Key) -> Action:
+def mode(agent: Agent, way: Way | ByPlan, obs: Obs, key: Key) -> Action:
     """The point u that a way to infer finds in one state: the mode of its posterior."""
+    if isinstance(way, ByPlan):
+        return way.planner(agent, obs, key).mode()
     problem = agent.problem_from(way.inference, agent.acting_critic(agent.likelihood), obs, key)
     return way.posterior(way.inference(problem, way.posterior, key).lam).mode()
 

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import equinox as eqx
+
 from estep.core.agent import Agent
 from estep.core.optim import adam
 from estep.core.slots import Inference, Posterior
+from estep.e_steps.plans import Planner, acting_by
 from estep.inference.closed_form import ClosedForm
 from estep.inference.direct import Direct
 from estep.inference.gradient import GradientAscent
@@ -30,13 +33,19 @@ class Way(NamedTuple):
     posterior: Posterior
 
 
+class ByPlan(eqx.Module):
+    """A way to infer: the root of greatest weight of a search."""
+
+    planner: Planner = eqx.field(static=True)
+
+
 class Candidate(NamedTuple):
     """A way to infer, with its name."""
 
     optimiser: str
     iterations: int
-    """Number of iterations; of particles, their number."""
-    way: Way
+    """Number of iterations; of particles and of plans, the number of particles."""
+    way: Way | ByPlan
 
 
 def direct_way(agent: Agent) -> Way | None:
@@ -52,12 +61,26 @@ def direct_way(agent: Agent) -> Way | None:
 
 
 def candidates(agent: Agent, efforts: Sequence[int] = EFFORTS) -> list[Candidate]:
-    """The optimisers that are measured: the agent's particles, its iterations, or else Adam from its direct policy.
+    """The optimisers that are measured: the agent's particles, its iterations, or else Adam from its direct policy; and
+    its plans, if it acts by them.
 
     Args:
         agent: the agent.
         efforts: numbers of iterations, or of particles. One particle is the direct policy, so it is left out.
     """
+    return [*optimisers(agent, efforts), *plans(agent)]
+
+
+def plans(agent: Agent) -> list[Candidate]:
+    """The agent's own plan, if it acts by plans."""
+    if not isinstance(agent.behave, Planner):
+        return []
+    planner: Any = acting_by("plan", agent).behave
+    return [Candidate("plan", planner.search.particles, ByPlan(planner))]
+
+
+def optimisers(agent: Agent, efforts: Sequence[int]) -> list[Candidate]:
+    """The optimisers of the posterior that are measured. The arguments are those of `candidates`."""
     own = agent.acting(agent.inference.model)
     if isinstance(own, Stein | ClosedForm):
         return [Candidate("particles", n, _with_particles(agent, own, n)) for n in efforts if n > 1]

@@ -1,0 +1,119 @@
+"""What plans return beside the policy that proposes them, at a half-trained checkpoint of a run of smcp.
+
+The checkpoint is the one whose policy returns nearest to a given number, in episodes that are not used again. Then the
+policy and each planner act by sampled actions in the same episodes. What the tables have already is kept. Run as
+
+    python experiments/models/plans.py results/models RUN
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from estep.instruments.improvement import checkpoints
+from estep.instruments.interval import interval
+from estep.policy.policy import Policy, load
+from estep.runs import tables
+
+HALF_TRAINED = -620.0
+"""The return of the policy that is looked for."""
+CHOOSE, MEASURE = 0, 1
+"""Seeds of the episodes that choose the checkpoint, and of those in which plans are measured."""
+SEARCHES: tuple[dict[str, Any], ...] = (
+    *({"particles": n, "horizon": h} for n, h in ((32, 3), (32, 1), (32, 8), (8, 3), (128, 3))),
+    *({"particles": 32, "horizon": 3, "resample": rule} for rule in ("every", "never")),
+    *({"particles": 32, "horizon": 3, "power": power} for power in (0.25, 0.5, 2.0)),
+    {"particles": 32, "horizon": 3, "dynamics": "optimistic"},
+)
+"""Changes to the search of the run."""
+
+
+class Planned(NamedTuple):
+    """One way to act in the same episodes."""
+
+    way: str
+    particles: int
+    horizon: int
+    resample: str
+    power: float
+    dynamics: str
+    mean: float
+    std: float
+    """Over episodes."""
+    gain: float
+    """Mean of the paired differences to the policy, with a 95 % interval over episodes."""
+    gain_low: float
+    gain_high: float
+    episodes: int
+
+
+SETTINGS = Planned._fields[1:6]
+"""The columns that say which planner a row is of."""
+
+
+class Chosen(NamedTuple):
+    """The policy of a checkpoint, in the episodes that choose one."""
+
+    env_steps: int
+    mean: float
+    chosen: bool
+
+
+def half_trained(run: Path, table: Path) -> Policy:
+    """The policy whose return is nearest to HALF_TRAINED; `table` has the returns of all checkpoints."""
+    if table.exists():
+        return load(run, next(int(row["env_steps"]) for row in tables.cells(table) if row["chosen"] == "True"))
+    policies = {step: load(run, step) for step in checkpoints(run)}
+    means = {
+        step: policy.acting_by("policy").evaluate(10, seed=CHOOSE, deterministic=False).mean
+        for step, policy in policies.items()
+    }
+    nearest = min(means, key=lambda step: abs(means[step] - HALF_TRAINED))
+    tables.write(table, Chosen._fields, [Chosen(step, mean, step == nearest) for step, mean in means.items()])
+    return policies[nearest]
+
+
+def measured(policy: Policy, episodes: int, known: Sequence[Mapping[str, str]]) -> Iterator[Sequence[Any]]:
+    """The policy, and each planner; rows that are known are not measured again."""
+
+    def returns(way: Policy) -> Any:
+        return np.asarray(way.evaluate(episodes, seed=MEASURE, deterministic=False).returns)
+
+    own = returns(policy.acting_by("policy"))
+    yield Planned("policy", 0, 0, "", 0.0, "", own.mean(), own.std(), 0.0, 0.0, 0.0, episodes)
+    behave: Any = policy.agent.behave
+    for changes in SEARCHES:
+        search = replace(behave.search, **changes)
+        settings = search.particles, search.horizon, search.resample, search.power, search.dynamics
+        before = [row for row in known if tuple(row[name] for name in SETTINGS) == tuple(map(str, settings))]
+        if before:
+            yield list(before[0].values())
+            continue
+        planner = replace(behave, search=search, eval_with="plan")
+        found = returns(policy.changed(lambda agent, planner=planner: replace(agent, behave=planner)))
+        yield Planned("plan", *settings, found.mean(), found.std(), *interval(found - own), episodes)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--episodes", type=int, default=20)
+    args = parser.parse_args()
+    policy, rows, table = half_trained(args.run, args.out / "plans_checkpoints.csv"), [], args.out / "plans.csv"
+    known = list(tables.cells(table)) if table.exists() else []
+    for row in measured(policy, args.episodes, known):
+        print(*row, flush=True)
+        rows.append(row)
+        if len(rows) > len(known):
+            tables.write(table, Planned._fields, rows)
+
+
+if __name__ == "__main__":
+    main()

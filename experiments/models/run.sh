@@ -1,0 +1,103 @@
+#!/usr/bin/env bash
+# Makes results/models: algorithms with a learned model of the environment, beside the ones without.
+# What counts as yes and as no is in results/models/README.md, which was written before the first run.
+#
+# PARTS chooses a part (default: pendulum members plans swap search pole), SEEDS the seeds, RATES and HORIZONS the
+# learning rates and imagined steps of `pendulum`. LONG=1 adds the runs of 100,000 steps on HalfCheetah-v5 and Hopper-v5, which take days on two cores.
+set -euo pipefail
+NAME=models
+# shellcheck source=experiments/lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
+
+short=(--env Pendulum-v1 --steps 4000 --eval-every 500)
+read -ra seeds <<<"${SEEDS:-0 1 2}"
+read -ra rates <<<"${RATES:-1e-3 3e-4 3e-3}"
+
+# collect PART: the curves and the table of the runs so far.
+collect() {
+    estep compare "$OUT/$1" "${runs[@]}"
+    runs=()
+}
+
+pendulum() {
+    local rate seed
+    for rate in "${rates[@]}"; do
+        for seed in "${seeds[@]}"; do
+            train "models/sac_$rate" "$seed" sac "${short[@]}" --learning-rate "$rate"
+            for h in ${HORIZONS:-2 1 3}; do
+                train "models/mve_${h}_$rate" "$seed" mve "${short[@]}" --learning-rate "$rate" --horizon "$h"
+            done
+        done
+    done
+    collect pendulum
+}
+
+# All members in the estimate.
+members() {
+    local seed
+    for seed in "${seeds[@]}"; do
+        train models/mve_all "$seed" mve "${short[@]}" --members-used 5
+    done
+    collect members
+}
+
+# One run whose checkpoints are evaluated by plans and by the policy that proposes them, in the same 20 episodes.
+plans() {
+    train models/smcp 0 smcp "${short[@]}" --eval-with policy --checkpoint-every 250 --keep-checkpoints 0
+    python experiments/models/plans.py "$OUT" "$(run_of models/smcp 0)"
+    runs=()
+}
+
+# Iterative inference on both estimates of Q, each by the network that was trained on the other one too.
+swap() {
+    local h
+    for h in 0 2; do
+        train "models/iterative_$h" 0 iterative-mve "${short[@]}" --horizon "$h"
+    done
+    python experiments/models/swap.py "$OUT" "${runs[@]}"
+    runs=()
+}
+
+search() {
+    local seed h
+    for seed in "${seeds[@]}"; do
+        train models/mpo "$seed" mpo "${short[@]}"
+        for h in ${HORIZONS:-1 4 8}; do
+            train "models/pp_smc_$h" "$seed" pp-smc "${short[@]}" --horizon "$h" --eval-with policy
+        done
+    done
+    collect search
+}
+
+pole() {
+    local seed row
+    for seed in "${seeds[@]}"; do
+        for row in mve kl-mve iterative-mve smcp pp-smc; do
+            train "models/pole_$row" "$seed" "$row" --env InvertedPendulum-v5 --steps 15000 --eval-every 1000 \
+                --stop-at 950
+        done
+    done
+    collect pole
+}
+
+# Not run so far: five seeds of each, and the head of the probability of going on that starts at one half.
+long() {
+    local seed env
+    for seed in 0 1 2 3 4; do
+        for env in HalfCheetah-v5 Hopper-v5; do
+            train "models/$env/sac" "$seed" sac --env "$env" --steps 100000
+            train "models/$env/mve" "$seed" mve --env "$env" --steps 100000
+            train "models/$env/smcp" "$seed" smcp --env "$env" --steps 100000
+        done
+        train models/HalfCheetah-v5/mpo "$seed" mpo --env HalfCheetah-v5 --steps 100000
+        train models/HalfCheetah-v5/pp_smc "$seed" pp-smc --env HalfCheetah-v5 --steps 100000
+    done
+    for run in "${runs[@]}"; do
+        estep inspect "$run" --only calibration realised
+    done
+    collect long
+}
+
+for part in ${PARTS:-pendulum members plans swap search pole} ${LONG:+long}; do
+    "$part"
+done
