@@ -14,7 +14,7 @@ from estep.policy.actor import key_of
 from estep.runs import checkpoint
 from estep.runs.folder import RunFolder
 from estep.runs.leaves import named_leaves
-from estep.training import trainer
+from estep.training import update
 from estep.training.recovery import skips
 from estep.training.trainer import Trainer
 from estep.training.update import init
@@ -106,14 +106,15 @@ def test_updates_that_are_not_finite_end_the_run_with_a_dump(tmp_path):
 
 
 def test_after_a_halt_the_last_good_checkpoint_is_untouched(tmp_path, monkeypatch):
-    sound = trainer.improve
+    sound = update.improve
 
     def failing(agent, batches, key, number, scaling):
         agent, (memo, info) = sound(agent, batches, key, number, scaling)
         bad = np.float32(number >= 60) * np.ones(4, np.float32)
         return agent, (memo, {**info, "skipped": bad, "critic/loss": np.where(bad > 0, np.nan, 2.0)})
 
-    monkeypatch.setattr(trainer, "improve", failing)
+    monkeypatch.setattr(update, "improve", failing)
+    monkeypatch.setattr(update, "PROBED", 0)
     before = {}
 
     def stop():
@@ -131,7 +132,7 @@ def test_after_a_halt_the_last_good_checkpoint_is_untouched(tmp_path, monkeypatc
 
 
 def test_skipped_updates_do_not_enter_the_metrics(tmp_path, monkeypatch):
-    sound = trainer.improve
+    sound = update.improve
 
     def failing(agent, batches, key, number, scaling):
         agent, (memo, info) = sound(agent, batches, key, number, scaling)
@@ -140,7 +141,8 @@ def test_skipped_updates_do_not_enter_the_metrics(tmp_path, monkeypatch):
         bad = np.array([0, 1, 0, 1], np.float32)
         return agent, (memo, {**info, "skipped": bad, "critic/loss": np.where(bad > 0, np.nan, 2.0)})
 
-    monkeypatch.setattr(trainer, "improve", failing)
+    monkeypatch.setattr(update, "improve", failing)
+    monkeypatch.setattr(update, "PROBED", 0)
     lines = metrics(train(tmp_path, steps=60, eval_every=0, log_every=4, eval_episodes=2).run_dir)
     (line,) = [line for line in lines if line["updates"] == 12]
     assert (line["critic/loss"], line["skipped"]) == (2.0, 2)

@@ -11,7 +11,7 @@ from estep.errors import UsageError
 from estep.policy.actor import key_of
 from estep.runs import checkpoint
 from estep.runs.folder import RunFolder
-from estep.training import trainer
+from estep.training import update
 from estep.training.trainer import Trainer
 from estep.training.update import improve, init
 
@@ -150,7 +150,8 @@ def test_a_block_of_one_alternates_strictly(tmp_path, monkeypatch):
         assert batches.obs.shape == (1, 32, 1, 3)
         return agent, ((), {"critic/loss": np.zeros(1, np.float32), "skipped": np.zeros(1, np.float32)})
 
-    monkeypatch.setattr(trainer, "improve", counting)
+    monkeypatch.setattr(update, "improve", counting)
+    monkeypatch.setattr(update, "PROBED", 0)
     result = train(tmp_path, updates_per_call=1, steps=60, eval_every=0, log_every=1)
     assert numbers == list(range(20))
     assert [line["updates"] for line in metrics(result.run_dir)] == [0] * 40 + list(range(1, 21))

@@ -34,8 +34,6 @@ FAR_TOO_LARGE = 100.0
 """A gradient this many times its usual size is shortened to that, before it enters the means of Adam."""
 USUAL_AFTER = 20
 """Steps after which the usual size of a gradient is known."""
-BARRIER: Any = jax.lax.optimization_barrier
-"""What comes before it is compiled as if nothing came after it."""
 LEAST_SHARE = 1e-12
 """The least mean square of an element, as a part of that of all elements, against which its gradient is judged."""
 
@@ -51,7 +49,7 @@ def shortened(
     One element is far too large if it is a hundred times both its own usual size and that of all elements. If the whole
     gradient is a hundred times its usual norm, each element is judged by its own usual size alone. Otherwise the mean
     square of an element that a single such gradient hits would stop its steps for tens of thousands of updates. It is
-    the means that are mended, and not the gradient, so that an ordinary step has the bits of plain Adam.
+    the means that are mended, and not the gradient, so that an ordinary step is that of plain Adam.
 
     Args:
         old: mean of the gradient and of its square before the step, of one leaf.
@@ -113,7 +111,6 @@ def adam(learning_rate: float, b1: float = 0.9, b2: float = 0.999, eps: float = 
         mu = jax.tree.map(lambda m, g: jnp.where(sound, b1 * m + (1 - b1) * g, m), state.mu, grads)
         nu = jax.tree.map(lambda v, g: jnp.where(sound, b2 * v + (1 - b2) * jnp.square(g), v), state.nu, grads)
         known = 1 - b2 ** jnp.maximum(state.steps, 1).astype(jnp.float32), sound & (state.steps >= USUAL_AFTER)
-        mu, nu = BARRIER((mu, nu))
         mended = jax.tree.map(lambda *m: shortened(m[:2], m[2:], (b1, b2), known), state.mu, state.nu, mu, nu)
         mu, nu = jax.tree.transpose(jax.tree.structure(mu), jax.tree.structure((0, 0)), mended)
         rate = jnp.where(sound, learning_rate / (1 - b1**steps), 0.0)

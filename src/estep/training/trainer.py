@@ -277,7 +277,7 @@ class Trainer:
         if len(found):
             self.replay.drop(found)
             counts.dropped += len(found)
-            self.note(f"note     {len(found)} steps on which no update is finite were dropped, {counts.dropped} so far")
+            self.note(f"note     steps without a finite update were dropped: {len(found)} ({counts.dropped} so far)")
         return np.asarray(np.isin(rows, found).any((1, 2)))
 
     def count_skips(self, skipped: npt.NDArray[Any], batches: Any, explained: npt.NDArray[np.bool_]) -> None:
