@@ -472,7 +472,7 @@ def test_a_failure_at_every_operation_of_a_save_is_told_and_loses_nothing(tmp_pa
             save(run, 3, replay, keep=2)
         monkeypatch.setattr(storage, "hook", None)
         left = [name for name in [*names(run), *os.listdir(run)] if name.startswith(".tmp")]
-        assert left == [] or number == total  # the last operation is the unlink itself
+        assert left == [] or number >= total - 1  # the last two operations are of a checkpoint that is deleted
         assert checkpoint.reason_against(checkpoint.locate(run, "latest")) is None
         assert checkpoint.newest(run)[0].name in {"step_2", "step_3"}
         save(run, 4, replay, keep=2)

@@ -149,6 +149,7 @@ def divergence(q: Distribution, p: Distribution) -> Scalar:
 
     Example:
         >>> import jax.numpy as jnp
+        >>> from estep.families.gaussian import Normal
         >>> from estep.families.levels import divergence
         >>> float(divergence(Normal(jnp.ones(2), jnp.zeros(2)), Normal(jnp.zeros(2), jnp.zeros(2))))
         1.0

@@ -82,7 +82,8 @@ def check_running(source: Source, env: gymnasium.Env[Any, Any], space: Observati
         if all(finding.ok for finding in findings):
             findings += check_copies(source, env, watch)
     except Broken as broken:
-        findings.append(broken.finding)
+        name, detail = broken.args
+        findings.append(Finding(name, False, detail))
     except EstepError as error:
         findings.append(Finding("runs", False, f"{error.what} {error.fix}"))
     except (Exception, SystemExit) as error:

@@ -26,12 +26,7 @@ class Finding(NamedTuple):
 
 
 class Broken(Exception):
-    """An environment that gives no episode. Its argument is the finding."""
-
-    def __init__(self, name: str, detail: str) -> None:
-        """Take the name of the check and what is wrong."""
-        super().__init__(detail)
-        self.finding = Finding(name, False, detail)
+    """An environment that gives no episode. Its arguments are the name of the check and what is wrong."""
 
 
 class EpisodeRecord(NamedTuple):
