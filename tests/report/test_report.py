@@ -12,6 +12,7 @@ from commandline import command
 from report_pages import HOSTILE, Page, data_of
 
 from estep.errors import RejectedInput, StorageFailure
+from estep.m_steps.temperature import LOG_ALPHA_BOUNDS
 from estep.report import health, page
 from estep.report.contents import contents
 from estep.report.curves import HELD, MOST, collect, thinned
@@ -132,8 +133,8 @@ def test_a_file_of_any_length_takes_little_memory():
     assert max(found["a"][1]) == 976.0
 
 
-def light(name, curves, settings=None, measured=None):
-    lights = health.lights({key: ([1] * len(ys), ys) for key, ys in curves.items()}, settings or {}, measured or {})
+def light(name, curves):
+    lights = health.lights({key: ([1] * len(ys), ys) for key, ys in curves.items()}, {}, {}, False)
     return {one.name: one.word for one in lights}.get(name)
 
 
@@ -160,6 +161,16 @@ def light(name, curves, settings=None, measured=None):
 )
 def test_a_light_tells_good_from_bad(name, curves, word):
     assert light(name, curves) == word
+
+
+@pytest.mark.parametrize(("name", "said"), [("iterative-sac", True), ("mpo", False)])
+def test_minus_the_kl_is_an_entropy_under_a_flat_prior_alone(name, said):
+    found = contents(RunFolder.open(RELEASE / f"{name}-Pendulum-v1"))
+    assert ("entropy" in {light["name"] for light in found["health"]}) == said
+
+
+def test_the_limits_are_those_of_the_temperature():
+    assert health.LIMITS == LOG_ALPHA_BOUNDS
 
 
 def test_what_was_inspected_has_a_light(folder):

@@ -60,16 +60,15 @@ def report(arguments: list[str], context: Context) -> int:
 
     from estep.report import page
     from estep.runs import reading, storage
-    from estep.runs.folder import RunFolder
+    from estep.runs.folder import RunFolder, member_path
 
     reading.trust(values["trust_dir"])
     folder = RunFolder.open(values["run"])
-    member = None if number is None else f"{number:04d}"
-    if member is not None and not (folder.path / "members" / member).is_dir():
+    if number is not None and not member_path(folder.path, number).is_dir():
         raise UsageError(f"{folder.path} has no member {number}.", "Leave --member out, or give one that the run has.")
     if out is not None:
         storage.make_dir(out.absolute().parent)
-    path, found = page.write(folder, out, member)
+    path, found = page.write(folder, out, number)
     context.results.say(f"wrote    {path}")
     if values["open"] and not webbrowser.open_new_tab(path.absolute().as_uri()):
         context.results.say("note     there is no browser here")
@@ -98,8 +97,8 @@ def compare(arguments: list[str], context: Context) -> int:
 
         found = labels.newest(map(learning_curves.points, sources))
         storage.make_dir(out)
-        files = learning_curves.write(found, out) if found else []
-        files += [comparison.write(found, learning_curves.curves(found), out)] if found else []
+        rows = learning_curves.curves(found)
+        files = [*learning_curves.write(found, rows, out), comparison.write(found, rows, out)] if found else []
         missing, fix = "no evaluation", "Train them up to their first evaluation."
     if not files:
         raise RejectedInput(f"There is {missing} in {', '.join(map(str, named))}.", fix)

@@ -79,6 +79,7 @@ def inspect(arguments: list[str], context: Context) -> int:
     from estep.instruments import inspection, states, tables
     from estep.plots import inference
     from estep.policy import cache, policy
+    from estep.runs.folder import member_path
 
     report = Plain(context.results.known)
     note_reason(cache.use_cache(), report)
@@ -92,7 +93,7 @@ def inspect(arguments: list[str], context: Context) -> int:
         options = inspection.Options(given=given, env=env, **{name: values[name] for name in names})
         found = inspection.inspect_run(one, options, run_context)
     if values["member"] is not None:
-        folder = folder / "members" / f"{values['member']:04d}"
+        folder = member_path(folder, values["member"])
     out = values["out"] or folder / "plots"
     files = tables.write(found, out)
     files |= inference.draw(found, out)

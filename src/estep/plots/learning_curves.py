@@ -26,7 +26,7 @@ from estep.instruments.interval import MANY, middle
 from estep.plots import labels
 from estep.plots.curves import save, style
 from estep.runs import tables
-from estep.runs.folder import RUN, safe_name
+from estep.runs.folder import MEMBERS, RUN, safe_name
 
 EVALUATIONS = "evaluations.csv"
 LEGEND_LINE = 0.17
@@ -105,7 +105,7 @@ def points(source: Path) -> list[Point]:
     if not (source / RUN).is_file() and (source / EVALUATIONS).is_file():
         return labels.read(source / EVALUATIONS, Point)
     about = labels.about_run(source)
-    members = sorted((source / "members").glob("*/eval.csv"))
+    members = sorted((source / MEMBERS).glob("*/eval.csv"))
     if not members:
         return _lines(source / "eval.csv", about)
     seeds = [{**about, "seed": str(int(about["seed"]) + int(path.parent.name))} for path in members]
@@ -120,9 +120,14 @@ def _lines(path: Path, about: Mapping[str, str]) -> list[Point]:
     return [Point(names[one.task], *run, one.env_steps, one.updates, one.mean, one.std, one.episodes) for one in lines]
 
 
-def write(found: Sequence[Point], out: Path) -> list[Path]:
-    """The CSVs and a figure for each environment, in a folder that exists; returns the files."""
-    rows = curves(found)
+def write(found: Sequence[Point], rows: Sequence[Seeds], out: Path) -> list[Path]:
+    """The CSVs and a figure for each environment, in a folder that exists; returns the files.
+
+    Args:
+        found: the evaluations.
+        rows: what `curves` made of them.
+        out: the folder.
+    """
     files = [
         tables.write(out / EVALUATIONS, Point._fields, found),
         tables.write(out / "curves.csv", Seeds._fields, rows),

@@ -26,11 +26,11 @@ from estep.policy.policy import Policy
 from estep.policy.spaces import Spaces, spaces_of
 from estep.population import device, moments
 from estep.population.host import evaluate_all
-from estep.population.snapshot import BEST, MEMBERS, POLICY_FILES
+from estep.population.snapshot import BEST, POLICY_FILES
 from estep.population.state import stacked, take
 from estep.runs import checkpoint, config_file
 from estep.runs.config_file import Recipe
-from estep.runs.folder import RunFolder
+from estep.runs.folder import MEMBERS, RunFolder
 from estep.runs.leaves import rebuild, skeleton
 from estep.settings import arguments
 from estep.settings.run import RunConfig

@@ -16,10 +16,10 @@ from estep.policy.evaluate import Evaluation
 from estep.policy.job import RunContext
 from estep.policy.spaces import Spaces, space_record
 from estep.population import snapshot
-from estep.population.snapshot import BEST, MEMBERS, Rings
+from estep.population.snapshot import BEST, Rings
 from estep.population.trainer import PopulationTrainer
 from estep.runs import checkpoint, provenance, storage
-from estep.runs.folder import RunFolder
+from estep.runs.folder import RunFolder, member_path
 from estep.training.ending import rescue, saving_first
 from estep.training.recovery.due import checkpoint_due, crossed
 from estep.training.sinks import Sinks, check_lines
@@ -31,7 +31,7 @@ SHARE = 0.05
 
 def member_folder(folder: RunFolder, member: int) -> RunFolder:
     """The folder of one seed's records: metrics.jsonl, eval.csv and episodes.csv."""
-    return RunFolder(folder.path / MEMBERS / f"{member:04d}")
+    return RunFolder(member_path(folder.path, member))
 
 
 def check_members(folder: RunFolder, count: int) -> None:

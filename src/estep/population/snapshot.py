@@ -25,8 +25,6 @@ from estep.runs.leaves import expected, leaf_name, named_leaves, rebuild
 from estep.training.snapshot import lacking, recorded_spaces
 
 Arrays = dict[str, "np.ndarray[Any, Any]"]
-MEMBERS = "members"
-"""The folder of the seeds' records, in the run folder."""
 BEST = "best_"
 """Beginning of the files that hold the best agent of each seed."""
 POLICY_FILES = ("params", "optim", "stats")

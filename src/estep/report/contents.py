@@ -14,9 +14,10 @@ from estep.errors import RejectedInput, describe
 from estep.report import health
 from estep.report.curves import Curve, collect, short
 from estep.runs import reading, tables
-from estep.runs.folder import EPISODES, EVALUATIONS, METRICS, RunFolder
+from estep.runs.folder import EPISODES, EVALUATIONS, MEMBERS, METRICS, RunFolder, member_path
 from estep.runs.lines import records
 from estep.settings import metrics, renamed, schema
+from estep.settings.schema import Row
 
 FIGURES = 600_000
 """Bytes of figures of `estep inspect` that are put into a report. The others are named."""
@@ -24,18 +25,18 @@ IMPROVEMENT = "e/improvement_"
 TIMES = "time/"
 
 
-def contents(folder: RunFolder, member: str | None = None) -> dict[str, Any]:
+def contents(folder: RunFolder, member: int | None = None) -> dict[str, Any]:
     """Everything that the page of a run shows.
 
     Args:
         folder: the run folder.
-        member: folder of one seed of a population, whose lines are read.
+        member: the seed of a population whose lines are read; None for a run of one seed, or for all.
 
     Raises:
         RejectedInput: a file of the run cannot be read.
     """
     config, record = folder.read_config(), folder.read_run()
-    at = folder.path if member is None else folder.path / "members" / member
+    at = folder.path if member is None else member_path(folder.path, member)
     try:
         return _gathered(folder, at, config, record)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -45,20 +46,21 @@ def contents(folder: RunFolder, member: str | None = None) -> dict[str, Any]:
 
 def _gathered(folder: RunFolder, at: Path, config: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
     """As `contents`. `at` is the folder of the lines."""
-    algorithm = dict(config["algorithm"])
+    algorithm, row = dict(config["algorithm"]), schema.rows().get(config["algorithm"]["name"])
     curves = collect(records(at / METRICS))
     returns = _returns(folder.path, at)
     marked = _text(at / "best")
+    lights = health.lights(curves, algorithm, _measured(at / "plots"), _flat(row, algorithm))
     return {
         "title": f"{algorithm['name']} on {config['env']['id']}"
         + (f", member {int(at.name)}" if at != folder.path else ""),
         "status": str(record.get("status", "unknown")),
-        "about": _about(config, record, at),
-        "changes": _changes(folder),
+        "about": _about(config, record, at, row),
+        "changes": _changes(folder, row),
         "charts": {"returns": returns},
         "best": int(marked.removeprefix("step_")) if marked.removeprefix("step_").isdigit() else None,
         "axes": {name: _points(curves[name]) for name in ("updates", "wall_s") if name in curves},
-        "health": [light._asdict() for light in health.lights(curves, algorithm, _measured(at / "plots"))],
+        "health": [light._asdict() for light in lights],
         "improvement": _improvement(curves),
         "times": {name.removeprefix(TIMES): ys[-1] for name, (_, ys) in curves.items() if name.startswith(TIMES)},
         "metrics": {name: {"curve": _points(curve), **_meaning(name)} for name, curve in sorted(curves.items())},
@@ -66,9 +68,9 @@ def _gathered(folder: RunFolder, at: Path, config: Mapping[str, Any], record: Ma
     }
 
 
-def _about(config: Mapping[str, Any], record: Mapping[str, Any], at: Path) -> list[tuple[str, str]]:
+def _about(config: Mapping[str, Any], record: Mapping[str, Any], at: Path, row: Row | None) -> list[tuple[str, str]]:
     """What was run, as pairs of a label and a text."""
-    algorithm, row = config["algorithm"], schema.rows().get(config["algorithm"]["name"])
+    algorithm = config["algorithm"]
     table = "\n".join(line.strip() for line in row.table.splitlines()) if row else ""
     result, hardware = record.get("result") or {}, record.get("hardware") or {}
     versions, git = record.get("versions") or {}, record.get("git") or {}
@@ -92,9 +94,15 @@ def _about(config: Mapping[str, Any], record: Mapping[str, Any], at: Path) -> li
     return [(label, str(text)) for label, text in told.items() if text not in (None, "")]
 
 
-def _changes(folder: RunFolder) -> list[tuple[str, str, str]]:
+def _flat(row: Row | None, settings: Mapping[str, Any]) -> bool:
+    """Whether the prior of an algorithm is flat: by its setting, or by its row of the design table."""
+    rows = [line.split() for line in row.table.splitlines()] if row else []
+    named = {words[0]: words[1] for words in rows if len(words) > 1}
+    return bool(settings.get("prior", named.get("prior")) == "flat")
+
+
+def _changes(folder: RunFolder, row: Row | None) -> list[tuple[str, str, str]]:
     """The settings that differ from the defaults: name, value and default."""
-    row = schema.rows().get(folder.read_config()["algorithm"]["name"])
     defaults = {field.name: field.default for field in (*(row.fields if row else ()), *schema.run_fields())}
     given = renamed.settings(folder.read_diff(), defaults)
     return [(name, _written(value), _written(defaults.get(name))) for name, value in given.items()]
@@ -106,7 +114,7 @@ def _written(value: Any) -> str:
 
 def _returns(run: Path, at: Path) -> list[dict[str, Any]]:
     """The curves of returns: evaluations with their spread, of each seed and task, and the training episodes."""
-    seeds = sorted((run / "members").glob("*/eval.csv")) if run == at else []
+    seeds = sorted((run / MEMBERS).glob("*/eval.csv")) if run == at else []
     named = {f"seed {int(path.parent.name)}: ": path for path in seeds} or {"": at / EVALUATIONS}
     found = [one for prefix, path in named.items() for one in _evaluations(path, prefix)]
     episodes = collect(_numbers(at / EPISODES)).get("return")

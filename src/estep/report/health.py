@@ -10,7 +10,7 @@ from estep.report.curves import Curve
 
 GOOD, WATCH, BAD, UNKNOWN = "good", "watch", "bad", "not measured"
 LIMITS = -15.0, 10.0
-"""Of log α and of the multipliers of trust regions."""
+"""Of log α and of the multipliers of trust regions, as `m_steps.temperature` has them. That module needs JAX."""
 LATE = 4
 """What is judged is the mean of the last 1/LATE of the points."""
 
@@ -33,22 +33,27 @@ class Seen(NamedTuple):
     """The last value of each metric."""
     settings: Mapping[str, Any]
     """Of the algorithm."""
+    flat: bool
+    """Whether the prior is flat, so that -KL(q‖p) is the entropy of q."""
     measured: Mapping[str, float]
     """What `estep inspect` found: `over-estimation` and `realised`."""
 
 
-def lights(curves: Mapping[str, Curve], settings: Mapping[str, Any], measured: Mapping[str, float]) -> list[Light]:
+def lights(
+    curves: Mapping[str, Curve], settings: Mapping[str, Any], measured: Mapping[str, float], flat: bool
+) -> list[Light]:
     """The health of a run. A light is left out where the algorithm has no such thing.
 
     Args:
         curves: the metrics by name.
         settings: those of the algorithm.
         measured: what `estep inspect` found, by name.
+        flat: whether the prior is flat.
     """
     known = {name: [y for y in ys if y is not None] for name, (_, ys) in curves.items()}
     known = {name: ys for name, ys in known.items() if ys}
     late = {name: math.fsum(tail := ys[-max(len(ys) // LATE, 1) :]) / len(tail) for name, ys in known.items()}
-    seen = Seen(late, {name: ys[-1] for name, ys in known.items()}, settings, measured)
+    seen = Seen(late, {name: ys[-1] for name, ys in known.items()}, settings, flat, measured)
     return [light for check in CHECKS if (light := check(seen)) is not None]
 
 
@@ -86,7 +91,7 @@ def _at_limit(value: float) -> bool:
 
 def _entropy(seen: Seen) -> Light | None:
     kl = seen.late.get("m/kl")
-    if kl is None or seen.settings.get("prior", "flat") not in ("flat", "uniform"):
+    if kl is None or not seen.flat:
         return None
     return _good("entropy", f"Under the flat prior the entropy of the policy is {-kl:.3g} nats.")
 

@@ -10,27 +10,27 @@ from typing import Any
 from estep.report.contents import contents
 from estep.report.frame import drawing, frame, table
 from estep.runs import storage
-from estep.runs.folder import RunFolder
+from estep.runs.folder import RunFolder, member_path
 
 NAME = "report.html"
 RELOAD = 30
 """Seconds after which the page of a run that is going on reads itself again."""
 
 
-def write(folder: RunFolder, out: Path | None = None, member: str | None = None) -> tuple[Path, dict[str, Any]]:
+def write(folder: RunFolder, out: Path | None = None, member: int | None = None) -> tuple[Path, dict[str, Any]]:
     """Write the report of a run, atomically; returns its path and what it holds.
 
     Args:
         folder: the run folder.
         out: the file; report.html in the run folder if None.
-        member: folder of one seed of a population.
+        member: the seed of a population; None for a run of one seed, or for all.
 
     Raises:
         RejectedInput: a file of the run cannot be read.
         StorageFailure: the disk fails.
     """
     found = contents(folder, member)
-    inner = folder.path if member is None else folder.path / "members" / member
+    inner = folder.path if member is None else member_path(folder.path, member)
     path = inner / NAME if out is None else out
     storage.write_atomic(path, page(found).encode())
     return path, found

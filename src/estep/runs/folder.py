@@ -25,11 +25,18 @@ DIFF = "config.diff.json"
 METRICS = "metrics.jsonl"
 EVALUATIONS, EPISODES = "eval.csv", "episodes.csv"
 LOCK = ".lock"
+MEMBERS = "members"
+"""Folder of the seeds of a population, each in a folder of its own."""
 FILES = (RUN, CONFIG, DIFF, METRICS, EVALUATIONS, EPISODES, LATEST, "best", LOCK)
 FOLDERS = ("checkpoints", "plots")
 """What estep reads in a run folder."""
 _PATIENCE = 0.5
 """Seconds to wait until the process that holds the lock has written its name. It usually takes a millisecond."""
+
+
+def member_path(run_dir: Path, member: int) -> Path:
+    """The folder of one seed of a population, which are counted from 0."""
+    return run_dir / MEMBERS / f"{member:04d}"
 
 
 def safe_name(text: str) -> str:
