@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import small
 
 from estep.algorithms.named import class_of
 from estep.core.em import step
@@ -48,13 +48,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="CSV to write")
     given = parser.parse_args()
     rows = [repeated(name, given.updates) for name in given.names]
-    for row in rows:
-        print(", ".join(f"{name} {value}" for name, value in row.items()))
-    if given.out:
-        with given.out.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+    small.report(rows, given.out)
     return 0
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import collections
-import csv
 import faulthandler
 import os
 import random
@@ -232,13 +231,7 @@ def main() -> int:
         except KeyboardInterrupt:
             print("interrupted: these are the kills so far")
         rows = campaign.rows()
-    for row in rows:
-        print(", ".join(f"{name} {value}" for name, value in row.items()))
-    if given.out:
-        with given.out.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+    small.report(rows, given.out)
     return int(bool(campaign.wrong))
 
 

@@ -9,7 +9,6 @@ whole, and its lines up to this step.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
 import random
@@ -265,12 +264,7 @@ def main() -> int:
                 print(failed[-1].replace(str(place), ""), flush=True)
             shutil.rmtree(place)
     row = {"calls": len(calls), "disks": drawn, "different": len(seen), "losses": len(failed)}
-    print(", ".join(f"{name} {value}" for name, value in row.items()))
-    if given.out:
-        with given.out.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(row), lineterminator="\n")
-            writer.writeheader()
-            writer.writerow(row)
+    small.report([row], given.out)
     return int(bool(failed))
 
 

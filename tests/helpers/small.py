@@ -6,6 +6,7 @@ a forked process needs no thread of its parent.
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import os
@@ -88,3 +89,14 @@ def files(run_dir: Path) -> dict[str, str]:
         else:
             found[name] = hashlib.sha256(data).hexdigest()
     return found
+
+
+def report(rows: list[dict], out: Path | None) -> None:
+    """Print what a campaign counted, a line for each row, and write it as a CSV if a file is given."""
+    for row in rows:
+        print(", ".join(f"{name} {value}" for name, value in row.items() if value != ""), flush=True)
+    if out:
+        with out.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)

@@ -11,7 +11,6 @@ itself or go on, and what it saved before must verify.
 from __future__ import annotations
 
 import argparse
-import csv
 import os
 import resource
 import shutil
@@ -26,6 +25,7 @@ import child
 import fork
 import jax
 import numpy as np
+import small
 
 from estep.algorithms import SAC, IterativeSAC
 from estep.errors import EstepError
@@ -208,13 +208,7 @@ def main() -> int:
             rows += losses(Path(folder))  # first, because processes are forked before JAX has threads
         for name in given.names:
             rows += soak(name, given.minutes, Path(folder) / name)
-    for row in rows:
-        print(", ".join(f"{name} {value}" for name, value in row.items() if value != ""), flush=True)
-    if given.out:
-        with given.out.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+    small.report(rows, given.out)
     return int(not all(row["ok"] for row in rows))
 
 
