@@ -30,8 +30,12 @@ const short = value => Math.abs(value) >= 1e8 || (value && Math.abs(value) < 1e-
 function along(axis, steps) {
   if (axis === "steps" || !data.axes?.[axis]) return steps;
   const [xs, ys] = data.axes[axis];
-  let i = xs.findIndex(x => x >= steps);
-  if (i < 0) i = xs.length - 1;
+  let i = 0, after = xs.length - 1; // the first place that is not before `steps`
+  while (i < after) {
+    const middle = (i + after) >> 1;
+    if (xs[middle] >= steps) after = middle;
+    else i = middle + 1;
+  }
   if (i === 0 || xs[i] === steps) return xs[i] ? ys[i] * Math.min(steps / xs[i], 1) : ys[i];
   return ys[i - 1] + (ys[i] - ys[i - 1]) * (Math.min(steps, xs[i]) - xs[i - 1]) / (xs[i] - xs[i - 1]);
 }
