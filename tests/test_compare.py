@@ -57,7 +57,7 @@ def test_every_evaluation_is_one_row_and_every_environment_one_figure(runs, tmp_
     assert whole[4] == defaults
     out = tmp_path / "out"
     out.mkdir()
-    files = write(found, out)
+    files = write(found, curves(found), out)
     names = [
         "evaluations.csv",
         "curves.csv",
@@ -213,7 +213,7 @@ def test_a_table_of_before_is_read_and_its_labels_are_the_recorded_changes(tmp_p
     assert not recorded(found[0].settings).whole
     out = tmp_path / "out"
     out.mkdir()
-    files = write(found, out)
+    files = write(found, curves(found), out)
     assert points(files[0]) == points(out) == found
     assert "settings" in files[0].read_text().partition("\n")[0].split(",")
 
