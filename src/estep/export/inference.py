@@ -6,6 +6,7 @@ The gradient of the critics is written out, layer by layer. policy.py imports th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -72,19 +73,17 @@ def q_values(p: Mapping[str, Any], x: Array, u: Array) -> tuple[Array, Callable[
     return q.mean(0) - p["beta"] * std, slope
 
 
-def sampler(p: Mapping[str, Any], x: Array) -> Array:
-    """Of the points that a network makes of noise, the one of greatest Q̂."""
-    return best(p, x, p["noise"] + output(p["net"], x, p["noise"]))
-
-
-def weighted(p: Mapping[str, Any], x: Array) -> Array:
-    """Of samples of a Gaussian that a network gives, the one of greatest Q̂."""
+def points(p: Mapping[str, Any], x: Array) -> Array:
+    """The points that a network makes of noise, or samples of a Gaussian that a network gives."""
+    if p["kind"] == "sampler":
+        return p["noise"] + output(p["net"], x, p["noise"])
     mu, raw = np.split(output(p["net"], x), 2)
-    return best(p, x, mu + np.exp(soft_bound(raw, *p["bounds"])) * p["noise"])
+    return mu + np.exp(soft_bound(raw, *p["bounds"])) * p["noise"]
 
 
-def best(p: Mapping[str, Any], x: Array, u: Array) -> Array:
-    """The point of greatest Q̂."""
+def best(p: Mapping[str, Any], x: Array) -> Array:
+    """Of these points, the one of greatest Q̂."""
+    u = points(p, x)
     return np.asarray(u[q_values(p, x, u)[0].argmax()])
 
 
@@ -126,7 +125,7 @@ def standardised(x: Array, sizes: Sequence[int]) -> Array:
         apart = part / unit - (part / unit).mean()
         return np.asarray(apart / (np.sqrt(np.square(apart).sum() / (len(part) - 1)) + 1e-7 / max(unit, 1.0)))
 
-    return np.concatenate([each(part) for part in np.split(x, np.cumsum(sizes)[:-1])])
+    return np.concatenate([each(part) for part in np.split(x, list(accumulate(sizes))[:-1])])
 
 
 ENCODINGS: Mapping[str, Callable[..., tuple[Array, Array]]] = {
@@ -159,8 +158,8 @@ def iterative(p: Mapping[str, Any], x: Array) -> Array:
 
 
 KINDS: Mapping[str, Callable[..., Array]] = {
-    "sampler": sampler,
-    "weighted": weighted,
+    "sampler": best,
+    "weighted": best,
     "exact": exact,
     "iterative": iterative,
 }

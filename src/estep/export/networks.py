@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,12 @@ class Arrays:
         self.held[name] = np.ascontiguousarray(np.asarray(array, np.float32))
         return f"#{name}"
 
+    def places(self, sees: Sequence[int]) -> str:
+        """Hold places of the state; returns what stands for them."""
+        name = f"a{len(self.held)}"
+        self.held[name] = np.asarray(sees, np.int64)
+        return f"#{name}"
+
     def network(self, net: Any, sees: Sequence[int] | None = None) -> dict[str, Any]:
         """The record of a network: what it sees of the state, how many tasks have outputs of their own, its layers.
 
@@ -55,10 +61,10 @@ class Arrays:
         if isinstance(net, OwnHeads) and sees is None:
             tasks, net = net.tasks, net.net
             sees = range(len(net.first[0])) if isinstance(net, MLP | Simba | SimbaV2) else None
-        makers = {MLP: self._mlp, Simba: self._simba, SimbaV2: self._simba2}
+        makers: dict[type, Callable[[Any], Layers]] = {MLP: self._mlp, Simba: self._simba, SimbaV2: self._simba2}
         if type(net) not in makers:
             raise refused(f"The network of this policy is a {type(net).__name__}, or holds one of your own.")
-        return {"sees": None if sees is None else list(sees), "tasks": tasks, "layers": makers[type(net)](net)}
+        return {"sees": None if sees is None else self.places(sees), "tasks": tasks, "layers": makers[type(net)](net)}
 
     def critics(self, likelihood: Any) -> dict[str, Any]:
         """The records of the networks of a critic, and β.
@@ -95,7 +101,7 @@ class Arrays:
         raise refused("The critics of this policy are fitted by a loss of their own.")
 
     def _mlp(self, net: MLP) -> Layers:
-        weights = [np.concatenate([np.asarray(block) for block in net.first]), *net.rest]
+        weights: list[Any] = [np.concatenate([np.asarray(block) for block in net.first]), *net.rest]
         layers: Layers = []
         for i, (weight, bias) in enumerate(zip(weights, net.biases, strict=True)):
             hidden = i < len(weights) - 1

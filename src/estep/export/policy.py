@@ -11,15 +11,15 @@ import importlib
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 FORMAT = 1
 """Of the contract. A larger number is of a newer estep."""
-Array = npt.NDArray[Any]
+Array: TypeAlias = Any
 
 
 total: Callable[..., Array] = lambda x: x.sum(-1, keepdims=True)
@@ -72,7 +72,7 @@ def output(net: Mapping[str, Any], x: Array, *more: Array) -> Array:
 
 def of_choices(lam: Array, *sizes: int) -> Array:
     """The most probable choice of each part, as one-hot vectors side by side."""
-    parts = np.split(lam, np.cumsum(sizes)[:-1])
+    parts = np.split(lam, list(accumulate(sizes))[:-1])
     return np.concatenate([np.eye(n, dtype=np.float32)[one.argmax()] for n, one in zip(sizes, parts, strict=True)])
 
 
@@ -81,7 +81,7 @@ def of_mixture(lam: Array, k: int, low: float, high: float) -> Array:
     mu, raw = lam[k:].reshape(2, k, -1)
     log_sigma = soft_bound(raw, low, high)
     near = -0.5 * np.square((mu[:, None] - mu) * np.exp(-log_sigma)) - log_sigma
-    return np.asarray(mu[np.logaddexp.reduce(lam[:k] + near.sum(-1), -1).argmax()])
+    return mu[np.logaddexp.reduce(lam[:k] + near.sum(-1), -1).argmax()]
 
 
 def of_autoregressive(lam: Array, a: int) -> Array:
@@ -126,7 +126,7 @@ def columns(p: Mapping[str, Any], x: Array) -> Array:
 
 KINDS: Mapping[str, Callable[..., Array]] = {"direct": direct, "levels": levels, "columns": columns}
 CLIP: Callable[..., Array] = lambda u: np.clip(u, -1.0, 1.0)
-SQUASH: Mapping[str, Callable[..., Array]] = {"tanh": np.tanh, "clip": CLIP, "none": lambda u: u}
+SQUASH: Mapping[str, Callable[..., Array]] = {"tanh": lambda u: np.tanh(u), "clip": CLIP, "none": lambda u: u}
 
 
 def bound(value: Any, arrays: Mapping[str, Array]) -> Any:
@@ -181,7 +181,7 @@ class Policy:
             x = (action * (high / 2 - low / 2) + (high / 2 + low / 2)).clip(low, high)
             return x.astype(space["dtype"]).reshape(space["shape"])
         sizes = space.get("nvec") or [space["n"]]
-        index = [one.argmax() for one in np.split(action, np.cumsum(sizes)[:-1])]
+        index = [one.argmax() for one in np.split(action, list(accumulate(sizes))[:-1])]
         return (np.asarray(index) + space["start"]).astype(space["dtype"]).reshape(space.get("shape", ()))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
@@ -14,7 +15,9 @@ from estep.core.agent import Agent, as_it_is
 from estep.core.types import Clip, Identity, Key, OneHot, OneHots, Tanh
 from estep.data.normalise import Moments
 from estep.e_steps.plans import Planner
+from estep.errors import UsageError
 from estep.export.networks import Arrays, refused
+from estep.export.policy import FORMAT, Policy
 from estep.families.autoregressive import Autoregressive
 from estep.families.categorical import FactoredSoftmax, Softmax
 from estep.families.full_gaussian import FullGaussian
@@ -38,8 +41,6 @@ from estep.priors.uniform import Uniform
 
 SQUASHES = {Tanh: "tanh", Clip: "clip", Identity: "none", OneHot: "none", OneHots: "none"}
 ENCODINGS = {log_sign: "log_sign", layer_norm: "layer_norm", raw: "raw"}
-ONE_SHOT = ("direct", "levels", "columns")
-"""Kinds of programs that act by one pass of networks, without critics and random numbers."""
 
 
 class Program(NamedTuple):
@@ -48,11 +49,6 @@ class Program(NamedTuple):
     record: dict[str, Any]
     """Its values, as JSON has them. A text that begins with # is the name of an array."""
     arrays: dict[str, npt.NDArray[Any]]
-
-    @property
-    def one_shot(self) -> bool:
-        """Whether it acts by one pass of networks."""
-        return self.record["kind"] in ONE_SHOT
 
 
 def program_of(agent: Agent, moments: Moments | None, key: Key | None = None) -> Program:
@@ -68,7 +64,7 @@ def program_of(agent: Agent, moments: Moments | None, key: Key | None = None) ->
         UsageError: what the agent does is not written out in NumPy; the message says what.
     """
     arrays = Arrays()
-    scaling = {"mean": None, "scale": None}
+    scaling: dict[str, Any] = {"mean": None, "scale": None}
     if moments is not None:
         scaling = {"mean": arrays.put(moments.mean), "scale": arrays.put(moments.scale)}
     squash = SQUASHES.get(type(agent.spec.squash))
@@ -92,9 +88,24 @@ def program_of(agent: Agent, moments: Moments | None, key: Key | None = None) ->
     return Program({**record, **scaling, "squash": squash}, arrays.held)
 
 
+def one_shot(agent: Agent, moments: Moments | None) -> Policy | None:
+    """The deterministic actions of an agent by NumPy, or None where it needs more than one pass of networks.
+
+    Args:
+        agent: the agent.
+        moments: mean and variance of observations, if they are normalised.
+    """
+    try:
+        program = program_of(agent, moments)
+    except UsageError:
+        return None
+    return Policy({"format": FORMAT, "program": program.record}, program.arrays)
+
+
 def _prior(agent: Agent, arrays: Arrays) -> dict[str, Any]:
     """The network of a learned prior, and what stands for the mode of its distribution."""
-    prior, sees = agent.prior.slow, None
+    prior: Any = agent.prior.slow
+    sees = None
     if isinstance(prior, Tempered) and prior.share > 0.0:
         prior = prior.base
     if isinstance(prior, Restricted):
@@ -102,10 +113,9 @@ def _prior(agent: Agent, arrays: Arrays) -> dict[str, Any]:
     kind: Any = type(prior)
     if kind not in (GaussianNetwork, FullGaussianNetwork, CategoricalNetwork, FactoredNetwork):
         raise refused(f"The prior of this policy is a {kind.__name__}, which is no network of ours.")
-    known: Any = prior
     mode = ["choices", *agent.spec.factors] if agent.spec.factors else ["gaussian", agent.spec.action_dim]
-    bounds = None if agent.spec.factors else [known.low, known.high]
-    return {"net": arrays.network(known.net, sees), "mode": mode, "bounds": bounds}
+    bounds = None if agent.spec.factors else [prior.low, prior.high]
+    return {"net": arrays.network(prior.net, sees), "mode": mode, "bounds": bounds}
 
 
 def _mode(family: Any, low: float, high: float) -> list[Any]:
@@ -181,15 +191,20 @@ def _iterative(agent: Agent, inference: Iterative, arrays: Arrays, key: Key | No
         raise refused("Iterative inference is written out for Gaussians and choices under a flat prior alone.")
     if type(start) not in (AtPrior, Direct) or inference.encoding not in ENCODINGS:
         raise refused("Iterative inference of this policy starts or reads its gradient in a way of its own.")
-    record = {"kind": "iterative", "net": arrays.network(inference.net), "mode": _mode(family, 0.0, 0.0)}
+    record: dict[str, Any] = {
+        "kind": "iterative",
+        "net": arrays.network(inference.net),
+        "mode": _mode(family, 0.0, 0.0),
+    }
     if isinstance(start, Direct):
         record |= {"start": arrays.network(start.net), "start_bounds": [start.low, start.high]}
     else:
-        record |= {"start": arrays.put(family.start(agent.prior.slow(np.zeros(agent.spec.obs_dim))))}
+        record |= {"start": arrays.put(family.start(agent.prior.slow(jnp.zeros(agent.spec.obs_dim))))}
     noise = np.zeros((inference.steps, 0, 0))
     if isinstance(family, Gaussian):  # as `soft_value` draws it in each iteration
         draw, size, count = family.noise, family.action, inference.samples
-        keys = jax.random.split(jax.random.split(key)[1], inference.steps)
+        known: Any = key
+        keys = jax.random.split(jax.random.split(known)[1], inference.steps)
         noise = np.stack([np.asarray(draw(_first_half(one), count, size)) for one in keys])
     record |= {"low": arrays.put(inference.low), "high": arrays.put(inference.high), "noise": arrays.put(noise)}
     record |= {"average": inference.average, "encoding": ENCODINGS[inference.encoding]}
