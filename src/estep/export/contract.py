@@ -132,4 +132,6 @@ def widths(subject: Subject) -> npt.NDArray[np.float64]:
     record = subject.action_space.record()
     if "low" not in record:
         return np.ones(1)
-    return np.subtract(np.asarray(record["high"], float), np.asarray(record["low"], float))
+    low, high = (np.asarray(record[name], np.float64) for name in ("low", "high"))
+    width: npt.NDArray[np.float64] = high - low
+    return width
