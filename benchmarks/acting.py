@@ -1,7 +1,7 @@
 """How long does one action take, in one state?
 
 The path of the training loop (`Trainer.choose`; the peers' `_sample_action`) and that of a trained policy
-(`estep.Policy.act`; the peers' `predict`, deterministic), for `sac` and for `iterative-sac` with its default settings.
+(`estep.Policy.act`, and the files of `estep export --format npz`; the peers' `predict`, deterministic), for `sac` and for `iterative-sac` with its default settings.
 The column median_us is microseconds a call.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools as ft
 
 import sheet
-from contenders import PEERS, estep_choose, estep_policy, peer_choose, peer_policy
+from contenders import PEERS, estep_choose, estep_exported, estep_policy, peer_choose, peer_policy
 from race import Contender, contender
 
 ROWS = ("sac", "iterative-sac")
@@ -24,6 +24,7 @@ def contenders(core: int | None) -> list[Contender]:
             **{f"estep {row} loop": ft.partial(estep_choose, row) for row in ROWS},
             **{f"{library} loop": ft.partial(peer_choose, library) for library in PEERS},
             **{f"estep {row} policy": ft.partial(estep_policy, row) for row in ROWS},
+            **{f"estep {row} exported": ft.partial(estep_exported, row) for row in ROWS},
             **{f"{library} policy": ft.partial(peer_policy, library) for library in PEERS},
         }.items()
     ]
