@@ -1,7 +1,8 @@
 """How long does one action take, in one state?
 
-The path of the training loop (`Trainer.choose`; the peers' `_sample_action`) and that of a trained policy
-(`estep.Policy.act`, and the files of `estep export --format npz`; the peers' `predict`, deterministic), for `sac` and for `iterative-sac` with its default settings.
+The path of the training loop (`Trainer.choose`; the peers' `_sample_action`), that of a trained policy
+(`estep.Policy.act`; the peers' `predict`, deterministic), and that of the files of `estep export --format npz`, for
+`sac` and for `iterative-sac` with its default settings.
 The column median_us is microseconds a call.
 """
 

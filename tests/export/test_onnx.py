@@ -37,7 +37,7 @@ DIRECT = {
     "one choice of a dict": (estep.MPO(**SMALL), {"action": "one choice", "observation": DICT}),
     "wide numbers": (estep.SAC(**SMALL), {"action": spaces.Box(-1, 2, (2, 2), np.float64)}),
     "simba": (estep.SAC(**SMALL, network="simba"), {"normalise": True}),
-    "simba2": (estep.VMPO(**SMALL, network="simba2"), {}),
+    "simba2": (estep.MPO(**SMALL, network="simba2"), {}),
     "mixture": (estep.Compose(**SMALL, posterior="mixture"), {}),
     "autoregressive": (estep.Compose(**SMALL, posterior="autoregressive"), {}),
     "two columns": (estep.Distral(**SMALL), {"tasks": 2}),
