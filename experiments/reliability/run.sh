@@ -11,5 +11,5 @@ python tests/helpers/power.py --samples 20000 --out "$OUT/power.csv"
 python tests/helpers/soak.py --minutes 3 --out "$OUT/soak.csv" sac iterative-sac
 python tests/helpers/exactness.py --updates 200 --out "$OUT/exactness.csv" sac
 python tests/helpers/fuzz.py --seconds 600 --mutants 20000 --out "$OUT/fuzz.csv"
-SINKS_TABLE="$OUT/sinks.csv" python -m pytest -n 0 -m "long or not long" tests/training/test_sinks.py
+python tests/helpers/sinks.py --out "$OUT/sinks.csv"
 python docs/generate/reliability.py docs/reliability.md

@@ -1,6 +1,6 @@
 """What is no part of a run's results may fail in every way. Its results may not fail in silence.
 
-With SINKS_TABLE=FILE and `-n 0` the outcomes are written to a CSV: results/reliability/sinks.csv.
+With SINKS_TABLE=FILE and `-n 0` the outcomes are written to a CSV, as tests/helpers/sinks.py does.
 """
 
 import contextlib
