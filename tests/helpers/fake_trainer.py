@@ -63,7 +63,8 @@ def lock(folder):
 def main(words):
     """Train or resume."""
     stop = []
-    signal.signal(signal.SIGTERM, lambda *_: stop.append(True))
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, lambda *_: stop.append(True))
     given = options(words)
     folder = Path(words[1] if words[0] == "resume" else given["--run-dir"])
     os.umask(0o077)

@@ -64,6 +64,7 @@ def to_the_end(sweep: Path, runs: Sequence[Run], engine: Engine, options: Option
             storage.remove_tree(sweep / lines.LOGS / f"{run.id}.out")
     drive = _Drive(sweep, {run.id: run for run in runs}, engine, options, states)
     drive.run([Task(sweep, run, options.consent) for run in waiting])
+    states |= {name: status.of(sweep, name) for name in drive.active}  # they go on without the sweep
     status.write(sweep, list(states.values()))
     page.follow(sweep, drive.page, last=True)
     return list(states.values())

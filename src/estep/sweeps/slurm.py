@@ -63,7 +63,8 @@ def script(sweep: Path, tasks: Sequence[Task], options: Mapping[str, str], jobs:
             f"logs={shlex.quote(str(logs))}/$run",
             'srun --ntasks=1 --cpu-bind=cores --output="$logs.out" --error="$logs.err" "${words[@]}"',
             "code=$?",
-            '[ $code -eq 75 ] && scontrol requeue "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"',
+            # 75: it saved; 138: it had only begun when the signal came
+            'case $code in 75|138) scontrol requeue "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}";; esac',
             "exit $code",
             "",
         ]
