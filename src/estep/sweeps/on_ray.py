@@ -94,7 +94,13 @@ class Ray:
                 ).remote(place / "seen")
                 for node in nodes
             }
-            blind = [name for name, one in asked.items() if not self._ray.get(one, timeout=2 * ANSWER)]
+            blind = []
+            for name, one in asked.items():
+                try:
+                    blind += [] if self._ray.get(one, timeout=2 * ANSWER) else [name]
+                except self._ray.exceptions.RayError as error:
+                    what = f"The node {name} cannot run estep: {' '.join(str(error).split())[-200:]}."
+                    raise UsageError(what, "Install the same version of estep on all nodes.") from error
             storage.discard(place)
         if blind:
             fix = "Give --out a folder of a disk that all nodes share."
