@@ -56,8 +56,10 @@ MAY_IMPORT = {
     "population": DEPLOYED | {"training", "population"},
     "instruments": DEPLOYED | {"training", "instruments"},
     "plots": DEPLOYED | {"training", "instruments", "plots"},
+    "sweeps": {"errors", "settings", "runs", "data.memory", "report", "plots", "sweeps"},
+    "tuning": {"errors", "settings", "runs", "instruments.interval", "sweeps", "tuning"},
     "api": DEPLOYED | {"training", "population", "plots"},
-    "cli": DEPLOYED | {"training", "population", "instruments", "plots", "api", "cli"},
+    "cli": DEPLOYED | {"training", "population", "instruments", "plots", "sweeps", "tuning", "api", "cli"},
 }
 """What the modules of each folder (or single file) may import of the package: nothing that stands below it."""
 
