@@ -31,6 +31,8 @@ def small(text):
 )
 def test_commands_have_options_of_this_version(page):
     for words in commands_in(page.read_text("utf-8")):
+        if any(":" in word for word in words[:3]):  # an algorithm of the reader's
+            continue
         assert options_unknown(words) == [], " ".join(words)
 
 
