@@ -18,7 +18,7 @@ PLACES = ROOT, ROOT / "src" / "estep", ROOT / "src" / "estep" / "algorithms" / "
 FOLDERS = {path.name for path in (ROOT / "src" / "estep").iterdir() if path.is_dir()}
 OF_A_RUN = {"dump/", "plots/", "replay/", "policy.py", "inference.py"}
 """Of a run, or of an export."""
-FILES = (".npz", ".onnx", ".jaxexport", ".html")
+FILES = (".npz", ".onnx", ".jaxexport", ".html", ".py")
 NEW_ITEM = re.compile(r"\s+([-+*]|1[.)])\s")
 """A line that continues an item and that Markdown would take for a new one."""
 
