@@ -48,6 +48,10 @@ COMMANDS = {
     ),
     "report": Command("comparing", "report", "RUN", "one HTML file that shows a run"),
     "compare": Command("comparing", "compare", "OUT RUN ...", "tables and learning curves of several runs"),
+    "export": Command("sharing.export", "export", "RUN", "write the policy for NumPy, ONNX or JAX alone", slow=True),
+    "publish": Command(
+        "sharing.publish", "publish", "RUN", "write one file that anybody can load and evaluate", slow=True
+    ),
     "verify": Command("reading", "verify", "RUN", "check every checkpoint of a run"),
     "replay-step": Command("repeating", "replay_step", "DUMP", "repeat the update at which a run halted", slow=True),
     "algos": Command("listing", "algos", "[ALGO]", "the algorithms: their row of the table and their flags"),

@@ -39,7 +39,7 @@ from estep.runs.config_file import Recipe
 from estep.runs.folder import RunFolder
 from estep.runs.leaves import skeleton
 from estep.settings.run import RunConfig
-from estep.training.ending import Result, recorded_result, to_the_end
+from estep.training.ending import Result, beginning, recorded_result, to_the_end
 from estep.training.run import check_drift, newest_sound, with_steps
 from estep.training.scale import check_image, note_agent
 from estep.training.snapshot import lacking
@@ -102,7 +102,8 @@ def train(
             folder.write_config(config_file.encode(recipe), config_file.differences(recipe))
             folder.write_run(provenance.describe(context.command, {"run": config.seed}))
             note_start(folder, recipe, place, context)
-            session = PopulationSession(folder, trainer, place.spaces, context, None)
+            with beginning(folder):
+                session = PopulationSession(folder, trainer, place.spaces, context, None)
             return run_session(session, config.steps)
 
 
@@ -165,9 +166,11 @@ def continued(
     if found is None:
         context.report.note("The population has no checkpoint yet, so it starts again from its configuration.")
         trainer.engine.begin()
-        return PopulationSession(folder, trainer, place.spaces, context, 0)
+        with beginning(folder):
+            return PopulationSession(folder, trainer, place.spaces, context, 0)
     loaded, store = snapshot.restore(trainer, found)
-    session = PopulationSession(folder, trainer, place.spaces, context, trainer.env_steps)
+    with beginning(folder):
+        session = PopulationSession(folder, trainer, place.spaces, context, trainer.env_steps)
     try:
         session.restore(loaded, store)
     except (KeyError, TypeError, ValueError, AttributeError) as error:

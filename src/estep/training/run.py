@@ -34,7 +34,7 @@ from estep.runs.folder import RunFolder
 from estep.settings.run import RunConfig
 from estep.training import snapshot
 from estep.training.callbacks import current_policy
-from estep.training.ending import Result, exactness, recorded_result, to_the_end
+from estep.training.ending import Result, beginning, exactness, recorded_result, to_the_end
 from estep.training.session import Callbacks, Session
 from estep.training.sinks import Sinks, check_lines
 from estep.training.trainer import Trainer
@@ -220,7 +220,8 @@ def run_session(
         resumed_at: environment steps of the checkpoint, or None for a new run.
         meta: the session's part of the checkpoint.
     """
-    sinks = Sinks(folder, resumed_at, context.report.note, bool(recipe.tasks))
+    with beginning(folder):
+        sinks = Sinks(folder, resumed_at, context.report.note, bool(recipe.tasks))
     now = ft.partial(current_policy, recipe, folder.path, trainer, envs[0])
     callbacks = Callbacks(context.report, context.stop, envs[1], now, context.on_step, context.on_evaluation)
     session = Session(folder, trainer, sinks, callbacks)
