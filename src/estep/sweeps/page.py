@@ -61,7 +61,7 @@ def write(sweep: Path) -> list[Path]:
         RejectedInput: the seeds of a curve have no step in common.
         StorageFailure: the disk fails.
     """
-    folders = [folder for run in plan.read(sweep) if _has_evaluations(folder := folder_of(sweep, run.id))]
+    folders = [folder for run in plan.read(sweep) if has_evaluations(folder := folder_of(sweep, run.id))]
     if not folders:
         return []
     from estep.plots import comparison, labels, learning_curves
@@ -77,7 +77,8 @@ def write(sweep: Path) -> list[Path]:
     return [*learning_curves.write(found, rows, out), made, sweep / REPORT]
 
 
-def _has_evaluations(folder: Path) -> bool:
+def has_evaluations(folder: Path) -> bool:
+    """Whether a run, or a seed of a population, has been evaluated."""
     return any((path / EVALUATIONS).is_file() for path in (folder, *folder.glob("members/*")))
 
 
