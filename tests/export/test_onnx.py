@@ -16,9 +16,11 @@ SMALL = {"hidden_sizes": (8, 8)}
 IMAGE = spaces.Box(-1, 1, (2, 3, 1))
 
 
+for package in ("onnx", "onnxruntime"):
+    pytest.importorskip(package, reason="the extra onnx is not installed")
+
+
 def export(given, folder):
-    for package in ("onnx", "onnxruntime"):
-        pytest.importorskip(package, reason="the extra onnx is not installed")
     return write.export(given, "onnx", drawn(given, 200), folder / "onnx", replace=False)
 
 

@@ -47,11 +47,21 @@ def test_a_network_is_exported(form, tmp_path):
     assert table["observation"]["parts"][0]["places"] == [0, 5]
 
 
-def test_iterative_inference_is_exported_and_acts_where_jax_cannot_be_imported(tmp_path):
-    given = subject(estep.IterativeSAC(iterations=2, samples=2, hidden_sizes=(8,)), observation=DICT)
+@pytest.mark.parametrize(
+    ("algorithm", "more"),
+    [
+        (estep.SAC(**SMALL), set()),
+        pytest.param(
+            estep.IterativeSAC(iterations=2, samples=2, hidden_sizes=(8,)), {"inference.py"}, marks=pytest.mark.long
+        ),
+    ],
+    ids=["sac", "iterative-sac"],
+)
+def test_it_acts_where_jax_cannot_be_imported(algorithm, more, tmp_path):
+    given = subject(algorithm, observation=DICT)
     export(given, "npz", tmp_path)
     names = {path.name for path in (tmp_path / "npz").iterdir()}
-    assert names == {"policy.npz", "contract.json", "policy.py", "inference.py"}
+    assert names == {"policy.npz", "contract.json", "policy.py"} | more
     obs = [{"wanted": 2, "level": [[0.5, -0.5]]}, [0.5, -0.5, 0.0, 1.0, 0.0]]
     block = "import sys; sys.modules['jax'] = sys.modules['estep'] = None; import runpy; sys.path.insert(0, '.'); "
     block += "sys.argv = ['policy.py', 'policy.npz']; runpy.run_path('policy.py', run_name='__main__')"
