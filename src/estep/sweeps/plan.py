@@ -77,7 +77,7 @@ def make(
     algorithm: str, env: Sequence[str], seed: int, values: Mapping[str, Any], preset: str, settings: Mapping[str, Any]
 ) -> Run:
     """A run with its id, in the types of JSON."""
-    values, settings = (strict.parse(strict.dump(dict(sorted(table.items())))) for table in (values, settings))
+    values, settings = (strict.plain(dict(sorted(table.items()))) for table in (values, settings))
     what = strict.dump([algorithm, list(env), seed, values])
     readable = "-".join(safe_name(word) for word in (algorithm, *env))[:LONGEST]
     name = f"{readable}-s{seed}-{hashlib.sha256(what).hexdigest()[:8]}"
