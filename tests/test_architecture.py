@@ -54,8 +54,9 @@ MAY_IMPORT = {
     "population": DEPLOYED | {"training", "population"},
     "instruments": DEPLOYED | {"training", "instruments"},
     "plots": DEPLOYED | {"training", "instruments", "report", "plots"},
+    "comparing": DEPLOYED | {"instruments", "report", "plots", "comparing"},
     "api": DEPLOYED | {"training", "population", "plots"},
-    "cli": DEPLOYED | {"training", "population", "instruments", "report", "plots", "api", "cli"},
+    "cli": DEPLOYED | {"training", "population", "instruments", "report", "plots", "comparing", "api", "cli"},
 }
 """What the modules of each folder (or single file) may import of the package: nothing that stands below it."""
 

@@ -45,7 +45,7 @@ COMMANDS = {
         "inspecting", "inspect", "RUN", "what inference finds, what it misses, and what it costs", slow=True
     ),
     "report": Command("comparing", "report", "RUN", "one HTML file that shows a run"),
-    "compare": Command("comparing", "compare", "OUT RUN ...", "tables and learning curves of several runs"),
+    "compare": Command("comparing", "compare", "RUN RUN ...", "statistics and learning curves of several runs"),
     "verify": Command("reading", "verify", "RUN", "check every checkpoint of a run"),
     "replay-step": Command("repeating", "replay_step", "DUMP", "repeat the update at which a run halted", slow=True),
     "algos": Command("listing", "algos", "[ALGO]", "the algorithms: their row of the table and their flags"),
