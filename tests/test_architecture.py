@@ -50,13 +50,14 @@ MAY_IMPORT = {
     "runs": ROWS_AND_SETTINGS | {"runs"},
     "policy": DEPLOYED,
     "report": DEPLOYED | {"report"},
-    "training": DEPLOYED | {"report", "training"},
+    "video": DEPLOYED | {"video"},
+    "training": DEPLOYED | {"report", "video", "training"},
     "population": DEPLOYED | {"training", "population"},
     "instruments": DEPLOYED | {"training", "instruments"},
     "plots": DEPLOYED | {"training", "instruments", "report", "plots"},
     "comparing": DEPLOYED | {"instruments", "report", "plots", "comparing"},
     "api": DEPLOYED | {"training", "population", "plots"},
-    "cli": DEPLOYED | {"training", "population", "instruments", "report", "plots", "comparing", "api", "cli"},
+    "cli": DEPLOYED | {"training", "population", "instruments", "report", "video", "plots", "comparing", "api", "cli"},
 }
 """What the modules of each folder (or single file) may import of the package: nothing that stands below it."""
 

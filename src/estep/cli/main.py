@@ -46,6 +46,7 @@ COMMANDS = {
     ),
     "report": Command("comparing", "report", "RUN", "one HTML file that shows a run"),
     "compare": Command("comparing", "compare", "RUN RUN ...", "statistics and learning curves of several runs"),
+    "record": Command("sharing.record", "record", "RUN", "a video of a run's policy", slow=True),
     "verify": Command("reading", "verify", "RUN", "check every checkpoint of a run"),
     "replay-step": Command("repeating", "replay_step", "DUMP", "repeat the update at which a run halted", slow=True),
     "algos": Command("listing", "algos", "[ALGO]", "the algorithms: their row of the table and their flags"),
