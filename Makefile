@@ -41,18 +41,18 @@ fuzz: $(INSTALLED)
 
 # A run is killed before every operation on the disk and at 1,000 random moments, and always goes on: half an hour.
 kills: $(INSTALLED)
-	PYTHONPATH=tests/helpers $(BIN)/python tests/helpers/kills.py --random 1000
+	PYTHONPATH=tests/helpers:experiments/tasks $(BIN)/python tests/helpers/kills.py --random 1000
 
 # The disks that a loss of power can leave behind, of 20,000 drawn: a few minutes.
 power: $(INSTALLED)
-	PYTHONPATH=tests/helpers $(BIN)/python tests/helpers/power.py --samples 20000
+	PYTHONPATH=tests/helpers:experiments/tasks $(BIN)/python tests/helpers/power.py --samples 20000
 
 # Whether memory, descriptors, threads, compilations and logs stop growing: 3 minutes an algorithm, or an hour.
 soak: $(INSTALLED)
-	PYTHONPATH=tests/helpers $(BIN)/python tests/helpers/soak.py --minutes 3 sac iterative-sac
+	PYTHONPATH=tests/helpers:experiments/tasks $(BIN)/python tests/helpers/soak.py --minutes 3 sac iterative-sac
 
 soak-long: $(INSTALLED)
-	PYTHONPATH=tests/helpers $(BIN)/python tests/helpers/soak.py --minutes 60 sac iterative-sac
+	PYTHONPATH=tests/helpers:experiments/tasks $(BIN)/python tests/helpers/soak.py --minutes 60 sac iterative-sac
 
 # A short list of tests with each supported Python on PATH and with the oldest and the newest JAX of the range.
 matrix:

@@ -1,15 +1,18 @@
 """Short parts of `make kills`, `make power` and `make soak`, and that each finds what it looks for."""
 
+import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import child
+import exactness
 import kills
 import power
 import pytest
 import small
+import soak
 
 from estep.policy import cache
 from estep.runs import leftovers, storage
@@ -20,8 +23,16 @@ HELPERS = Path(__file__).parent / "helpers"
 @pytest.mark.long
 def test_a_run_that_is_killed_goes_on_as_if_it_had_not_been():
     command = [sys.executable, str(HELPERS / "kills.py"), "--stride", "40", "--random", "3"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    paths = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, env=paths)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("campaign", [kills, power, soak, exactness])
+def test_a_campaign_has_all_that_it_needs(campaign):
+    assert campaign.main
+    obs, _ = small.left().reset(seed=0)
+    assert obs.shape == (2,)
 
 
 def test_the_comparison_of_runs_sees_a_changed_file(tmp_path):

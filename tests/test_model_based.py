@@ -17,7 +17,7 @@ from estep.core.model import Prediction
 from estep.core.objective import soft_value, values_of
 from estep.core.optim import FOLLOW, adam
 from estep.core.slots import Likelihood, Problem
-from estep.core.types import Identity, OneHot, Spec, Transition
+from estep.core.types import Identity, OneHot, Spec, Tanh, Transition
 from estep.errors import UsageError
 from estep.families.gaussian import Gaussian, Normal
 from estep.inference.gradient import GradientAscent
@@ -25,7 +25,10 @@ from estep.instruments import calibration
 from estep.likelihoods.dynamics import Ensemble, WorldModel, ensemble, in_turn, optimiser
 from estep.likelihoods.imagined import Imagined, Policy, Returns, estimate_name, measured
 from estep.likelihoods.moments import Moments
+from estep.priors.flat import Flat
 from estep.priors.gaussian import FixedGaussian
+from estep.priors.tempered import Tempered
+from estep.priors.uniform import Uniform
 from estep.runs.leaves import named_leaves
 from estep.training.scale import note_agent
 from oracles import lqr, rows
@@ -97,6 +100,28 @@ def test_lambda_returns_are_mixtures_of_returns_of_n_steps(h):
         assert abs(float(found - mixed)) < 1e-9
         assert len({round(float(each), 3) for each in n_step}) == h
         assert float(none) == float(first)
+
+
+def test_returns_under_a_prior_that_becomes_uniform_are_those_without_a_learned_prior():
+    """As less of a learned prior is left, Q̂ tends to that under the flat prior, in proportion to what is left. The
+    uniform density is the flat prior less d log 2: each imagined step costs α times that, discounted."""
+
+    def value(horizon, prior, u):
+        return replace(imagined(horizon), squash=Tanh())(problem()._replace(prior=prior), u, KEY)
+
+    def values(u):
+        left = [Tempered(problem().prior, Tanh(), share) for share in (0.5, 0.05)]
+        flat, uniform = Flat(Spec(3, 2, Tanh())), Uniform(Spec(3, 2, Tanh()))
+        return [value(2, p, u) - value(2, flat, u) for p in left], value(1, uniform, u) - value(1, flat, u)
+
+    with jax.enable_x64(True):
+        u = jnp.asarray([0.3, -0.7])
+        away, cost = QUICK(values)(u)
+        here = problem()
+        go_on = Known().predict(here.obs, jnp.tanh(u), jnp.asarray(0)).go_on
+        assert abs(float(cost) + 0.8 * float(go_on) * 0.3 * 2 * np.log(2.0)) < 1e-9
+        np.testing.assert_allclose(away[0] / away[1], 10.0, rtol=1e-6)
+        assert abs(float(away[0])) > 0.01
 
 
 def test_the_gradient_is_that_of_finite_differences_through_three_steps():

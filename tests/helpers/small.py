@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 FLAGS = "--xla_cpu_multi_thread_eigen=false --xla_backend_optimization_level=0"
 CHANGES = {
@@ -35,22 +36,27 @@ def prepare() -> None:
     jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 
+def left() -> Any:
+    """The environment: the task of the fork whose goal is on the left."""
+    from quick_tasks import Fork
+
+    return Fork(-1.0)
+
+
 def train(out: Path) -> None:
     """Train the small run."""
     import child
-    import fork
 
     from estep.algorithms import SAC
 
-    child.train(out, SAC(hidden_sizes=(8,)), env=fork.left, **CHANGES)
+    child.train(out, SAC(hidden_sizes=(8,)), env=left, **CHANGES)
 
 
 def resume(run_dir: Path) -> None:
     """Go on with it."""
     import child
-    import fork
 
-    child.resume(run_dir, env=fork.left)
+    child.resume(run_dir, env=left)
 
 
 def trim(value: object) -> object:

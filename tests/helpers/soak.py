@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import child
-import fork
 import jax
 import numpy as np
 import small
@@ -107,7 +106,7 @@ def soak(name: str, minutes: float, place: Path) -> list[dict[str, Any]]:
     changes = {"steps": 10**8, "warmup_steps": 500, "batch_size": 64, "replay_size": 1000, "eval_every": 1000}
     changes |= {"checkpoint_every": 500, "log_every": 1000, "updates_per_call": 8}
     try:
-        result = child.train(place, ALGORITHMS[name], env=fork.left, stop=sampler, **changes)
+        result = child.train(place, ALGORITHMS[name], env=small.left, stop=sampler, **changes)
     finally:
         time.time = sampler.wall
     broken = [reason for _, reason in checkpoint.verify(result.run_dir) if reason]
@@ -169,7 +168,7 @@ def taken(act: Callable[[Path], None], out: Path) -> int:
 
     changes = {"steps": 400, "checkpoint_every": 40, "eval_every": 0, "eval_episodes": 1, "batch_size": 16}
     try:
-        child.train(out, SAC(hidden_sizes=(8,)), env=fork.left, stop=stop, **changes)
+        child.train(out, SAC(hidden_sizes=(8,)), env=small.left, stop=stop, **changes)
     except EstepError as error:
         print(f"{error.what}", file=sys.stderr)
         return error.exit_code

@@ -164,7 +164,7 @@ def odd(x):
     """A gradient whose usual size is 1, as Adam's mean of it tells."""
     old = jnp.zeros(1), jnp.ones(1)
     new = 0.1 * x, 0.999 + 0.001 * jnp.square(x)
-    return shortened(old, new, (0.9, 0.999), (jnp.ones(()), jnp.asarray(True)))[0][0] / 0.1
+    return shortened(old, new, x, (0.9, 0.999), (jnp.ones(()), jnp.asarray(True)))[0][0] / 0.1
 
 
 ones = lambda x: np.ones_like(x)

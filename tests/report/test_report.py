@@ -71,12 +71,15 @@ def test_no_text_of_the_run_is_taken_for_a_part_of_the_page(folder):
     (folder.path / "metrics.jsonl").write_text(json.dumps({"env_steps": 1, HOSTILE: 2.0}) + "\n")
     (folder.path / "plots").mkdir(exist_ok=True)
     (folder.path / "plots" / "<img onerror=alert(3)>.png").write_bytes(b"no image")
+    rows = [{**row, "task": task} for row in tables.cells(folder.path / "eval.csv") for task in ("all", HOSTILE)]
+    tables.write(folder.path / "eval.csv", list(rows[0]), [list(row.values()) for row in rows])
     text = page.write(folder)[0].read_text()
     parsed = Page(text)
     assert parsed.tags.count("script") == 2
     assert not parsed.handlers
     assert "x" not in parsed.addresses
     assert data_of(text)["title"] == f"{HOSTILE} on {HOSTILE}"
+    assert HOSTILE in {one["name"] for one in data_of(text)["charts"]["returns"]}
 
 
 def test_a_run_without_lines_and_numbers_that_are_not_finite_have_a_report(folder):

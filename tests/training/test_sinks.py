@@ -1,4 +1,7 @@
-"""What is no part of a run's results may fail in every way. Its results may not fail in silence."""
+"""What is no part of a run's results may fail in every way. Its results may not fail in silence.
+
+With SINKS_TABLE=FILE and `-n 0` the outcomes are written to a CSV, as tests/helpers/sinks.py does.
+"""
 
 import contextlib
 import errno
@@ -20,7 +23,7 @@ from estep.errors import StorageFailure
 from estep.plots import curves, views
 from estep.policy import progress
 from estep.policy.job import RunContext, Silent, never_stop
-from estep.runs import storage
+from estep.runs import storage, tables
 from estep.runs.folder import RunFolder
 from estep.training import board, run
 
@@ -28,6 +31,26 @@ WARM = {"steps": 80, "warmup_steps": 80, "checkpoint_every": 40, "eval_every": 0
 """A run that only explores, so that nothing is compiled."""
 RESULTS = ("metrics.jsonl", "eval.csv", "episodes.csv", "checkpoints")
 ERRORS = {"full": errno.ENOSPC, "read-only": errno.EROFS, "broken": errno.EIO}
+
+
+HEAD = "sink", "failure", "status", "exit_code", "env_steps", "bytes_outside"
+ROWS = []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def table():
+    yield
+    if "SINKS_TABLE" in os.environ:
+        tables.write(Path(os.environ["SINKS_TABLE"]), HEAD, ROWS)
+
+
+def noted(sink, failure, run_dir, outside=None):
+    """The record of a run, whose end is one row of the table. Without steps it could not begin."""
+    record = RunFolder(run_dir).read_run()
+    size = sum(path.lstat().st_size for path in outside.rglob("*")) if outside else 0
+    steps = (record.get("result") or {}).get("env_steps", "")
+    ROWS.append((sink, failure, record["status"], record.get("exit_code", ""), steps, size))
+    return record
 
 
 def train(out, report=None, started=lambda run_dir: None, on_step=None):
@@ -102,6 +125,7 @@ def test_tensorboard_may_fail(kind, tmp_path, monkeypatch, outside, undisturbed)
     assert train(tmp_path / "runs", notes, **board_case(kind, monkeypatch, outside)).status == "done"
     monkeypatch.setattr(storage, "hook", None)
     assert outcome(only_run(tmp_path / "runs")) == undisturbed
+    assert noted("TensorBoard", kind, only_run(tmp_path / "runs"), outside)["status"] == "done"
     told = [note for note in notes.notes if "TensorBoard" in note]
     assert len(told) <= 2  # what is wrong, and how much was lost in all
     assert kind == "deleted" or "4 records for TensorBoard were lost" in told[-1]
@@ -145,8 +169,8 @@ def test_results_may_not_fail_in_silence(name, kind, tmp_path, monkeypatch, outs
     with pytest.raises(StorageFailure, match=name):
         train(tmp_path / "runs", **changes)
     monkeypatch.setattr(storage, "hook", None)
-    record = RunFolder(only_run(tmp_path / "runs")).read_run()
-    assert record.get("exit_code") in (6, None)  # None: before the run began
+    record = noted(name, kind, only_run(tmp_path / "runs"), outside)
+    assert (record["status"], record["exit_code"]) == ("error", 6)
 
 
 def test_a_run_whose_folder_was_moved_says_so(tmp_path):
@@ -171,6 +195,7 @@ class Raising(Silent):
 def test_a_reporter_may_raise(tmp_path, undisturbed, capsys):
     assert train(tmp_path, Raising()).status == "done"
     assert outcome(only_run(tmp_path)) == undisturbed
+    noted("reporter", "raises", only_run(tmp_path))
     assert capsys.readouterr().err.count("cannot be reported") == 1
 
 
@@ -221,6 +246,7 @@ def test_whoever_reads_stderr_may_fail(ends, tmp_path, monkeypatch, undisturbed)
             assert train(tmp_path, progress.Plain({})).status == "done"
             assert terminal._State.lost > 3
         assert outcome(only_run(tmp_path)) == undisturbed
+        noted("stderr", ends.__name__.replace("_", " "), only_run(tmp_path))
     finally:
         for descriptor in filter(None, (reader, writer)):
             os.close(descriptor)
@@ -265,6 +291,7 @@ def test_a_bar_survives_its_terminal(tmp_path, monkeypatch, undisturbed):
             assert train(tmp_path, shown).status == "done"
     os.close(slave)
     assert outcome(only_run(tmp_path)) == undisturbed
+    noted("progress bar", "terminal gone", only_run(tmp_path))
 
 
 def test_a_terminal_that_nobody_reads_does_not_hold_up_the_bar(tmp_path, monkeypatch, undisturbed):
@@ -279,6 +306,7 @@ def test_a_terminal_that_nobody_reads_does_not_hold_up_the_bar(tmp_path, monkeyp
         os.close(master)
         os.close(slave)
     assert outcome(only_run(tmp_path)) == undisturbed
+    noted("progress bar", "terminal that nobody reads", only_run(tmp_path))
 
 
 # Figures.
@@ -314,6 +342,7 @@ def test_a_figure_may_fail(kind, evaluated, monkeypatch):
             (evaluated / "eval.csv").write_text("env_steps,mean,std\noops,1,2\n")
     notes = []
     views.write_if_possible(evaluated, notes.append)
+    ROWS.append(("figure", kind, "done", 0, "", 0))  # of a run that has ended
     assert "no learning curve" in notes[0]
     assert len(notes) == (1 if kind == "hangs" else 2)
     assert not list(evaluated.glob("*.png"))
@@ -348,4 +377,4 @@ def test_a_run_survives_whoever_reads_it(target, tmp_path):
     finally:
         process.kill()
     assert (tmp_path / "code").read_text() == "0\n"
-    assert RunFolder(only_run(tmp_path / "runs")).read_run()["status"] == "done"
+    assert noted("a process", target, only_run(tmp_path / "runs"))["status"] == "done"

@@ -129,6 +129,7 @@ def _outputs(values: Mapping[str, Any]) -> tuple[Outputs, list[Path]]:
     usage = "Give the runs and the page: estep compare RUN RUN --out compare.html."
     if not paths:
         raise UsageError("estep compare is given no run.", usage)
+    from estep.comparing.page import NAME
     from estep.comparing.sources import holds_a_run
 
     chosen = [values[name] for name in ("out", "csv", "figures")]
@@ -137,13 +138,13 @@ def _outputs(values: Mapping[str, Any]) -> tuple[Outputs, list[Path]]:
         if values["inspected"]:
             what = "--inspected merges tables into one folder, which is not given."
             raise UsageError(what, "Give the folder first: estep compare OUT RUN RUN --inspected.")
-        page = values["out"] if any(chosen) else Path("compare.html")
+        page = values["out"] if any(chosen) else Path(NAME)
         if page is not None and (page.is_dir() or page.suffix == ".csv"):
             raise UsageError(f"{page} is not the name of a page.", f"Give a file such as {page.with_suffix('.html')}.")
         return Outputs(page, values["csv"], values["figures"], False), paths
     if len(paths) < 2:
         raise UsageError(f"estep compare is given no run: {first} is none, and holds none.", usage)
-    return Outputs(first / "compare.html", first, first, True), paths[1:]
+    return Outputs(first / NAME, first, first, True), paths[1:]
 
 
 def _inspected(outputs: Outputs, named: list[Path]) -> Written:

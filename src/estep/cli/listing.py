@@ -14,6 +14,7 @@ from estep.settings import glossary, schema
 from estep.settings import presets as known_presets
 from estep.settings.glossary import Entry
 from estep.settings.schema import Row
+from estep.settings.search.spaces import space_of
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,8 @@ class Algos:
 
     algo: str = ""
     """Show this one only."""
+    space: bool = False
+    """Show where estep tune looks for settings, in place of the flags."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,19 @@ def algos(arguments: list[str], context: Context) -> int:
     """List the algorithms."""
     values, _ = parse("estep algos", str(Algos.__doc__), schema.of(Algos), ("algo",), arguments)
     shown = [row(values["algo"])] if values["algo"] else list(schema.rows().values())
+    if values["space"]:
+        return _spaces(shown, context)
     context.results.say("\n\n".join(_page(found) for found in shown))
     return context.results.finish(0, {"algorithms": [_record(found) for found in shown]})
+
+
+def _spaces(shown: list[Row], context: Context) -> int:
+    """The search spaces of algorithms."""
+    found = {one.name: space_of(one.name) for one in shown}
+    pages = [[name, "", *(f"  {key:22s}{where}" for key, where in space.items())] for name, space in found.items()]
+    context.results.say("\n\n".join("\n".join(page) for page in pages))
+    texts = {name: {key: str(where) for key, where in space.items()} for name, space in found.items()}
+    return context.results.finish(0, {"spaces": texts})
 
 
 def _page(found: Row) -> str:

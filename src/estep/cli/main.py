@@ -39,6 +39,8 @@ COMMANDS = {
     "train": Command("training", "train", "ALGO --env ID", "train an algorithm on an environment", GRACE, True),
     "compose": Command("training", "compose", "--env ID", "train a combination of parts of your own", GRACE, True),
     "resume": Command("training", "resume", "RUN", "go on with a run that was stopped", GRACE, True),
+    "sweep": Command("many.sweep", "sweep", "ALGO ... --env ID ...", "train many runs as one plan in one folder", 40.0),
+    "tune": Command("many.tune", "tune", "ALGO --env ID", "choose settings by a study of many trials", 40.0),
     "split": Command("training", "split", "RUN", "write the seeds of a population as runs of their own", slow=True),
     "eval": Command("reading", "evaluate", "RUN", "returns of a run's policy over whole episodes", slow=True),
     "inspect": Command(
@@ -47,6 +49,10 @@ COMMANDS = {
     "report": Command("comparing", "report", "RUN", "one HTML file that shows a run"),
     "compare": Command("comparing", "compare", "RUN RUN ...", "statistics and learning curves of several runs"),
     "record": Command("sharing.record", "record", "RUN", "a video of a run's policy", slow=True),
+    "export": Command("sharing.export", "export", "RUN", "write the policy for NumPy, ONNX or JAX alone", slow=True),
+    "publish": Command(
+        "sharing.publish", "publish", "RUN", "write one file that anybody can load and evaluate", slow=True
+    ),
     "verify": Command("reading", "verify", "RUN", "check every checkpoint of a run"),
     "replay-step": Command("repeating", "replay_step", "DUMP", "repeat the update at which a run halted", slow=True),
     "algos": Command("listing", "algos", "[ALGO]", "the algorithms: their row of the table and their flags"),

@@ -27,7 +27,7 @@ class Evaluate:
     are deterministic unless --stochastic is given."""
 
     run: Path
-    """Folder of the run, or a file `latest` that has the folder's name."""
+    """Folder of the run, a file `latest` that has the folder's name, or a file of estep publish."""
     member: int | None = None
     """Seed of a population to evaluate, by its number from 0. None evaluates all of them."""
     episodes: int = 10
@@ -88,7 +88,18 @@ def evaluate(arguments: list[str], context: Context) -> int:
     how = values["eval_with"]
     check("eval_with", how is None or how in ("plan", "policy"), how, "plan or policy")
     change = chosen_inference(values["inference"], {name: values[name] for name in SETTINGS})
-    folder = run_folder(values["run"], context.results, values["trust_dir"])
+
+    from estep.export import archive
+
+    with archive.folder_of(values["run"]) as place:
+        folder = run_folder(place, context.results, values["trust_dir"])
+        context.results.known["run_dir"] = str(folder if place == values["run"] else values["run"])
+        return _evaluate(folder, values, change, context)
+
+
+def _evaluate(folder: Path, values: dict[str, Any], change: Callable[[Agent], Agent] | None, context: Context) -> int:
+    """As `evaluate`, of a run folder."""
+    cap = values["max_episode_steps"]
     env = read_env(values["env"]) if values["env"] else None
 
     from estep.policy import recorded

@@ -37,6 +37,10 @@ class Train:
     the preset."""
     out: str = "runs"
     """Folder of all runs. If $ESTEP_RUNS_DIR is set, it is the default."""
+    run_dir: Path | None = None
+    """Folder of this run itself, new or empty. Without it, a folder with a name of its own is made in --out."""
+    seeds: str = ""
+    """Train one run for each of these seeds, such as 0..4 or 0,3,7, as a sweep."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,10 @@ def train(arguments: list[str], context: Context) -> int:
         raise UsageError(
             "No algorithm was given.", f"Give one first: estep train {' | '.join(schema.rows())} --env ID."
         )
+    if any(word.partition("=")[0] == "--seeds" for word in arguments):
+        from estep.cli.many import sweep
+
+        return sweep.of_seeds(arguments, context)
     found = row(arguments[0])
     everything = (*schema.of(Train), *schema.run_fields(), *found.fields)
     about = f"{found.summary} `estep algos {found.name}` shows its row of the table."
@@ -90,7 +98,8 @@ def train(arguments: list[str], context: Context) -> int:
     with _reporter(context) as report:
         preset = resolved.preset
         run_context = _run_context(context, report)
-        result = run.train(algorithm, env, config, out=out, preset=preset, context=run_context)
+        where: dict[str, Any] = {"out": out, "run_dir": values["run_dir"], "preset": preset}
+        result = run.train(algorithm, env, config, **where, context=run_context)
         if config.population is None:
             _write_views(result, report)
     return _report_result(result, context)

@@ -41,6 +41,7 @@ LEAST_SHARE = 1e-12
 def shortened(
     old: tuple[Array, Array],
     new: tuple[Array, Array],
+    gradient: Array,
     decay: tuple[float, float],
     known: tuple[Scalar, Bool[Array, ""]],
 ) -> tuple[Array, Array]:
@@ -54,6 +55,7 @@ def shortened(
     Args:
         old: mean of the gradient and of its square before the step, of one leaf.
         new: the same after it.
+        gradient: that of the step.
         decay: b1 and b2.
         known: the bias of the old mean square, 1 - b2^steps, and whether it says what is usual.
 
@@ -62,19 +64,20 @@ def shortened(
         >>> from estep.core.optim import shortened
         >>> old, gradient = (jnp.zeros(2), jnp.ones(2)), jnp.asarray([3.0, 2e5])  # the usual size is 1
         >>> new = 0.1 * gradient, 0.999 + 0.001 * gradient**2
-        >>> mu, nu = shortened(old, new, (0.9, 0.999), (jnp.asarray(1.0), jnp.asarray(True)))
+        >>> mu, nu = shortened(old, new, gradient, (0.9, 0.999), (jnp.asarray(1.0), jnp.asarray(True)))
         >>> print((mu / 0.1).round(1))
         [  3. 100.]
     """
-    (b1, b2), (bias, ready) = decay, known
-    (mu, nu), (next_mu, next_nu) = old, new
-    mean, square = nu.mean(), FAR_TOO_LARGE**2 / bias
-    whole = next_nu.mean() > (b2 + (1 - b2) * square) * mean
+    (b1, b2), (bias, ready), (mu, nu) = decay, known, old
+    size, mean, limit = jnp.square(gradient), nu.mean(), FAR_TOO_LARGE**2 / bias
+    whole = size.mean() > limit * mean
     usual = jnp.maximum(nu, jnp.where(whole, LEAST_SHARE, 1.0).astype(nu.dtype) * mean)
-    largest = square.astype(nu.dtype) * usual
-    odd = ready & (mean > 0) & (next_nu - b2 * nu > (1 - b2) * largest)
-    step = jnp.sign(next_mu - b1 * mu) * (1 - b1) * jnp.sqrt(largest)
-    return jnp.where(odd, b1 * mu + step, next_mu), jnp.where(odd, b2 * nu + (1 - b2) * largest, next_nu)
+    largest = limit.astype(nu.dtype) * usual
+    odd = ready & (mean > 0) & (size > largest)
+    step = jnp.sign(gradient) * jnp.sqrt(largest)
+    # Without b1 * mu and b2 * nu: a compiler would share those with the step of Adam, and round that step otherwise.
+    mended = mu + (1 - b1) * (step - mu), nu + (1 - b2) * (largest - nu)
+    return jnp.where(odd, mended[0], new[0]), jnp.where(odd, mended[1], new[1])
 
 
 @ft.cache
@@ -111,7 +114,8 @@ def adam(learning_rate: float, b1: float = 0.9, b2: float = 0.999, eps: float = 
         mu = jax.tree.map(lambda m, g: jnp.where(sound, b1 * m + (1 - b1) * g, m), state.mu, grads)
         nu = jax.tree.map(lambda v, g: jnp.where(sound, b2 * v + (1 - b2) * jnp.square(g), v), state.nu, grads)
         known = 1 - b2 ** jnp.maximum(state.steps, 1).astype(jnp.float32), sound & (state.steps >= USUAL_AFTER)
-        mended = jax.tree.map(lambda *m: shortened(m[:2], m[2:], (b1, b2), known), state.mu, state.nu, mu, nu)
+        mend = lambda g, *means: shortened(means[:2], means[2:], g, (b1, b2), known)
+        mended = jax.tree.map(mend, grads, state.mu, state.nu, mu, nu)
         mu, nu = jax.tree.transpose(jax.tree.structure(mu), jax.tree.structure((0, 0)), mended)
         rate = jnp.where(sound, learning_rate / (1 - b1**steps), 0.0)
         root = jax.lax.rsqrt(1 - b2**steps)

@@ -103,6 +103,10 @@ class Actor:
         """
         return self._acting.draw(self._leaves, obs, key, counter, scaling)
 
+    def actions(self, obs: Floats, key: Key, counter: np.uint32, scaling: Scaling) -> Array:
+        """As `draw`, the actions alone."""
+        return self.draw(obs, key, counter, scaling)[1]
+
     def mode(self, obs: Floats, key: Key, counter: np.uint32, scaling: Scaling) -> Array:
         """The deterministic actions [E, a]. The arguments are those of `draw`; only inference uses the key."""
         return self._acting.mode(self._leaves, obs, key, counter, scaling)

@@ -39,7 +39,7 @@ from estep.runs.config_file import Recipe
 from estep.runs.folder import RunFolder
 from estep.runs.leaves import skeleton
 from estep.settings.run import RunConfig
-from estep.training.ending import Result, recorded_result, to_the_end
+from estep.training.ending import Result, beginning, recorded_result, to_the_end
 from estep.training.run import check_drift, newest_sound, with_steps
 from estep.training.scale import check_image, note_agent
 from estep.training.snapshot import lacking
@@ -66,6 +66,7 @@ def train(
     out: Path,
     preset: str | None,
     name: str | None = None,
+    run_dir: Path | None = None,
     context: RunContext,
 ) -> Result:
     """Train `config.population` seeds and write their folder.
@@ -79,6 +80,7 @@ def train(
         out: folder of all runs.
         preset: name of the preset that was applied, for the record.
         name: name of the environment in the run folder; None takes its id or its class.
+        run_dir: the folder of the run itself, in place of a new one in `out`.
         context: reports and stops.
 
     Raises:
@@ -87,7 +89,7 @@ def train(
         NumericHalt: too many updates of all seeds had a result that is not finite.
         StorageFailure: the disk is full, is read-only or reports errors.
     """
-    out, context = out.absolute(), shielded(context)
+    out, run_dir, context = out.absolute(), run_dir and run_dir.absolute(), shielded(context)
     note_reason(cache.use_cache(), context.report)
     with opened(env, config, context) as place:
         recipe = Recipe(name_of(algorithm), algorithm, name or place.name, isinstance(env, str), config, preset)
@@ -96,11 +98,12 @@ def train(
         trainer = trainer_of(recipe, plan, place)
         trainer.engine.begin()
         seeds = f"{trainer.seeds[0]}-{trainer.seeds[-1]}"
-        with RunFolder.create(out, recipe.name, recipe.env, seeds, datetime.now()) as folder:
+        with RunFolder.create(out, recipe.name, recipe.env, seeds, datetime.now(), run_dir) as folder:
             folder.write_config(config_file.encode(recipe), config_file.differences(recipe))
             folder.write_run(provenance.describe(context.command, {"run": config.seed}))
             note_start(folder, recipe, place, context)
-            session = PopulationSession(folder, trainer, place.spaces, context, None)
+            with beginning(folder):
+                session = PopulationSession(folder, trainer, place.spaces, context, None)
             return run_session(session, config.steps)
 
 
@@ -163,9 +166,11 @@ def continued(
     if found is None:
         context.report.note("The population has no checkpoint yet, so it starts again from its configuration.")
         trainer.engine.begin()
-        return PopulationSession(folder, trainer, place.spaces, context, 0)
+        with beginning(folder):
+            return PopulationSession(folder, trainer, place.spaces, context, 0)
     loaded, store = snapshot.restore(trainer, found)
-    session = PopulationSession(folder, trainer, place.spaces, context, trainer.env_steps)
+    with beginning(folder):
+        session = PopulationSession(folder, trainer, place.spaces, context, trainer.env_steps)
     try:
         session.restore(loaded, store)
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -119,7 +119,7 @@ def _save(
 ) -> None:
     """Write one checkpoint of a member. `held` is its replay and the arrays of its unfinished episodes."""
     replay, episodes = held
-    files = policy._arrays()
+    files = policy.arrays()
     if policy.moments is not None:
         files["stats"] = dict(policy.moments.arrays())
     meta, env = _meta(policy, saved, member, episodes)

@@ -58,14 +58,19 @@ class RunFolder:
         self._lock: int | None = None
 
     @classmethod
-    def create(cls, out: Path | str, algo: str, env_id: str, seed: int | str, now: datetime) -> Self:
+    def create(
+        cls, out: Path | str, algo: str, env_id: str, seed: int | str, now: datetime, at: Path | None = None
+    ) -> Self:
         """Make a new folder, lock it, and write its name into `<out>/<algo>/<env>/latest`.
 
         Args:
             out: folder of all runs.
             algo, env_id, seed, now: they give the folder its name; a number is added if the name is taken. Of several
                 seeds, seed is a text such as 0-15.
+            at: the folder itself, as `create_at` makes it; then all others count for nothing.
         """
+        if at is not None:
+            return cls.create_at(at)
         parent = Path(out).absolute() / safe_name(algo) / safe_name(env_id)
         name = f"{now:%Y%m%d-%H%M%S}-s{seed}"
         path, count = parent / name, 1
@@ -75,6 +80,24 @@ class RunFolder:
         folder = cls(path)
         folder.lock()
         storage.write_atomic(parent / LATEST, path.name.encode() + b"\n", beside=path)
+        return folder
+
+    @classmethod
+    def create_at(cls, path: Path) -> Self:
+        """Make and lock the folder of a run at this path. It may exist if a process died before its run began.
+
+        Raises RejectedInput if another process is at it, or if it holds a run or other files.
+        """
+        path = path.absolute()
+        storage.make_dir(path)
+        folder = cls(path)
+        folder.lock()
+        names = set(os.listdir(path)) - {LOCK, CONFIG, DIFF}
+        if names:
+            folder.close()
+            what = f"{path} holds a run" if RUN in names else f"{path} is not empty: it has {min(names)}"
+            fix = f"Go on with it: estep resume {path}." if RUN in names else "Give a new folder, or an empty one."
+            raise RejectedInput(f"{what}.", fix)
         return folder
 
     @classmethod
@@ -105,32 +128,8 @@ class RunFolder:
         """
         if self._lock is not None:
             return
-        start = datetime.now(UTC).isoformat(timespec="seconds")
-        holder = {"pid": os.getpid(), "host": socket.gethostname(), "start": start}
-        self._lock = storage.try_lock(self.path / LOCK, strict.dump(holder))
-        if self._lock is None:
-            held = self._holder()
-            raise RejectedInput(
-                f"{self.path} is being written by process {held.get('pid', '?')} on host {held.get('host', '?')}, "
-                f"started {held.get('start', '?')}.",
-                "Wait until that process ends, or stop it with `kill PID`. Then try again.",
-            )
+        self._lock = take_lock(self.path)
         reap(self.path)
-
-    def _holder(self) -> Mapping[str, Any]:
-        """The process that holds the lock. It writes its name after it has the lock, so the file may be read twice."""
-        patience = time.monotonic() + _PATIENCE
-        while True:
-            try:
-                held = strict.parse(reading.read_path(self.path / LOCK, 1000))
-            except (OSError, ValueError):
-                held = None
-            sound = isinstance(held, dict) and strict.is_count(held.get("pid"))
-            if sound and (held["pid"] == os.getpid() or _is_alive(held["pid"])):
-                return dict(held)
-            if time.monotonic() > patience:
-                return dict(held) if sound else {}
-            time.sleep(0.02)
 
     def close(self) -> None:
         """Free the lock. A second call does nothing."""
@@ -208,6 +207,44 @@ class RunFolder:
         return value
 
 
+def take_lock(folder: Path) -> int:
+    """Take the lock of a folder without waiting. Returns what `storage.close` frees it by.
+
+    Raises RejectedInput if another process holds it. The message has its number, host and start.
+    """
+    start = datetime.now(UTC).isoformat(timespec="seconds")
+    mine = {"pid": os.getpid(), "host": socket.gethostname(), "start": start}
+    lock = storage.try_lock(folder / LOCK, strict.dump(mine))
+    if lock is None:
+        held = holder(folder)
+        raise RejectedInput(
+            f"{folder} is being written by process {held.get('pid', '?')} on host {held.get('host', '?')}, "
+            f"started {held.get('start', '?')}.",
+            "Wait until that process ends, or stop it with `kill PID`. Then try again.",
+        )
+    return lock
+
+
+def holder(folder: Path, patience: float = _PATIENCE) -> dict[str, Any]:
+    """The process that held the lock of a folder last: pid, host and start; empty if it is not known.
+
+    It writes its name after it has the lock, so the file is read again for `patience` seconds while the name is that of
+    a process which is gone.
+    """
+    end = time.monotonic() + patience
+    while True:
+        try:
+            held = strict.parse(reading.read_path(folder / LOCK, 1000))
+        except (OSError, ValueError):
+            held = None
+        sound = isinstance(held, dict) and strict.is_count(held.get("pid"))
+        if sound and (held["pid"] == os.getpid() or is_alive(held["pid"])):
+            return dict(held)
+        if time.monotonic() >= end:
+            return dict(held) if sound else {}
+        time.sleep(0.02)
+
+
 def record_ending(path: Path | str, ending: Mapping[str, Any]) -> None:
     """Write into run.json how a run ends whose process is about to be ended, from any thread.
 
@@ -217,11 +254,11 @@ def record_ending(path: Path | str, ending: Mapping[str, Any]) -> None:
     with reading.trusting(True):  # it is written by this process
         folder = RunFolder.open(path)
     record = folder.read_run()
-    if record.get("status") == "running" and folder._holder().get("pid") == os.getpid():
+    if record.get("status") == "running" and holder(folder.path).get("pid") == os.getpid():
         folder.write_run({**record, **ending, "ended": now()})
 
 
-def _is_alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
     """Whether there is a process of this number."""
     try:
         os.kill(pid, 0)  # no signal is sent

@@ -43,7 +43,8 @@ def expected(shaped: Agent) -> dict[str, dict[str, tuple[tuple[int, ...], Any]]]
 
 
 def rebuild(shaped: Agent, tensors: Mapping[str, Mapping[str, np.ndarray[Any, Any]]]) -> Agent:
-    """The agent with the arrays of a checkpoint.
+    """The agent with the arrays of a checkpoint. Where it has no states of optimisers at all, they are zeros: a
+    published policy acts, and is not trained on.
 
     Raises:
         RejectedInput: a leaf is missing, unknown, or of the wrong shape or dtype. The message names the leaf.
@@ -52,7 +53,10 @@ def rebuild(shaped: Agent, tensors: Mapping[str, Mapping[str, np.ndarray[Any, An
     paths, structure = jax.tree_util.tree_flatten_with_path(shaped)
     leaves = []
     for path, leaf in paths:
-        array = held.pop(leaf_name(path), None)
+        name = leaf_name(path)
+        array = held.pop(name, None)
+        if "optim" not in tensors and "opt_state" in name:
+            array = np.zeros(leaf.shape, leaf.dtype)
         if array is None or (array.shape, array.dtype) != (leaf.shape, leaf.dtype):
             what = f"The leaf {leaf_name(path)} is missing or is not {leaf.dtype}{list(leaf.shape)}."
             raise RejectedInput(what, "Use a checkpoint of this algorithm and environment.")

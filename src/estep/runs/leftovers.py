@@ -1,4 +1,4 @@
-"""Removes what is no longer needed: old checkpoints, folders for a while, and temporary files of dead processes."""
+"""Removes what is no longer needed: old checkpoints, temporary files of dead processes; and tells a held lock."""
 
 from __future__ import annotations
 
@@ -43,6 +43,21 @@ def reap(directory: Path) -> None:
     for path in found:
         if _abandoned(path):
             storage.remove_tree(path)
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process holds the lock of a file, without taking it from one that wants it for more than a moment."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def _abandoned(path: Path) -> bool:

@@ -131,6 +131,14 @@ def lines(path: Path) -> Iterator[bytes]:
             yield line
 
 
+def last_line(path: Path, most: int) -> bytes:
+    """The last whole line of a file without its newline, which must be in its last `most` bytes."""
+    with os.fdopen(open_path(path), "rb") as file:
+        end = os.fstat(file.fileno()).st_size
+        tail = os.pread(file.fileno(), most, max(end - most, 0))
+    return tail[: tail.rfind(b"\n") + 1].rstrip(b"\n").rpartition(b"\n")[2]
+
+
 def end_of_lines(descriptor: int) -> int:
     """Where the last whole line of a file ends, which is read from its end."""
     end = os.fstat(descriptor).st_size

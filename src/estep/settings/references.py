@@ -169,7 +169,7 @@ def _arguments(tail: str, text: str) -> dict[str, Any]:
         try:
             value, at = json.JSONDecoder().raw_decode(tail, match.end())
         except (ValueError, RecursionError):
-            raise _malformed(text, f"the value of {name} is no JSON scalar") from None
+            raise _malformed(text, f"the value of {name} is no JSON scalar (a text needs quotes)") from None
         if isinstance(value, dict | list) or (isinstance(value, float) and not math.isfinite(value)):
             raise _malformed(text, f"the value of {name} is no JSON scalar")
         if name in found:

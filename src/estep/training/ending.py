@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,6 +48,16 @@ def rescue(save: Callable[[], int], report: Reporter) -> None:
         report.note(f"What was learned could not be saved: {error}")
     else:
         report.note(f"saved    step_{step} before the run ended early")
+
+
+@contextlib.contextmanager
+def beginning(folder: RunFolder) -> Iterator[None]:
+    """Write into run.json why a run could not begin, for example because its files cannot be opened."""
+    try:
+        yield
+    except EstepError as failure:
+        record_end(folder, {"status": "error", "exit_code": failure.exit_code, "error": failure.what})
+        raise
 
 
 def to_the_end(

@@ -34,7 +34,7 @@ from estep.runs.folder import RunFolder
 from estep.settings.run import RunConfig
 from estep.training import snapshot
 from estep.training.callbacks import current_policy
-from estep.training.ending import Result, exactness, recorded_result, to_the_end
+from estep.training.ending import Result, beginning, exactness, recorded_result, to_the_end
 from estep.training.session import Callbacks, Session
 from estep.training.sinks import Sinks, check_lines
 from estep.training.trainer import Trainer
@@ -48,6 +48,7 @@ def train(
     out: Path,
     preset: str | None,
     name: str | None = None,
+    run_dir: Path | None = None,
     context: RunContext,
 ) -> Result:
     """Train an algorithm and write its run folder.
@@ -61,6 +62,7 @@ def train(
         out: folder of all runs.
         preset: name of the preset that was applied, for the record.
         name: name of the environment in the run folder; None takes its id or its class.
+        run_dir: the folder of the run itself, in place of a new one in `out`.
         context: reports and stops.
 
     Raises:
@@ -69,7 +71,7 @@ def train(
         NumericHalt: too many updates had a result that is not finite.
         StorageFailure: the disk is full, is read-only or reports errors.
     """
-    out = out.absolute()  # an environment may change the working directory
+    out, run_dir = out.absolute(), run_dir and run_dir.absolute()  # an environment may change the working directory
     context = shielded(context)
     note_reason(cache.use_cache(), context.report)
     with make_pair(env, config, context) as (training_env, evaluation_env):
@@ -81,7 +83,7 @@ def train(
         trainer = Trainer(algorithm, training_env, config, context.report.note)
         begin(trainer, algorithm)
         note_reason(compare_starts(training_env, evaluation_env, trainer.obs), context.report)
-        with RunFolder.create(out, recipe.name, recipe.env, config.seed, datetime.now()) as folder:
+        with RunFolder.create(out, recipe.name, recipe.env, config.seed, datetime.now(), run_dir) as folder:
             named = {"tasks": {task.name: task.env for task in tasks}} if tasks else {}
             folder.write_config(config_file.encode(recipe), config_file.differences(recipe))
             folder.write_run({**provenance.describe(context.command, {"run": config.seed}), **named})
@@ -218,7 +220,8 @@ def run_session(
         resumed_at: environment steps of the checkpoint, or None for a new run.
         meta: the session's part of the checkpoint.
     """
-    sinks = Sinks(folder, resumed_at, context.report.note, bool(recipe.tasks))
+    with beginning(folder):
+        sinks = Sinks(folder, resumed_at, context.report.note, bool(recipe.tasks))
     now = ft.partial(current_policy, recipe, folder.path, trainer, envs[0])
     callbacks = Callbacks(context.report, context.stop, envs[1], now, context.on_step, context.on_evaluation)
     session = Session(folder, trainer, sinks, callbacks)

@@ -1,0 +1,48 @@
+"""How long a sweep of 1,000 runs takes to plan and to show, and its memory: `python benchmarks/sweeps.py`.
+
+The runs are trained by the stand-in of the tests, which takes some milliseconds each, so that what is measured is the
+sweep itself. Planning is a dry run of the whole command in a new process, with all of its imports.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+FAKE = Path(__file__).parents[1] / "tests" / "helpers" / "fake_sweep.py"
+
+
+def timed(*words: object) -> tuple[float, float, int]:
+    """Seconds, MiB at most, and exit code of `estep` in a process of its own."""
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    start = time.monotonic()
+    process = subprocess.Popen([sys.executable, str(FAKE), "sweep", *map(str, words)], **quiet)
+    _, code, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(code)
+    return time.monotonic() - start, usage.ru_maxrss / 1024, process.returncode
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=1000)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as place:
+        sweep = Path(place) / "sweep"
+        asked = ("sac", "--env", "Pendulum-v1", "--seeds", f"0..{given.runs - 1}", "--steps", "2", "--out", sweep)
+        for name, words in {
+            "print the plan for SLURM": (*asked, "--on", "slurm", "--print"),
+            "run": asked,
+            "status": ("status", sweep),
+            "go on with nothing left": (sweep,),
+        }.items():
+            seconds, memory, code = timed(*words)
+            print(f"{name:26s}{seconds:8.1f} s {memory:8.0f} MiB   exit {code}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

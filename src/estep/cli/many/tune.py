@@ -1,0 +1,133 @@
+"""`estep tune`: settings chosen by a study, and the best of them on fresh seeds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from estep.cli.main import Context
+from estep.cli.many import given as reader
+from estep.cli.many.sweep import note
+from estep.cli.parse import COMMON, parse
+from estep.cli.resolve import read_env, row
+from estep.errors import STOPPED, UsageError, check
+from estep.settings import schema
+from estep.settings.search import spaces
+from estep.sweeps.local import Local
+
+
+@dataclass(frozen=True)
+class Tune:
+    """Choose settings of an algorithm by a study of trials, each of which trains some seeds. Several estep tune on one
+    folder share one study. In the end the best settings and the defaults are trained on fresh seeds."""
+
+    env: tuple[str, ...]
+    """The environment, or several as tasks of one run."""
+    trials: int = 50
+    """Trials of the study, over all processes that share it."""
+    budget: int = 200_000
+    """Environment steps of each run of a trial."""
+    seeds: str = "0..2"
+    """Seeds of each trial, whose interquartile mean of last returns is its value."""
+    fresh: int = 5
+    """Seeds behind these, on which the best settings and the defaults are trained in the end (0: none)."""
+    space: tuple[str, ...] = ()
+    """name=low..high, name=low..high,log or name=v1,v2 ...: the search space. Without it, the one that estep algos ALGO
+    --space shows."""
+    preset: str = "auto"
+    """Name of a preset from which all trials start, auto for that of the environment, or none."""
+    out: Path | None = None
+    """Folder of the study. One that exists is gone on with."""
+    storage: str | None = None
+    """URL of a storage of Optuna, such as sqlite:///study.db. Without it, a file in the folder."""
+    study_seed: int = 0
+    """Seed of the choices of the study."""
+    jobs: int | None = None
+    """Most processes at once. Without it one for each core."""
+
+
+OWN = {field.name for field in (*schema.of(Tune), *COMMON)}
+SET_BY_STUDY = {"steps", "seed", "population", "stop_at"}
+
+
+def tune(arguments: list[str], context: Context) -> int:
+    """Run a study, or go on with one."""
+    if not arguments or arguments[0].startswith("-"):
+        if {"-h", "--help"} & set(arguments):
+            parse("estep tune ALGO", str(Tune.__doc__), schema.of(Tune), (), ["--help"])
+        raise UsageError("No algorithm was given.", "Give one first: estep tune ALGO --env ID.")
+    found = row(arguments[0])
+    others = tuple(f for f in (*found.fields, *schema.run_fields()) if f.name not in OWN | SET_BY_STUDY)
+    about = " ".join(str(Tune.__doc__).split())
+    values, flags = parse(f"estep tune {found.name}", about, (*schema.of(Tune), *others), (), arguments[1:])
+    for name, least in (("trials", 1), ("budget", 1), ("fresh", 0), ("jobs", 1), ("study_seed", 0)):
+        check(name, values[name] is None or values[name] >= least, values[name], f"at least {least}")
+    if values["out"] is None:
+        raise UsageError("The folder of the study was not given.", "Give it: --out STUDY.")
+    tuned = _tuned(arguments[0], values, {name: values[name] for name in sorted(flags - OWN)})
+
+    from estep.tuning import study as studies
+
+    studies.library()
+    folder = values["out"].absolute()
+    studies.begin(folder, tuned)
+    study = studies.opened(folder, values["storage"], values["study_seed"])
+    return _work(study, tuned, folder, values, context)
+
+
+def _tuned(algorithm: str, values: dict[str, Any], settings: dict[str, Any]) -> Any:
+    """What the study is about, with every value checked. Raises UsageError."""
+    from estep.tuning.study import Tuned
+
+    space = spaces.chosen(algorithm, reader.pairs("--space", values["space"])) or spaces.space_of(algorithm)
+    if both := sorted(set(space) & set(settings)):
+        if values["space"]:
+            raise UsageError(f"{both[0]} is given as a flag and in --space.", "Give it once.")
+        space = {name: where for name, where in space.items() if name not in settings}
+    if not space:
+        raise UsageError(f"{algorithm} has no search space.", "Give one: --space name=low..high.")
+    chosen = reader.seeds(values["seeds"])
+    read_env(values["env"])
+    tuned = Tuned(algorithm, values["env"], tuple(chosen), values["budget"], settings, space, values["preset"])
+    tuned.defaults()  # an unknown preset is an error
+    return tuned
+
+
+def _work(study: Any, tuned: Any, folder: Path, values: dict[str, Any], context: Context) -> int:
+    """Run trials until there are enough, then report."""
+    from estep.tuning import study as studies
+    from estep.tuning import summary, trial
+
+    def stop() -> bool:
+        return context.life.stop_requested
+
+    if not study.get_trials(deepcopy=False):
+        study.enqueue_trial(studies.as_parameters(tuned.defaults(), tuned.space))
+    note(f"study    {folder}  ({values['trials']} trials of {len(tuned.seeds)} runs)")
+    while not stop() and (one := studies.next_trial(study, folder, values["trials"])) is not None:
+        trial.run(study, one, tuned, folder, Local(values["jobs"]), stop, note)
+    record: dict[str, Any] = {"study": str(folder)}
+    if stop() or not summary.complete(study):
+        context.results.say(f"study    {folder}")
+        if stop():
+            return context.results.finish(STOPPED, record)
+        return context.results.fail(1, "No trial has a result.", f"See the logs in {folder / studies.TRIALS}.")
+    best, shares = summary.best_values(study, tuned), summary.importances(study)
+    lines = [*summary.table(study), *(f"  {name:22s} {summary.text(share)}" for name, share in shares.items())]
+    lines += ["", *summary.preset(tuned, best), ""]
+    fresh = None
+    if values["fresh"]:
+        note("fresh    the best settings and the defaults on seeds that no trial had")
+        jobs = values["jobs"]
+        fresh = summary.on_fresh_seeds(study, tuned, folder, values["fresh"], lambda: Local(jobs), stop)
+    if fresh is not None:
+        lines += [
+            f"study    {fresh.study:.5g} for the best settings, on the seeds that chose them",
+            f"fresh    {summary.text(fresh.best)} best, {summary.text(fresh.defaults)} defaults",
+            f"         {fresh.sentence} Difference {summary.text(fresh.gap)}.",
+        ]
+    context.results.say("\n".join(lines))
+    record |= {"best": best, "value": summary.complete(study)[0].value, "fresh": fresh and fresh._asdict()}
+    record["importances"] = {name: share._asdict() for name, share in shares.items()}
+    return context.results.finish(STOPPED if values["fresh"] and fresh is None and stop() else 0, record)

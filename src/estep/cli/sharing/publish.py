@@ -1,0 +1,138 @@
+"""`estep publish`: a policy with everything that belongs to it, as one file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from estep.cli.main import Context
+from estep.cli.parse import parse
+from estep.cli.reading import chosen_run
+from estep.cli.resolve import run_folder
+from estep.errors import UsageError
+from estep.settings import arguments as arguments_of
+from estep.settings import schema
+
+if TYPE_CHECKING:
+    from estep.policy.policy import Policy
+
+
+@dataclass(frozen=True)
+class Publish:
+    """Write one checkpoint of a run with its configuration, its result, its report and a README into one zip, without
+    replay and states of optimisers. estep.load and estep eval read it, and it is safe to open from a stranger."""
+
+    run: Path
+    """Folder of the run, or a file `latest` that has the folder's name."""
+    out: Path | None = None
+    """The file, which ends in .zip. Without it ALGORITHM-ENVIRONMENT.zip in this folder."""
+    checkpoint: str = "best"
+    """Checkpoint: best, latest, or its number of environment steps."""
+    member: int | None = None
+    """Seed of a population, by its number from 0."""
+    force: bool = False
+    """Replace a file that is there."""
+    allow_import: bool = False
+    """Allow estep to import the modules that the run folder names."""
+    trust_dir: bool = False
+    """Read a run folder that other users may write to, whom you trust."""
+
+
+def publish(arguments: list[str], context: Context) -> int:
+    """Write one file that anybody can load and evaluate."""
+    values, _ = parse("estep publish", str(Publish.__doc__), schema.of(Publish), ("run",), arguments)
+    arguments_of.checkpoint(values["checkpoint"])
+    out: Path | None = values["out"]
+    if out is not None and out.suffix != ".zip":
+        raise UsageError(f"--out is {out}, which does not end in .zip.", "Give a name such as policy.zip.")
+    folder = run_folder(values["run"], context.results, values["trust_dir"])
+
+    from estep.policy import policy
+    from estep.runs import storage
+    from estep.runs.folder import safe_name
+
+    with chosen_run(folder, values, replay=False) as run:
+        trained = policy.load(run, values["checkpoint"], allow_import=values["allow_import"])
+        path = out or Path(f"{safe_name(trained.recipe.name)}-{safe_name(trained.recipe.env)}.zip")
+        if path.exists() and not values["force"]:
+            raise UsageError(f"{path} exists, so nothing was written.", "Give --out another name, or --force.")
+        data = packed(run, trained)
+    storage.make_dir(path.absolute().parent)
+    storage.write_atomic(path.absolute(), data)
+    context.results.say(f"wrote    {path} ({len(data) / 1024:,.0f} KiB)")
+    context.results.say(f"use      estep eval {path}   or   estep.load({str(path)!r})")
+    return context.results.finish(0, {"file": str(path), "bytes": len(data)})
+
+
+def packed(run: Path, trained: Policy) -> bytes:
+    """The bytes of the file.
+
+    Args:
+        run: the run folder.
+        trained: its policy.
+    """
+    from estep.export import archive
+    from estep.policy.saving import save
+    from estep.report import contents, page
+    from estep.runs import leftovers, reading, strict
+    from estep.runs.folder import EVALUATIONS, RUN, RunFolder
+
+    folder = RunFolder.open(run)
+    record = folder.read_run()
+    with leftovers.folder_for_a_while() as place:
+        saved = save(trained, place / "policy", optimisers=False)
+        paths = [path for path in saved.rglob("*") if path.is_file() and not path.name.startswith(".")]
+        files = {str(path.relative_to(saved)): reading.read_path(path, archive.MOST_BYTES) for path in paths}
+    if (folder.path / EVALUATIONS).is_file():
+        files[EVALUATIONS] = reading.read_path(folder.path / EVALUATIONS, archive.MOST_BYTES)
+    files[RUN] = strict.dump({**record, "status": "policy", "exit_code": 0}, indent=1) + b"\n"
+    files["report.html"] = page.page(contents.contents(folder)).encode()
+    files["README.md"] = readme(trained, record).encode()
+    data = archive.pack(files)
+    archive.unpacked(data)  # a file that cannot be read back must not be written
+    return data
+
+
+def readme(trained: Policy, record: Mapping[str, Any]) -> str:
+    """The page that says what the file is and how to use it.
+
+    Args:
+        trained: the policy.
+        record: the content of run.json.
+    """
+    result, versions = record.get("result") or {}, record.get("versions") or {}
+    scores = {"best evaluation": result.get("best_mean"), "last evaluation": result.get("eval_mean")}
+    lines = [f"- {name}: {value:.5g} (mean return)" for name, value in scores.items() if value is not None]
+    observed = trained.observation_space
+    about = [
+        f"- environment: {trained.recipe.env}",
+        f"- algorithm: {trained.recipe.name}, seed {trained.recipe.run.seed}",
+        f"- trained: {trained.env_steps:,} environment steps, {trained.updates:,} updates",
+        f"- observation: {'' if observed is None else observed.describe()} numbers",
+        f"- action: {trained.action_space.describe()}",
+        *lines,
+        f"- versions: {', '.join(f'{name} {value}' for name, value in versions.items() if value)}",
+    ]
+    facts = "\n".join(about)
+    return f"""# {trained.recipe.name} on {trained.recipe.env}
+
+A policy that estep trained. There is no code in this file: it has arrays, a configuration and tables.
+
+{facts}
+
+```
+pip install estep
+estep eval FILE.zip
+```
+
+```python
+import estep
+
+policy = estep.load("FILE.zip")
+action = policy.act(observation)
+```
+
+report.html shows the run: learning curve, health, settings. eval.csv has the evaluations, config.json the settings.
+"""

@@ -1,0 +1,1 @@
+"""A policy that leaves the library: as NumPy, ONNX or a JAX program, and as one file to share."""

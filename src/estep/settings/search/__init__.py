@@ -1,0 +1,1 @@
+"""Where `estep tune` looks for settings."""

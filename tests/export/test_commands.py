@@ -1,0 +1,101 @@
+"""`estep export` and `estep publish`: what they write, and what they refuse."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commandline import command
+
+import estep
+from estep.export import archive, policy
+
+RUN = Path(__file__).parents[1] / "releases" / "0.2.0" / "sac-Pendulum-v1"
+OBS = np.float32([1.0, 0.0, 0.5])
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run, which is exported and published."""
+    return estep.load(shutil.copytree(RUN, tmp_path_factory.mktemp("runs") / "run"))
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_run_is_exported_and_acts_alike(trained):
+    ended = command("export", str(trained.run_dir), "--json")
+    assert ended.code == 0, ended.err
+    assert ended.record["observations"] > 10
+    assert ended.record["observations_from"] == "observations of the run's replay"
+    assert ended.record["largest_difference"] <= ended.record["limit"] == 1e-5
+    alone = policy.load(trained.run_dir / "export" / "npz" / "policy.npz")
+    np.testing.assert_allclose(alone.act(OBS), trained.act(OBS), atol=1e-6)
+    table = json.loads((trained.run_dir / "export" / "npz" / "contract.json").read_text("utf-8"))
+    assert table["made_of"]["environment"] == "Pendulum-v1"
+    assert len(table["made_of"]["checkpoint_sha256"]) == 64
+    assert command("export", str(trained.run_dir)).code == 0  # the export of before is replaced
+
+
+def test_one_observation_by_numpy_is_as_compiled(trained):
+    many = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
+    np.testing.assert_allclose([trained.act(one) for one in many], trained.act(many), atol=1e-6)
+    assert trained._arithmetic is not None
+
+
+def test_a_run_is_published_loaded_evaluated_and_exported(trained, tmp_path):
+    ended = command("publish", str(trained.run_dir), "--json")
+    assert ended.code == 0, ended.err
+    path = tmp_path / "sac-Pendulum-v1.zip"
+    names = set(archive.unpacked(path.read_bytes()))
+    step = f"checkpoints/step_{trained.env_steps}/"
+    assert names == {
+        *("README.md", "report.html", "run.json", "config.json", "config.diff.json", "best", "latest", "eval.csv"),
+        *(step + "manifest.json", step + "params.safetensors"),
+    }
+    loaded = estep.load(path)
+    assert (loaded.act(OBS) == trained.act(OBS)).all()
+    assert loaded.run_dir == path
+    ended = command("eval", path.name, "--episodes", "1", "--json")
+    assert (ended.code, ended.record["run_dir"]) == (0, path.name)
+    assert command("publish", str(trained.run_dir)).code == 2  # the file is there
+    ended = command("export", path.name, "--json")
+    assert (ended.code, ended.record["observations_from"]) == (0, "normal observations, because there is no replay")
+    assert (tmp_path / "sac-Pendulum-v1-npz" / "policy.py").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (["export", "RUN", "--format", "npy"], 2, "There is no format 'npy'"),
+        (["export", "nothing"], 3, "is not a run folder"),
+        (["export", "nothing.zip"], 3, "was rejected"),
+        (["export", "RUN", "--checkpoint", "77"], 3, "has no checkpoint"),
+        (["export", "RUN", "--out", "."], 2, "exists, so nothing was written"),
+        (["publish", "RUN", "--out", "policy.tar"], 2, "does not end in .zip"),
+        (["publish", "nothing"], 3, "is not a run folder"),
+    ],
+)
+def test_bad_input_is_refused_in_a_sentence_and_leaves_nothing(arguments, code, sentence, trained, tmp_path):
+    ended = command(*(str(trained.run_dir) if word == "RUN" else word for word in arguments))
+    assert ended.code == code
+    assert sentence in ended.err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("form", "package"), [("onnx", "onnx"), ("jax", "flatbuffers")])
+def test_a_missing_extra_is_named_with_its_command(form, package, trained, tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, package, None)
+    ended = command("export", str(trained.run_dir), "--format", form, "--out", "here")
+    assert ended.code == 2
+    assert f"needs the package {package}" in ended.err
+    assert "pip install 'estep[" in ended.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_contract_of_a_newer_estep_is_refused():
+    with pytest.raises(ValueError, match="has the format 9, and this file reads up to 1"):
+        policy.Policy({"format": 9, "program": {}}, {})

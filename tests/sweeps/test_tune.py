@@ -1,0 +1,101 @@
+"""`estep tune`: search spaces, and a study with a trainer that takes milliseconds."""
+
+import json
+
+import pytest
+from commandline import command
+
+from estep.errors import UsageError
+from estep.settings import schema
+from estep.settings.kinds import plain
+from estep.settings.search.spaces import Among, Between, chosen, fields_of, space_of
+from estep.tuning import trial as trials
+
+STUDY = ("--env", "Pendulum-v1", "--budget", "20", "--seeds", "0..1", "--fresh", "2", "--json")
+
+
+@pytest.mark.parametrize("algorithm", schema.rows())
+def test_every_value_of_a_space_is_a_value_of_its_setting(algorithm):
+    fields = fields_of(algorithm)
+    space = space_of(algorithm)
+    assert space
+    for name, where in space.items():
+        for value in (where.low, where.high) if isinstance(where, Between) else where.values:
+            assert plain(name, fields[name].hint, value) == value
+
+
+def test_a_space_of_a_users_own():
+    found = chosen("sac", {"tau": "0.001..0.1,log", "beta": "0..1", "batch_size": "32,64"})
+    assert found == {"tau": Between(0.001, 0.1, True), "beta": Between(0, 1), "batch_size": Among((32, 64))}
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [("tau=0.1..0.001", "is empty"), ("tau=0..2", "--tau"), ("taw=1", "tau"), ("beta=0..1,log", "logarithm")],
+)
+def test_a_space_that_is_wrong_is_refused(text, what):
+    with pytest.raises(UsageError) as refused:
+        chosen("sac", dict([text.split("=")]))
+    assert what in str(refused.value)
+
+
+def test_spaces_are_shown():
+    shown = command("algos", "sac", "--space", "--json").record["spaces"]["sac"]
+    assert shown["learning_rate"] == "0.0001 to 0.003, by its logarithm"
+
+
+def test_the_middle_of_seeds_is_the_interquartile_mean():
+    assert trials.iqm([1.0, 5.0]) == 3.0
+    assert trials.iqm([-100.0, 2.0, 4.0, 1000.0]) == 3.0
+    assert trials.iqm([]) is None
+
+
+def test_without_optuna_the_command_that_installs_it_is_said(place, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "optuna", None)
+    ended = command("tune", "sac", *STUDY, "--out", str(place.path))
+    assert ended.code == 2
+    assert "pip install 'estep[tune]'" in ended.record["error"]
+    assert not place.path.exists()
+
+
+def test_a_study_ends_with_the_best_on_fresh_seeds_and_goes_on(place):
+    pytest.importorskip("optuna", reason="Optuna is an extra")
+    space = ("--space", "learning_rate=0.0001..0.01,log", "beta=0..1")
+    ended = command("tune", "sac", *STUDY, *space, "--trials", "3", "--out", str(place.path))
+    assert ended.code == 0
+    assert set(ended.record["best"]) == {"learning_rate", "beta"}
+    assert ended.record["fresh"] is not None
+    assert sorted(path.name for path in (place.path / "trials").iterdir()) == ["0000", "0001", "0002"]
+    first = json.loads((place.path / "trials" / "0000" / "plan.json").read_text())["runs"][0]
+    assert first["settings"] == {"beta": 1.0, "learning_rate": 1e-3, "steps": 20}  # those of the preset
+    more = command("tune", "sac", *STUDY, *space, "--trials", "4", "--out", str(place.path))
+    assert more.code == 0
+    assert len(list((place.path / "trials").iterdir())) == 4
+    other = command("tune", "sac", *STUDY, "--trials", "4", "--out", str(place.path))
+    assert (other.code, "another space" in other.record["error"]) == (2, True)
+
+
+def test_a_trial_that_was_left_is_gone_on_with(place):
+    optuna = pytest.importorskip("optuna", reason="Optuna is an extra")
+    space = ("--space", "learning_rate=0.0001..0.01,log")
+    command("tune", "sac", *STUDY, *space, "--trials", "1", "--out", str(place.path))
+    from estep.tuning import study as studies
+
+    left = studies.opened(place.path, None, 0).ask()
+    left.suggest_float("learning_rate", 1e-4, 1e-2, log=True)
+    command("tune", "sac", *STUDY, *space, "--trials", "2", "--out", str(place.path))
+    ends = [one.state for one in studies.opened(place.path, None, 0).get_trials()]
+    assert ends == [optuna.trial.TrialState.COMPLETE] * 2
+
+
+def test_a_trial_that_is_low_is_pruned(tmp_path, monkeypatch):
+    optuna = pytest.importorskip("optuna", reason="Optuna is an extra")
+    study = optuna.create_study(direction="maximize", pruner=optuna.pruners.ThresholdPruner(lower=0.0))
+    curves = {"a": {10: 1.0, 20: -3.0, 30: 5.0}, "b": {10: 2.0, 20: -2.0}}
+    monkeypatch.setattr(trials, "_curve", lambda path: curves[path.parent.name])
+    watch = trials.Watch(study.ask(), tmp_path, ["a", "b"])
+    curves["b"].pop(20)
+    assert not watch.is_low()
+    curves["b"][20] = -2.0
+    assert watch.is_low()
+    assert watch.low
