@@ -1,6 +1,7 @@
 """`estep record`: what draws, what is written, and what is refused. No display, no MuJoCo context and no network."""
 
 import base64
+import gc
 import io
 import os
 import subprocess
@@ -198,10 +199,12 @@ def test_a_long_webp_has_fewer_frames_of_the_same_length(tmp_path, monkeypatch):
         assert (image.n_frames, image.info["duration"]) == (5, 400)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # imageio-ffmpeg leaves a pipe open
 def test_an_mp4_is_what_a_browser_plays(tmp_path):
     pytest.importorskip("imageio_ffmpeg", reason="pip install 'estep[video]'")
     frames = (np.full((49, 65, 3), 10 * i, np.uint8) for i in range(20))  # with odd sides
     assert encoding.write(frames, 10.0, tmp_path / "a.mp4") == 20
+    gc.collect()
     data = (tmp_path / "a.mp4").read_bytes()
     assert b"avc1" in data  # H.264
     assert data.index(b"moov") < data.index(b"mdat")  # it plays before it is whole
