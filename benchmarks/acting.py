@@ -1,7 +1,8 @@
 """How long does one action take, in one state?
 
-The path of the training loop (`Trainer.choose`; the peers' `_sample_action`) and that of a trained policy
-(`estep.Policy.act`; the peers' `predict`, deterministic), for `sac` and for `iterative-sac` with its default settings.
+The path of the training loop (`Trainer.choose`; the peers' `_sample_action`), that of a trained policy
+(`estep.Policy.act`; the peers' `predict`, deterministic), and that of the files of `estep export --format npz`, for
+`sac` and for `iterative-sac` with its default settings.
 The column median_us is microseconds a call.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 import functools as ft
 
 import sheet
-from contenders import PEERS, estep_choose, estep_policy, peer_choose, peer_policy
+from contenders import PEERS, estep_choose, estep_exported, estep_policy, peer_choose, peer_policy
 from race import Contender, contender
 
 ROWS = ("sac", "iterative-sac")
@@ -24,6 +25,7 @@ def contenders(core: int | None) -> list[Contender]:
             **{f"estep {row} loop": ft.partial(estep_choose, row) for row in ROWS},
             **{f"{library} loop": ft.partial(peer_choose, library) for library in PEERS},
             **{f"estep {row} policy": ft.partial(estep_policy, row) for row in ROWS},
+            **{f"estep {row} exported": ft.partial(estep_exported, row) for row in ROWS},
             **{f"{library} policy": ft.partial(peer_policy, library) for library in PEERS},
         }.items()
     ]

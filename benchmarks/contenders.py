@@ -174,13 +174,29 @@ def estep_choose(algorithm: str, gate: Gate) -> None:
         trainer.choose()
 
 
-def estep_policy(algorithm: str, gate: Gate) -> None:
-    """Deterministic actions of a trained policy."""
+def trained(algorithm: str) -> Any:
+    """A policy of a short training."""
     import estep
 
     short = {"steps": 300, "warmup_steps": 200, "eval_episodes": 1, "hidden_sizes": HIDDEN}
-    policy = estep.train(algorithm, ENV, preset="none", **short)
-    obs = first_observation()
+    return estep.train(algorithm, ENV, preset="none", **short)
+
+
+def estep_policy(algorithm: str, gate: Gate) -> None:
+    """Deterministic actions of a trained policy."""
+    policy, obs = trained(algorithm), first_observation()
+    while not gate():
+        policy.act(obs)
+
+
+def estep_exported(algorithm: str, gate: Gate) -> None:
+    """The same by the files of `estep export`."""
+    from estep.cli.main import main
+    from estep.export.policy import load
+
+    run_dir = trained(algorithm).run_dir
+    main(["export", str(run_dir)])
+    policy, obs = load(run_dir / "export" / "npz" / "policy.npz"), first_observation()
     while not gate():
         policy.act(obs)
 

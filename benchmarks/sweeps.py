@@ -1,7 +1,8 @@
 """How long a sweep of 1,000 runs takes to plan and to show, and its memory: `python benchmarks/sweeps.py`.
 
 The runs are trained by the stand-in of the tests, which takes some milliseconds each, so that what is measured is the
-sweep itself. Planning is a dry run of the whole command in a new process, with all of its imports.
+sweep itself. Each command is a new process with all of its imports. CPU
+seconds of the second one include those of its runs.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ from pathlib import Path
 FAKE = Path(__file__).parents[1] / "tests" / "helpers" / "fake_sweep.py"
 
 
-def timed(*words: object) -> tuple[float, float, int]:
-    """Seconds, MiB at most, and exit code of `estep` in a process of its own."""
+def timed(*words: object) -> tuple[float, float, float, int]:
+    """Seconds, CPU seconds, MiB at most, and exit code of `estep` in a process of its own, without its runs."""
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     start = time.monotonic()
     process = subprocess.Popen([sys.executable, str(FAKE), "sweep", *map(str, words)], **quiet)
     _, code, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(code)
-    return time.monotonic() - start, usage.ru_maxrss / 1024, process.returncode
+    return time.monotonic() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, process.returncode
 
 
 def main() -> None:
@@ -40,8 +41,8 @@ def main() -> None:
             "status": ("status", sweep),
             "go on with nothing left": (sweep,),
         }.items():
-            seconds, memory, code = timed(*words)
-            print(f"{name:26s}{seconds:8.1f} s {memory:8.0f} MiB   exit {code}", flush=True)
+            seconds, cpu, memory, code = timed(*words)
+            print(f"{name:26s}{seconds:8.1f} s {cpu:8.1f} CPU s {memory:8.0f} MiB   exit {code}", flush=True)
 
 
 if __name__ == "__main__":

@@ -222,6 +222,7 @@ WRITES_ITS_OWN = {
     "runs/storage.py": "the one way out",
     "runs/leftovers.py": "a folder of the system's temporary files",
     "cli/results.py": "descriptors 1 and 2",
+    "export/archive.py": "memory, which is then written by storage.py",
     "terminal.py": "descriptors 1 and 2",
     "envs/guard/watch.py": "memory of this process and its watchdog",
     "envs/guard/watchdog.py": "descriptor 2",
@@ -236,6 +237,7 @@ READS_ITS_OWN = {
     "settings/schema.py": "the source of the package",
     "report/frame.py": "the style and the script of the package",
     "export/policy.py": "where estep is not there",
+    "export/archive.py": "memory, which reading.py has read",
     "cli/results.py": "descriptors 1 and 2",
     "terminal.py": "descriptors 1 and 2",
 }

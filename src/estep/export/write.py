@@ -44,11 +44,12 @@ def export(subject: Subject, form: str, obs: Floats, folder: Path, *, replace: b
     if folder.exists() and not replace:
         raise UsageError(f"{folder} exists, so nothing was written.", "Give --out the path of a new folder.")
     made = importlib.import_module(f"estep.export.{FORMATS[form]}").made(subject)
-    storage.make_dir(folder.parent)
-    with storage.temporary_dir(folder.parent) as temporary:
+    home = next(parent for parent in folder.absolute().parents if parent.is_dir())
+    with storage.temporary_dir(home) as temporary:
         for name, data in made.files.items():
             storage.write_new(temporary / name, data)
         result = check(subject, made.opened(temporary), obs, made.program, made.infers)
+        storage.make_dir(folder.parent)
         if folder.exists():
             leftovers.retire(folder)
         storage.publish_dir(temporary, folder)

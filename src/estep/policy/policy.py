@@ -34,6 +34,7 @@ from estep.policy.actor import ACT, Actor, Scaling, key_of, scaling_of
 from estep.policy.environments import env_or_none, make_env
 from estep.policy.evaluate import Evaluation, evaluate
 from estep.policy.job import QUIET
+from estep.policy.shown import Shown
 from estep.policy.spaces import Spaces, check_task, check_tasks, rows_of, spaces_of
 from estep.runs import checkpoint, config_file, reading
 from estep.runs.config_file import Recipe
@@ -45,7 +46,7 @@ from estep.settings.run import RunConfig
 
 
 @dataclass(frozen=True, repr=False)
-class Policy:
+class Policy(Shown):
     """A trained policy. `estep.load` and `estep.train` make it. It can be pickled and copied."""
 
     recipe: Recipe
@@ -120,9 +121,6 @@ class Policy:
             task: the name of the task, where the policy was trained on several (they are in `policy.tasks`).
             deterministic: whether the action is squash(mode of q); otherwise it is sampled from q.
             seed, counter: of the random numbers; equal pairs give equal samples, so count up from step to step.
-
-        Returns:
-            One action of the action space's shape, or a batch of them.
 
         Raises:
             UsageError: the observation does not have the size of training, is not finite, or is the tuple of a reset;
@@ -247,8 +245,7 @@ class Policy:
 
     @ft.cached_property
     def _arithmetic(self) -> Arithmetic | None:
-        """NumPy's way to the deterministic action of one observation, which takes a tenth of a compiled call's time.
-        None where the policy infers while it acts."""
+        """The deterministic action of one observation by NumPy, in a tenth of the time; None if acting is inference."""
         return one_shot(self.agent, self.moments)
 
 

@@ -13,6 +13,8 @@ from estep.runs import storage
 from estep.runs.folder import RunFolder, member_path
 
 NAME = "report.html"
+HEAD = ("algorithm", "environment", "seed", "environment steps", "updates")
+"""What the head of a report says of the run."""
 RELOAD = 30
 """Seconds after which the page of a run that is going on reads itself again."""
 
@@ -56,6 +58,23 @@ def page(found: Mapping[str, Any]) -> str:
         sections.insert(2, ("video", "Video", _video(found["video"])))
     shown = {name: value for name, value in found.items() if name != "video"}  # whose data are in the section
     return frame(shown, sections, RELOAD if found["status"] == "running" else 0)
+
+
+def head(folder: RunFolder) -> str:
+    """The first part of a report as HTML that can stand in another page, without scripts: its title, the curve of the
+    returns, and what was run.
+
+    Args:
+        folder: the run folder.
+
+    Raises:
+        RejectedInput: a file of the run cannot be read.
+    """
+    found = contents(folder)
+    curve = drawing(found["charts"]["returns"]).replace("<polyline", '<polyline fill="none" stroke="#2563eb"')
+    title = f"<strong>{html.escape(found['title'])}</strong> ({html.escape(found['status'])})"
+    told = [row for row in found["about"] if row[0] in HEAD]
+    return f'<div style="max-width: 40em">{title}{curve}{table(told)}</div>'
 
 
 def _health(lights: Sequence[Mapping[str, str]]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Interval
 
@@ -85,6 +85,13 @@ class RunConfig:
         int, Help("How many of the newest checkpoints are kept, beside the best (0: all of them)."), Ge(0)
     ] = 3
     log_every: Annotated[int, Help("Environment steps between lines of metrics.jsonl."), Ge(1)] = 1_000
+    log: Annotated[
+        Literal["none", "wandb", "mlflow"],
+        Help(
+            "A service that gets the numbers of the run too: wandb or mlflow, each an extra of its own name. If it "
+            "fails, the run goes on."
+        ),
+    ] = "none"
     record_every: Annotated[
         int,
         Help(
@@ -119,6 +126,9 @@ class RunConfig:
         if self.stop_at is not None and not self.eval_episodes:
             what = "--stop-at needs evaluations, but --eval-episodes is 0."
             raise UsageError(what, "Give --eval-episodes at least 1, or leave --stop-at out.")
+        if self.population is not None and self.log != "none":
+            what = f"--log {self.log} follows one run, but --population trains several seeds in one program."
+            raise UsageError(what, "Leave --log out, or train the seeds one by one.")
         if self.population is not None and self.stop_at is not None:
             what = "--stop-at ends one run, but --population trains several seeds for the same number of steps."
             raise UsageError(what, "Leave --stop-at out, or train the seeds one by one.")

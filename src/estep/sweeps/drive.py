@@ -127,7 +127,7 @@ class _Drive:
                 return Task(self.sweep, self.runs[name], self.options.consent)
             what = f"Its process ended {count} times without a result; see {lines.LOGS}/{name}.err."
             state = self.states[name] = State(name, status.FAILED, state.env_steps, exit_code=1, error=what)
-        self.page.changed = True
+        self.page.changed |= page.has_evaluations(lines.folder_of(self.sweep, name))
         total = status.counts(self.states.values())
         end = f" ({state.error})" if state.error else ""
         self.options.note(f"{state.state:8s} {name}{end} · {total[status.DONE]} of {len(self.states)} runs are done")

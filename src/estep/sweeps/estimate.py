@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from estep.data.memory import format_bytes
 from estep.runs import leftovers, lines
 from estep.runs.folder import METRICS
 from estep.sweeps import plan, status
-from estep.sweeps.lines import PROGRAM, Consent, Task
+from estep.sweeps.lines import Consent, Task
 from estep.sweeps.plan import Run
 
 STEPS = 1200
@@ -128,7 +127,7 @@ def page(tasks: Sequence[Task], found: Estimate) -> str:
     def amount(value: float | None, text: str) -> str:
         return "not known" if value is None else text
 
-    rows = [shlex.join(["estep", *task.words()[len(PROGRAM) :]]) for task in tasks]
+    rows = [task.typed() for task in tasks]
     return "\n".join(
         [
             *rows,

@@ -6,6 +6,7 @@ A process of a run writes its JSON object to `SWEEP/logs/<id>.out`, and what it 
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -48,6 +49,10 @@ class Task(NamedTuple):
     def words(self) -> list[str]:
         """The command line that begins the run, or goes on with it if it has begun."""
         return self.go_on() if (self.folder / RUN).is_file() else self.begin()
+
+    def typed(self) -> str:
+        """The same as a user types it."""
+        return shlex.join(["estep", *self.words()[len(PROGRAM) :]])
 
     def begin(self) -> list[str]:
         """The command line that trains."""

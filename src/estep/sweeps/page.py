@@ -61,7 +61,7 @@ def write(sweep: Path) -> list[Path]:
         RejectedInput: the seeds of a curve have no step in common.
         StorageFailure: the disk fails.
     """
-    folders = [folder for run in plan.read(sweep) if _has_evaluations(folder := folder_of(sweep, run.id))]
+    folders = [folder for run in plan.read(sweep) if has_evaluations(folder := folder_of(sweep, run.id))]
     if not folders:
         return []
     from estep.comparing import comparison, figures, page, writing
@@ -79,7 +79,8 @@ def write(sweep: Path) -> list[Path]:
     return [*writing.write(compared, found, out), *figures.draw(compared, out), made, sweep / REPORT]
 
 
-def _has_evaluations(folder: Path) -> bool:
+def has_evaluations(folder: Path) -> bool:
+    """Whether a run, or a seed of a population, has been evaluated."""
     return any((path / EVALUATIONS).is_file() for path in (folder, *folder.glob("members/*")))
 
 

@@ -20,7 +20,7 @@ from estep.runs import storage
 from estep.sweeps import lines, plan
 from estep.sweeps.lines import Task
 
-DEFAULTS = {"cpus-per-task": "1", "signal": "USR1@45"}
+DEFAULTS = {"cpus-per-task": "1", "signal": "USR1@30"}
 """Options of sbatch that a user may replace: a run gets the signal so many seconds before the time limit."""
 BETWEEN = 5.0
 """Seconds between two questions to SLURM."""

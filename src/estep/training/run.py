@@ -35,6 +35,7 @@ from estep.settings.run import RunConfig
 from estep.training import snapshot
 from estep.training.callbacks import current_policy
 from estep.training.ending import Result, beginning, exactness, recorded_result, to_the_end
+from estep.training.mirrors.mirror import check_installed
 from estep.training.session import Callbacks, Session
 from estep.training.sinks import Sinks, check_lines
 from estep.training.trainer import Trainer
@@ -71,6 +72,7 @@ def train(
         NumericHalt: too many updates had a result that is not finite.
         StorageFailure: the disk is full, is read-only or reports errors.
     """
+    check_installed(config.log)
     out, run_dir = out.absolute(), run_dir and run_dir.absolute()  # an environment may change the working directory
     context = shielded(context)
     note_reason(cache.use_cache(), context.report)
@@ -221,7 +223,7 @@ def run_session(
         meta: the session's part of the checkpoint.
     """
     with beginning(folder):
-        sinks = Sinks(folder, resumed_at, context.report.note, bool(recipe.tasks))
+        sinks = Sinks(folder, resumed_at, context.report.note, bool(recipe.tasks), recipe.run.log)
     now = ft.partial(current_policy, recipe, folder.path, trainer, envs[0])
     callbacks = Callbacks(context.report, context.stop, envs[1], now, context.on_step, context.on_evaluation)
     session = Session(folder, trainer, sinks, callbacks)

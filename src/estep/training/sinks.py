@@ -1,4 +1,4 @@
-"""Writes the records of a run: metrics.jsonl, eval.csv, episodes.csv, TensorBoard and the report."""
+"""Writes the records of a run: metrics.jsonl, eval.csv, episodes.csv, TensorBoard, a mirror and the report."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from estep.policy.evaluate import Evaluation
 from estep.report.live import LiveReport
 from estep.runs.folder import RunFolder
 from estep.training.board import Board
+from estep.training.mirrors.mirror import Mirror
 
 EVAL_COLUMNS = ("env_steps", "updates", "mean", "std", "episodes", "min", "max", "wall_s", "success", "task")
 EPISODE_COLUMNS = ("env_steps", "env", "episode", "return", "length", "success", "task")
@@ -30,7 +31,12 @@ class Sinks:
     """The open files of a run. A failure of the disk ends the run, except at TensorBoard's and the report's."""
 
     def __init__(
-        self, folder: RunFolder, resumed_at: int | None, note: Callable[[str], None] | None, several: bool = False
+        self,
+        folder: RunFolder,
+        resumed_at: int | None,
+        note: Callable[[str], None] | None,
+        several: bool = False,
+        log: str = "none",
     ) -> None:
         """Open the files.
 
@@ -40,6 +46,7 @@ class Sinks:
             note: called with a line for the user if TensorBoard's file or the report cannot be written. None writes
                 neither: each takes a thread.
             several: whether there are several tasks.
+            log: the service that gets the same numbers, or none.
         """
         columns = columns_of(several)
         self.metrics = folder.metrics()
@@ -49,6 +56,7 @@ class Sinks:
             self.truncate_after(resumed_at)
         purge = None if resumed_at is None else resumed_at + 1
         self.board = None if note is None else Board(folder.path / "tb", purge, note)
+        self.mirror = None if note is None or log == "none" else Mirror(log, folder, note)
         self.report = None if note is None else LiveReport(folder, note)
 
     def truncate_after(self, env_steps: int) -> None:
@@ -101,10 +109,11 @@ class Sinks:
         """Close the files."""
         for lines in (self.metrics, self.evaluations, self.episodes):
             lines.close()
-        for view in (self.board, self.report):
+        for view in (self.board, self.mirror, self.report):
             if view is not None:
                 view.close()
 
     def _draw(self, values: Mapping[str, float], step: int) -> None:
-        if self.board is not None:
-            self.board.add(values, step)
+        for view in (self.board, self.mirror):
+            if view is not None:
+                view.add(values, step)

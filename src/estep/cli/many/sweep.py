@@ -205,8 +205,9 @@ def _go_on(folder: Path, new: Sequence[Run], values: dict[str, Any], context: Co
         return context.results.finish(0, {"sweep": str(folder)})
     engines.check(where, folder)
     with drive.locked(folder):
+        known = plan.read(folder) if (folder / plan.PLAN).is_file() else ()  # another sweep may have had it before
+        runs = plan.extend(known, new, lambda run: status.begun(folder, run))
         if runs != known:
-            runs = plan.extend(known, new, lambda run: status.begun(folder, run))
             plan.write(folder, runs)
         note(f"sweep    {folder}  ({len(runs)} runs)")
         options = Options(values["retry"] == "failed", consent, lambda: context.life.stop_requested, note)

@@ -35,7 +35,7 @@ class Export:
     format: str = "npz"
     """npz (NumPy alone), onnx (needs the extra onnx to write it), or jax (needs JAX alone)."""
     out: Path | None = None
-    """A new folder. Without it export/FORMAT in the run folder, which replaces an earlier export."""
+    """A new folder. Without it export/FORMAT in the run folder, where it replaces an earlier export."""
     checkpoint: str = "best"
     """Checkpoint: best, latest, or its number of environment steps."""
     member: int | None = None
@@ -59,7 +59,8 @@ def export(arguments: list[str], context: Context) -> int:
     given: Path = values["run"]
     with archive.folder_of(given) as place:
         folder = run_folder(place, context.results, values["trust_dir"])
-        out = values["out"] or folder / "export" / values["format"]
+        of_member = "" if values["member"] is None else f"-member-{values['member']}"
+        out = values["out"] or folder / "export" / f"{values['format']}{of_member}"
         if place is not given:
             context.results.known["run_dir"] = str(given)
             out = values["out"] or given.with_name(f"{given.stem}-{values['format']}")
