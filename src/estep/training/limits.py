@@ -55,18 +55,18 @@ def limits_reached(agent: Any) -> dict[str, str]:
     return found
 
 
-def at_bounds(replay: Replay, squash: Squash) -> dict[str, float]:
-    """The share of the components of the newest actions that are at their bounds; nothing where they have none.
+def at_bounds(replay: Replay, squash: Squash) -> float | None:
+    """The share of the components of the newest actions that are at their bounds; None where they have none.
 
     Args:
         replay: holds the points u of the actions.
         squash: makes the actions of them.
     """
     if not isinstance(squash, Tanh | Clip) or not len(replay):
-        return {}
+        return None
     points = replay.read(replay.newest(-(-LOOKED_AT // replay.num_envs), 1)).action
     actions = np.abs(np.tanh(points) if isinstance(squash, Tanh) else points)
-    return {"data/at_bounds": float((actions > EDGE).mean())} if actions.size else {}
+    return float((actions > EDGE).mean()) if actions.size else None
 
 
 def _metric(leaf: str) -> str:

@@ -175,7 +175,8 @@ class Session:
         record |= means_of({f"success/{task}": recent for task, recent in trainer.of_tasks.successes.items()})
         record |= trainer.tally.means()
         record |= {"data/replay": len(trainer.replay), "data/bad": trainer.env.bad, "skipped": counts.skipped}
-        record |= at_bounds(trainer.replay, trainer.agent.spec.squash)
+        share = at_bounds(trainer.replay, trainer.agent.spec.squash)
+        record |= {} if share is None else {"data/at_bounds": share}
         rare = {"data/dropped": counts.dropped, "rollbacks": counts.rollbacks, "data/retries": trainer.env.retries}
         record |= {name: number for name, number in rare.items() if number}
         record |= {f"time/{name}": seconds for name, seconds in trainer.seconds.items()}
