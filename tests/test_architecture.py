@@ -52,14 +52,17 @@ MAY_IMPORT = {
     "report": BELOW_POLICY - {"export"},
     "export": BELOW_POLICY,
     "policy": DEPLOYED,
-    "training": DEPLOYED | {"training"},
+    "video": DEPLOYED | {"video"},
+    "training": DEPLOYED | {"video", "training"},
     "population": DEPLOYED | {"training", "population"},
     "instruments": DEPLOYED | {"training", "instruments"},
     "plots": DEPLOYED | {"training", "instruments", "plots"},
-    "sweeps": {"errors", "settings", "runs", "data.memory", "report", "plots", "sweeps"},
+    "comparing": DEPLOYED | {"instruments", "plots", "comparing"},
+    "sweeps": {"errors", "settings", "runs", "data.memory", "report", "plots", "comparing", "sweeps"},
     "tuning": {"errors", "settings", "runs", "instruments.interval", "sweeps", "tuning"},
     "api": DEPLOYED | {"training", "population", "plots"},
-    "cli": DEPLOYED | {"training", "population", "instruments", "plots", "sweeps", "tuning", "api", "cli"},
+    "cli": DEPLOYED
+    | {"training", "population", "instruments", "video", "plots", "comparing", "sweeps", "tuning", "api", "cli"},
 }
 """What the modules of each folder (or single file) may import of the package: nothing that stands below it."""
 

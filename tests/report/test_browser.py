@@ -1,11 +1,17 @@
 """The report in a real browser: Chromium, driven by selenium. `make browser` runs it where both are installed."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
+from estep.comparing import comparison
+from estep.comparing import page as comparing
+from estep.comparing.reference import Line, Reference
+from estep.comparing.sources import Found
+from estep.plots.learning_curves import Point
 from estep.report import page
 from estep.runs import tables
 from estep.runs.folder import RunFolder
@@ -134,3 +140,56 @@ def test_hostile_names_empty_and_long_runs_open(browser, folder):
     path, _ = page.write(folder)
     show(browser, path)
     assert browser.get_log("browser") == []
+
+
+def curve(name, seed, ends, env="Some-v0"):
+    return [Point(env, name, "{}", seed, 1000 * (i + 1), i, end, 1.0, 3) for i, end in enumerate(ends)]
+
+
+def write_comparison(path, names, seeds=5):
+    """The page of curves on two tasks."""
+    points = [
+        point
+        for env in ("Some-v0", HOSTILE)
+        for i, name in enumerate(names)
+        for seed in range(seeds)
+        for point in curve(name, seed, [seed, i + seed / 3, 2.0 * i + seed / 4], env)
+    ]
+    scale = Reference("mine.csv", (Line("*", 0.0, 10.0),))
+    return comparing.write(comparison.compare(Found(points, []), reference=scale), path)
+
+
+@pytest.mark.parametrize("width", SIZES)
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_comparison_opens_without_an_error_or_a_request(browser, tmp_path, width, theme):
+    path = write_comparison(tmp_path / "cmp.html", ["sac", "mpo", HOSTILE])
+    assert show(browser, path, width, theme) == [path.as_uri()]
+    assert browser.get_log("browser") == []
+    assert browser.title != "broken"
+    assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+    for name in ("efficiency", "profile", "env0", "profile0", "env1", "profile1"):
+        assert len(browser.find_elements(CSS, f"#{name} svg polyline")) == 3
+        assert len(browser.find_elements(CSS, f"#{name} .legend button")) == 3
+    for where in filter(None, [os.environ.get("ESTEP_TEST_SCREENSHOTS")]):
+        browser.set_window_size(width, browser.execute_script("return document.body.scrollHeight") + 200)
+        browser.save_screenshot(f"{where}/compare-{width}-{theme}.png")
+
+
+def test_a_comparison_says_the_share_under_the_pointer(browser, tmp_path):
+    path = write_comparison(tmp_path / "cmp.html", ["sac", "mpo"])
+    show(browser, path)
+    chart = of(browser, "#profile svg")
+    for _ in range(2):
+        chart.send_keys(webdriver.Keys.ARROW_RIGHT)
+    said = of(browser, "#profile .read").text
+    assert " score: sac, n = 5 " in said
+    assert " · mpo, n = 5 1" in said  # all seeds are above the lowest score of sac
+    assert not browser.find_elements(CSS, "#profile select")  # there is one axis
+    assert browser.find_elements(CSS, "#env0 select")
+
+
+def test_two_hundred_curves_are_compared_on_one_page(browser, tmp_path):
+    path = write_comparison(tmp_path / "cmp.html", [f"sac{i}" for i in range(200)], seeds=1)
+    assert show(browser, path) == [path.as_uri()]
+    assert browser.get_log("browser") == []
+    assert len(browser.find_elements(CSS, "#env0 svg polyline")) == 200

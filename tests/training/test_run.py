@@ -75,6 +75,7 @@ def test_every_line_of_metrics_counts_and_marks_its_clocks(finished):
     timeless = without_times(lines[-1])
     assert not [name for name in timeless if "time" in name or "wall" in name or "second" in name]
     assert {"e/value", "critic/loss", "m/alpha", "skipped", "data/replay", "data/bad"} <= set(timeless)
+    assert 0.0 <= timeless["data/at_bounds"] <= 1.0
     assert "critic/loss" not in lines[1]
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import webbrowser
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from estep.cli.main import Context
 from estep.cli.parse import parse
@@ -33,17 +34,31 @@ class Report:
 
 @dataclass(frozen=True)
 class Compare:
-    """Compare several runs: their evaluations and learning curves as tables, a figure for each environment, and a page
-    with their differences. Runs that differ in the seed alone share a curve, with an interval over seeds. With
-    --inspected, merge what estep inspect measured in them instead."""
+    """Compare several runs: a page with their learning curves, statistics over seeds with intervals, and what each two
+    of them differ in; also as tables and figures. Runs that differ in the seed alone are one curve. With --inspected,
+    merge what estep inspect measured in them instead. estep compare OUT RUN ... writes page, tables and figures into
+    the folder OUT."""
 
-    out: Path
-    """Folder of the tables and figures. It is made if it does not exist; files of the same names are replaced."""
     runs: tuple[str, ...]
-    """Folders of runs, or files named latest that name them. A folder or an evaluations.csv that estep compare wrote
-    stands for the runs in it. Of a run that is given twice, the last counts."""
+    """Folders of runs, folders in which there are runs, or files named latest. An evaluations.csv that estep compare
+    wrote, or its folder, stands for the runs in it. Of a run that is given twice, the last counts. Without --out,
+    --csv and --figures, a first folder that holds no run is the folder of all output."""
+    out: Path | None = None
+    """The page, one HTML file. Without it, --csv and --figures it is compare.html."""
+    csv: Path | None = None
+    """Folder of all tables; or a file.csv for the statistics alone."""
+    figures: Path | None = None
+    """Folder of figures as PNG and SVG."""
+    at: str = "end"
+    """Number of environment steps at which the runs are compared, or end: where the shortest one ends."""
+    by: Literal["task"] | None = None
+    """task: compare runs on several environments, on each of them and over all."""
+    reference: str | None = None
+    """A file.csv with the columns task, low and high, or a name such as control-suite: returns become scores, which are
+    0 at low and 1 at high, so that they are compared over tasks. None compares returns."""
     inspected: bool = False
-    """Merge the measurements of estep inspect instead: improvement, gap, calibration, critics, transfer, staleness."""
+    """Merge the measurements of estep inspect instead: improvement, gap, calibration, critics, transfer, staleness. The
+    folder OUT comes first."""
     trust_dir: bool = False
     """Read a run folder that other users may write to, whom you trust."""
 
@@ -76,41 +91,103 @@ def report(arguments: list[str], context: Context) -> int:
 
 
 def compare(arguments: list[str], context: Context) -> int:
-    """Tables and learning curves of several runs."""
-    values, _ = parse("estep compare", str(Compare.__doc__), schema.of(Compare), ("out", "runs"), arguments)
-    out: Path = values["out"]
-    _check(values)
+    """Statistics, curves and differences of several runs."""
+    values, _ = parse("estep compare", str(Compare.__doc__), schema.of(Compare), ("runs",), arguments)
+    outputs, named = _outputs(values)
 
-    from estep.runs import reading, storage
-    from estep.runs.folder import LATEST, RunFolder
+    from estep.runs import reading
 
     reading.trust(values["trust_dir"])
-    named = [Path(run) for run in values["runs"]]
-    sources = [RunFolder.open(path).path if path.name == LATEST else path for path in named]
-    if values["inspected"]:
-        from estep.plots import across_runs  # which needs JAX
-
-        files = across_runs.write(sources, out)
-        missing, fix = "no measurement of estep inspect", "Run estep inspect on each of them first."
-    else:
-        from estep.plots import comparison, labels, learning_curves
-
-        found = labels.newest(map(learning_curves.points, sources))
-        storage.make_dir(out)
-        rows = learning_curves.curves(found)
-        files = [*learning_curves.write(found, rows, out), comparison.write(found, rows, out)] if found else []
-        missing, fix = "no evaluation", "Train them up to their first evaluation."
-    if not files:
-        raise RejectedInput(f"There is {missing} in {', '.join(map(str, named))}.", fix)
-    names = "\n".join(f"         {path.name}" for path in files)
-    context.results.say(f"wrote    {len(files)} tables and figures to {out}\n{names}")
-    return context.results.finish(0, {"files": {path.name: str(path) for path in files}})
+    written = _inspected(outputs, named) if values["inspected"] else _compared(values, outputs, named)
+    names = "\n".join(f"         {path}" for path in written.files)
+    notes = "\n".join(f"note     {note}" for note in written.record.get("notes", ()))
+    context.results.say(f"wrote    {len(written.files)} files\n{names}\n{notes}".rstrip())
+    files = {path.name: str(path) for path in written.files}
+    return context.results.finish(0, {"files": files, "comparison": written.record})
 
 
-def _check(values: dict[str, Any]) -> None:
-    """Refuse a folder of tables that was forgotten, and no run."""
-    usage = "Give the folder of tables and figures first, then the runs: estep compare OUT RUN RUN."
-    if not values["runs"]:
+class Outputs(NamedTuple):
+    """Where a comparison is written."""
+
+    page: Path | None
+    csv: Path | None
+    figures: Path | None
+    folder: bool
+    """Whether all of it is in one folder, which was given first."""
+
+
+class Written(NamedTuple):
+    """What a command wrote."""
+
+    files: list[Path]
+    record: dict[str, Any]
+
+
+def _outputs(values: Mapping[str, Any]) -> tuple[Outputs, list[Path]]:
+    """Where the comparison goes, and what is compared. Raises UsageError where that is not clear."""
+    paths = [Path(text) for text in values["runs"]]
+    usage = "Give the runs and the page: estep compare RUN RUN --out compare.html."
+    if not paths:
         raise UsageError("estep compare is given no run.", usage)
-    if (values["out"] / "run.json").is_file() or values["out"].suffix == ".csv":
-        raise UsageError(f"{values['out']} is a run or a table, and tables cannot be written into it.", usage)
+    from estep.comparing.page import NAME
+    from estep.comparing.sources import holds_a_run
+
+    chosen = [values[name] for name in ("out", "csv", "figures")]
+    first = paths[0]
+    if any(chosen) or holds_a_run(first):
+        if values["inspected"]:
+            what = "--inspected merges tables into one folder, which is not given."
+            raise UsageError(what, "Give the folder first: estep compare OUT RUN RUN --inspected.")
+        page = values["out"] if any(chosen) else Path(NAME)
+        if page is not None and (page.is_dir() or page.suffix == ".csv"):
+            raise UsageError(f"{page} is not the name of a page.", f"Give a file such as {page.with_suffix('.html')}.")
+        return Outputs(page, values["csv"], values["figures"], False), paths
+    if len(paths) < 2:
+        raise UsageError(f"estep compare is given no run: {first} is none, and holds none.", usage)
+    return Outputs(first / NAME, first, first, True), paths[1:]
+
+
+def _inspected(outputs: Outputs, named: list[Path]) -> Written:
+    from estep.plots import across_runs  # which needs JAX
+    from estep.runs.folder import LATEST, RunFolder
+
+    sources = [RunFolder.open(path).path if path.name == LATEST else path for path in named]
+    assert outputs.csv is not None  # the folder comes first
+    files = across_runs.write(sources, outputs.csv)
+    if not files:
+        what = f"There is no measurement of estep inspect in {', '.join(map(str, named))}."
+        raise RejectedInput(what, "Run estep inspect on each of them first.")
+    return Written(files, {})
+
+
+def _compared(values: Mapping[str, Any], outputs: Outputs, named: list[Path]) -> Written:
+    """Write the page, the tables and the figures that were asked for."""
+    at = values["at"]
+    if at != "end" and not (at.isascii() and at.isdigit() and int(at) > 0):
+        raise UsageError(f"--at {at} is no number of steps.", "Give --at a number of environment steps, or end.")
+
+    from estep.comparing import comparison, page, reference, sources, writing
+    from estep.runs import storage
+
+    scale = None if values["reference"] is None else reference.read(values["reference"])
+    found = sources.read(named)
+    if not outputs.folder:
+        found = comparison.check(found, values["by"] == "task")
+    compared = comparison.compare(found, at, scale)
+    files = []
+    if outputs.csv is not None:
+        if outputs.csv.suffix == ".csv":
+            storage.make_dir(outputs.csv.absolute().parent)
+            files.append(writing.write_statistics(compared, outputs.csv))
+        else:
+            storage.make_dir(outputs.csv)
+            files += writing.write(compared, found.points, outputs.csv)
+    if outputs.figures is not None:
+        from estep.comparing import figures
+
+        storage.make_dir(outputs.figures)
+        files += figures.draw(compared, outputs.figures)
+    if outputs.page is not None:
+        storage.make_dir(outputs.page.absolute().parent)
+        files.append(page.write(compared, outputs.page))
+    return Written(files, compared.record)

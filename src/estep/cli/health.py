@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import platform
 import shutil
@@ -98,13 +97,10 @@ def _mujoco() -> tuple[bool, str, str]:
 
 def _render() -> tuple[bool, str, str]:
     """This check never fails, because training needs no rendering."""
-    for name, library in (("egl", "libEGL.so.1"), ("osmesa", "libOSMesa.so.8")):
-        try:
-            ctypes.CDLL(library)
-        except OSError:
-            continue
-        return True, f"{name} (MUJOCO_GL={os.environ.get('MUJOCO_GL', 'unset')})", ""
-    return True, "none (only videos need it)", ""
+    from estep.video.backends import INSTALL, choose
+
+    found = choose()
+    return True, f"{found.name} ({found.why})" if found.name else f"none, which only videos need. {INSTALL}", ""
 
 
 def _cache() -> tuple[bool, str, str]:

@@ -47,7 +47,8 @@ COMMANDS = {
         "inspecting", "inspect", "RUN", "what inference finds, what it misses, and what it costs", slow=True
     ),
     "report": Command("comparing", "report", "RUN", "one HTML file that shows a run"),
-    "compare": Command("comparing", "compare", "OUT RUN ...", "tables and learning curves of several runs"),
+    "compare": Command("comparing", "compare", "RUN RUN ...", "statistics and learning curves of several runs"),
+    "record": Command("sharing.record", "record", "RUN", "a video of a run's policy", slow=True),
     "export": Command("sharing.export", "export", "RUN", "write the policy for NumPy, ONNX or JAX alone", slow=True),
     "publish": Command(
         "sharing.publish", "publish", "RUN", "write one file that anybody can load and evaluate", slow=True

@@ -87,7 +87,7 @@ def evaluate(arguments: list[str], context: Context) -> int:
     arguments_of.checkpoint(values["checkpoint"])
     how = values["eval_with"]
     check("eval_with", how is None or how in ("plan", "policy"), how, "plan or policy")
-    change = _inference(values["inference"], {name: values[name] for name in SETTINGS})
+    change = chosen_inference(values["inference"], {name: values[name] for name in SETTINGS})
 
     from estep.export import archive
 
@@ -222,7 +222,7 @@ SETTINGS = ("iterations", "samples", "restarts", "rank_by")
 """Flags that need --inference."""
 
 
-def _inference(name: str | None, settings: dict[str, Any]) -> Callable[[Agent], Agent] | None:
+def chosen_inference(name: str | None, settings: dict[str, Any]) -> Callable[[Agent], Agent] | None:
     """The function that gives an agent another inference optimiser, or None without --inference."""
     for flag, least in (("iterations", 1), ("samples", 1), ("restarts", 2)):
         check(flag, settings[flag] is None or settings[flag] >= least, settings[flag], f"at least {least}")

@@ -72,22 +72,34 @@ def interval_of_moments(mean: float, std: float, count: int) -> Interval:
 
 
 def middle(values: npt.ArrayLike) -> Interval:
-    """The middle of seeds and its 95 % confidence interval.
+    """The middle of seeds and its 95 % confidence interval: their mean below `MANY`, else their interquartile mean,
+    which a single outlier does not move."""
+    numbers = np.asarray(values, np.float64).ravel()
+    return interval(numbers) if len(numbers) < MANY else interquartile(numbers)
 
-    Below `MANY` it is their mean with Student's t. From there on it is the interquartile mean, which a single outlier
-    does not move, with the t interval of a trimmed mean.
+
+def interquartile(values: npt.ArrayLike) -> Interval:
+    """The interquartile mean of independent numbers and its 95 % confidence interval.
+
+    From `MANY` on it is the t interval of a trimmed mean. Below that its error is taken for that of the mean, as
+    Student's t has it: the trimmed one is of three or four numbers, and twice as wide. A number that is not finite
+    gives NaN: to leave it out with the largest would be wrong.
 
     Source:
         Tukey and McLaughlin 1963; the standard error is that of Yuen 1974.
     """
     numbers = np.sort(np.asarray(values, np.float64).ravel())
     count, cut = len(numbers), int(TRIMMED * len(numbers))
-    if count < MANY:
-        return interval(numbers)
+    if not np.isfinite(numbers).all():
+        return Interval(*[float("nan")] * 3)
     kept = numbers[cut : count - cut]
+    mean = float(kept.mean())
+    if count < MANY:
+        _, low, high = interval(numbers)
+        return Interval(mean, mean - (high - low) / 2, mean + (high - low) / 2)
     pulled_in = np.clip(numbers, kept[0], kept[-1])
     error = np.sqrt((count - 1) * pulled_in.var(ddof=1) / (len(kept) * (len(kept) - 1)))
-    return _student(float(kept.mean()), float(error), len(kept) - 1)
+    return _student(mean, float(error), len(kept) - 1)
 
 
 def over_tasks(tasks: Sequence[npt.ArrayLike]) -> Interval:

@@ -29,7 +29,7 @@ LABEL_FIELDS = "env", "algorithm", "settings", "seed"
 """The first columns of every table over several runs."""
 IGNORED_FIELDS = (
     *("seed", "population", "steps", "eval_every", "eval_episodes", "log", "log_every", "replay_size"),
-    *("checkpoint_every", "checkpoint_minutes", "keep_checkpoints", "env_timeout", "retry_env"),
+    *("checkpoint_every", "checkpoint_minutes", "keep_checkpoints", "record_every", "env_timeout", "retry_env"),
 )
 """Settings in which the runs of one curve may differ."""
 CHANGES = "changes"
@@ -166,6 +166,12 @@ def recorded(settings: str) -> Recorded:
     return Recorded({name: value for name, value in values.items() if name not in IGNORED_FIELDS}, whole)
 
 
+@ft.cache
+def settings_key(settings: str) -> Hashable:
+    """Equal for the column `settings` of runs that share a curve."""
+    return recorded(settings).key
+
+
 def _parsed(settings: str) -> tuple[dict[str, Any], bool]:
     """What a column `settings` holds, and whether these are all settings.
 
@@ -200,7 +206,7 @@ def shared(settings: str) -> str:
 def run_key(row: tuple[Any, ...]) -> Hashable:
     """Equal for the lines of one run, whose first columns are its label."""
     env, algorithm, settings, seed = row[: len(LABEL_FIELDS)]
-    return env, algorithm, recorded(settings).key, str(seed)
+    return env, algorithm, settings_key(settings), str(seed)
 
 
 def newest(sources: Iterable[Iterable[R]]) -> list[R]:

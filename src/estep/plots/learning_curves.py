@@ -1,8 +1,7 @@
 """Runs beside each other: their evaluations as one CSV, and their learning curves as one figure for each environment.
 
-`estep compare OUT RUN ...` writes OUT/evaluations.csv, OUT/curves.csv and OUT/curves_ENV.png, .svg. Runs with the same
-settings, apart from those of `labels.IGNORED_FIELDS`, share a curve: the middle of the seeds with its 95 % interval, as
-`instruments.interval.middle` has them.
+Runs with the same settings, apart from those of `labels.IGNORED_FIELDS`, share a curve: the middle of the seeds with
+its 95 % interval, as `instruments.interval.middle` has them.
 
 Every point of a curve has all seeds: a curve ends at the last step that all of them have. A run that ended because it
 reached the return of --stop-at is carried on with its last value, since to leave out the best seeds would be wrong.
@@ -120,21 +119,16 @@ def _lines(path: Path, about: Mapping[str, str]) -> list[Point]:
     return [Point(names[one.task], *run, one.env_steps, one.updates, one.mean, one.std, one.episodes) for one in lines]
 
 
-def write(found: Sequence[Point], rows: Sequence[Seeds], out: Path) -> list[Path]:
-    """The CSVs and a figure for each environment, in a folder that exists; returns the files.
+def write_tables(found: Sequence[Point], rows: Sequence[Seeds], out: Path) -> list[Path]:
+    """evaluations.csv and curves.csv, in a folder that exists; returns the files.
 
     Args:
         found: the evaluations.
         rows: what `curves` made of them.
         out: the folder.
     """
-    files = [
-        tables.write(out / EVALUATIONS, Point._fields, found),
-        tables.write(out / "curves.csv", Seeds._fields, rows),
-    ]
-    for env in dict.fromkeys(point.env for point in found):
-        files += [Path(file) for file in draw([row for row in rows if row.env == env], out).values()]
-    return files
+    evaluations = tables.write(out / EVALUATIONS, Point._fields, found)
+    return [evaluations, tables.write(out / "curves.csv", Seeds._fields, rows)]
 
 
 def curves(found: Sequence[Point]) -> list[Seeds]:
@@ -145,7 +139,7 @@ def curves(found: Sequence[Point]) -> list[Seeds]:
     """
     groups: dict[tuple[str, str, Hashable], list[Point]] = {}
     for point in sorted(found, key=lambda point: point.env_steps):
-        groups.setdefault((point.env, point.algorithm, labels.recorded(point.settings).key), []).append(point)
+        groups.setdefault((point.env, point.algorithm, labels.settings_key(point.settings)), []).append(point)
     return [row for group in groups.values() for row in _curve(group)]
 
 
@@ -162,11 +156,12 @@ def _curve(group: Sequence[Point]) -> list[Seeds]:
         return end.mean if seed in reached and step > end.env_steps else runs[seed].get(step)
 
     one, longest, rows = group[0], group[-1].env_steps, []
+    settings = labels.shared(one.settings)
     for step in dict.fromkeys(point.env_steps for point in group):
         values = [known for seed in runs if (known := value(seed, step)) is not None]
         if len(values) == len(runs):
             carried = sum(step > last[seed].env_steps for seed in reached)
-            about = one.env, one.algorithm, labels.shared(one.settings), step, len(runs), carried, longest
+            about = one.env, one.algorithm, settings, step, len(runs), carried, longest
             rows.append(Seeds(*about, min(values), max(values), *middle(values)))
     if not rows:
         raise RejectedInput(
@@ -177,11 +172,17 @@ def _curve(group: Sequence[Point]) -> list[Seeds]:
     return rows
 
 
-def draw(rows: Sequence[Seeds], out: Path) -> dict[str, str]:
-    """The learning curves of one environment."""
+def draw(rows: Sequence[Seeds], out: Path, names: Mapping[labels.Curve, str] | None = None) -> dict[str, str]:
+    """The learning curves of one environment.
+
+    Args:
+        rows: their points.
+        out: the folder of the figure.
+        names: the label of each curve by algorithm and settings. None names all settings in which they differ.
+    """
     figure, axes = plt.subplots(layout="constrained")
     ends, lines = [], 0
-    names = labels.labels((row.algorithm, row.settings) for row in rows)
+    names = names or labels.labels((row.algorithm, row.settings) for row in rows)
     for i, (of_curve, name) in enumerate(names.items()):
         curve = [row for row in rows if (row.algorithm, row.settings) == of_curve]
         steps = [row.env_steps for row in curve]

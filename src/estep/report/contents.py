@@ -14,13 +14,16 @@ from estep.errors import RejectedInput, describe
 from estep.report import health
 from estep.report.curves import Curve, collect, short
 from estep.runs import reading, tables
-from estep.runs.folder import EPISODES, EVALUATIONS, MEMBERS, METRICS, RunFolder, member_path
+from estep.runs.folder import EPISODES, EVALUATIONS, MEMBERS, METRICS, VIDEOS, RunFolder, member_path
 from estep.runs.lines import records
 from estep.settings import metrics, renamed, schema
 from estep.settings.schema import Row
 
 FIGURES = 600_000
 """Bytes of figures of `estep inspect` that are put into a report. The others are named."""
+VIDEO = 2_000_000
+"""Largest size of a video of `estep record` that is put into a report, in bytes."""
+VIDEO_KINDS = {".mp4": "video/mp4", ".webp": "image/webp"}
 IMPROVEMENT = "e/improvement_"
 TIMES = "time/"
 
@@ -65,6 +68,7 @@ def _gathered(folder: RunFolder, at: Path, config: Mapping[str, Any], record: Ma
         "times": {name.removeprefix(TIMES): ys[-1] for name, (_, ys) in curves.items() if name.startswith(TIMES)},
         "metrics": {name: {"curve": _points(curve), **_meaning(name)} for name, curve in sorted(curves.items())},
         "figures": list(_figures(at / "plots")),
+        "video": _video(at / VIDEOS),
     }
 
 
@@ -210,6 +214,21 @@ def _figures(plots: Path) -> Iterator[dict[str, str]]:
         else:
             left -= len(image)
             yield {"name": path.name, "image": f"data:image/png;base64,{base64.b64encode(image).decode()}"}
+
+
+def _video(videos: Path) -> dict[str, str] | None:
+    """The video of the latest step: its name, its kind, and its data unless it is too large."""
+    found = [path for path in videos.glob("*") if path.suffix in VIDEO_KINDS and path.stem.startswith("step_")]
+    steps = {path: int(number) for path in found if (number := path.stem.removeprefix("step_")).isdecimal()}
+    if not steps:
+        return None
+    path = max(steps, key=lambda one: (steps[one], one.name))
+    kind = VIDEO_KINDS[path.suffix]
+    try:
+        data = base64.b64encode(reading.read_path(path, VIDEO)).decode()
+    except (OSError, ValueError):
+        return {"name": path.name, "kind": kind, "data": ""}
+    return {"name": path.name, "kind": kind, "data": f"data:{kind};base64,{data}"}
 
 
 def _text(path: Path) -> str:

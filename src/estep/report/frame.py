@@ -19,7 +19,8 @@ def frame(found: Mapping[str, Any], sections: Sequence[tuple[str, str, str]], re
     """A whole page as text.
 
     Args:
-        found: what the script reads. Its `title` and `status` are shown; `charts` has the curves of sections by id.
+        found: what the script reads. Its `title` and `status` are shown; `charts` has the curves of sections by id, and
+            `options` the horizontal axis `x` and the `label` of those that are not returns over environment steps.
         sections: of each its id, its heading and what is in it, as HTML.
         reload: seconds after which the page reads itself again; 0 never.
     """
@@ -48,11 +49,12 @@ script-src 'unsafe-inline'; img-src data:; media-src data:">
 """
 
 
-def drawing(series: Sequence[Mapping[str, Any]]) -> str:
+def drawing(series: Sequence[Mapping[str, Any]], label: str = "return over environment steps") -> str:
     """Curves as SVG, for readers without scripts.
 
     Args:
         series: each with a name and a curve [x, y].
+        label: what is drawn.
     """
     points = [[(x, y) for x, y in zip(*one["curve"], strict=True) if is_number(y)] for one in series]
     every = [point for one in points for point in one]
@@ -77,7 +79,7 @@ def drawing(series: Sequence[Mapping[str, Any]]) -> str:
         for part in (0, 1)
     )
     return (
-        f'<div class="chart"><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="return over environment steps">'
+        f'<div class="chart"><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html.escape(label)}">'
         f"{''.join(lines)}{ticks}</svg></div>"
     )
 

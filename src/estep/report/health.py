@@ -152,6 +152,15 @@ def _bad_transitions(seen: Seen) -> Light | None:
     return Light("bad transitions", WATCH if bad else GOOD, text)
 
 
+def _at_bounds(seen: Seen) -> Light | None:
+    share = seen.late.get("data/at_bounds")
+    if share is None:
+        return None
+    text = f"{share:.0%} of the components of the actions are at their bounds."
+    often = " It switches between the bounds: is the action space too narrow, or the temperature too low?"
+    return Light("actions at their bounds", WATCH if share > 0.5 else GOOD, text + often * (share > 0.5))
+
+
 def _outside(seen: Seen) -> Light | None:
     share = seen.late.get("model/outside")
     if share is None:
@@ -177,5 +186,6 @@ CHECKS: tuple[Callable[[Seen], Light | None], ...] = (
     _realised,
     _skipped,
     _bad_transitions,
+    _at_bounds,
     _outside,
 )

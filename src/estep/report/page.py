@@ -54,7 +54,10 @@ def page(found: Mapping[str, Any]) -> str:
         ("figures", "Figures of estep inspect", _figures(found["figures"])),
         ("metrics", "Metrics", ""),
     ]
-    return frame(found, sections, RELOAD if found["status"] == "running" else 0)
+    if found["video"] is not None:
+        sections.insert(2, ("video", "Video", _video(found["video"])))
+    shown = {name: value for name, value in found.items() if name != "video"}  # whose data are in the section
+    return frame(shown, sections, RELOAD if found["status"] == "running" else 0)
 
 
 def head(folder: RunFolder) -> str:
@@ -81,6 +84,18 @@ def _health(lights: Sequence[Mapping[str, str]]) -> str:
         for light in lights
     )
     return f"<table>{''.join(rows)}</table>"
+
+
+def _video(video: Mapping[str, str]) -> str:
+    """A video that a browser plays, or its name where it is too large."""
+    name = html.escape(video["name"])
+    if not video["data"]:
+        return f"<p>{name} is in the folder videos of the run; it is too large for this page.</p>"
+    if video["kind"].startswith("image/"):
+        shown = f'<img alt="the policy" src="{video["data"]}">'
+    else:
+        shown = f'<video controls muted loop playsinline src="{video["data"]}"></video>'
+    return f"<figure>{shown}<figcaption>{name}</figcaption></figure>"
 
 
 def _figures(figures: Sequence[Mapping[str, str]]) -> str:

@@ -249,7 +249,7 @@ for (const [id, series] of Object.entries(data.charts)) {
   if (!series.length) continue;
   const place = element(null, "div");
   drawn.replaceWith(place);
-  new Chart(place, series, {mark: data.best, label: "return over environment steps"});
+  new Chart(place, series, {mark: data.best, label: "return over environment steps", ...data.options?.[id]});
   element(place, "p", {class: "read"},
     "Drag to move, Ctrl or Shift and the wheel (or + and -) to enlarge, arrows to read, 0 for the whole.");
 }

@@ -27,6 +27,8 @@ EVALUATIONS, EPISODES = "eval.csv", "episodes.csv"
 LOCK = ".lock"
 MEMBERS = "members"
 """Folder of the seeds of a population, each in a folder of its own."""
+VIDEOS = "videos"
+"""Folder of what `estep record` makes."""
 FILES = (RUN, CONFIG, DIFF, METRICS, EVALUATIONS, EPISODES, LATEST, "best", LOCK)
 FOLDERS = ("checkpoints", "plots")
 """What estep reads in a run folder."""

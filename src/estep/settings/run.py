@@ -92,6 +92,14 @@ class RunConfig:
             "fails, the run goes on."
         ),
     ] = "none"
+    record_every: Annotated[
+        int,
+        Help(
+            "Environment steps between videos of the policy, which a process of its own records from a checkpoint that "
+            "is saved for it. After the first one they take at most 2 % of the time (0: none)."
+        ),
+        Ge(0),
+    ] = 0
     max_episode_steps: Annotated[
         int, Help("Longest evaluation episode, where the environment has no time limit of its own."), Ge(1)
     ] = 1_000
@@ -124,6 +132,9 @@ class RunConfig:
         if self.population is not None and self.stop_at is not None:
             what = "--stop-at ends one run, but --population trains several seeds for the same number of steps."
             raise UsageError(what, "Leave --stop-at out, or train the seeds one by one.")
+        if self.population is not None and self.record_every:
+            what = "--record-every records one run, but --population trains several seeds."
+            raise UsageError(what, "Leave --record-every out, and record a seed: estep record RUN --member 0.")
         if self.population is not None and len(self.reward_scale) > 1:
             what = f"--reward-scale has {len(self.reward_scale)} factors, but a population has one environment."
             raise UsageError(what, "Give one factor, or train the seeds one by one.")

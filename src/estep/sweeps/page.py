@@ -64,17 +64,19 @@ def write(sweep: Path) -> list[Path]:
     folders = [folder for run in plan.read(sweep) if has_evaluations(folder := folder_of(sweep, run.id))]
     if not folders:
         return []
-    from estep.plots import comparison, labels, learning_curves
+    from estep.comparing import comparison, figures, page, writing
+    from estep.comparing.sources import Found
+    from estep.plots import labels, learning_curves
 
     found = labels.newest(map(learning_curves.points, folders))
     if not found:
         return []
     out = sweep / COMPARE
     storage.make_dir(out)
-    rows = learning_curves.curves(found)
-    made = comparison.write(found, rows, out)
+    compared = comparison.compare(Found(found, []))
+    made = page.write(compared, out / page.NAME)
     storage.write_atomic(sweep / REPORT, reading.read_path(made, 1 << 30))
-    return [*learning_curves.write(found, rows, out), made, sweep / REPORT]
+    return [*writing.write(compared, found, out), *figures.draw(compared, out), made, sweep / REPORT]
 
 
 def has_evaluations(folder: Path) -> bool:

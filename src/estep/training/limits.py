@@ -1,4 +1,4 @@
-"""Multipliers that have reached a limit of log α, in words."""
+"""Limits that a run is at: multipliers at one of log α, in words, and actions at their bounds, as a share."""
 
 from __future__ import annotations
 
@@ -8,11 +8,17 @@ from typing import Any
 import jax
 import numpy as np
 
+from estep.core.types import Clip, Squash, Tanh
+from estep.data.replay import Replay
 from estep.m_steps.temperature import LOG_ALPHA_BOUNDS
 from estep.runs.leaves import named_leaves
 
 NEAR = 1e-3
 """Nearer to a limit than this, log α counts as being there."""
+EDGE = 0.99
+"""An action in [-1, 1] beyond this is at its bounds."""
+LOOKED_AT = 256
+"""Of the newest steps in replay, whose actions are looked at."""
 SIDES = ("lower", "upper")
 MEANING = {
     "lower": "The KL that it is the price of stays below its bound however low the price, so the bound has no effect. "
@@ -47,6 +53,20 @@ def limits_reached(agent: Any) -> dict[str, str]:
                 text = f"{metric} has reached its {side} limit, {math.exp(limit):.2g}{where}. {MEANING[side]}"
                 found[f"{metric}, {side}"] = text
     return found
+
+
+def at_bounds(replay: Replay, squash: Squash) -> float | None:
+    """The share of the components of the newest actions that are at their bounds; None where they have none.
+
+    Args:
+        replay: holds the points u of the actions.
+        squash: makes the actions of them.
+    """
+    if not isinstance(squash, Tanh | Clip) or not len(replay):
+        return None
+    points = replay.read(replay.newest(-(-LOOKED_AT // replay.num_envs), 1)).action
+    actions = np.abs(np.tanh(points) if isinstance(squash, Tanh) else points)
+    return float((actions > EDGE).mean()) if actions.size else None
 
 
 def _metric(leaf: str) -> str:

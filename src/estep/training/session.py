@@ -21,12 +21,13 @@ from estep.runs.folder import RunFolder
 from estep.training import snapshot
 from estep.training.callbacks import RunState
 from estep.training.ending import exactness, rescue, saving_first
-from estep.training.limits import limits_reached
+from estep.training.limits import at_bounds, limits_reached
 from estep.training.recovery import dump
 from estep.training.recovery.due import checkpoint_due, crossed
 from estep.training.recovery.rollback import roll_back
 from estep.training.sinks import Sinks
 from estep.training.trainer import Trainer
+from estep.video.live import LiveVideo
 
 SHOW_EVERY = 0.1
 """Seconds between reports of progress."""
@@ -64,6 +65,7 @@ class Session:
         self.limits: set[str] = set()
         """The limits of multipliers that were reported."""
         self.asked_to_stop = False
+        self.video = LiveVideo(folder.path, callbacks.report.note) if trainer.config.record_every else None
         self.recorded: dict[str, Any] = {}
         """What this process has written of its exactness."""
 
@@ -85,7 +87,11 @@ class Session:
         Returns:
             "done", or "stopped" if the caller stopped the run.
         """
-        return saving_first(ft.partial(self.train, steps), self.rescue)
+        try:
+            return saving_first(ft.partial(self.train, steps), self.rescue)
+        finally:
+            if self.video is not None:
+                self.video.close()
 
     def rescue(self) -> None:
         """Save a checkpoint because the run ends early, if the agent is sound. A failure is only reported."""
@@ -108,6 +114,9 @@ class Session:
                 self.evaluate()
                 if self.goal_reached():
                     break
+            if self.video is not None and crossed(before, counts.env_steps, config.record_every):
+                self.save_once()
+                self.video.update()
             if counts.env_steps < steps and checkpoint_due(config, before, counts.env_steps, self.saved_at):
                 self.save_once()
             if self.asked_to_stop or self.callbacks.stop():
@@ -166,6 +175,8 @@ class Session:
         record |= means_of({f"success/{task}": recent for task, recent in trainer.of_tasks.successes.items()})
         record |= trainer.tally.means()
         record |= {"data/replay": len(trainer.replay), "data/bad": trainer.env.bad, "skipped": counts.skipped}
+        share = at_bounds(trainer.replay, trainer.agent.spec.squash)
+        record |= {} if share is None else {"data/at_bounds": share}
         rare = {"data/dropped": counts.dropped, "rollbacks": counts.rollbacks, "data/retries": trainer.env.retries}
         record |= {name: number for name, number in rare.items() if number}
         record |= {f"time/{name}": seconds for name, seconds in trainer.seconds.items()}

@@ -45,6 +45,12 @@ RECORDS = (
         "data/bad", "Bad transitions of the environment, such as numbers that are not finite.", "transitions", ALWAYS
     ),
     Metric(
+        "data/at_bounds",
+        "Share of the components of the newest 256 actions in replay that are at their bounds: beyond 0.99 of [-1, 1].",
+        "fraction",
+        "actions with bounds, of one seed",
+    ),
+    Metric(
         "data/dropped",
         "Steps taken out of replay because no update on them is finite.",
         "transitions",

@@ -1,0 +1,1 @@
+"""Videos of a policy: rendered without a display, encoded for a browser."""

@@ -1,0 +1,176 @@
+"""Episodes of a policy as pictures, with what it thinks written on them where that is wanted."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from estep.core.agent import Agent
+from estep.core.types import Key, Scalar, Transition
+from estep.envs.build import make, register
+from estep.errors import EnvironmentFailure, EstepError, UsageError, describe
+from estep.policy.actor import ACT, key_of, scale
+from estep.policy.policy import Policy
+from estep.policy.spaces import rows_of
+from estep.settings.references import EnvText, env_text
+from estep.video.backends import INSTALL, Backend
+from estep.video.encoding import Picture
+
+DRAWN = 16
+"""Samples of the policy from which its entropy is estimated."""
+MODE = "rgb_array"
+FPS = 30.0
+"""Where the environment does not say how many frames a second has."""
+
+
+class Settings(NamedTuple):
+    """What is played, and how it looks."""
+
+    episodes: int = 1
+    seed: int = 0
+    """Of the first episode; the next one has the next seed."""
+    task: str = ""
+    deterministic: bool = True
+    size: Sequence[int] = ()
+    """Width and height; empty takes those of the environment."""
+    camera: str | None = None
+    """Name or number of a camera of MuJoCo; None takes that of the environment."""
+    overlay: bool = False
+    """Whether return, value, entropy and action are written on each picture."""
+    limit: int = 1000
+    """Longest episode, where the environment has no limit of its own."""
+
+
+def open_env(source: str, settings: Settings, backend: Backend) -> gymnasium.Env[Any, Any]:
+    """An environment that draws.
+
+    Raises:
+        UsageError: it draws no pictures, or has no such camera or size; or nothing draws on this machine.
+    """
+    register(source)
+    text = env_text(source)
+    env = _make(text, {})
+    drawn = hasattr(env.unwrapped, "mujoco_renderer")
+    if drawn and backend.name is None:
+        raise UsageError(f"{text.id} cannot be drawn without a display: {backend.why}.", INSTALL)
+    arguments: dict[str, Any] = dict(zip(("width", "height"), settings.size, strict=False))
+    if settings.camera is not None:
+        number = settings.camera.isdigit()
+        arguments |= {"camera_id" if number else "camera_name": int(settings.camera) if number else settings.camera}
+    if not arguments:
+        return env
+    env.close()
+    if not drawn:
+        what = f"{text.id} is not drawn by MuJoCo, so its size and its camera cannot be chosen."
+        raise UsageError(what, "Leave --size and --camera out.")
+    return _make(text, arguments)
+
+
+def _make(text: EnvText, arguments: dict[str, Any]) -> gymnasium.Env[Any, Any]:
+    try:
+        env = make(text._replace(arguments={**text.arguments, "render_mode": MODE, **arguments}))
+    except EstepError as error:
+        what = f"{text.id} cannot be made with render_mode={MODE}: {error.what.rstrip('.')}."
+        raise UsageError(what, "Record an environment of Gymnasium that draws pictures.") from error
+    except Exception as error:
+        what = f"{text.id} cannot be made with render_mode={MODE}: {describe(error)}."
+        raise UsageError(what, "Record an environment that draws, and install what it needs for that.") from error
+    if env.render_mode != MODE:
+        env.close()
+        raise UsageError(f"{text.id} draws no pictures.", f"Record an environment with the render mode {MODE}.")
+    return env
+
+
+def fps_of(env: gymnasium.Env[Any, Any]) -> float:
+    """Frames in a second, as the environment says."""
+    return float(env.metadata.get("render_fps") or FPS)
+
+
+class Played:
+    """The episodes that were played so far."""
+
+    def __init__(self) -> None:
+        self.returns: list[float] = []
+        self.lengths: list[int] = []
+
+
+def frames(policy: Policy, env: gymnasium.Env[Any, Any], settings: Settings, played: Played) -> Iterator[Picture]:
+    """The pictures of whole episodes, of which `played` is told.
+
+    Raises:
+        EnvironmentFailure: the environment raised, or gave no picture.
+    """
+    with contextlib.closing(env):
+        for episode in range(settings.episodes):
+            yield from _episode(policy, env, settings, settings.seed + episode, played)
+
+
+def _episode(
+    policy: Policy, env: gymnasium.Env[Any, Any], settings: Settings, seed: int, played: Played
+) -> Iterator[Picture]:
+    total, steps, over = 0.0, 0, False
+    obs, _ = _call(env, "reset", seed=seed)
+    limit = settings.limit if env.spec is None or env.spec.max_episode_steps is None else env.spec.max_episode_steps
+    while not over and steps < limit:
+        action = policy.act(obs, task=settings.task, deterministic=settings.deterministic, seed=seed, counter=steps)
+        picture = _picture(env)
+        yield _written(picture, _lines(policy, obs, settings, steps, total, action)) if settings.overlay else picture
+        obs, reward, terminated, truncated, _ = _call(env, "step", action)
+        total, steps, over = total + float(reward), steps + 1, terminated or truncated
+    yield _picture(env)
+    played.returns.append(total)
+    played.lengths.append(steps)
+
+
+def _call(env: gymnasium.Env[Any, Any], name: str, *arguments: Any, **named: Any) -> Any:
+    """Call an environment. Raises EnvironmentFailure, or UsageError where a module is missing."""
+    try:
+        return getattr(env, name)(*arguments, **named)
+    except gymnasium.error.DependencyNotInstalled as error:
+        raise UsageError(f"The environment needs a module to draw: {error}.", "Install that module.") from error
+    except Exception as error:
+        what = f"{name} of the environment raised {describe(error)}."
+        raise EnvironmentFailure(what, "Check that the environment plays and draws without estep.") from error
+
+
+def _picture(env: gymnasium.Env[Any, Any]) -> Picture:
+    found = np.asarray(_call(env, "render"))
+    if found.dtype != np.uint8 or found.ndim != 3 or found.shape[2] != 3:
+        what = f"The environment drew {found.dtype}{list(found.shape)}, which is no picture."
+        raise EnvironmentFailure(what, "Let render return bytes with the shape height, width and 3.")
+    return found
+
+
+def _lines(policy: Policy, obs: Any, settings: Settings, step: int, total: float, action: Any) -> list[str]:
+    rows, _ = rows_of(policy.spaces, obs, settings.task)
+    value, entropy = _thought(policy.agent, scale(jnp.asarray(rows), policy.scaling)[0], key_of(step, ACT))
+    numbers = " ".join(f"{float(x):+.2f}" for x in np.ravel(action)[:8])
+    return [f"step {step}  return {total:.1f}", f"V {float(value):.2f}  entropy {float(entropy):.2f}", f"a {numbers}"]
+
+
+@jax.jit
+def _thought(agent: Agent, obs: Array, key: Key) -> tuple[Scalar, Scalar]:
+    """The value of a state from which the critic bootstraps, and the entropy of the policy in nats, before the
+    squash."""
+    k_value, k_infer, k_draw = jax.random.split(key, 3)
+    nought = jnp.zeros(())
+    arrival = Transition(obs, jnp.zeros(agent.spec.action_dim), nought, nought + 1.0, obs, nought)
+    q = agent.behave(agent, obs, k_infer)
+    drawn = jax.vmap(lambda key: q.log_prob(q.sample(key)))(jax.random.split(k_draw, DRAWN))
+    return agent.bootstrap(agent).value(arrival, k_value), -drawn.mean()
+
+
+def _written(picture: Picture, lines: Sequence[str]) -> Picture:
+    """Lines of text on a picture."""
+    from PIL import Image, ImageDraw
+
+    image = Image.fromarray(picture)
+    ImageDraw.Draw(image).text((6, 4), "\n".join(lines), fill="white", stroke_width=1, stroke_fill="black")
+    return np.asarray(image)

@@ -1,0 +1,243 @@
+"""A comparison: returns, areas and differences by hand, tasks and scores, and a page that nothing breaks."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from report_pages import HOSTILE, Page, data_of
+from scipy import stats
+
+from estep.comparing import comparison, figures, page, reference, scores, summary, writing
+from estep.comparing.reference import Line, Reference
+from estep.comparing.sources import Found
+from estep.errors import RejectedInput, UsageError
+from estep.instruments.interval import difference, interquartile, interval
+from estep.plots.learning_curves import Point
+
+
+def points(algorithm, seed, means, every=10, settings="{}", env="Some-v0"):
+    return [Point(env, algorithm, settings, seed, every * (i + 1), i, mean, 0.0, 3) for i, mean in enumerate(means)]
+
+
+def found(*runs):
+    return Found([point for run in runs for point in run], [])
+
+
+def one(*runs, at="end"):
+    (task,) = scores.tasks(found(*runs).points, at)
+    return task
+
+
+def test_curves_are_compared_where_the_shortest_run_ends():
+    task = one(points("a", 0, [1.0, 2.0, 3.0]), points("a", 1, [5.0, 7.0]), points("b", 0, [1.0, 1.0, 4.0]))
+    assert (task.at, task.shortest, task.longest) == (20, 20, 30)
+    assert task.returns("a").tolist() == [2.0, 7.0]
+    assert task.returns("b").tolist() == [1.0]
+    assert task.areas("a").tolist() == [1.5, 6.0]
+    runs = found(points("a", 0, [1.0, 2.0, 3.0]), points("b", 0, [5.0, 7.0]))
+    assert any("ends at 20 steps and the longest at 30: all are compared at 20." in note for note in notes(runs))
+
+
+def notes(runs, **options):
+    return comparison.compare(runs, **options).notes
+
+
+def test_a_comparison_may_be_made_earlier_and_not_later():
+    runs = [points("a", 0, [1.0, 2.0, 3.0]), points("b", 0, [5.0, 7.0, 9.0])]
+    assert one(*runs, at="25").returns("b").tolist() == [7.0]  # the last evaluation before
+    with pytest.raises(RejectedInput, match="--at 40 is after the end of the shortest curve on Some-v0"):
+        one(*runs, at="40")
+    with pytest.raises(RejectedInput, match="first evaluation at 10 steps"):
+        one(*runs, at="5")
+
+
+def test_a_seed_that_reached_its_goal_keeps_its_return_and_does_not_end_the_others():
+    goal = '{"steps": 40, "stop_at": 5.0}'
+    task = one(points("a", 0, [1.0, 6.0], settings=goal), points("b", 0, [0.0, 0.0, 0.0, 2.0], settings=goal))
+    assert (task.at, task.returns("a").tolist(), task.returns("b").tolist()) == (40, [6.0], [2.0])
+    assert task.areas("a").tolist() == [(3.5 * 10 + 6.0 * 20) / 30]
+
+
+def rows_of(section):
+    return {(row.curve, row.statistic): row for row in section.rows}
+
+
+def test_each_statistic_of_one_task_has_its_interval_and_its_seeds():
+    rng = np.random.default_rng(0)
+    ends = rng.normal(size=7)
+    section = summary.of_task(
+        one(*(points("a", seed, [0.0, end]) for seed, end in enumerate(ends)), points("b", 0, [1, 2.0]))
+    )
+    rows = rows_of(section)
+    assert rows["a", "mean"][3:6] == interval(ends)
+    assert rows["a", "interquartile mean"][3:6] == interquartile(ends)
+    assert rows["a", "median of the seeds"].value == np.median(ends)
+    assert rows["a", "mean over all steps"].value == pytest.approx(ends.mean() / 2)
+    assert {(row.seeds, row.env_steps) for row in section.rows if row.curve == "a"} == {(7, 20)}
+    assert math.isnan(rows["b", "mean"].low)  # one seed
+    (pair,) = section.pairs
+    assert pair.sentence == "a and b cannot be compared with one seed: there is no interval."
+    assert 0 < pair.chance_high - pair.chance_low < 1
+    assert (pair.first_seeds, pair.second_seeds) == (7, 1)
+    shares = [place for place in section.profile if place.curve == "a"]
+    assert [shares[0].value, shares[-1].value] == [pytest.approx(np.mean(ends > shares[0].x)), 0.0]
+    assert all(place.low <= place.value <= place.high for place in shares)
+
+
+def test_the_interval_of_a_difference_is_that_of_welch():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(3.0, 1.0, 7), rng.normal(1.0, 4.0, 12)
+    gap, want = difference(a, b), stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
+    np.testing.assert_allclose([gap.low, gap.high], [want.low, want.high], rtol=1e-10)
+    assert gap.mean == pytest.approx(a.mean() - b.mean())
+    assert np.isnan(difference([1.0], b).low)
+
+
+def test_a_seed_without_a_finite_return_is_not_left_out():
+    runs = [points("a", seed, [1.0, float("nan") if seed == 11 else 2.0]) for seed in range(12)]
+    runs += [points("b", seed, [1.0, 1.0 + seed]) for seed in range(3)]
+    compared = comparison.compare(found(*runs))
+    (section,) = compared.sections
+    assert all(math.isnan(row.value) for row in section.rows if row.curve == "a" and "steps" not in row.statistic)
+    assert section.pairs[0].sentence == "a and b cannot be compared: a return is not finite."
+    assert "a, seed 11 has no finite return on Some-v0, so its curve has no statistics there." in compared.notes
+    assert math.isnan(compared.tasks[0].drawn["a"][-1].middle)
+
+
+TWO = [
+    points(name, seed, [0.0, base + seed], env=env)
+    for env in ("X-v0", "Y-v0")
+    for name, base in (("a", 50.0), ("b", 10.0))
+    for seed in range(3)
+]
+HUNDRED = Reference("mine.csv", (Line("X-v0", 0.0, 100.0), Line("Y*", 0.0, 50.0)))
+
+
+def test_scores_over_tasks_are_returns_between_the_low_and_the_high_one():
+    over = comparison.compare(found(*TWO), reference=HUNDRED).over
+    rows = rows_of(over)
+    assert rows["a", "mean"].value == pytest.approx((0.51 + 1.02) / 2)
+    assert rows["a", "median over tasks"].value == pytest.approx((0.51 + 1.02) / 2)
+    assert rows["a", "optimality gap"].value == pytest.approx(0.49 / 2)
+    assert rows["b", "interquartile mean"].value == pytest.approx(np.mean([0.11, 0.12, 0.20, 0.22]))
+    assert {(row.tasks, row.seeds) for row in over.rows} == {(2, 3)}
+    assert all(row.low <= row.value <= row.high for row in over.rows)
+    (pair,) = over.pairs
+    assert pair.sentence == "a has a higher score than b."
+    assert pair.chance == 1.0
+    assert [place.x for place in over.efficiency if place.curve == "a"] == [10, 20]
+    with pytest.raises(RejectedInput, match=r"mine\.csv has no line for X-v0"):
+        comparison.compare(found(*TWO), reference=HUNDRED._replace(lines=HUNDRED.lines[1:]))
+
+
+def test_without_a_reference_tasks_are_not_averaged():
+    over = comparison.compare(found(*TWO)).over
+    assert (over.rows, over.profile, over.efficiency) == ([], [], [])
+    (pair,) = over.pairs
+    assert pair.sentence == "On a task, a seed of a is more often above one of b than below."
+    assert (pair.chance, math.isnan(pair.difference)) == (1.0, True)
+    assert comparison.compare(found(*TWO[:6])).over is None  # one task
+
+
+def test_one_task_with_a_reference_has_the_intervals_of_one_task():
+    over = comparison.compare(found(*TWO[:6]), reference=HUNDRED).over
+    assert rows_of(over)["a", "mean"][3:6] == pytest.approx(interval([0.5, 0.51, 0.52]))
+    assert rows_of(over)["a", "optimality gap"][3:6] == pytest.approx(interval([0.5, 0.49, 0.48]))
+
+
+def test_an_algorithm_is_one_curve_over_tasks_whatever_its_presets_are():
+    def settings(beta):
+        return json.dumps({"beta": beta})
+
+    runs = [
+        points(name, seed, [1.0, 2.0], env=env, settings=settings(beta))
+        for env, beta, other in (("X-v0", 1.0, 5.0), ("Y-v0", 2.0, 6.0))
+        for name, beta in (("a", beta), ("b", other))
+        for seed in range(2)
+    ]
+    assert [(pair.first, pair.second) for pair in comparison.compare(found(*runs)).over.pairs] == [("a", "b")]
+    runs = [points("a", 0, [1.0], settings=settings(beta)) for beta in (0.30000001, 0.30000002, 1.0)]
+    assert list(one(*runs).runs) == ["a (beta 0.3)", "a (beta 0.3) #2", "a (beta 1)"]
+
+
+def test_the_mean_over_the_tasks_of_a_run_is_no_task_of_its_own():
+    runs = [
+        points(name, seed, [1.0, 2.0], env=env)
+        for env in ("X+Y", "X+Y: X", "X+Y: Y")
+        for name in ("a", "b")
+        for seed in range(2)
+    ]
+    assert [task.name for task in scores.single_tasks(scores.tasks(found(*runs).points))] == ["X+Y: X", "X+Y: Y"]
+    kept = comparison.check(found(*runs), by_task=False)
+    assert {point.env for point in kept.points} == {"X+Y"}
+
+
+def test_what_is_no_comparison_is_refused():
+    with pytest.raises(RejectedInput, match="different environments: X-v0, Y-v0") as error:
+        comparison.check(found(*TWO), by_task=False)
+    assert "--by task" in error.value.fix
+    assert len(comparison.check(found(*TWO), by_task=True).points) == len(found(*TWO).points)
+    with pytest.raises(RejectedInput, match="no two curves"):
+        comparison.check(found(points("a", 0, [1.0]), points("a", 1, [1.0])), by_task=False)
+
+
+def test_of_many_curves_the_best_is_compared_with_each_other_one():
+    runs = [points(f"a{i}", seed, [1.0, float(i + seed)]) for i in range(summary.MOST + 2) for seed in range(2)]
+    compared = comparison.compare(found(*runs))
+    (section,) = compared.sections
+    assert {pair.first for pair in section.pairs} == {f"a{summary.MOST + 1}"}
+    assert len(section.pairs) == summary.MOST + 1
+    assert any("only the best one" in note for note in compared.notes)
+
+
+def test_a_reference_is_a_table_or_a_name(tmp_path):
+    assert reference.read("control-suite").scores("dm_control/walker-run-v0", np.array([500.0])).tolist() == [0.5]
+    path = tmp_path / "mine.csv"
+    path.write_text("task,low,high\nX-v0,-10,10\n")
+    assert reference.read(str(path)).scores("X-v0", np.array([0.0, 10.0])).tolist() == [0.5, 1.0]
+    with pytest.raises(UsageError, match="no reference 'control-suit'"):
+        reference.read("control-suit")
+    for text, why in (("X-v0,1,1", "differ for X-v0"), ("X-v0,nan,1", "differ for X-v0"), ("", "has no line")):
+        path.write_text(f"task,low,high\n{text}\n")
+        with pytest.raises(RejectedInput, match=why):
+            reference.read(str(path))
+    path.write_text("env,low\nX,1\n")
+    with pytest.raises(RejectedInput, match="cannot be read as task, low, high"):
+        reference.read(str(path))
+
+
+def test_the_page_holds_the_curves_and_nothing_breaks_it(tmp_path):
+    runs = found(points(HOSTILE, 0, [1.0, float("nan"), 3.0]), points("b", 0, [1.0, 2.0, 9.0]))
+    text = page.write(comparison.compare(runs), tmp_path / "cmp.html").read_text()
+    parsed = Page(text)
+    assert not parsed.open
+    assert not parsed.handlers
+    assert parsed.tags.count("script") == 2
+    charts = data_of(text)["charts"]
+    assert [one["curve"] for one in charts["env0"]] == [[[10, 20, 30], [1, None, 3]], [[10, 20, 30], [1, 2, 9]]]
+    assert [one["name"] for one in charts["profile0"]] == [f"{HOSTILE}, n = 1", "b, n = 1"]
+    assert "cannot be compared with one seed" in text
+    assert "fewer than 5 seeds" in text
+
+
+@pytest.mark.long
+def test_figures_have_their_seeds_in_every_label(tmp_path):
+    compared = comparison.compare(found(*TWO), reference=HUNDRED)
+    files = {path.name for path in figures.draw(compared, tmp_path)}
+    names = {"curves_X-v0", "profile_tasks", "efficiency_tasks", "statistics_tasks", "improvement_chance_tasks"}
+    assert {f"{name}.{kind}" for name in names for kind in ("png", "svg")} <= files
+    for name in names:
+        assert "n = 3" in (tmp_path / f"{name}.svg").read_text()  # in a comment beside each text
+
+
+def test_tables_and_page_have_every_statistic(tmp_path):
+    compared = comparison.compare(found(*TWO), reference=HUNDRED)
+    tables = {path.name: path.read_text() for path in writing.write(compared, found(*TWO).points, tmp_path)}
+    assert set(tables) == {
+        *("evaluations.csv", "curves.csv", "statistics.csv", "pairs.csv", "profiles.csv", "efficiency.csv"),
+    }
+    assert "all tasks,a,optimality gap," in tables["statistics.csv"]
+    text = page.write(compared, tmp_path / "cmp.html").read_text()
+    assert set(data_of(text)["charts"]) == {"efficiency", "profile", "env0", "profile0", "env1", "profile1"}
+    assert not Page(text).open
