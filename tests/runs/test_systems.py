@@ -40,7 +40,7 @@ def test_the_doctor_does_not_fail_for_what_it_cannot_know(elsewhere):
 
 
 def test_a_process_is_known_by_its_number():
-    assert folder._is_alive(os.getpid())
-    assert folder._is_alive(1)  # of another user, as a rule
-    assert not folder._is_alive(2**22 + 1)  # above the largest number of Linux and of macOS
-    assert not folder._is_alive(2**80)
+    assert folder.is_alive(os.getpid())
+    assert folder.is_alive(1)  # of another user, as a rule
+    assert not folder.is_alive(2**22 + 1)  # above the largest number of Linux and of macOS
+    assert not folder.is_alive(2**80)
