@@ -107,7 +107,8 @@ def test_cancel_ends_the_sweep_and_the_runs_that_it_left(place):
     place.plan(*STEPS, "--seeds", "0")
     words = ("sweep", "sac", "--env", "Pendulum-v1", *FOREVER, "--seeds", "1..2", "--jobs", "2", "--out", place.path)
     with background(*words) as sweep:
-        until(lambda: place.states.get("running") == 1 and len(list(place.path.glob("runs/*/metrics.jsonl"))) == 2)
+        # Both: a process that has only begun holds no folder yet, so that cancel cannot know of it.
+        until(lambda: place.states.get("running") == 2 and len(list(place.path.glob("runs/*/metrics.jsonl"))) == 3)
         sweep.kill()
     until(lambda: place.states["running"] >= 1)
     ended = place.sweep("cancel", str(place.path), "--json")

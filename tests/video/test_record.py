@@ -242,6 +242,21 @@ def test_a_population_is_recorded_by_the_command_alone():
         RunConfig(population=2, record_every=10)
 
 
+@pytest.mark.parametrize(
+    ("env", "camera", "known"),
+    [("Hopper-v5", "1", "it has 0 (track)"), ("Hopper-v5", "-1", "track"), ("InvertedPendulum-v5", "0", "none of its")],
+)
+def test_a_camera_that_is_not_there_is_refused(env, camera, known):
+    model = gymnasium.make(env).unwrapped.model
+    with pytest.raises(UsageError) as refused:
+        playing.check_camera(env, model, camera)
+    assert f"has no camera {camera}" in refused.value.what
+    assert known in refused.value.what
+    if model.ncam:
+        playing.check_camera(env, model, "0")
+        playing.check_camera(env, model, "track")
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("name", ["egl", "osmesa"])
 def test_mujoco_draws_without_a_display(name, tmp_path):
@@ -250,7 +265,7 @@ def test_mujoco_draws_without_a_display(name, tmp_path):
     script = """
 from estep.video.playing import Settings, open_env
 from estep.video.backends import use
-env = open_env("InvertedPendulum-v5", Settings(size=(64, 48), camera="0"), use())
+env = open_env("Hopper-v5", Settings(size=(64, 48), camera="track"), use())
 env.reset(seed=0)
 picture = env.render()
 assert picture.shape == (48, 64, 3) and picture.max() > 0

@@ -66,11 +66,32 @@ def open_env(source: str, settings: Settings, backend: Backend) -> gymnasium.Env
         arguments |= {"camera_id" if number else "camera_name": int(settings.camera) if number else settings.camera}
     if not arguments:
         return env
+    model = getattr(env.unwrapped, "model", None)
     env.close()
     if not drawn:
         what = f"{text.id} is not drawn by MuJoCo, so its size and its camera cannot be chosen."
         raise UsageError(what, "Leave --size and --camera out.")
+    if settings.camera is not None:
+        check_camera(text.id, model, settings.camera)
     return _make(text, arguments)
+
+
+def check_camera(env: str, model: Any, camera: str) -> None:
+    """Refuse a camera that a model of MuJoCo does not have: MuJoCo would end the process.
+
+    Args:
+        env: name of the environment.
+        model: the model.
+        camera: name or number of the camera.
+
+    Raises:
+        UsageError: there is no such camera; the message has those that there are.
+    """
+    names = [model.camera(i).name for i in range(model.ncam)]
+    if camera not in (*names, *map(str, range(model.ncam))):
+        known = ", ".join(f"{i} ({name})" if name else str(i) for i, name in enumerate(names))
+        what = f"{env} has no camera {camera}; it has {known or 'none of its own'}."
+        raise UsageError(what, "Leave --camera out, or give one of them." if known else "Leave --camera out.")
 
 
 def _make(text: EnvText, arguments: dict[str, Any]) -> gymnasium.Env[Any, Any]:
