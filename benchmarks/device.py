@@ -35,7 +35,7 @@ import estep
 from estep.core.types import Spec, Transition
 from estep.envs.pure.environment import PureEnv
 from estep.policy.actor import memo_widths
-from estep.policy.job import QUIET, RunContext
+from estep.policy.job import QUIET
 from estep.population import run
 from estep.population.programs.updates import each_seed
 from estep.population.trainer import PopulationTrainer
@@ -44,7 +44,6 @@ from estep.settings.run import RunConfig
 from estep.training.update import OPTIONS
 
 COLUMNS = "part", "what", "algorithm", "seeds", "num_envs", "precision", "value", "unit", "compile_s", "peak_gib"
-CONTEXT = RunContext((), QUIET, lambda: False, print)
 SIZES = Spec(17, 6)  # those of HalfCheetah-v5
 
 
@@ -138,9 +137,9 @@ def started(sizes: Sizes, name: str, env: Any, **settings: Any) -> Iterator[Popu
     """A population that has taken no step yet, without a folder."""
     options = {"batch_size": sizes.batch, "warmup_steps": 2 * sizes.batch, "steps": 100_000, **settings}
     config = RunConfig(**options)
-    with run.opened(env, config, CONTEXT) as place:
+    with run.opened(env, config, QUIET) as place:
         recipe = Recipe(name, sizes.algorithm(name), place.name, True, config, None)
-        plan = run.planned(recipe, place, Path(tempfile.gettempdir()), QUIET)
+        plan = run.planned(recipe, place, Path(tempfile.gettempdir()), QUIET.report)
         trainer = run.trainer_of(recipe, plan, place)
         trainer.engine.begin()
         yield trainer
@@ -201,7 +200,7 @@ def cost(sizes: Sizes) -> Iterator[dict[str, str]]:
 
     turns = 16 if sizes.small else 400
     config = RunConfig(batch_size=sizes.batch, warmup_steps=2 * sizes.batch)
-    with make_pair("Pendulum-v1", config, CONTEXT) as (env, _):
+    with make_pair("Pendulum-v1", config, QUIET) as (env, _):
         alone = Trainer(sizes.algorithm("sac"), env, config, lambda line: None)
         alone.begin()
         while alone.counts.updates < 16:
