@@ -73,7 +73,7 @@ def folder_of(path: Path) -> Iterator[Path]:
         return
     try:
         files = unpacked(reading.read_path(path, MOST_BYTES))
-    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+    except (OSError, ValueError, zipfile.BadZipFile, RuntimeError, EOFError) as error:
         what = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise RejectedInput(f"The file {path} was rejected: {what}.", _FIX) from error
     with leftovers.folder_for_a_while() as place:

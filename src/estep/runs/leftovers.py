@@ -48,28 +48,26 @@ def reap(directory: Path) -> None:
 def is_held(path: Path) -> bool:
     """Whether a process holds the lock of a file, without taking it from one that wants it for more than a moment."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        return not _can_lock(path, fcntl.LOCK_SH)
     except OSError:
         return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
 
 
 def _abandoned(path: Path) -> bool:
     """Whether no process holds the lock on a temporary file."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        return _can_lock(path, fcntl.LOCK_EX)
     except FileNotFoundError:
         return False
     except OSError:
         return True  # a link or a device, which estep never makes
+
+
+def _can_lock(path: Path, kind: int) -> bool:
+    """Whether a lock of this kind can be had, which is given back at once. Raises OSError if there is no such file."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except OSError:
         return False
     finally:

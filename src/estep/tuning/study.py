@@ -49,7 +49,7 @@ class Tuned(NamedTuple):
         return {name: known[name] for name in self.space}
 
 
-def library() -> Any:
+def import_optuna() -> Any:
     """Optuna, if it is installed, without its notes. Raises UsageError."""
     try:
         import optuna
@@ -80,7 +80,7 @@ def begin(folder: Path, tuned: Tuned) -> None:
 
 def opened(folder: Path, store: str | None, seed: int) -> Any:
     """Optuna's study in a folder, or in a storage by its URL."""
-    optuna = library()
+    optuna = import_optuna()
     if store is None:
         storage.make_dir(folder)
         backend: Any = optuna.storages.journal.JournalFileBackend(str(folder / JOURNAL))
@@ -123,7 +123,7 @@ def as_parameters(values: Mapping[str, Any], space: Space) -> dict[str, Any]:
 
 def next_trial(study: Any, folder: Path, trials: int) -> Any | None:
     """A trial that another process has left, else a new one; None if there are as many as are wanted."""
-    optuna = library()
+    optuna = import_optuna()
     known = study.get_trials(deepcopy=False)
     for frozen in known:
         left = not leftovers.is_held(place_of(folder, frozen.number) / LOCK)
@@ -140,7 +140,7 @@ def place_of(folder: Path, number: int) -> Path:
 
 def tell(study: Any, number: int, value: float | None, pruned: bool) -> None:
     """Tell Optuna how a trial has ended: by a value, pruned, or without one. Another process may have told it."""
-    states = library().trial.TrialState
+    states = import_optuna().trial.TrialState
     state = states.PRUNED if pruned else states.FAIL if value is None else states.COMPLETE
     with contextlib.suppress(ValueError):
         study.tell(number, value if state == states.COMPLETE else None, state=state, skip_if_finished=True)

@@ -44,18 +44,18 @@ class Fresh(NamedTuple):
 
 def complete(study: Any) -> list[Any]:
     """The trials with a value, the best first."""
-    states = studies.library().trial.TrialState
+    states = studies.import_optuna().trial.TrialState
     return sorted(study.get_trials(deepcopy=False, states=(states.COMPLETE,)), key=lambda one: -one.value)
 
 
 def best_values(study: Any, tuned: Tuned) -> dict[str, Any]:
     """The settings of the best trial."""
-    return studies.values_of(studies.library().trial.FixedTrial(complete(study)[0].params), tuned.space)
+    return studies.values_of(studies.import_optuna().trial.FixedTrial(complete(study)[0].params), tuned.space)
 
 
 def table(study: Any) -> list[str]:
     """The best trials, a line each, and how many there were."""
-    states = studies.library().trial.TrialState
+    states = studies.import_optuna().trial.TrialState
     found, every = complete(study), study.get_trials(deepcopy=False)
     pruned, failed = (sum(one.state == state for one in every) for state in (states.PRUNED, states.FAIL))
     rows = [f"  {one.number:5d}  {one.value:10.5g}  {_params(one.params)}" for one in found[:SHOWN]]
@@ -74,7 +74,7 @@ def importances(study: Any, seed: int = 0) -> dict[str, Interval]:
     Source:
         Watanabe et al. 2023 (PED-ANOVA, arXiv:2304.10255).
     """
-    optuna, found = studies.library(), complete(study)
+    optuna, found = studies.import_optuna(), complete(study)
     if len(found) < ENOUGH:
         return {}
     evaluator, chance = optuna.importance.PedAnovaImportanceEvaluator(), np.random.default_rng(seed)

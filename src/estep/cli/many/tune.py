@@ -69,7 +69,7 @@ def tune(arguments: list[str], context: Context) -> int:
 
     from estep.tuning import study as studies
 
-    studies.library()
+    studies.import_optuna()
     folder = values["out"].absolute()
     studies.begin(folder, tuned)
     study = studies.opened(folder, values["storage"], values["study_seed"])
