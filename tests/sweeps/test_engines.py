@@ -13,7 +13,7 @@ import types
 
 import pytest
 
-from estep.cli.many.given import Given, product
+from estep.cli.sweeping.given import Given, product
 from estep.errors import UsageError
 from estep.sweeps import on_ray, plan, slurm
 from estep.sweeps.lines import Consent, Task

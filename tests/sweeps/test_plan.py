@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from estep.cli.many import given as reader
-from estep.cli.many.given import Given, product
+from estep.cli.sweeping import given as reader
+from estep.cli.sweeping.given import Given, product
 from estep.errors import RejectedInput, UsageError
 from estep.sweeps import plan
 from estep.sweeps.lines import Consent, Task, flag

@@ -39,8 +39,10 @@ COMMANDS = {
     "train": Command("training", "train", "ALGO --env ID", "train an algorithm on an environment", GRACE, True),
     "compose": Command("training", "compose", "--env ID", "train a combination of parts of your own", GRACE, True),
     "resume": Command("training", "resume", "RUN", "go on with a run that was stopped", GRACE, True),
-    "sweep": Command("many.sweep", "sweep", "ALGO ... --env ID ...", "train many runs as one plan in one folder", 40.0),
-    "tune": Command("many.tune", "tune", "ALGO --env ID", "choose settings by a study of many trials", 40.0),
+    "sweep": Command(
+        "sweeping.sweep", "sweep", "ALGO ... --env ID ...", "train many runs as one plan in one folder", 40.0
+    ),
+    "tune": Command("sweeping.tune", "tune", "ALGO --env ID", "choose settings by a study of many trials", 40.0),
     "split": Command("training", "split", "RUN", "write the seeds of a population as runs of their own", slow=True),
     "eval": Command("reading", "evaluate", "RUN", "returns of a run's policy over whole episodes", slow=True),
     "inspect": Command(

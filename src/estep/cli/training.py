@@ -72,7 +72,7 @@ def train(arguments: list[str], context: Context) -> int:
             "No algorithm was given.", f"Give one first: estep train {' | '.join(schema.rows())} --env ID."
         )
     if any(word.partition("=")[0] == "--seeds" for word in arguments):
-        from estep.cli.many import sweep
+        from estep.cli.sweeping import sweep
 
         return sweep.of_seeds(arguments, context)
     found = row(arguments[0])

@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from estep import terminal
 from estep.cli.main import Context
-from estep.cli.many import given as reader
-from estep.cli.many.given import Given
+from estep.cli.sweeping import given as reader
+from estep.cli.sweeping.given import Given
 from estep.cli.parse import COMMON, Help, Parsed, parse
 from estep.cli.resolve import row
 from estep.errors import STOPPED, RejectedInput, UsageError, check
@@ -73,7 +73,7 @@ USAGE = "Write estep sweep ALGO ... --env ID ... --seeds 0..4 --out SWEEP, or es
 def sweep(arguments: list[str], context: Context) -> int:
     """Plan a sweep, extend it, or go on with it."""
     if arguments and arguments[0] in SUBCOMMANDS:
-        from estep.cli.many import watch
+        from estep.cli.sweeping import watch
 
         return watch.watch(arguments[0], arguments[1:], context)
     heads = next((i for i, word in enumerate(arguments) if word.startswith("-")), len(arguments))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from estep.cli.main import Context
-from estep.cli.many.sweep import report
+from estep.cli.sweeping.sweep import report
 from estep.cli.parse import parse
 from estep.errors import RejectedInput
 from estep.settings import schema
