@@ -1,1 +1,1 @@
-"""The commands that are about many runs."""
+"""The commands of sweeps and studies: many runs as one plan."""

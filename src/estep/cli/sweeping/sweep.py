@@ -11,10 +11,10 @@ from typing import Any, Literal
 
 from estep import terminal
 from estep.cli.main import Context
-from estep.cli.sweeping import given as reader
-from estep.cli.sweeping.given import Given
 from estep.cli.parse import COMMON, Help, Parsed, parse
 from estep.cli.resolve import row
+from estep.cli.sweeping import given as reader
+from estep.cli.sweeping.given import Given
 from estep.errors import STOPPED, RejectedInput, UsageError, check
 from estep.runs.folder import safe_name
 from estep.settings import schema

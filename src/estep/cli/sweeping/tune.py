@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from estep.cli.main import Context
-from estep.cli.sweeping import given as reader
-from estep.cli.sweeping.sweep import note
 from estep.cli.parse import COMMON, parse
 from estep.cli.resolve import read_env, row
+from estep.cli.sweeping import given as reader
+from estep.cli.sweeping.sweep import note
 from estep.errors import STOPPED, UsageError, check
 from estep.settings import schema
 from estep.settings.search import spaces

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from estep.cli.main import Context
-from estep.cli.sweeping.sweep import report
 from estep.cli.parse import parse
+from estep.cli.sweeping.sweep import report
 from estep.errors import RejectedInput
 from estep.settings import schema
 from estep.sweeps import plan, status
