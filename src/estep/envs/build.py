@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import re
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeAlias
 
@@ -154,6 +155,16 @@ def construct(make: Callable[[], Any], name: str, watch: Watch) -> gymnasium.Env
             raise EnvironmentFailure(what, f"Set self.{space} to a Gymnasium space in __init__.") from error
     check_statistics(env, name)
     return env
+
+
+def close(env: gymnasium.Env[Any, Any], name: str, watch: Watch) -> None:
+    """Close an environment. What it raises is a warning, because nothing depends on it any more."""
+    try:
+        watch.run(env.close)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        warnings.warn(f"{name}: close() raised {describe(error)}.", RuntimeWarning, stacklevel=3)
 
 
 def check_statistics(env: gymnasium.Env[Any, Any], name: str) -> None:
