@@ -48,7 +48,7 @@ def arguments(name, run):
 
 
 def environment(tmp_path, fault):
-    paths = os.pathsep.join([str(HERE / "helpers"), *filter(None, [os.environ.get("PYTHONPATH")])])
+    paths = os.pathsep.join(filter(None, map(os.path.abspath, sys.path)))
     return {**os.environ, "PYTHONPATH": paths, "HANGING": fault, "MUJOCO_GL": "osmesa", "HOME": str(tmp_path)}
 
 

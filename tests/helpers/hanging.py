@@ -1,4 +1,4 @@
-"""An environment of which one call fails, as HANGING says: `construction lock FILE`, `step sleep FILE`, `reset raise -`.
+"""An environment of which one call fails, as HANGING says: `step sleep FILE`, `step lock FILE`, `reset raise -`.
 
 The file takes the time at which the call began. A sleep lets go of the interpreter; a lock does not.
 """

@@ -114,7 +114,7 @@ def check(out: Path, acknowledged: int, ended: bool = False) -> str:
     if run_dir is None:
         return "" if not acknowledged else f"step {acknowledged} was saved, but there is no run folder"
     left = [path for path in run_dir.rglob(".tmp-*") if path.parent.name in (run_dir.name, "checkpoints")]
-    if len(left) > (0 if ended else 1):
+    if len(left) > (0 if ended else 2):  # another thread writes the report
         return f"{len(left)} temporary files are left"
     if not any((run_dir / "checkpoints").glob("step_*")):
         return "" if not acknowledged else f"step {acknowledged} was saved, but there is no checkpoint"
@@ -196,25 +196,32 @@ class Campaign:
     def at_random(self, kills: int, seed: int) -> None:
         """Kill at random moments: one run again and again until it comes to its end, then another."""
         phase = "random"
-        chance, number = random.Random(f"{seed} {self.kills[phase]['kills']}"), self.kills[phase]["runs"]
-        _, _, usual = Child(lambda: small.train(self.place / "timed")).wait()
+        chance = random.Random(f"{seed} {self.kills[phase]['kills']}")
+        usual, number = self.seconds(), self.kills[phase]["runs"]
         while self.kills[phase]["kills"] < kills:
             number += 1
-            out, acknowledged = self.place / f"random-{number}", 0
-            for _ in range(200):
-                if self.kills[phase]["kills"] >= kills:
+            out, acknowledged, ended = self.place / f"random-{number}", 0, False
+            for _ in range(50):
+                if ended or self.kills[phase]["kills"] >= kills:
                     break
                 code, step, _ = Child(go_on(out)).wait(chance.uniform(0, usual), kill=True)
-                if code != -signal.SIGKILL:  # it came to its end before
-                    break
-                acknowledged = max(acknowledged, step)
-                self.note(phase, check(out, acknowledged), f"{number} after step {acknowledged}")
+                ended = code != -signal.SIGKILL  # it came to its end before
+                if not ended:
+                    acknowledged = max(acknowledged, step)
+                    self.note(phase, check(out, acknowledged), f"{number} after step {acknowledged}")
             self.kills[phase]["runs"] += 1
             if what := finish(out, self.whole, acknowledged):
                 self.kills[phase]["losses"] += 1
                 self.wrong.append(f"random run {number}: {what}")
                 print(self.wrong[-1], flush=True)
             shutil.rmtree(out, ignore_errors=True)
+            usual = usual if ended else self.seconds()  # the machine has become slower
+
+    def seconds(self) -> float:
+        """How long a run takes now."""
+        _, _, taken = Child(lambda: small.train(self.place / "timed")).wait()
+        shutil.rmtree(self.place / "timed")
+        return taken
 
     def rows(self) -> list[dict[str, object]]:
         """A row for each phase."""

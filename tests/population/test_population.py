@@ -193,6 +193,26 @@ def test_a_seed_whose_updates_fail_is_frozen_as_it_is_and_the_others_go_on(three
     assert three.advance(8) == {}
 
 
+def test_a_glitch_of_one_seed_is_taken_out_and_the_seed_goes_on(three):
+    """The step to a huge observation and the step from it: no update on them is finite."""
+    engine, before = three.engine, jax.device_get(three.engine.learners.skipped)
+    held = engine.learners.ring
+    row = int(held.steps[2, 0, (held.first[2, 0] + 9) % three.plan.form.size.steps_per_env])
+    obs = held.obs.at[2, row, 1].set(1e30)
+    engine.learners = engine.learners._replace(ring=held._replace(obs=obs))
+    while jax.device_get(engine.learners.skipped)[2] == before[2]:
+        assert three.advance(4) == {}
+    stored = jax.device_get(engine.learners.ring.end - engine.learners.ring.first).sum(-1)
+    assert three.drop_bad() == {2: 2}
+    assert three.dropped == [0, 0, 2]
+    left = jax.device_get(engine.learners.ring.end - engine.learners.ring.first).sum(-1)
+    assert (stored - left).tolist() == [0, 0, 2]
+    skipped = jax.device_get(engine.learners.skipped).tolist()
+    assert three.advance(30) == {}
+    assert jax.device_get(engine.learners.skipped).tolist() == skipped
+    assert three.drop_bad() == {}
+
+
 def test_a_seed_with_bad_transitions_is_frozen(three):
     engine = three.engine
     engine.worlds = engine.worlds._replace(bad=engine.worlds.bad.at[2].set(11))
