@@ -171,7 +171,7 @@ class PopulationTrainer:
         them is finite. Returns how many of each seed.
         """
         skipped, frozen = jax.device_get((self.engine.learners.skipped, self.engine.learners.frozen))
-        new = {}
+        new: dict[int, int] = {}
         for i in np.flatnonzero((skipped > np.array(self.seen)) & (frozen == 0)).tolist():
             blamed = dropping.to_blame(self.plan, self.engine.learners, i, self.seeds[i], self.updates)
             for row in (rows := allowed(blamed, self.dropped[i], self.env_steps)):

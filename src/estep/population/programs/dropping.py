@@ -69,6 +69,7 @@ def unsound(plan: Plan, learner: Learner, rows: Int[Array, "b t"], seed: Array, 
 @ft.partial(jax.jit, static_argnums=0, donate_argnums=1)
 def drop(plan: Plan, held: Ring, member: Array, row: Array) -> Ring:
     """Take one step out of the replay of one seed."""
-    one = ring.drop(plan.form, take(held, member), row)
+    own: Ring = jax.tree.map(lambda leaf: leaf[member], held)
+    one = ring.drop(plan.form, own, row)
     changed: Ring = jax.tree.map(lambda all_, new: all_.at[member].set(new), held, one)
     return changed
