@@ -209,7 +209,9 @@ def register(text: str) -> None:
                     raise unknown("environment", env_id, [f"{near}/{name}"], "") from error
             what = f"The module of {env_id} cannot be imported: {error}."
             raise UsageError(what, "Install the module, or add its folder to PYTHONPATH.") from error
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a module may raise SystemExit, or a class of its own
             what = f"Importing the module of {env_id} raised {describe(error)}."
             raise EnvironmentFailure(what, "Check that the module can be imported without estep.") from error
     try:
