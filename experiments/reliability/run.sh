@@ -12,6 +12,8 @@ python tests/helpers/soak.py --minutes 3 --out "$OUT/soak.csv" sac iterative-sac
 python tests/helpers/exactness.py --updates 200 --out "$OUT/exactness.csv" sac iterative-sac
 python tests/helpers/fuzz.py --seconds 600 --mutants 20000 --out "$OUT/fuzz.csv"
 python tests/helpers/sinks.py --out "$OUT/sinks.csv"
-python tests/helpers/ray_ports.py --out "$OUT/ray.csv"
-python tests/helpers/ray_kills.py --kills 10 --out "$OUT/ray_kills.csv"
+if python -c "import ray" 2> /dev/null; then # pip install 'estep[ray]'
+    python tests/helpers/ray_ports.py --out "$OUT/ray.csv"
+    python tests/helpers/ray_kills.py --kills 10 --out "$OUT/ray_kills.csv"
+fi
 python docs/generate/reliability.py docs/reliability.md
