@@ -11,7 +11,7 @@ from estep.cli.main import Context
 from estep.cli.parse import parse
 from estep.cli.reading import chosen_run
 from estep.cli.resolve import run_folder
-from estep.errors import UsageError
+from estep.errors import RejectedInput, UsageError
 from estep.settings import arguments as arguments_of
 from estep.settings import schema
 
@@ -72,6 +72,9 @@ def packed(run: Path, trained: Policy) -> bytes:
     Args:
         run: the run folder.
         trained: its policy.
+
+    Raises:
+        RejectedInput: a file of the run is too large, or cannot be read.
     """
     from estep.export import archive
     from estep.policy.saving import save
@@ -85,13 +88,16 @@ def packed(run: Path, trained: Policy) -> bytes:
         saved = save(trained, place / "policy", optimisers=False)
         paths = [path for path in saved.rglob("*") if path.is_file() and not path.name.startswith(".")]
         files = {str(path.relative_to(saved)): reading.read_path(path, archive.MOST_BYTES) for path in paths}
-    if (folder.path / EVALUATIONS).is_file():
-        files[EVALUATIONS] = reading.read_path(folder.path / EVALUATIONS, archive.MOST_BYTES)
     files[RUN] = strict.dump({**record, "status": "policy", "exit_code": 0}, indent=1) + b"\n"
     files["report.html"] = page.page(contents.contents(folder)).encode()
     files["README.md"] = readme(trained, record).encode()
-    data = archive.pack(files)
-    archive.unpacked(data)  # a file that cannot be read back must not be written
+    try:
+        if (folder.path / EVALUATIONS).is_file():
+            files[EVALUATIONS] = reading.read_path(folder.path / EVALUATIONS, archive.MOST_BYTES)
+        data = archive.pack(files)
+        archive.unpacked(data)  # a file that cannot be read back must not be written
+    except (OSError, ValueError) as error:
+        raise RejectedInput(f"{run} cannot be published: {error}.", "Publish a run with smaller files.") from error
     return data
 
 
