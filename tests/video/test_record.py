@@ -237,6 +237,19 @@ def test_a_recording_that_fails_is_noted_once_and_never_waited_for(tmp_path, mon
     assert notes == ["note     a video was not recorded, and training goes on: Nothing draws here."]
 
 
+def test_a_recording_that_says_much_ends_all_the_same(tmp_path, monkeypatch):
+    """A pipe holds 64 KiB, and who writes more waits until it is read."""
+    notes, real = [], subprocess.Popen
+    script = "import sys; sys.stderr.write('warning\\n' * 40_000 + 'estep: The end.\\n'); sys.exit(2)"
+    monkeypatch.setattr(live.subprocess, "Popen", lambda command, **more: real([sys.executable, "-c", script], **more))
+    monkeypatch.setattr(live, "PATIENCE", 20.0)
+    video = live.LiveVideo(tmp_path, notes.append)
+    video.update()
+    video._process.wait(20)
+    video.update()
+    assert notes == ["note     a video was not recorded, and training goes on: The end."]
+
+
 def test_a_population_is_recorded_by_the_command_alone():
     with pytest.raises(UsageError, match="--record-every records one run"):
         RunConfig(population=2, record_every=10)

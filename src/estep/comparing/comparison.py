@@ -107,7 +107,7 @@ def _of_steps(tasks: Sequence[Task], at: str) -> list[str]:
 
 def _of_seeds(tasks: Sequence[Task]) -> list[str]:
     notes = [
-        f"{who} has no finite return on {task.name}, so its curve has no statistics there."
+        f"{who} on {task.name}. It counts as below every other seed, so its curve has no mean there."
         for task in tasks
         for who in scores.not_finite(task)
     ]
