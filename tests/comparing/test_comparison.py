@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -289,6 +290,7 @@ def test_a_reference_is_a_table_or_a_name(tmp_path):
 
 
 def test_the_page_holds_the_curves_and_nothing_breaks_it(tmp_path):
+    written = HOSTILE.replace("\u202e", "\\u202e")  # a mark that would turn a sentence round
     runs = found(points(HOSTILE, 0, [1.0, float("nan"), 3.0]), points("b", 0, [1.0, 2.0, 9.0]))
     text = page.write(comparison.compare(runs), tmp_path / "cmp.html").read_text()
     parsed = Page(text)
@@ -297,7 +299,7 @@ def test_the_page_holds_the_curves_and_nothing_breaks_it(tmp_path):
     assert parsed.tags.count("script") == 2
     charts = data_of(text)["charts"]
     assert [one["curve"] for one in charts["env0"]] == [[[10, 20, 30], [1, None, 3]], [[10, 20, 30], [1, 2, 9]]]
-    assert [one["name"] for one in charts["profile0"]] == [f"{HOSTILE}, n = 1", "b, n = 1"]
+    assert [one["name"] for one in charts["profile0"]] == [f"{written}, n = 1", "b, n = 1"]
     assert "cannot be compared with one seed" in text
     assert "fewer than 5 seeds" in text
 
@@ -310,6 +312,22 @@ def test_figures_have_their_seeds_in_every_label(tmp_path):
     assert {f"{name}.{kind}" for name in names for kind in ("png", "svg")} <= files
     for name in names:
         assert "n = 3" in (tmp_path / f"{name}.svg").read_text()  # in a comment beside each text
+
+
+@pytest.mark.long
+def test_two_hundred_run_folders_are_compared_in_ten_seconds(tmp_path):
+    for seed in range(200):
+        lines = [(10 * step, step, math.sin(seed + step), 1.0, 3) for step in range(1, 101)]
+        run_folder(tmp_path / "runs" / f"run{seed}", seed, lines, {"status": "done"})
+        folder = RunFolder.open(tmp_path / "runs" / f"run{seed}")
+        config = folder.read_config()
+        config["algorithm"]["tau"] = 0.001 * (1 + seed % 40)
+        folder.write_config(config, {})
+    begin = time.process_time()
+    read = comparison.check(sources.read([tmp_path / "runs"]), False)
+    path = page.write(comparison.compare(read), tmp_path / "cmp.html")
+    assert time.process_time() - begin < 10.0
+    assert len(data_of(path.read_text())["charts"]["env0"]) == 40
 
 
 def test_tables_and_page_have_every_statistic(tmp_path):

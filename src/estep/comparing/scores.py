@@ -102,11 +102,13 @@ def _task(env: str, found: Sequence[Point], rows: Sequence[Seeds], at: str) -> T
 
 def _names(rows: Sequence[Seeds]) -> dict[tuple[str, str], str]:
     """A label for each curve by algorithm and settings, which names the settings in which curves of one algorithm
-    differ. So an algorithm has the same label on all tasks, whatever their presets are."""
+    differ. So an algorithm has the same label on all tasks, whatever their presets are. Marks that would turn the
+    rest of a sentence round are written as their numbers."""
     every = dict.fromkeys((row.algorithm, row.settings) for row in rows)
     found: dict[tuple[str, str], str] = {}
     for algorithm in dict.fromkeys(algorithm for algorithm, _ in every):
         for of, name in labels.labels(curve for curve in every if curve[0] == algorithm).items():
+            name = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in name)
             # Numbers may look the same when they are written short.
             same = sum(known.partition(" #")[0] == name for known in found.values())
             found[of] = f"{name} #{same + 1}" if same else name
