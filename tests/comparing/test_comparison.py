@@ -274,6 +274,12 @@ def test_of_many_curves_the_best_is_compared_with_each_other_one():
 
 
 def test_a_reference_is_a_table_or_a_name(tmp_path):
+    ends = reference.read("d4rl").scores("HalfCheetah-v5", np.array([-280.178953, 12135.0]))
+    assert ends.tolist() == [0.0, 1.0]
+    with pytest.raises(RejectedInput, match="d4rl has no line for Swimmer-v5"):
+        reference.read("d4rl").scores("Swimmer-v5", ends)
+    named = [point._replace(env="Hopper-v5") for run in TWO[:6] for point in run]
+    assert any("Fu et al. 2020" in note for note in notes(found(named), reference=reference.read("d4rl")))
     assert reference.read("control-suite").scores("dm_control/walker-run-v0", np.array([500.0])).tolist() == [0.5]
     path = tmp_path / "mine.csv"
     path.write_text("task,low,high\nX-v0,-10,10\n")

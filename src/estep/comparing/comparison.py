@@ -130,4 +130,5 @@ def _of_scale(tasks: Sequence[Task], over: Section | None, reference: Reference 
         notes.append("Returns are not normalised.")
     else:
         notes.append(f"Scores are returns normalised by {reference.name}: its low return is 0, its high return is 1.")
+        notes += [reference.note] if reference.note else []
     return notes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -130,6 +131,7 @@ def _traced(subject: Subject, program: Policy) -> Any:
 
         return native(subject.action_space, jax.vmap(one)(observation))
 
+    logging.getLogger("jax2onnx").setLevel(logging.ERROR)  # it warns of each plugin whose library is not there
     try:
         model = translate.to_onnx(whole, [("batch", *subject.shape)], model_name="policy", opset=OPSET)
     except Exception as error:  # of whatever kind: the package translates only a part of JAX
