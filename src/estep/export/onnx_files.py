@@ -133,7 +133,8 @@ def _traced(subject: Subject, program: Policy) -> Any:
 
     logging.getLogger("jax2onnx").setLevel(logging.ERROR)  # it warns of each plugin whose library is not there
     try:
-        model = translate.to_onnx(whole, [("batch", *subject.shape)], model_name="policy", opset=OPSET)
+        with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):  # as NumPy has them
+            model = translate.to_onnx(whole, [("batch", *subject.shape)], model_name="policy", opset=OPSET)
     except Exception as error:  # of whatever kind: the package translates only a part of JAX
         what = f"jax2onnx cannot translate the inference of this policy: {describe(error)[:200]}."
         raise refused(what) from error
@@ -149,12 +150,12 @@ def _traced(subject: Subject, program: Policy) -> Any:
 def in_jax(kind: str) -> Any:
     """The NumPy program of a kind with JAX in NumPy's place: from (program, state) to the action in [-1, 1]."""
     ours, more = _copy(policy), _copy(inference)
+    table: Mapping[str, Any] = {**ours.KINDS, **more.KINDS}
     for name in vars(more):
         if name in vars(ours) and not name.startswith("__"):
             setattr(more, name, getattr(ours, name))
     for module in (ours, more):
         module.np = jnp
-    table: Mapping[str, Any] = {**ours.KINDS, **more.KINDS}
     return lambda p, x: ours.SQUASH[p["squash"]](table[kind](p, x))
 
 
