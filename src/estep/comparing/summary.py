@@ -175,7 +175,7 @@ def _without_scale(pair: Pair) -> Pair:
 
 
 def _each(groups: Groups, estimate: Callable[[Group], Interval]) -> dict[str, Interval]:
-    return {name: _known(lambda group=group: estimate(group)) for name, group in groups.items()}
+    return {name: _known(ft.partial(estimate, group)) for name, group in groups.items()}
 
 
 def _known(estimate: Callable[[], Interval]) -> Interval:
@@ -283,6 +283,6 @@ def _efficiency(tasks: Sequence[Task], names: Sequence[str], reference: Referenc
         for moment in moments:
             returns = {task.name: np.array([run.at(moment) for run in task.runs[name]]) for task in tasks}
             at = [below_all(reference.scores(of, each)) for of, each in returns.items()]
-            middle = _known(lambda at=at: _interquartile_mean(at))
+            middle = _known(ft.partial(_interquartile_mean, at))
             found.append(Place(OVER, name, moment, *middle, _fewest(at)))
     return found
