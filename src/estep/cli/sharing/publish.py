@@ -101,8 +101,8 @@ def packed(run: Path, trained: Policy) -> bytes:
     return data
 
 
-def readme(trained: Policy, record: Mapping[str, Any]) -> str:
-    """The page that says what the file is and how to use it.
+def facts(trained: Policy, record: Mapping[str, Any]) -> dict[str, str]:
+    """What a policy is, by name.
 
     Args:
         trained: the policy.
@@ -110,23 +110,26 @@ def readme(trained: Policy, record: Mapping[str, Any]) -> str:
     """
     result, versions = record.get("result") or {}, record.get("versions") or {}
     scores = {"best evaluation": result.get("best_mean"), "last evaluation": result.get("eval_mean")}
-    lines = [f"- {name}: {value:.5g} (mean return)" for name, value in scores.items() if value is not None]
     observed = trained.observation_space
-    about = [
-        f"- environment: {trained.recipe.env}",
-        f"- algorithm: {trained.recipe.name}, seed {trained.recipe.run.seed}",
-        f"- trained: {trained.env_steps:,} environment steps, {trained.updates:,} updates",
-        f"- observation: {'' if observed is None else observed.describe()} numbers",
-        f"- action: {trained.action_space.describe()}",
-        *lines,
-        f"- versions: {', '.join(f'{name} {value}' for name, value in versions.items() if value)}",
-    ]
-    facts = "\n".join(about)
+    return {
+        "environment": trained.recipe.env,
+        "algorithm": f"{trained.recipe.name}, seed {trained.recipe.run.seed}",
+        "trained": f"{trained.env_steps:,} environment steps, {trained.updates:,} updates",
+        "observation": f"{'' if observed is None else observed.describe()} numbers",
+        "action": trained.action_space.describe(),
+        **{name: f"{value:.5g} (mean return)" for name, value in scores.items() if value is not None},
+        "versions": ", ".join(f"{name} {value}" for name, value in versions.items() if value),
+    }
+
+
+def readme(trained: Policy, record: Mapping[str, Any]) -> str:
+    """The page that says what the file is and how to use it. The arguments are those of `facts`."""
+    about = "\n".join(f"- {name}: {value}" for name, value in facts(trained, record).items())
     return f"""# {trained.recipe.name} on {trained.recipe.env}
 
 A policy that estep trained. There is no code in this file: it has arrays, a configuration and tables.
 
-{facts}
+{about}
 
 ```
 pip install estep
