@@ -104,7 +104,7 @@ class Place:
             elif (answer.terminated[row] or answer.truncated[row]) and self._records["seed"][row] >= 0:
                 self.reset(row, int(self._records["seed"][row]))
 
-    def reset(self, row: int, seed: int) -> None:
+    def reset(self, row: int, seed: int | None) -> None:
         """Begin an episode."""
         answer, result = self._answers[RESET], self._call(row, self.envs[row].reset, seed=seed)
         two = isinstance(result, tuple) and len(result) == 2

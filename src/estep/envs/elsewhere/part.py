@@ -85,7 +85,7 @@ class Part:
             self._under_way = False
             self.messages |= self.worker.finished(self.place.who)
 
-    def reset(self, row: int, seed: int) -> None:
+    def reset(self, row: int, seed: int | None) -> None:
         """Begin an episode, and wait for it. Raises as `finish` does."""
         self.worker.tell("reset", self.place.key, row, seed)
         self.messages |= self.worker.finished(self.place.who)

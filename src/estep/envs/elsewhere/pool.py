@@ -79,9 +79,8 @@ def findable(source: Any, name: str) -> tuple[str, bool]:
     if isinstance(source, str):
         text = env_text(source)
         if text.id.startswith(ENVPOOL):
-            raise UsageError(
-                f"{name} is stepped in threads of EnvPool, not in worker processes.", f"{WITHOUT.capitalize()}."
-            )
+            what = f"{name} is stepped in threads of EnvPool, not in worker processes."
+            raise UsageError(what, "Leave --env-workers out.")
         if text.id.startswith(PURE):
             what = f"{name} is computed by JAX, which worker processes do not have."
             raise UsageError(what, f"For environments of JAX {WITHOUT}; --population steps many at once.")

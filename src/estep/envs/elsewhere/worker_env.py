@@ -106,9 +106,10 @@ class Count(NamedTuple):
     """How often MuJoCo gave one of its warnings."""
 
     env: WorkerEnv
-    index: int
+    place: int
+    """Its place among those that are counted."""
 
     @property
     def number(self) -> int:
         """The count."""
-        return int(self.env.now("warnings")[self.index])
+        return int(self.env.now("warnings")[self.place])
