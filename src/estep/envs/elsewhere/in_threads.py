@@ -65,6 +65,11 @@ class Threads:
         limit = int(getattr(spec.config, "max_episode_steps", 0))
         self.limit = limit if 0 < limit < 2**31 - 1 else None
 
+    @property
+    def made(self) -> bool:
+        """Whether the environments exist."""
+        return self._pool is not None
+
     def seed(self, seeds: Sequence[int]) -> None:
         """Make all environments, with these seeds. Each has then begun its first episode."""
         import envpool
@@ -143,6 +148,8 @@ class ThreadEnv(Elsewhere):
         return self._pool.result(self._row)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        if not self._pool.made:  # it is asked alone, and not with all others
+            self._pool.seed([(seed or 0) + row for row in range(self._pool.count)])
         return self._pool.first(self._row), {}
 
     def batch(self) -> Threads:

@@ -91,8 +91,8 @@ class Worker:
         return self.told(who)
 
     def told(self, who: str) -> Any:
-        """Wait for an answer that is a message. Raises as `ask` does."""
-        self._wait(who)
+        """Wait for an answer that is a message. Raises as `ask` does. It may have to import packages first."""
+        self._wait(who, self._timeout and max(self._timeout, STARTING))
         answer = self._received(who, self._connection.recv)
         if isinstance(answer, tuple) and len(answer) == 3 and answer[0] in ("UsageError", "EnvironmentFailure"):
             raise (UsageError if answer[0] == "UsageError" else EnvironmentFailure)(*answer[1:])
@@ -111,7 +111,7 @@ class Worker:
 
     def finished(self, who: str) -> dict[tuple[str, int], Any]:
         """Wait until steps or a reset are done. Returns the answers that are not in the memory."""
-        self._wait(who)
+        self._wait(who, self._timeout)
         if not self._received(who, self._connection.recv_bytes):
             return {}
         found: dict[tuple[str, int], Any] = self._received(who, self._connection.recv)
@@ -139,9 +139,9 @@ class Worker:
         except (EOFError, OSError):
             raise self._failed(f"{self._name(who)} has ended{self._why()}.") from None
 
-    def _wait(self, who: str) -> None:
-        """Wait for the next message. Counting polls, and not reading a clock, leaves out time in which this process
-        was stopped."""
+    def _wait(self, who: str, limit: float) -> None:
+        """Wait for the next message, at most `limit` seconds for a call of an environment. Counting polls, and not
+        reading a clock, leaves out time in which this process was stopped."""
         if self.failure is not None:
             raise self.failure
         if not self._ready:
@@ -149,13 +149,13 @@ class Worker:
             if not self._ready:
                 raise self._failed(f"{self._name(who)} has not started within {STARTING:g} s.")
             self._received(who, self._connection.recv)
-        wait = min(POLL, self._timeout / 4) if self._timeout else None
+        wait = min(POLL, limit / 4) if limit else None
         seen, polls = self._head["call"][0], 0
         while not self._connection.poll(wait):
             polls = polls + 1 if self._head["call"][0] == seen else 0
             seen = self._head["call"][0]
-            if wait and polls >= round(self._timeout / wait):
-                what = f"{self._name(who)} has not answered for {self._timeout:g} s."
+            if wait and polls >= round(limit / wait):
+                what = f"{self._name(who)} has not answered for {limit:g} s."
                 raise self._failed(what, "Look for a deadlock in the environment, or give a larger --env-timeout.")
 
     def _failed(self, what: str, fix: str = FIX) -> EnvironmentFailure:
