@@ -70,11 +70,11 @@ class Told(gymnasium.Env):
 
 
 class Slow(Told):
-    """A step takes 10 ms."""
+    """A step takes 10 ms, whatever its action."""
 
     def step(self, action):
         time.sleep(0.01)
-        return Told.step(self, action)
+        return Told.step(self, np.zeros(1))
 
 
 gymnasium.register("estep/Slow-v0", Slow)
