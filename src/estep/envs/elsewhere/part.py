@@ -58,8 +58,9 @@ class Part:
         kind, count = record(*facts[:2]), len(self.place.rows)
         memory, begin, size = self.worker.reserve(kind.itemsize * count)
         self.worker.ask(self.place.who, "attach", self.place.key, begin, size)
-        self.records = np.frombuffer(memory, kind, count, begin)
-        self.answers = {name: answers(self.records, name) for name in (STEP, RESET)}
+        records = np.frombuffer(memory, kind, count, begin)
+        self.actions, self.seeds, self.wanted = (records[name] for name in ("action", "seed", "wanted"))
+        self.answers = {name: answers(records, name) for name in (STEP, RESET)}
         self.paths = [leaf.path for leaf in leaves(facts[0])]
 
     def remake(self, row: int) -> None:

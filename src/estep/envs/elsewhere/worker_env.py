@@ -49,8 +49,8 @@ class WorkerEnv(Elsewhere):
         return self._part
 
     def prepare(self, action: Any, seed: int) -> Part:
-        records, row = self._part.records, self._row
-        records["action"][row], records["seed"][row], records["wanted"][row] = action, seed, True
+        part, row = self._part, self._row
+        part.actions[row], part.seeds[row], part.wanted[row] = action, seed, True
         self._prepared, self._ahead = True, seed
         return self._part
 
