@@ -72,6 +72,7 @@ def test_visits_go_on_where_the_last_one_ended(agent):
     assert (memo["kept"][..., 1] == 0).all()
 
 
+@pytest.mark.long
 def test_states_start_afresh_at_the_given_rate_and_next_states_never(agent):
     counted, batch = counting(agent), with_memo(agent)
     chain = rows.compiled(Chain(0.25))
@@ -107,6 +108,7 @@ def test_a_batch_without_memory_is_refused(agent):
         em.update(agent, rows.batch(), make_key(0))
 
 
+@pytest.mark.long
 def test_the_target_values_the_posterior_that_was_kept(agent):
     row = jax.tree.map(lambda leaf: leaf[0, 0], with_memo(agent))
     lam = jnp.asarray([0.3, -0.2, -1.0, -2.0])

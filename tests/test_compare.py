@@ -213,6 +213,7 @@ def test_a_table_of_before_is_read_and_its_labels_are_the_recorded_changes(tmp_p
     assert "settings" in files[0].read_text().partition("\n")[0].split(",")
 
 
+@pytest.mark.long
 def test_runs_are_added_to_a_table_of_before(runs, tmp_path):
     table = tmp_path / "evaluations.csv"
     head = "env,algorithm,changes,seed,env_steps,updates,mean,std,episodes\n"
@@ -318,6 +319,7 @@ def test_critics_are_averaged_over_the_last_lines_of_metrics(runs):
     assert across_runs.critics(runs[2]) == []
 
 
+@pytest.mark.long
 def test_runs_are_added_to_those_that_were_merged_before(runs, tmp_path):
     for run, bias in zip(runs, (-4.0, 2.0, 1.0), strict=True):
         inspect(run, [0.0, 1.0, 1.5], bias)

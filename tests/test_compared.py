@@ -61,6 +61,7 @@ def test_choices_are_asked_about_all_at_once_and_have_no_elite():
     assert exact.inference.model.evaluations(3) == (3, 0)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_optimisers_climb_over_choices():
     row = IterativeSAC(**SMALL)
@@ -73,6 +74,7 @@ def test_optimisers_climb_over_choices():
     assert np.isfinite([row.mean for row in table]).all()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("start", [True, False])
 def test_the_way_of_iterative_inference_begins_where_it_starts(start):

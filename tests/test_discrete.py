@@ -338,6 +338,7 @@ def test_soft_value_iteration_with_exact_inference_ends_at_the_optimum():
     np.testing.assert_allclose(found, q, atol=2e-5)
 
 
+@pytest.mark.long
 def test_rows_say_what_they_are_over_choices():
     mpo = ran("mpo", 1)[0]
     assert isinstance(mpo.inference.model, Exact)

@@ -251,6 +251,7 @@ def test_the_decoupled_m_step_has_its_closed_form():
     np.testing.assert_allclose(np.exp(2 * found[2:]), var, rtol=1e-6)
 
 
+@pytest.mark.long
 def test_the_full_covariance_has_its_closed_form():
     rng = np.random.default_rng(2)
     action, weight = rng.standard_normal((40, 2)) @ np.array([[1.0, 0.7], [0.0, 0.5]]), rng.dirichlet(np.ones(40))
@@ -291,6 +292,7 @@ class FullTable(Prior):
         return FullNormal(self.mu, self.log_sigma, strictly_lower(self.below, 2))
 
 
+@pytest.mark.long
 def test_good_actions_off_the_mean_widen_the_decoupled_and_narrow_the_coupled_policy():
     """Q = -(a - 3)² about N(0, 0.3²) at KL ε = 0.1: variances 0.1039 and 0.0860 (Gaussian integrals by hand: the tilted
     policy is N(m, v) with 1/v = 1/0.09 + 2/η)."""

@@ -60,6 +60,7 @@ def by_hand(agent, inference, obs, key):
     return penalty, constants
 
 
+@pytest.mark.long
 def test_the_gradient_is_the_mean_of_the_gradients_of_the_iterations():
     agent = rows.start("iterative-sac")
     inference = perturbed(agent.inference.model, make_key(4))
@@ -86,6 +87,7 @@ def climbed(agent, batch, key):
     return apply_pending(agent)[0], draws, info
 
 
+@pytest.mark.long
 def test_one_iteration_that_sees_only_the_state_is_direct_inference():
     spec, tx = Spec(3, 2), adam(3e-4)
     agent = rows.start("sac")
@@ -117,6 +119,7 @@ def test_one_iteration_that_sees_only_the_state_is_direct_inference():
     assert np.abs(ours.first[0] - net.first[0]).max() > 1e-4
 
 
+@pytest.mark.long
 def test_states_are_inferred_alone():
     agent = rows.start("iterative-sac")
     inference = perturbed(agent.inference.model, make_key(4))
@@ -129,6 +132,7 @@ def test_states_are_inferred_alone():
     np.testing.assert_allclose(others.lam[0], straight.lam[0], rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.long
 def test_inference_may_run_longer_than_it_was_trained():
     agent = rows.start("iterative-sac")
     inference = perturbed(agent.inference.model, make_key(4))
@@ -144,6 +148,7 @@ def test_inference_may_run_longer_than_it_was_trained():
     jax.tree.map(np.testing.assert_array_equal, more.net, inference.net)
 
 
+@pytest.mark.long
 def test_the_result_may_be_the_mean_of_the_last_iterates():
     agent = rows.start("iterative-sac")
     problem = agent.problem(agent.likelihood.model, jnp.ones(3))
@@ -154,6 +159,7 @@ def test_the_result_may_be_the_mean_of_the_last_iterates():
     assert np.abs(found - path[-1]).max() > 1e-4
 
 
+@pytest.mark.long
 def test_a_direct_start_is_trained_by_the_gradient_of_v_where_inference_starts_and_by_nothing_else():
     agent = rows.start("iterative-sac")
     head = Direct(mlp((3,), 4, (16,), key=make_key(8)))

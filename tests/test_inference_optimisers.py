@@ -181,6 +181,7 @@ def signs(key, n, a):
     return jnp.stack([jnp.ones(a), -jnp.ones(a)])
 
 
+@pytest.mark.long
 def test_the_e_step_trains_what_a_semi_amortised_optimiser_begins_with():
     row = rows.start("sac")
     inference = semi_amortised(row.inference.model, GradientAscent(2, 2))
@@ -216,6 +217,7 @@ def test_no_gradient_reaches_the_problem(name):
         np.testing.assert_array_equal(leaf, 0.0)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["gradient", "cem", "importance", "iterative"])
 def test_an_optimiser_starts_where_it_is_told(name):
     others = {"gradient": GradientAscent(2, 9), "cem": CEM(2, 20), "importance": Importance(20, 2)}

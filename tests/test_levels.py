@@ -213,6 +213,7 @@ def test_the_correction_of_a_step_compares_densities_of_the_same_things():
     np.testing.assert_allclose(bootstrap.log_prob(unknown, KEY), slow_posterior_value(agent).log_prob(unknown, KEY))
 
 
+@pytest.mark.long
 def test_the_next_state_is_charged_for_leaving_the_z_by_which_it_was_reached():
     agent = start(Hierarchical(**SMALL, rho=0.9, kl_cost=0.5, entropy_cost=0.0))
     step = jax.tree.map(lambda leaf: leaf[0, 0], batch())
@@ -232,6 +233,7 @@ def test_the_next_state_is_charged_for_leaving_the_z_by_which_it_was_reached():
     np.testing.assert_allclose(values[0] - values[1], 0.5 * (cost[1] - cost[0]), rtol=1e-3)
 
 
+@pytest.mark.long
 def test_within_a_sequence_the_e_step_knows_the_z_before_and_not_across_an_end():
     agent = start(Hierarchical(**SMALL, rho=0.9, entropy_cost=0.0))
     steps = batch()._replace(last=jnp.zeros((4, 2)).at[1, 0].set(1.0))

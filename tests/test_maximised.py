@@ -116,6 +116,7 @@ def differ(one, other):
     return any(not np.allclose(x, y, atol=1e-6) for x, y in pairs)
 
 
+@pytest.mark.long
 def test_slow_and_fast_are_the_same_where_the_copy_is_the_critic():
     kinds = [dataclasses.replace(ROWS["iterative-sac"], infer_on=kind, tau=1.0) for kind in ("fast", "slow")]
     assert not differ(*(after(row, updates=2) for row in kinds))
@@ -124,6 +125,7 @@ def test_slow_and_fast_are_the_same_where_the_copy_is_the_critic():
 SLOWLY = dataclasses.replace(ROWS["iterative-sac"], infer_on="slow", tau=0.25, direct_start=True)
 
 
+@pytest.mark.long
 def test_the_slow_copy_moves_by_averaging_alone():
     one, two = after(SLOWLY), after(SLOWLY, updates=2)
     expected = jax.tree.map(lambda old, new: old + 0.25 * (new - old), one.likelihood.target, two.likelihood.model)
@@ -131,6 +133,7 @@ def test_the_slow_copy_moves_by_averaging_alone():
     assert differ(one.likelihood.target, two.likelihood.target)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("change", [{"infer_on": "slow"}, {"pessimism": "difference"}], ids=lambda change: str(change))
 def test_what_inference_maximises_changes_the_actor_and_not_the_target(change):
     """After two updates of sac, whose second critic step has seen the actor, and whose first has not."""
@@ -140,6 +143,7 @@ def test_what_inference_maximises_changes_the_actor_and_not_the_target(change):
     assert differ(after(plain, 2).inference, after(other, 2).inference)
 
 
+@pytest.mark.long
 def test_the_pessimism_of_acting_and_the_start_change_acting_alone():
     agent, obs = after(SLOWLY, updates=2), BATCH.obs[:, 0]
     rule, start = INIT(dataclasses.replace(SLOWLY, act_beta=0.0)), INIT(dataclasses.replace(SLOWLY, act_by="start"))

@@ -134,6 +134,7 @@ def test_the_gradient_is_that_of_finite_differences_through_three_steps():
             assert abs(float(value(u + away)[0] - value(u - away)[0]) / (2 * step) - float(slope[i])) < 1e-6
 
 
+@pytest.mark.long
 def test_members_take_turns_and_share_their_noise():
     def values(turns):
         one = lambda turn: replace(imagined(2, std=0.2), turn=turn)(problem(), jnp.asarray([0.3, -0.7]), KEY)
@@ -145,6 +146,7 @@ def test_members_take_turns_and_share_their_noise():
     assert len(set(map(float, one))) == 3
 
 
+@pytest.mark.long
 def test_returns_of_n_steps_of_the_true_model_are_unbiased():
     """On soft LQR, with the critic of the policy that is followed, Q̂ of any horizon has the mean Q^π."""
     x = lqr.problem(prior=True)
@@ -316,6 +318,7 @@ def equal(one, other):
     return all(np.array_equal(x, y) for x, y in pairs)
 
 
+@pytest.mark.long
 def test_an_update_is_compiled_once_and_moves_all_parts_of_the_model():
     agent, fresh = trained(), MVE(**SMALL).init(SPEC, KEY)
     assert len(TRACES) == 1
@@ -351,6 +354,7 @@ def test_without_imagined_steps_a_row_starts_as_the_row_without_a_model():
     assert equal(plain.likelihood.model, beside.likelihood.model.critic)
 
 
+@pytest.mark.long
 def test_targets_have_no_imagined_steps():
     agent = trained()
     without = replace(agent, view=as_it_is)
@@ -365,6 +369,7 @@ def test_targets_have_no_imagined_steps():
     assert abs(float(seen[1] - plain[1])) > 1e-3
 
 
+@pytest.mark.long
 def test_inference_moves_its_own_parameters_alone():
     """Model, critic and the policy of imagined steps are constants of the E-step."""
     agent = trained()
@@ -381,6 +386,7 @@ def test_inference_moves_its_own_parameters_alone():
     assert not equal(agent.inference.model, again.inference.model)
 
 
+@pytest.mark.long
 def test_a_prediction_that_is_not_finite_skips_the_update():
     agent = trained()
     nets = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), agent.likelihood.model.dynamics.nets)
@@ -425,6 +431,7 @@ def test_over_choices_the_sum_over_the_first_action_is_exact():
     assert info["skipped"] == 0
 
 
+@pytest.mark.long
 def test_another_optimiser_follows_the_policy_that_was_trained():
     agent = trained()
     changed = with_inference(agent, GradientAscent(2, 2))
@@ -434,6 +441,7 @@ def test_another_optimiser_follows_the_policy_that_was_trained():
     assert isinstance(changed.acting(changed.inference.model), GradientAscent)
 
 
+@pytest.mark.long
 def test_an_agent_is_measured_on_returns_of_imagined_steps_or_on_its_critic():
     agent = trained()
     with_steps, without = measured(agent), measured(agent, imagined=False)

@@ -91,6 +91,7 @@ def steps(agent):
     return [apply_pending(each)[0] for each in after]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("row", TOUCHED)
 def test_each_step_touches_its_own_parameters_alone(row):
     agent = trained(row, 1)  # at the very start the parametric posterior is its prior, and the slow copies are equal
@@ -115,6 +116,7 @@ def test_slow_copies_are_hard_and_move_together_every_so_often(row):
         same(third.prior.target, third.prior.model)
 
 
+@pytest.mark.long
 def test_the_prior_of_the_parametric_form_is_its_posterior_before_the_update():
     before, after = trained("parametric", 2), trained("parametric", 3)
     same(after.prior.target.net, before.inference.model.net)
@@ -137,6 +139,7 @@ def test_weighing_by_value_rerpi_is_mpo_with_joint_bounds(spec, target):
     assert (one.length, one.remember is log_prob_memo) == (1 if target == "td0" else 4, target == "retrace")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("row", TRAINED)
 def test_an_unsound_update_changes_nothing(row):
     agent, batch = trained(row, 2), rows.batch(2)  # the third update would move the slow copies
@@ -173,6 +176,7 @@ def test_the_weights_are_a_softmax_of_slow_values_and_v_is_their_log_mean_exp():
     assert ((kl > 0) & (kl < np.log(SMALL["samples"]))).all()
 
 
+@pytest.mark.long
 def test_rank_weights_follow_the_order_of_the_slow_values():
     q, values, _, _, _ = inferred("rank")
     score = np.log((SMALL["samples"] + 1) / np.arange(1, SMALL["samples"] + 1))
@@ -202,6 +206,7 @@ def test_the_critic_bootstraps_from_the_slow_policy_and_pays_no_kl(row):
     np.testing.assert_allclose(value(agent, make_key(1)), rows.compiled(mean)(agent, make_key(1)), rtol=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("row", ROWS)
 def test_the_fresh_policy_is_as_wide_as_asked_and_acts_as_asked(row):
     agent, obs = start(row), jnp.stack([OBS] * 2000)
@@ -269,6 +274,7 @@ class Hill(Likelihood):
 FAST = {"hidden_sizes": (16, 16), "target_period": 5, "learning_rate": 3e-3}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("row", ["mpo", "parametric"])
 def test_the_policy_climbs_a_fixed_critic(row):
     moves = {"samples": 20, "epsilon_mean": 0.1, "epsilon_scale": 1e-3} if row == "mpo" else {}

@@ -79,6 +79,7 @@ def spread(key, n, a):
     return jnp.broadcast_to(jnp.linspace(-8, 8, n)[:, None], (n, a))
 
 
+@pytest.mark.long
 @quick
 @given(floats(-1e6, 1e6), floats(-20, 5), st.sampled_from([1, 100]))
 def test_the_density_of_an_own_draw_comes_from_its_noise(mu, log_sigma, dims):
@@ -127,6 +128,7 @@ def test_a_posterior_bounds_its_log_scales_and_nothing_else():
     np.testing.assert_allclose(bounded[2:], [2.0, -10.0], atol=1e-4)
 
 
+@pytest.mark.long
 @quick
 @given(huge(), huge())
 def test_direct_inference_gives_a_bounded_scale_and_a_finite_gradient(scale, obs):

@@ -89,6 +89,7 @@ def test_soft_value_is_the_objective():
         np.testing.assert_allclose(draws.weight.sum(), 1.0, rtol=1e-4)
 
 
+@pytest.mark.long
 def test_direct_inference_reaches_the_best_of_its_family():
     agent = SAC(hidden_sizes=(32, 32), learning_rate=3e-3).init(Spec(1, 1), make_key(0))
     agent = at_temperature(replace(agent, likelihood=fixed(Curve()), samples=4), ALPHA)
@@ -247,6 +248,7 @@ def test_the_kl_of_a_step_is_in_the_value_of_the_next():
     assert alpha * k0 > 0.1  # a KL in the wrong step would be seen
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("ended", ["terminated", "truncated"])
 def test_a_ring_ends_where_it_terminates_and_not_where_time_runs_out(ended):
     n, gamma = 10, 0.8
@@ -260,6 +262,7 @@ def test_a_ring_ends_where_it_terminates_and_not_where_time_runs_out(ended):
     np.testing.assert_allclose(q, true, rtol=0.02)
 
 
+@pytest.mark.long
 def test_uniform_for_flat_shifts_the_values_by_known_constants():
     spec, alpha, gamma = Spec(3, 2), 0.3, 0.9
     flat = at_temperature(SAC(hidden_sizes=(16,), gamma=gamma).init(spec, make_key(0)), alpha)

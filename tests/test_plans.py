@@ -170,6 +170,7 @@ def test_steps_without_a_search_have_no_weight_and_the_mean_weight_is_one(pp_smc
     assert 1 <= info["e/ess"] <= N
 
 
+@pytest.mark.long
 def test_an_update_fits_the_prior_to_the_searches_and_reports_their_age(pp_smc, planned):
     after, info = improve(pp_smc, planned, make_key(4))
     assert info["skipped"] == 0
@@ -248,6 +249,7 @@ def test_soft_values_take_what_the_search_in_the_next_state_found(pp_smc, planne
     np.testing.assert_allclose(value(2.0), value(0.0) + 2.0, rtol=1e-5)
 
 
+@pytest.mark.long
 def test_acting_compiles_once(smcp):
     for seed in range(2):
         act(smcp, OBS, make_key(seed))

@@ -181,6 +181,7 @@ def test_every_kind_of_inference_has_its_rows():
         assert names_of(rows.start(row)) == [("particles", n) for n in (2, 5, 20)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("row", ["mpo", "sql"])
 def test_more_particles_have_a_higher_value_than_the_direct_policy(row):
     agent = rows.start(row)
@@ -210,6 +211,7 @@ def test_every_state_has_the_whole_horizon_before_the_time_limit():
     assert starts.saved[70] == (90, 9)
 
 
+@pytest.mark.long
 def test_the_figure_is_the_same_to_the_byte(exact, tmp_path):
     drawn = []
     for name in ("one", "other"):

@@ -62,6 +62,7 @@ def test_expectations_are_sums_over_combinations_and_so_are_their_gradients(prio
     np.testing.assert_allclose(gradient, (PROBABILITIES * advantage) @ score, atol=1e-6)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("n", [1, 4])
 def test_samples_have_the_gradient_of_the_expectation_on_average(n):
     def value(lam, key):

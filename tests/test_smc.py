@@ -227,6 +227,7 @@ def test_without_values_the_full_horizon_solves_a_problem():
             assert chosen(found).mean(0).argmax() == returns[state].argmax()
 
 
+@pytest.mark.long
 def test_kl_is_of_roots_and_not_of_particles():
     log_weight, root = jnp.log(jnp.asarray([0.25, 0.25, 0.25, 0.25])), jnp.asarray([0, 0, 0, 3])
     roots = of_roots(log_weight, root)
@@ -261,6 +262,7 @@ def line(value, std=0.1, alpha=1.0):
     return World(Line(jnp.asarray(std)), proposal, proposal, value, jnp.asarray(alpha), Identity())
 
 
+@pytest.mark.long
 def test_luck_that_all_particles_share_is_no_weight():
     """Where all states are alike, values from one sample of the policy leave equal weights."""
     prior = FixedGaussian(jnp.zeros(1), jnp.ones(1))

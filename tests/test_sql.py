@@ -110,6 +110,7 @@ def test_discrete_actions_are_refused():
         SQL().init(Spec(3, 4, OneHot()), make_key(0))
 
 
+@pytest.mark.long
 def test_a_critic_that_says_nothing_leaves_the_uniform_prior():
     for s in (-1.0, 1.0):
         a = draws(trained(flat), s)
@@ -117,6 +118,7 @@ def test_a_critic_that_says_nothing_leaves_the_uniform_prior():
         assert abs(a.mean()) < 0.05
 
 
+@pytest.mark.long
 def test_the_published_form_samples_another_density():
     """Over a it has the Jacobian in the density too: exp(Q̂) Π(1 - a²), whose E a² is 1/5 where Q̂ = 0."""
     a = draws(trained(flat, e_step=published), 1.0)
@@ -134,6 +136,7 @@ def histogram_of(q, bins):
 BINS = 10
 
 
+@pytest.mark.long
 def test_both_modes_are_held():
     true = histogram_of(two_modes, BINS)
     for s in (-1.0, 1.0):
@@ -145,6 +148,7 @@ def test_both_modes_are_held():
         assert (np.abs(a) < 0.2).mean() < 0.05
 
 
+@pytest.mark.long
 def test_free_particles_reach_both_modes_and_leave_nothing_between():
     problem = agent_of(two_modes).problem(Known(two_modes), jnp.ones(1))
     half = 0.9 * jax.random.normal(make_key(3), (50, 1))
@@ -165,6 +169,7 @@ def test_free_particles_reach_both_modes_and_leave_nothing_between():
     np.testing.assert_allclose(np.abs(a).std(), 0.1, rtol=0.15)
 
 
+@pytest.mark.long
 def test_four_goals_are_reached_alike():
     a = draws(trained(four_goals, 2), -1.0, 2000)
     near = np.square(a[:, None] - np.asarray(GOALS)).sum(-1)
@@ -183,6 +188,7 @@ def test_four_goals_are_reached_alike():
 ALPHA = 0.7
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("proposal", ["uniform", "sampler"])
 def test_the_exponential_of_the_soft_value_has_no_bias(proposal):
     agent = agent_of(two_modes, alpha=ALPHA, proposal=proposal, target_samples=4)
@@ -264,6 +270,7 @@ def test_the_gradient_is_the_stein_direction_through_the_half_that_moves():
     np.testing.assert_allclose(direction(still, moved, scores), want, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.long
 def test_the_score_is_over_the_point_before_the_squash():
     problem = agent_of(two_modes, alpha=ALPHA).problem(Known(two_modes), jnp.ones(1))
     u = jnp.asarray([[0.4], [-1.3]])

@@ -46,6 +46,7 @@ def target(kind, agent, batch, key=2):
     return rows.compiled(lambda a, b, k: kind(b, a.bootstrap(a), k, GAMMA))(agent, batch, make_key(key))
 
 
+@pytest.mark.long
 def test_on_its_own_data_retrace_is_corrected_for_nothing(agent, batch):
     """Ratios are one: then it is the recursion with c = λ."""
     boot, keys = agent.bootstrap(agent), jax.random.split(make_key(2), 3)
@@ -55,6 +56,7 @@ def test_on_its_own_data_retrace_is_corrected_for_nothing(agent, batch):
     np.testing.assert_allclose(target(Retrace(0.8), agent, batch), wanted, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.long
 def test_ratios_cut_what_the_policy_would_not_have_done(agent, batch):
     elsewhere = batch._replace(memo={"log_prob": batch.memo["log_prob"] + 2.0})
     boot, keys = agent.bootstrap(agent), jax.random.split(make_key(2), 3)
@@ -92,6 +94,7 @@ def test_the_critic_learns_from_its_target_alone(agent, batch):
     jax.tree.map(lambda x, w: np.testing.assert_allclose(x, w, rtol=1e-3, atol=1e-5), ours, theirs)
 
 
+@pytest.mark.long
 def test_replay_remembers_the_density_that_drew_each_action():
     row = replace(ROW, hidden_sizes=(8,), target_period=1)
     env = make("Pendulum-v1")

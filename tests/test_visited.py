@@ -83,6 +83,7 @@ def test_weights_see_differences_alone():
     assert np.exp(huge).max() == 1.0
 
 
+@pytest.mark.long
 def test_at_the_optimum_of_the_dual_the_kl_is_its_bound():
     advantage = jnp.asarray(np.random.default_rng(2).standard_normal(64), jnp.float32)
     epsilon = 0.2
@@ -201,6 +202,7 @@ def test_the_e_step_is_the_pointwise_loss_of_the_actions_taken(pointwise):
     assert draws.weight.shape == (6, 4)
 
 
+@pytest.mark.long
 def test_values_are_fitted_to_returns_less_the_penalty_of_the_state():
     critic = state_value(Spec(3, 2), (8,), 0.9, 0.7, key=make_key(0))
     batch = rows.batch(size=4)
@@ -223,6 +225,7 @@ def test_values_are_fitted_to_returns_less_the_penalty_of_the_state():
     assert np.abs(charged - plain).max() > 0.1
 
 
+@pytest.mark.long
 def test_a_rollout_is_learned_from_as_often_as_there_are_epochs():
     row = VMPO(hidden_sizes=(8,), unroll=4, rollout=32, epochs=3)
     env = make("Pendulum-v1", num_envs=2)
@@ -246,6 +249,7 @@ def test_a_rollout_is_learned_from_as_often_as_there_are_epochs():
     env.close()
 
 
+@pytest.mark.long
 def test_repeated_steps_on_a_bandit_find_the_best_arm_within_the_bound():
     """V-MPO on three arms with their true advantages: the KL of one policy to the next stays near its bound."""
     spec = Spec(1, 3, OneHot())

@@ -2,6 +2,7 @@
 
 import gymnasium
 import numpy as np
+import pytest
 
 import estep
 from estep.runs import checkpoint
@@ -21,6 +22,7 @@ SIZE = (
 OFTEN = ("--checkpoint-every", "100", "--eval-every", "150", "--num-envs", "2", "--normalise")
 
 
+@pytest.mark.long
 def test_a_run_on_cartpole_goes_on_exactly_and_acts_in_integers(run, tmp_path):
     train = ("train", "sac", "--env", "CartPole-v1", "--preset", "none", *SIZE, *OFTEN)
     assert run(*train, "--steps", "300", "--out", "whole").code == 0

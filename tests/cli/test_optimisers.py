@@ -60,6 +60,7 @@ def test_the_effort_is_that_which_was_asked_for():
         chosen("direct", InferenceSettings(3))(agent("sac"))
 
 
+@pytest.mark.long
 def test_a_better_optimiser_finds_a_higher_value():
     one = agent("sac")
     obs = jnp.asarray([0.3, -0.2, 1.0])

@@ -63,6 +63,7 @@ def _closed_pipe() -> int:
     return writer
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_sigterm_stops_a_run_and_resume_goes_on(tmp_path: Path):
     argv = ("train", "sac", "--env", "Pendulum-v1", "--preset", "none", "--out", str(tmp_path), *SMALL)
@@ -90,6 +91,7 @@ def _wait_for(ready, process) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_finished_run_goes_on_with_more_steps_than_it_was_made_for(tmp_path: Path):
     argv = ("train", "sac", "--env", "Pendulum-v1", "--preset", "none", "--out", str(tmp_path), *SMALL)
@@ -104,6 +106,7 @@ def test_a_finished_run_goes_on_with_more_steps_than_it_was_made_for(tmp_path: P
     assert last(longer.stdout)["env_steps"] == 256
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_hung_environment_ends_the_run_with_its_last_words(tmp_path: Path):
     storage.write_new(tmp_path / "hangs_here.py", HANGS.encode())
@@ -120,6 +123,7 @@ def test_a_hung_environment_ends_the_run_with_its_last_words(tmp_path: Path):
     assert (record["status"], record["exit_code"]) == ("error", 5)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_command_that_reads_is_ended_by_the_first_signal(tmp_path: Path):
     storage.write_new(tmp_path / "slow_here.py", b"import time\nprint('importing', flush=True)\ntime.sleep(600)\n")

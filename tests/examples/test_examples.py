@@ -76,6 +76,7 @@ def test_its_module_is_imported_by_consent_alone(own_run, words):
         estep.load(own_run)
 
 
+@pytest.mark.long
 def test_it_evaluates_is_inspected_and_acts(own_run):
     assert command("eval", str(own_run), "--episodes", "1", "--allow-import").code == 0
     ended = command("inspect", str(own_run), "--only", "gap", "--states", "2", "--allow-import", "--json")

@@ -53,6 +53,7 @@ def test_it_acts_on_dicts_wherever_it_is_made(tmp_path):
     assert "truncated" not in (policy.run_dir / "run.json").read_text()
 
 
+@pytest.mark.long
 def test_one_discrete_action_is_an_integer_that_a_dict_takes(tmp_path):
     policy = estep.train("sac", "FrozenLake-v1", steps=60, out=tmp_path, **TINY)
     action = policy.act(0)

@@ -67,6 +67,7 @@ def act_of(policy):
     return policy.act([1.0, 0.0, 0.0])
 
 
+@pytest.mark.long
 def test_a_policy_is_pickled_and_copied_with_what_acting_needs(policy):
     obs = np.random.default_rng(1).normal(size=(5, 3))
     for same in (through_pickle(policy), copy.copy(policy), copy.deepcopy(policy)):
@@ -200,6 +201,7 @@ def test_a_folder_of_runs_that_is_no_path_is_refused(out):
         estep.train("sac", "Pendulum-v1", out=out)
 
 
+@pytest.mark.long
 def test_inspect_measures_beyond_the_trained_iterations_and_at_checkpoints(policy, tmp_path):
     found = inspect_run(policy.run_dir, Options(only=("improvement", "calibration"), states=64, episodes=2))
     assert (found.trained_iterations, found.not_measured, found.gap) == (2, {}, None)
@@ -214,6 +216,7 @@ def test_inspect_measures_beyond_the_trained_iterations_and_at_checkpoints(polic
     assert told["improvement"][3]["mean"] == pytest.approx(found.improvement.curve[3].mean)
 
 
+@pytest.mark.long
 def test_inspect_says_what_does_not_apply(tmp_path):
     found = estep.train("mpo", "Pendulum-v1", steps=110, out=tmp_path, **TINY, samples=4)
     inspected = inspect_run(found.run_dir, Options(only=("improvement", "gap", "compare", "landscape", "modes")))

@@ -500,6 +500,7 @@ while True:
 """
 
 
+@pytest.mark.long
 def test_sigkill_at_any_time_never_loses_an_acknowledged_checkpoint(tmp_path):
     generator, acknowledged = random.Random(3), 0
     for kills in range(300):

@@ -267,6 +267,7 @@ def test_no_failure_costs_more_than_five_minutes_of_training(tmp_path, monkeypat
     assert 200 < max(lost) <= 300 + 0.4
 
 
+@pytest.mark.long
 def test_an_evaluation_that_was_interrupted_is_made_after_all(tmp_path, monkeypatch):
     """The run is saved before a long evaluation. A process that ends in it leaves no row, and the next one adds it."""
     from estep.training import session

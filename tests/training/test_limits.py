@@ -18,6 +18,7 @@ from oracles import rows
 LOW, HIGH = LOG_ALPHA_BOUNDS
 
 
+@pytest.mark.long
 def test_multipliers_within_their_limits_are_not_mentioned():
     for name in rows.ROWS:
         assert limits_reached(rows.start(name)) == {}

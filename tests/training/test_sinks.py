@@ -294,6 +294,7 @@ def test_a_bar_survives_its_terminal(tmp_path, monkeypatch, undisturbed):
     noted("progress bar", "terminal gone", only_run(tmp_path))
 
 
+@pytest.mark.long
 def test_a_terminal_that_nobody_reads_does_not_hold_up_the_bar(tmp_path, monkeypatch, undisturbed):
     master, slave = pty.openpty()
     monkeypatch.setenv("TERM", "xterm")
