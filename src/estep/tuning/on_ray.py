@@ -15,6 +15,7 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search import Searcher
 
+from estep.errors import EnvironmentFailure
 from estep.runs.folder import take_lock
 from estep.runs.storage import close, make_dir
 from estep.sweeps import plan
@@ -22,7 +23,9 @@ from estep.tuning import study as studies
 from estep.tuning.rungs import FACTOR, Part, rungs, train_to
 from estep.tuning.study import Tuned
 
-VALUE, STEPS = "value", "env_steps"
+VALUE, STEPS, FAILED = "value", "env_steps", "failed"
+WORST = -1e30
+"""The value of a trial that failed, for ASHA. The study is told none."""
 RETRIES = 20
 """How often a trial is begun again whose node or worker was lost. Its runs go on from their checkpoints."""
 
@@ -41,7 +44,10 @@ class Trial(tune.Trainable):  # type: ignore[misc]
     def step(self) -> dict[str, Any]:
         """Train to the next rung. A trial that was begun again is soon where it was: its runs are not trained twice."""
         steps = self._rungs[self._at]
-        value = train_to(self._part, steps)
+        try:
+            value = train_to(self._part, steps)
+        except EnvironmentFailure as error:  # an exception would count as a lost node, and be tried again
+            return {VALUE: WORST, STEPS: steps, "done": True, FAILED: str(error)}
         self._at += 1
         return {VALUE: value, STEPS: steps, "done": self._at == len(self._rungs)}
 
@@ -84,16 +90,17 @@ class Search(Searcher):  # type: ignore[misc]
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Report the value at a rung."""
-        self._asked[trial_id].report(result[VALUE], result[STEPS])
+        if FAILED not in result:
+            self._asked[trial_id].report(result[VALUE], result[STEPS])
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
         """Tell how a trial has ended: at the budget, stopped at a rung, or failed."""
         one, last = self._asked[trial_id], result or {}
-        value = None if error or VALUE not in last else float(last[VALUE])
+        value = None if error or FAILED in last or VALUE not in last else float(last[VALUE])
         pruned = value is not None and last[STEPS] < self._tuned.budget
         studies.tell(self._study, one.number, value, pruned)
         where = f" at {last[STEPS]} steps" if pruned else ""
-        said = "failed" if value is None else f"{value:.5g}{where}"
+        said = f"failed: {last.get(FAILED, 'see its logs')}" if value is None else f"{value:.5g}{where}"
         self._note(f"trial {one.number:3d}  {said}  {one.params}")
 
     def save(self, checkpoint_path: str) -> None:
@@ -116,7 +123,8 @@ def run(
         stop: whether to stop. Trials end at their next rung, and another `estep tune` goes on with them.
         note: called with lines for the user.
     """
-    os.environ |= {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "RAY_AIR_NEW_OUTPUT": "0"}
+    quiet = {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "RAY_AIR_NEW_OUTPUT": "0"}
+    os.environ |= {**quiet, "TUNE_DISABLE_SIGINT_HANDLER": "1"}  # Ctrl-C is this command's: it stops the study
     steps = rungs(tuned.budget)
     scheduler = ASHAScheduler(time_attr=STEPS, max_t=tuned.budget, grace_period=steps[0], reduction_factor=FACTOR)
     search = Search(study, tuned, folder, most[0], note)

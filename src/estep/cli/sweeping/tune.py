@@ -124,14 +124,14 @@ def _work(study: Any, tuned: Any, folder: Path, values: dict[str, Any], context:
         study.enqueue_trial(studies.as_parameters(tuned.defaults(), tuned.space))
     note(f"study    {folder}  ({values['trials']} trials of {len(tuned.seeds)} runs)")
     where = Where(values["on"], values["jobs"], address=values["address"])
-
     engine = engines.make(where, folder, note)
     if where.on == "ray":
         from estep.tuning import on_ray
 
         on_ray.run(study, tuned, folder, (values["trials"], where.jobs), stop, note)
-    while not stop() and (one := studies.next_trial(study, folder, values["trials"])) is not None:
-        trial.run(study, one, tuned, folder, engine, stop, note)
+    else:
+        while not stop() and (one := studies.next_trial(study, folder, values["trials"])) is not None:
+            trial.run(study, one, tuned, folder, engine, stop, note)
     record: dict[str, Any] = {"study": str(folder)}
     if stop() or not summary.complete(study):
         context.results.say(f"study    {folder}")
