@@ -17,6 +17,7 @@ from estep.core.types import to_one_hot
 from estep.envs.elsewhere.pool import Pool
 from estep.envs.guard.retry import Retries
 from estep.envs.gymnasium import make
+from estep.envs.tasks.several import join
 from estep.errors import EnvironmentFailure, UsageError
 from estep.settings.run import RunConfig
 
@@ -64,6 +65,17 @@ def test_the_bits_are_those_of_one_process(pool, source, steps, ends):
     assert same([obs], [np.stack([one.obs for one in here.progress()])])
     for action in actions(here, 10, seed=1):
         assert same(here.step(action), again.step(action))
+
+
+def test_several_tasks_have_the_bits_of_one_process(pool):
+    here, there = (
+        join([make("CartPole-v1", num_envs=2, name=name, seed=1, pool=one) for name in "ab"], "both")
+        for one in (None, pool)
+    )
+    assert same([here.reset()], [there.reset()])
+    for action in actions(here, 30):
+        assert same(here.step(action), there.step(action))
+    assert here.finished() == there.finished() != []
 
 
 def told(pool, count=4, **options):
