@@ -67,9 +67,12 @@ class Trial(tune.Trainable):  # type: ignore[misc]
 class Search(Searcher):  # type: ignore[misc]
     """Asks the study for trials, and tells it how they end."""
 
-    def __init__(self, study: Any, tuned: Tuned, folder: Path, trials: int, note: Callable[[str], None]) -> None:
+    def __init__(
+        self, study: Any, tuned: Tuned, folder: Path, trials: int, stop: Callable[[], bool], note: Callable[[str], None]
+    ) -> None:
         Searcher.__init__(self, metric=VALUE, mode="max")
-        self._study, self._tuned, self._folder, self._trials, self._note = study, tuned, folder, trials, note
+        self._study, self._tuned, self._folder, self._trials = study, tuned, folder, trials
+        self._stop, self._note = stop, note
         self._asked: dict[str, Any] = {}
 
     def __deepcopy__(self, memo: Any) -> Any:
@@ -98,6 +101,8 @@ class Search(Searcher):  # type: ignore[misc]
         one, last = self._asked[trial_id], result or {}
         value = None if error or FAILED in last or VALUE not in last else float(last[VALUE])
         pruned = value is not None and last[STEPS] < self._tuned.budget
+        if self._stop() and (pruned or value is None):
+            return  # the command was stopped, and another one goes on with the trial
         studies.tell(self._study, one.number, value, pruned)
         where = f" at {last[STEPS]} steps" if pruned else ""
         said = f"failed: {last.get(FAILED, 'see its logs')}" if value is None else f"{value:.5g}{where}"
@@ -127,7 +132,7 @@ def run(
     os.environ |= {**quiet, "TUNE_DISABLE_SIGINT_HANDLER": "1"}  # Ctrl-C is this command's: it stops the study
     steps = rungs(tuned.budget)
     scheduler = ASHAScheduler(time_attr=STEPS, max_t=tuned.budget, grace_period=steps[0], reduction_factor=FACTOR)
-    search = Search(study, tuned, folder, most[0], note)
+    search = Search(study, tuned, folder, most[0], stop, note)
     tune.Tuner(
         tune.with_resources(Trial, {"cpu": 1}),
         tune_config=tune.TuneConfig(
