@@ -7,13 +7,14 @@ seconds of the second one include those of its runs.
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+import sheet
 
 FAKE = Path(__file__).parents[1] / "tests" / "helpers" / "fake_sweep.py"
 
@@ -29,7 +30,7 @@ def timed(*words: object) -> tuple[float, float, float, int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = sheet.parser(__file__, __doc__)
     parser.add_argument("--runs", type=int, default=1000)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
@@ -42,6 +43,9 @@ def main() -> None:
             "go on with nothing left": (sweep,),
         }.items():
             seconds, cpu, memory, code = timed(*words)
+            figures = {"seconds": seconds, "cpu_seconds": cpu, "mib": memory}
+            row = {"runs": str(given.runs), "command": name, "exit_code": str(code)}
+            sheet.write(given.out, [row | {key: f"{one:.3g}" for key, one in figures.items()}], sheet.machine())
             print(f"{name:26s}{seconds:8.1f} s {cpu:8.1f} CPU s {memory:8.0f} MiB   exit {code}", flush=True)
 
 

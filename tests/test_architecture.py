@@ -225,6 +225,7 @@ WRITES_ITS_OWN = {
     "cli/results.py": "descriptors 1 and 2",
     "export/archive.py": "memory, which is then written by storage.py",
     "terminal.py": "descriptors 1 and 2",
+    "envs/elsewhere/worker.py": "memory that a process shares, which has no name",
     "envs/guard/watch.py": "memory of this process and its watchdog",
     "envs/guard/watchdog.py": "descriptor 2",
 }

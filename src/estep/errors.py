@@ -65,7 +65,12 @@ def describe(error: BaseException) -> str:
         'ValueError: no port'
         >>> describe(AssertionError())
         'AssertionError'
+
+    One that stands for an exception in another process has that one's text in `described`.
     """
+    described = getattr(error, "described", None)
+    if isinstance(described, str):
+        return described
     try:
         text = str(error)
     except Exception:  # an exception of somebody's own, which cannot be printed

@@ -77,7 +77,10 @@ def main(words):
         os.kill(os.getpid(), signal.SIGKILL)
     if words[0] == "train" and (folder / "run.json").exists():
         return end(folder, 3, f"{folder} holds a run.")
-    config = json.loads((folder / "config.json").read_text()) if words[0] == "resume" else given
+    config = given
+    if words[0] == "resume":
+        longer = {"--steps": given["--steps"]} if "--steps" in given else {}
+        config = json.loads((folder / "config.json").read_text()) | longer
     write(folder / "config.json", config)
     return steps(folder, config, stop)
 

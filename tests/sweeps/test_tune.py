@@ -1,15 +1,19 @@
 """`estep tune`: search spaces, and a study with a trainer that takes milliseconds."""
 
 import json
+import sys
+import types
 
 import pytest
 from commandline import command
 
-from estep.errors import UsageError
+from estep.errors import EnvironmentFailure, UsageError
 from estep.settings import schema
 from estep.settings.kinds import plain
 from estep.settings.search.spaces import Among, Between, chosen, fields_of, space_of
+from estep.sweeps import plan
 from estep.tuning import trial as trials
+from estep.tuning.rungs import Part, rungs, train_to
 
 STUDY = ("--env", "Pendulum-v1", "--budget", "20", "--seeds", "0..1", "--fresh", "2", "--json")
 
@@ -99,3 +103,46 @@ def test_a_trial_that_is_low_is_pruned(tmp_path, monkeypatch):
     curves["b"][20] = -2.0
     assert watch.is_low()
     assert watch.low
+
+
+def test_a_trial_goes_from_rung_to_rung_as_one_run(place):
+    runs = [plan.make("sac", ["Pendulum-v1"], seed, {}, "auto", {"steps": 90}) for seed in (0, 1)]
+    step_by_step, at_once = (Part(place.path / name, runs) for name in ("steps", "once"))
+    values = [train_to(step_by_step, steps) for steps in rungs(90)]
+    assert rungs(90) == [10, 30, 90]
+    assert values[-1] == train_to(at_once, 90) != values[0]
+    started = {path.parent.name: len(path.read_text().split()) for path in place.path.glob("steps/runs/*/starts")}
+    assert started == {run.id: 3 for run in runs}
+    fails = [plan.make("sac", ["Pendulum-v1"], 0, {}, "auto", {"steps": 90, "gamma": 0.2})]
+    with pytest.raises(EnvironmentFailure, match="without a result"):
+        train_to(Part(place.path / "fails", fails), 10)
+
+
+def test_without_ray_tune_the_command_that_installs_it_is_said(place, monkeypatch):
+    pytest.importorskip("optuna", reason="Optuna is an extra")
+    monkeypatch.setitem(sys.modules, "ray", types.ModuleType("ray"))
+    ended = command("tune", "sac", *STUDY, "--on", "ray", "--address", "auto", "--out", str(place.path))
+    assert (ended.code, "pip install 'estep[ray-tune]'" in ended.record["error"]) == (2, True)
+    assert not place.path.exists()
+
+
+@pytest.mark.long
+def test_a_study_under_ray_tune_stops_trials_at_rungs(tmp_path):
+    """Trains for real, in processes that Ray starts."""
+    pytest.importorskip("optuna", reason="Optuna is an extra")
+    pytest.importorskip("ray.tune", reason="Ray Tune is an extra")
+    small = ("--hidden-sizes", "8", "--batch-size", "16", "--warmup-steps", "60", "--eval-episodes", "1")
+    seldom = ("--eval-every", "0", "--checkpoint-every", "0")
+    about = ("--env", "Pendulum-v1", "--budget", "900", "--seeds", "0", "--fresh", "1", "--trials", "4", "--json")
+    space = ("--space", "learning_rate=1e-4..3e-3,log")
+    where = ("--on", "ray", "--address", "local", "--jobs", "2", "--out", str(tmp_path / "study"))
+    ended = command("tune", "sac", *about, *small, *seldom, *space, *where)
+    assert ended.code == 0, ended.err
+    assert ended.record["fresh"] is not None
+    steps = [
+        json.loads(path.read_text())["result"]["env_steps"]
+        for path in (tmp_path / "study" / "trials").glob("*/runs/*/run.json")
+    ]
+    assert len(steps) == 4
+    assert set(steps) <= {100, 300, 900}
+    assert 900 in steps

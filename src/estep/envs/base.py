@@ -146,6 +146,11 @@ class HostEnv(abc.ABC):
         return 0
 
     @property
+    def unrepeatable(self) -> str:
+        """Why a resumed run would not have the bits of an undisturbed one; empty where nothing of the kind is known."""
+        return ""
+
+    @property
     @abc.abstractmethod
     def name(self) -> str:
         """The environment's name, for messages and for the run folder."""

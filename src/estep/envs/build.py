@@ -14,10 +14,13 @@ from gymnasium.wrappers import TimeLimit
 
 import estep.envs.multigoal  # noqa: F401  (its import registers estep/MultiGoal-v0)
 from estep import terminal
+from estep.envs.elsewhere import in_threads
+from estep.envs.elsewhere.pool import Pool
+from estep.envs.elsewhere.slot import Elsewhere
 from estep.envs.guard.watch import UNWATCHED, Watch
 from estep.envs.pure.ids import inexact  # its import registers pure/Pendulum-v1 and others
 from estep.errors import EnvironmentFailure, UsageError, describe, unknown
-from estep.settings.references import EnvText, env_text, import_module
+from estep.settings.references import ENVPOOL, EnvText, env_text, import_module
 
 TRAIN, EVAL, FRESH = 0, 1, 2
 """Three streams of episode seeds: for training, for the evaluations of a run, and for evaluations of a trained policy,
@@ -61,19 +64,26 @@ def env_ids() -> list[str]:
     return sorted(gymnasium.registry)
 
 
-def build(source: Source, num_envs: int, watch: Watch = UNWATCHED) -> list[gymnasium.Env[Any, Any]]:
+def build(
+    source: Source, num_envs: int, watch: Watch = UNWATCHED, pool: Pool | None = None
+) -> list[gymnasium.Env[Any, Any]]:
     """Make environments. An instance stands for itself.
 
     Args:
         source: a Gymnasium id, an instance, or a function without arguments that makes an environment.
         num_envs: how many environments.
         watch: measures how long making each takes.
+        pool: the worker processes that make and step them; None makes them in this process.
 
     Raises:
         UsageError: the id or its module is unknown, the function gave one object twice, or a wrapper has statistics.
         EnvironmentFailure: the environment raised or is not a Gymnasium environment.
     """
     name = source_name(source)
+    if pool is not None:
+        return pool.place(source, num_envs, name)
+    if isinstance(source, str) and (text := env_text(source)).id.startswith(ENVPOOL):
+        return in_threads.make(text, num_envs)
     print_each_warning_once()
     if isinstance(source, str):
         register(source)
@@ -199,6 +209,8 @@ def register(text: str) -> None:
         EnvironmentFailure: importing the module raised an exception.
     """
     env_id = env_text(text).id
+    if env_id.startswith(ENVPOOL):  # known to EnvPool alone, which is asked when it makes the environment
+        return
     module, colon, name = env_id.rpartition(":")
     if colon:
         try:
@@ -256,5 +268,7 @@ def env_name(env: gymnasium.Env[Any, Any]) -> str:
 
 def time_limit(env: gymnasium.Env[Any, Any]) -> int | None:
     """Steps after which a TimeLimit wrapper truncates, or None. A limit inside the environment cannot be seen."""
+    if isinstance(env, Elsewhere):
+        return env.limit
     limits = [int(layer._max_episode_steps) for layer in layers(env) if isinstance(layer, TimeLimit)]
     return min(limits, default=None)

@@ -13,6 +13,7 @@ from estep.core.types import Floats, Spec
 from estep.envs.actions import action_space
 from estep.envs.base import Counters, Episode, HostEnv, Progress, Step, names_of
 from estep.envs.build import TRAIN, Source, build, close, env_name, source_name, time_limit
+from estep.envs.elsewhere.slot import Elsewhere, seed_all, start
 from estep.envs.guard.group import Group, check_again
 from estep.envs.guard.group import Options as Options
 from estep.envs.guard.watch import Watch
@@ -27,6 +28,10 @@ from estep.envs.validation import (
 from estep.errors import EnvironmentFailure, NumericHalt
 
 NO_LIMIT = "no TimeLimit wrapper"
+UNREPEATABLE = (
+    "EnvPool cannot begin a given episode again, so a resumed run truncates its unfinished episodes, begins new ones, "
+    "and differs from a run that was not stopped"
+)
 
 
 def make(env: Source, *, num_envs: int = 1, name: str | None = None, **options: Any) -> GymnasiumEnv:
@@ -45,7 +50,7 @@ def make(env: Source, *, num_envs: int = 1, name: str | None = None, **options: 
     chosen = Options(**options)
     check_again(env, chosen)
     watch = chosen.watch(name or source_name(env))
-    made = build(env, num_envs, watch)
+    made = build(env, num_envs, watch, chosen.pool)
     # An instance belongs to the user, who may go on with it after the run.
     name = name or (env if isinstance(env, str) else None)
     return wrap(made, name, chosen, closes=made[0] is not env, source=env, watch=watch)
@@ -119,6 +124,7 @@ class GymnasiumEnv(HostEnv):
         names = names_of(first.observation)
         self.spec = Spec(first.obs.size, first.action.size, first.action.squash, len(self.tasks), names)
         self._finished: list[Episode] = []
+        self._elsewhere = any(isinstance(instance.env, Elsewhere) for instance in self._instances)
 
     @property
     def bad(self) -> int:
@@ -133,6 +139,11 @@ class GymnasiumEnv(HostEnv):
         return self._name
 
     @property
+    def unrepeatable(self) -> str:
+        found = [env for env in self.envs if isinstance(env, Elsewhere) and not env.replays]
+        return UNREPEATABLE if found else ""
+
+    @property
     def instances(self) -> list[EnvInstance]:
         """The environments with their unfinished episodes."""
         return self._instances
@@ -144,12 +155,14 @@ class GymnasiumEnv(HostEnv):
 
     def reset(self, episode: int | None = None) -> Floats:
         numbers = [one.episode + 1 if episode is None else episode for one in self._instances]
+        self._begin_all(numbers)
         return np.stack([self._begin(i, number) for i, number in enumerate(numbers)])
 
     def seed_of_episode(self, episode: int) -> int:
         return self._instances[0].stream.episode_seed(episode)
 
     def start_from(self, seed: int, env: int = 0) -> Floats:
+        seed_all(self.envs, [seed] * self.num_envs)
         return self._instances[env].reset(seed)[0]
 
     def step(self, action: Floats) -> Step:
@@ -157,6 +170,9 @@ class GymnasiumEnv(HostEnv):
             raise NumericHalt("The policy gave an action that is not finite.", "Give a smaller --learning-rate.")
         count = self.num_envs
         raw = self.action_space.native(action)
+        if self._elsewhere:
+            pairs = zip(self._instances, raw, strict=True)
+            start(one.prepare(each) for one, each in pairs if isinstance(one.env, Elsewhere))
         next_obs, obs = np.empty((2, count, self.spec.obs_dim), np.float32)
         reward = np.empty(count, np.float32)
         terminated, truncated, valid = np.empty((3, count), np.bool_)
@@ -184,6 +200,13 @@ class GymnasiumEnv(HostEnv):
     def progress(self) -> list[Progress]:
         return [instance.progress() for instance in self._instances]
 
+    def _begin_all(self, episodes: Sequence[int]) -> None:
+        """Say which episodes begin now, where environments must know that before their resets."""
+        if not self._elsewhere:
+            return
+        seeds = [one.stream.episode_seed(number) for one, number in zip(self._instances, episodes, strict=True)]
+        seed_all(self.envs, seeds)
+
     def _group(self, i: int) -> Group:
         """The group of an environment."""
         return self.groups[i // self.per_task]
@@ -208,6 +231,7 @@ class GymnasiumEnv(HostEnv):
     def restore(self, progress: Sequence[Progress]) -> tuple[Floats, list[bool]]:
         if len(progress) != self.num_envs:
             raise ValueError(f"there are {self.num_envs} environments, not {len(progress)}")
+        self._begin_all([one.episode + 1 for one in progress])
         exact = [self._restore(i, one) for i, one in enumerate(progress)]
         return np.stack([instance.obs for instance in self._instances]), exact
 

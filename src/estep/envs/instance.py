@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import gymnasium
 import numpy as np
 
 from estep.core.types import Floats
 from estep.envs.base import ActionSpace, Progress
+from estep.envs.elsewhere.slot import Batch, Elsewhere
 from estep.envs.guard.watch import Watch
 from estep.envs.observations import ObservationSpace
 from estep.envs.validation import (
@@ -54,6 +55,8 @@ class EnvInstance:
         self.observation, self.action = spaces
         self._watch, self._bad, self._bounds, self._clock = watches
         self._calls = 0
+        self._next = -1, 0
+        """The next episode and its seed, where that is needed before the present one ends."""
         self._errors = np.geterr()
         self.episode = -1
         self.length = 0
@@ -94,6 +97,13 @@ class EnvInstance:
             raise self._malformed("reset", "(observation, info)")
         obs = np.empty(self.obs.size, np.float32)
         return obs, self._read(result[0], obs)
+
+    def prepare(self, raw: Any) -> Batch:
+        """Note the next action of an environment that is computed elsewhere."""
+        number = self.episode + 1
+        if self._next[0] != number:
+            self._next = number, self.stream.episode_seed(number)
+        return cast(Elsewhere, self.env).prepare(raw, self._next[1])
 
     def advance(self, action: Floats, raw: Any, out: Floats) -> tuple[float, bool, bool, bool]:
         """Take one step.
@@ -136,6 +146,9 @@ class EnvInstance:
 
     def restore(self, progress: Progress) -> bool:
         """Replay an unfinished episode. If it does not end in the same observation, begin the next episode."""
+        if isinstance(self.env, Elsewhere) and not self.env.replays:
+            self.begin(progress.episode + 1)
+            return False
         obs = self.begin(progress.episode)
         exact = self.episode == progress.episode and len(progress.actions) == progress.length
         for action in self.action.unpack(progress.actions) if exact else ():
@@ -186,7 +199,7 @@ class EnvInstance:
         watch.call = self._calls
         try:
             return function(*arguments, **named)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, EnvironmentFailure):  # the latter of a worker process, which says more
             raise
         except BaseException as error:  # an environment may raise SystemExit, or a class of its own
             raise self._raised(error) from error

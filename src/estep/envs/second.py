@@ -16,6 +16,7 @@ import numpy as np
 from gymnasium.utils.env_checker import data_equivalence
 
 from estep.envs.build import Source, build, check_distinct, layers, source_name
+from estep.envs.elsewhere.pool import Pool
 from estep.envs.guard.watch import UNWATCHED, Watch
 from estep.errors import EstepError, UsageError
 
@@ -28,7 +29,11 @@ WITHOUT = "give eval_episodes=0 (--eval-episodes 0) to train without evaluation"
 
 
 def build_again(
-    source: Source, num_envs: int, first: list[gymnasium.Env[Any, Any]], watch: Watch = UNWATCHED
+    source: Source,
+    num_envs: int,
+    first: list[gymnasium.Env[Any, Any]],
+    watch: Watch = UNWATCHED,
+    pool: Pool | None = None,
 ) -> list[gymnasium.Env[Any, Any]]:
     """Make the environments for evaluation, before training begins.
 
@@ -37,6 +42,7 @@ def build_again(
         num_envs: how many; of an instance there is one.
         first: the environments of training.
         watch: measures how long their calls take.
+        pool: the worker processes that make and step them; None makes them in this process.
 
     Raises:
         UsageError: no second environment can be made, or it is the one of training.
@@ -45,7 +51,7 @@ def build_again(
     if isinstance(source, gymnasium.Env):
         return [second(source, name, watch)]
     try:
-        made = build(source, num_envs, watch)
+        made = build(source, num_envs, watch, pool)
     except EstepError as error:
         what = f"Evaluation needs environments of its own, and making one more of {name} failed: {error.what}"
         raise UsageError(what, f"Let {name} make a new environment at each call, or {WITHOUT}.") from error

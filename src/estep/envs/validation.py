@@ -13,6 +13,7 @@ import numpy as np
 
 from estep.core.types import Floats
 from estep.envs.base import Counters
+from estep.envs.elsewhere.layout import RESETTING
 from estep.envs.observations import ObservationSpace, is_array
 from estep.errors import EnvironmentFailure, RejectedInput
 
@@ -24,8 +25,6 @@ PLAIN = (float, np.float64)
 REAL = (numbers.Real, np.bool_)
 FLAG = (np.bool_, numbers.Integral)
 """Types of numbers. The common types are checked first, because a check of an abstract class takes a microsecond."""
-RESETTING = (3, 4, 5, 6)
-"""mjWARN_BADQPOS, BADQVEL, BADQACC and BADCTRL: with these warnings MuJoCo resets the state or the control."""
 
 
 def finite(array: Floats) -> bool:

@@ -29,7 +29,8 @@ LABEL_FIELDS = "env", "algorithm", "settings", "seed"
 """The first columns of every table over several runs."""
 IGNORED_FIELDS = (
     *("seed", "population", "steps", "eval_every", "eval_episodes", "log", "log_every", "replay_size"),
-    *("checkpoint_every", "checkpoint_minutes", "keep_checkpoints", "record_every", "env_timeout", "retry_env"),
+    *("checkpoint_every", "checkpoint_minutes", "keep_checkpoints", "record_every"),
+    *("env_timeout", "env_workers", "retry_env"),
 )
 """Settings in which the runs of one curve may differ."""
 CHANGES = "changes"

@@ -12,6 +12,7 @@ from estep.core.types import Floats
 from estep.envs import gymnasium as envs
 from estep.envs.base import HostEnv
 from estep.envs.build import EVAL, TRAIN
+from estep.envs.elsewhere.pool import Pool
 from estep.envs.guard.retry import Retries
 from estep.envs.second import WITHOUT, build_again
 from estep.envs.tasks import several
@@ -159,15 +160,18 @@ def make_pair(env: Envs, config: RunConfig, context: RunContext) -> Iterator[tup
     pairs: list[list[envs.GymnasiumEnv]] = [[], []]
     retries = Retries(config.retry_env)
     with ExitStack() as stack:
+        pool = Pool(config.env_workers, config.env_timeout) if config.env_workers else None
+        if pool is not None:
+            stack.callback(pool.close)
         for task in tasks:
-            training = _make(task, _options(config, context, TRAIN, retries), config)
+            training = _make(task, _options(config, context, TRAIN, retries, pool), config)
             stack.callback(training.close)
             pairs[0].append(training)
         if config.eval_episodes:
             for task, training in zip(tasks, pairs[0], strict=True):
-                options = _options(config, context, EVAL, retries)
+                options = _options(config, context, EVAL, retries, pool)
                 watch = options.watch(training.name)
-                made = build_again(task.source, side_by_side(env, config), training.envs, watch)
+                made = build_again(task.source, side_by_side(env, config), training.envs, watch, pool)
                 evaluation = envs.wrap(made, training.name, options, source=task.source, watch=watch)
                 stack.callback(evaluation.close)
                 check_equal_spaces(training, evaluation)
@@ -179,10 +183,12 @@ def make_pair(env: Envs, config: RunConfig, context: RunContext) -> Iterator[tup
         yield joined[0], joined[1] if joined[1:] else None
 
 
-def _options(config: RunConfig, context: RunContext, stream: int, retries: Retries) -> envs.Options:
+def _options(
+    config: RunConfig, context: RunContext, stream: int, retries: Retries, pool: Pool | None = None
+) -> envs.Options:
     cap = None if stream == TRAIN else config.max_episode_steps
     return envs.Options(
-        config.seed, stream, cap, config.env_timeout, context.on_hang, config.detect_resets, retries=retries
+        config.seed, stream, cap, config.env_timeout, context.on_hang, config.detect_resets, retries, pool
     )
 
 

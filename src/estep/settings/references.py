@@ -114,6 +114,11 @@ def call(maker: Callable[..., Any], name: str, arguments: Sequence[Any], takes: 
         raise UsageError(what, f"It is called with {takes}: correct it, and try again.") from error
 
 
+MJX, ENVPOOL = "mjx/", "envpool/"
+"""Beginnings of ids of environments that are computed on the device, or in threads of EnvPool. On the command line they
+end with a colon."""
+
+
 class EnvText(NamedTuple):
     """An environment as a text names it: `[NAME=][module:]Id[?name=value&...]`."""
 
@@ -153,7 +158,10 @@ def env_text(text: str) -> EnvText:
             f"The environment {text!r:.200} has no {'arguments behind ?' if name or not equals else 'name before ='}."
         )
         raise UsageError(what, "Write [NAME=]Id[?name=value&...].")
-    known = env_id.replace("mjx:", "mjx/", 1) if env_id.startswith("mjx:") else env_id  # no module, but the device
+    known = env_id
+    for other in (MJX, ENVPOOL):  # no module, but the device, or threads
+        if env_id.startswith(f"{other[:-1]}:"):
+            known = env_id.replace(f"{other[:-1]}:", other, 1)
     return EnvText(name or text, env_id + mark + tail, known, _arguments(tail, text))
 
 

@@ -108,6 +108,14 @@ class RunConfig:
         Help("Seconds that one call of the environment may take before the run ends as hung (0: no limit)."),
         Ge(0),
     ] = 60.0
+    env_workers: Annotated[
+        int,
+        Help(
+            "Processes that step the environments, at the same time and with the same results (0: the run's own "
+            "process, one after the other)."
+        ),
+        Interval(ge=0, le=256),
+    ] = 0
     retry_env: Annotated[
         int,
         Help(
@@ -132,6 +140,9 @@ class RunConfig:
         if self.population is not None and self.stop_at is not None:
             what = "--stop-at ends one run, but --population trains several seeds for the same number of steps."
             raise UsageError(what, "Leave --stop-at out, or train the seeds one by one.")
+        if self.population is not None and self.env_workers:
+            what = "--env-workers is for one run; a population steps the environments of its seeds in threads."
+            raise UsageError(what, "Leave --env-workers out, or train the seeds one by one.")
         if self.population is not None and self.record_every:
             what = "--record-every records one run, but --population trains several seeds."
             raise UsageError(what, "Leave --record-every out, and record a seed: estep record RUN --member 0.")

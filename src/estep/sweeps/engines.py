@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,10 +45,22 @@ def make(where: Where, sweep: Path, note: Callable[[str], None]) -> Engine:
     if where.on == "ray":
         from estep.sweeps.on_ray import Ray
 
-        return Ray(sweep, where.address, where.jobs, note)
+        with own_sigterm():
+            return Ray(sweep, where.address, where.jobs, note)
     from estep.sweeps.local import Local
 
     return Local(where.jobs)
+
+
+@contextlib.contextmanager
+def own_sigterm() -> Iterator[None]:
+    """Keep the handler of SIGTERM, by which a command stops. Ray puts one there that ends the process at once."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):  # outside the main thread nobody could have replaced it
+            signal.signal(signal.SIGTERM, handler)
 
 
 def script(sweep: Path, tasks: Sequence[Task], where: Where) -> str:

@@ -36,6 +36,8 @@ class Task(NamedTuple):
     sweep: Path
     run: Run
     consent: Consent
+    steps: int | None = None
+    """Environment steps after which its process ends, where that is before or behind those of its plan."""
 
     @property
     def folder(self) -> Path:
@@ -56,15 +58,17 @@ class Task(NamedTuple):
 
     def begin(self) -> list[str]:
         """The command line that trains."""
-        run = self.run
-        settings = [word for name, value in (*run.settings.items(), *run.values.items()) for word in flag(name, value)]
+        run, until = self.run, {} if self.steps is None else {"steps": self.steps}
+        chosen = {**run.settings, **run.values, **until}
+        settings = [word for name, value in chosen.items() for word in flag(name, value)]
         head = ["train", run.algorithm, "--env", *run.env, "--preset", run.preset, "--seed", str(run.seed)]
         return [*PROGRAM, *head, *settings, "--run-dir", str(self.folder), "--json"]
 
     def go_on(self) -> list[str]:
         """The command line that resumes."""
         allowed = [f"--{name.replace('_', '-')}" for name, given in self.consent._asdict().items() if given]
-        return [*PROGRAM, "resume", str(self.folder), *allowed, "--json"]
+        until = [] if self.steps is None else flag("steps", self.steps)
+        return [*PROGRAM, "resume", str(self.folder), *until, *allowed, "--json"]
 
     def open_logs(self) -> tuple[int, int]:
         """Descriptors of new files for stdout and stderr of a process. Those of an earlier process are replaced."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from estep.envs.base import HostEnv
 from estep.errors import STOPPED, EstepError, NumericHalt, StorageFailure, describe
 from estep.policy.job import Reporter
 from estep.runs import provenance
@@ -93,9 +94,10 @@ def to_the_end(
         record_end(folder, ending | (found or numbers()))
 
 
-def exactness(found: Improve) -> dict[str, Any]:
+def exactness(found: Improve, env: HostEnv) -> dict[str, Any]:
     """What run.json says of how exactly this run can be repeated, and on which machine."""
-    return {"label": found.label, "probed": found.probed, **provenance.machine()}
+    told = {"environments": env.unrepeatable} if env.unrepeatable else {}
+    return {"label": found.label, "probed": found.probed, **told, **provenance.machine()}
 
 
 def record_end(folder: RunFolder, ending: dict[str, Any]) -> None:

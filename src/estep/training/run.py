@@ -235,7 +235,7 @@ def run_session(
     train = ft.partial(session.run, recipe.run.steps)
 
     def numbers() -> dict[str, Any]:
-        return {"result": summary(session), "exactness": exactness(trainer.improve)}
+        return {"result": summary(session), "exactness": exactness(trainer.improve, trainer.env)}
 
     return to_the_end(folder, train, numbers, sinks.close)
 
@@ -267,6 +267,8 @@ def note_start(folder: RunFolder, trainer: Trainer, recipe: Recipe, report: Repo
     report.note("env      " + " · ".join(f"{name} {text}" for name, text in trainer.env.describe().items()))
     note_reason(time_limit_note(trainer.env, recipe.run), report)
     note_reason(flattening_note(trainer.env), report)
+    if trainer.env.unrepeatable:
+        report.note(f"note     {trainer.env.unrepeatable}")
     tasks = len(trainer.env.tasks)
     if tasks:
         each = trainer.sequences * trainer.agent.length // tasks

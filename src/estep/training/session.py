@@ -258,7 +258,7 @@ class Session:
             self.trainer.config.keep_checkpoints,
             best,
         )
-        found = exactness(self.trainer.improve)
+        found = exactness(self.trainer.improve, self.trainer.env)
         if found != self.recorded:
             self.folder.update_run(exactness=found)
         self.recorded = found

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -121,13 +121,20 @@ def as_parameters(values: Mapping[str, Any], space: Space) -> dict[str, Any]:
     return found
 
 
-def next_trial(study: Any, folder: Path, trials: int) -> Any | None:
-    """A trial that another process has left, else a new one; None if there are as many as are wanted."""
+def next_trial(study: Any, folder: Path, trials: int, taken: Collection[int] = ()) -> Any | None:
+    """A trial that another process has left, else a new one; None if there are as many as are wanted.
+
+    Args:
+        study: Optuna's study.
+        folder: the folder of the study.
+        trials: how many are wanted.
+        taken: those that this process has asked for, which need not have begun yet.
+    """
     optuna = import_optuna()
     known = study.get_trials(deepcopy=False)
     for frozen in known:
         left = not leftovers.is_held(place_of(folder, frozen.number) / LOCK)
-        if frozen.state == optuna.trial.TrialState.RUNNING and left:
+        if frozen.state == optuna.trial.TrialState.RUNNING and left and frozen.number not in taken:
             return optuna.trial.Trial(study, frozen._trial_id)
     counted = [one for one in known if one.state != optuna.trial.TrialState.WAITING]
     return study.ask() if len(counted) < trials else None

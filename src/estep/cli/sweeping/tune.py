@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from estep.cli.main import Context
 from estep.cli.parse import COMMON, parse
@@ -14,7 +14,8 @@ from estep.cli.sweeping.sweep import note
 from estep.errors import STOPPED, UsageError, check
 from estep.settings import schema
 from estep.settings.search import spaces
-from estep.sweeps.local import Local
+from estep.sweeps import engines
+from estep.sweeps.engines import Where
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,13 @@ class Tune:
     """URL of a storage of Optuna, such as sqlite:///study.db. Without it, a file in the folder."""
     study_seed: int = 0
     """Seed of the choices of the study."""
+    on: Literal["local", "ray"] = "local"
+    """Where trials run: on this machine one after the other, or on a Ray cluster many at once, by Ray Tune, where ASHA
+    stops those that are behind."""
+    address: str = "auto"
+    """Of the Ray cluster: auto, local, or HOST:PORT."""
     jobs: int | None = None
-    """Most processes at once. Without it one for each core."""
+    """Most processes at once (with --on ray: trials). Without it one for each core."""
 
 
 OWN = {field.name for field in (*schema.of(Tune), *COMMON)}
@@ -70,10 +76,22 @@ def tune(arguments: list[str], context: Context) -> int:
     from estep.tuning import study as studies
 
     studies.import_optuna()
+    if values["on"] == "ray":
+        check_tune(values["address"])
     folder = values["out"].absolute()
     studies.begin(folder, tuned)
     study = studies.opened(folder, values["storage"], values["study_seed"])
     return _work(study, tuned, folder, values, context)
+
+
+def check_tune(address: str) -> None:
+    """Refuse --on ray where Ray Tune cannot be imported, or no cluster answers. Raises UsageError."""
+    engines.check(Where("ray", address=address), Path())
+    try:
+        import ray.tune  # noqa: F401
+    except ImportError as error:
+        what = f"Ray Tune cannot be imported: {error}."
+        raise UsageError(what, "Install what it needs: pip install 'estep[ray-tune]'.") from error
 
 
 def _tuned(algorithm: str, values: dict[str, Any], settings: dict[str, Any]) -> Any:
@@ -105,8 +123,15 @@ def _work(study: Any, tuned: Any, folder: Path, values: dict[str, Any], context:
     if not study.get_trials(deepcopy=False):
         study.enqueue_trial(studies.as_parameters(tuned.defaults(), tuned.space))
     note(f"study    {folder}  ({values['trials']} trials of {len(tuned.seeds)} runs)")
-    while not stop() and (one := studies.next_trial(study, folder, values["trials"])) is not None:
-        trial.run(study, one, tuned, folder, Local(values["jobs"]), stop, note)
+    where = Where(values["on"], values["jobs"], address=values["address"])
+    engine = engines.make(where, folder, note)
+    if where.on == "ray":
+        from estep.tuning import on_ray
+
+        on_ray.run(study, tuned, folder, (values["trials"], where.jobs), stop, note)
+    else:
+        while not stop() and (one := studies.next_trial(study, folder, values["trials"])) is not None:
+            trial.run(study, one, tuned, folder, engine, stop, note)
     record: dict[str, Any] = {"study": str(folder)}
     if stop() or not summary.complete(study):
         context.results.say(f"study    {folder}")
@@ -119,8 +144,7 @@ def _work(study: Any, tuned: Any, folder: Path, values: dict[str, Any], context:
     fresh = None
     if values["fresh"]:
         note("fresh    the best settings and the defaults on seeds that no trial had")
-        jobs = values["jobs"]
-        fresh = summary.on_fresh_seeds(study, tuned, folder, values["fresh"], lambda: Local(jobs), stop)
+        fresh = summary.on_fresh_seeds(study, tuned, folder, values["fresh"], lambda: engine, stop)
     if fresh is not None:
         lines += [
             f"study    {fresh.study:.5g} for the best settings, on the seeds that chose them",

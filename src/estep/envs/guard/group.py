@@ -10,11 +10,14 @@ from typing import NamedTuple
 import gymnasium
 
 from estep.envs.build import TRAIN, Source, build, env_name
+from estep.envs.elsewhere.pool import Pool
+from estep.envs.elsewhere.slot import Elsewhere
 from estep.envs.guard.retry import Retries
 from estep.envs.guard.watch import Watch, end_process
 from estep.envs.instance import EnvInstance
 from estep.envs.validation import BadTransitions
 from estep.errors import EnvironmentFailure, UsageError
+from estep.settings.references import ENVPOOL, env_text
 
 
 class Options(NamedTuple):
@@ -33,15 +36,21 @@ class Options(NamedTuple):
     """Whether a step in which MuJoCo reset itself is a bad transition."""
     retries: Retries | None = None
     """How often an environment that failed is made anew; None never."""
+    pool: Pool | None = None
+    """The worker processes that step the environments; None for this process."""
 
     def watch(self, name: str) -> Watch:
         """What measures how long the calls of environments of this name take."""
-        return Watch(self.timeout, name, self.on_hang)
+        return Watch(0.0 if self.pool else self.timeout, name, self.on_hang)  # a pool sees itself that one hangs
 
 
 def check_again(env: Source, options: Options) -> None:
     """Refuse to retry with an environment that cannot be made anew. Raises UsageError."""
-    if options.retries is not None and options.retries.limit and isinstance(env, gymnasium.Env):
+    again = options.retries is not None and options.retries.limit
+    if again and isinstance(env, str) and env_text(env).id.startswith(ENVPOOL):
+        what = f"--retry-env makes one environment anew, and those of {env} are made together."
+        raise UsageError(what, "Leave --retry-env out.")
+    if again and isinstance(env, gymnasium.Env):
         what = f"--retry-env makes the environment anew, and {env_name(env)} is one instance."
         raise UsageError(what, "Pass the environment's id or a function that makes it, or set retry_env=0.")
 
@@ -83,7 +92,8 @@ class Group(NamedTuple):
         with contextlib.suppress(Exception, SystemExit):  # it has failed already
             self.watch.run(instance.env.close)
         try:
-            (fresh,) = build(source, 1, self.watch)
+            failed = instance.env
+            fresh = failed.again() if isinstance(failed, Elsewhere) else build(source, 1, self.watch)[0]
         except EnvironmentFailure as failure:
             self.renew(instance, failure)
             return

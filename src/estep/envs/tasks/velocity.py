@@ -5,14 +5,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from gymnasium.envs.mujoco.half_cheetah_v5 import HalfCheetahEnv
 from gymnasium.utils import EzPickle
 
-from estep.core.types import Floats
 from estep.errors import UsageError
+
+if TYPE_CHECKING:  # its import brings JAX, which worker processes do without
+    from estep.core.types import Floats
 
 
 class HalfCheetahVelocity(HalfCheetahEnv):
