@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Kills, losses of power, growth, exactness and fuzz: the numbers of docs/reliability.md. Three hours on two cores. It needs Ray:
-# pip install 'estep[ray]'.
+# Kills, losses of power, growth, exactness and fuzz: the numbers of docs/reliability.md. Three hours on two cores. It
+# needs Ray: pip install 'estep[ray]'.
 set -euo pipefail
 NAME=reliability
 # shellcheck source=experiments/lib.sh
