@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Kills, losses of power, growth, exactness and fuzz: the numbers of docs/reliability.md. Two hours on two cores.
+# Kills, losses of power, growth, exactness and fuzz: the numbers of docs/reliability.md. Three hours on two cores. It
+# needs Ray: pip install 'estep[ray]'.
 set -euo pipefail
 NAME=reliability
 # shellcheck source=experiments/lib.sh
@@ -12,8 +13,6 @@ python tests/helpers/soak.py --minutes 3 --out "$OUT/soak.csv" sac iterative-sac
 python tests/helpers/exactness.py --updates 200 --out "$OUT/exactness.csv" sac iterative-sac
 python tests/helpers/fuzz.py --seconds 600 --mutants 20000 --out "$OUT/fuzz.csv"
 python tests/helpers/sinks.py --out "$OUT/sinks.csv"
-if python -c "import ray" 2> /dev/null; then # pip install 'estep[ray]'
-    python tests/helpers/ray_ports.py --out "$OUT/ray.csv"
-    python tests/helpers/ray_kills.py --kills 10 --out "$OUT/ray_kills.csv"
-fi
+python tests/helpers/ray_ports.py --out "$OUT/ray.csv"
+python tests/helpers/ray_kills.py --kills 10 --out "$OUT/ray_kills.csv"
 python docs/generate/reliability.py docs/reliability.md
