@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 Loop = Callable[["Gate"], None]
+Clock = Callable[[], float]
+"""`time.perf_counter`, or `time.process_time` to count processor time, which others on the machine take less of."""
 Task = Callable[[Connection], None]
 """What a process runs; a module's function or a `functools.partial` of one, since it is sent to a fresh interpreter."""
 SETTLE_S = 0.3
@@ -38,13 +40,13 @@ def usable() -> list[int]:
 class Gate:
     """Counts finished work; at the end of a window reports it and waits for the next one."""
 
-    def __init__(self, connection: Connection, warm: int) -> None:
-        """The first `warm` units are warm-up, compilation included."""
-        self.connection = connection
+    def __init__(self, connection: Connection, warm: int, clock: Clock = time.perf_counter) -> None:
+        """The first `warm` units are warm-up, compilation included. The clock is that of the rates."""
+        self.connection, self.clock = connection, clock
         self.wait: Callable[[], Any] = lambda: None
         """Blocks until every result is there; called before the clock is read at the end of a window."""
         self.least, self.done = warm, 0
-        self.began = self.deadline = time.perf_counter()
+        self.began, self.deadline = clock(), time.perf_counter()
 
     def __call__(self, units: int = 1) -> bool:
         """Count finished units. Returns False: nothing is to stop, the process is ended from outside."""
@@ -52,11 +54,10 @@ class Gate:
         if self.done < self.least or time.perf_counter() < self.deadline:
             return False
         self.wait()
-        self.connection.send((self.done, time.perf_counter() - self.began))
+        self.connection.send((self.done, self.clock() - self.began))
         seconds = self.connection.recv()
         self.least, self.done = 1, 0
-        self.began = time.perf_counter()
-        self.deadline = self.began + seconds
+        self.began, self.deadline = self.clock(), time.perf_counter() + seconds
         return False
 
 
@@ -68,6 +69,7 @@ class Member(NamedTuple):
     """Units before the first window."""
     cores: frozenset[int] | None = None
     """Cores it is pinned to; None for all."""
+    clock: Clock = time.perf_counter
 
 
 class Contender(NamedTuple):
@@ -77,9 +79,11 @@ class Contender(NamedTuple):
     members: Sequence[Member]
 
 
-def contender(name: str, loop: Loop, warm: int = 1, core: int | None = None) -> Contender:
+def contender(
+    name: str, loop: Loop, warm: int = 1, core: int | None = None, clock: Clock = time.perf_counter
+) -> Contender:
     """A contender of one process."""
-    return Contender(name, [Member(loop, warm, None if core is None else frozenset({core}))])
+    return Contender(name, [Member(loop, warm, None if core is None else frozenset({core}), clock)])
 
 
 class Worker(AbstractContextManager["Worker"]):
@@ -134,9 +138,9 @@ def serve(
         traceback.print_exc()  # the parent has seen enough
 
 
-def gated(loop: Loop, warm: int, connection: Connection) -> None:
+def gated(loop: Loop, warm: int, clock: Clock, connection: Connection) -> None:
     """A loop as a task."""
-    loop(Gate(connection, warm))
+    loop(Gate(connection, warm, clock))
 
 
 def race(contenders: Sequence[Contender], rounds: int, seconds: float) -> dict[str, list[float]]:
@@ -147,7 +151,7 @@ def race(contenders: Sequence[Contender], rounds: int, seconds: float) -> dict[s
         for one in contenders:
             began = time.monotonic()
             team = [
-                stack.enter_context(Worker(ft.partial(gated, member.loop, member.warm), member.cores))
+                stack.enter_context(Worker(ft.partial(gated, member.loop, member.warm, member.clock), member.cores))
                 for member in one.members
             ]
             for worker in team:

@@ -78,7 +78,7 @@ def point(seed, mean, steps=10, settings="{}"):
 
 def test_a_point_of_a_curve_is_the_middle_of_its_seeds_with_its_interval():
     (row,) = curves([point(seed, mean) for seed, mean in enumerate((0.0, 1.0, 2.0, 99.0))])
-    assert row[-3:] == interval([0.0, 1.0, 2.0, 99.0])
+    assert (row.middle, row.low, row.high) == interval([0.0, 1.0, 2.0, 99.0])
     assert (row.seeds, row.middle, row.lowest, row.highest) == (4, 25.5, 0.0, 99.0)
     (many,) = curves([point(seed, mean) for seed, mean in enumerate((*range(9), 1000.0))])
     assert many.middle == 4.5  # the interquartile mean
@@ -87,7 +87,7 @@ def test_a_point_of_a_curve_is_the_middle_of_its_seeds_with_its_interval():
     assert pair.low < 1.0
     assert pair.high > 3.0
     (equal,) = curves([point(seed, 7.0) for seed in range(3)])
-    assert equal[-3:] == (7.0, 7.0, 7.0)
+    assert (equal.middle, equal.low, equal.high) == (7.0, 7.0, 7.0)
 
 
 def curve_of(*seeds, settings="{}"):

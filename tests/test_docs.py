@@ -16,7 +16,7 @@ DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
 PLACES = ROOT, ROOT / "src" / "estep", ROOT / "src" / "estep" / "algorithms" / "compose", ROOT / "benchmarks", DOCS
 FOLDERS = {path.name for path in (ROOT / "src" / "estep").iterdir() if path.is_dir()}
-OF_A_RUN = {"dump/", "plots/", "replay/", "policy.py", "inference.py"}
+OF_A_RUN = {"dump/", "plots/", "replay/", "policy.py", "inference.py", "drawing.py"}
 """Of a run, or of an export."""
 FILES = (".npz", ".onnx", ".jaxexport", ".html", ".py")
 NEW_ITEM = re.compile(r"\s+([-+*]|1[.)])\s")

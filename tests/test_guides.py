@@ -1,7 +1,9 @@
 """Programs in the docs run as they stand, at a small size, and commands in README and docs have options of today."""
 
+import itertools
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,9 +11,12 @@ from commandline import command
 
 import estep
 from estep import api
+from estep.runs import tables
+from estep.video import backends, encoding
 from test_pages import options_unknown
 
 ROOT = Path(__file__).parents[1]
+RELEASES = ROOT / "tests" / "releases"
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 GUIDES = ["five-minutes", "your-environment", "your-algorithm", "use-a-policy", "from-stable-baselines3"]
 """Pages that run from top to bottom, their commands too."""
@@ -68,7 +73,72 @@ def test_a_page_runs_from_top_to_bottom(name, tmp_path, monkeypatch):
             exec(compile(body.replace("steps=6_000", "steps=600"), f"{name}.md", "exec"), names)
         elif name in GUIDES:
             for words in commands_in(f"```\n{body}```"):
-                less = ["--steps", "400", "--warmup-steps", "200", "--eval-episodes", "1", "--preset", "none"]
+                less = ["--steps", "400", "--warmup-steps", "200", "--eval-episodes", "1"]
                 words = [word for word in words if word not in ("--steps", "5000")]
                 ended = command(*words[1:], *(less if words[1] in ("train", "compose") else []))
                 assert ended.code == 0, f"{' '.join(words)}\n{ended.err}"
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch):
+    """Runs of two algorithms in the folders that the page of comparisons names; returns both."""
+    monkeypatch.chdir(tmp_path)
+    found = []
+    for name, release in (("sac", "0.2.0/sac-Pendulum-v1"), ("mpo", "0.1.0/mpo-Pendulum-v1")):
+        found.append(tmp_path / "runs" / name / "run")
+        shutil.copytree(RELEASES / release, found[-1], ignore=shutil.ignore_patterns("checkpoints"))
+        subset = list(tables.cells(found[-1] / "eval.csv"))[:1]
+        lines = [[*{**row, "env_steps": "300"}.values()] for row in subset]  # both after the same number of steps
+        tables.write(found[-1] / "eval.csv", list(subset[0]), lines)
+    return found
+
+
+def commands_of(page):
+    return commands_in((ROOT / "docs" / f"{page}.md").read_text("utf-8"))
+
+
+@pytest.mark.long
+def test_the_commands_of_the_page_of_comparisons_run(runs, tmp_path):
+    assert command("compare", *map(str, runs), "--csv", "before").code == 0
+    shutil.copy("before/evaluations.csv", "evaluations.csv")
+    Path("scale.csv").write_text("task,low,high\nPendulum-v1,-1500,0\n")
+    for words in commands_of("compare"):
+        paths = itertools.cycle(map(str, runs))
+        ended = command(*(next(paths) if word == "RUN" else word for word in words[1:]))
+        assert ended.code == 0, f"{' '.join(words)}\n{ended.err}"
+    assert all(Path(name).is_file() for name in ("cmp.html", "statistics.csv", "tables/pairs.csv", "OUT/compare.html"))
+
+
+def test_the_commands_of_the_page_of_reports_run(runs, monkeypatch):
+    monkeypatch.setattr("webbrowser.open_new_tab", lambda address: True)
+    (runs[0] / "members" / "0003").mkdir(parents=True)
+    for words in commands_of("report"):
+        ended = command(*(str(runs[0]) if word == "RUN" else word for word in words[1:]))
+        assert ended.code == 0, f"{' '.join(words)}\n{ended.err}"
+    assert Path("report.html").is_file()
+
+
+@pytest.mark.long
+@pytest.mark.filterwarnings("default")
+def test_the_commands_of_the_page_of_videos_run(tmp_path, monkeypatch):
+    if backends.choose().name is None:
+        pytest.skip("nothing draws here")
+    monkeypatch.chdir(tmp_path)
+    small = [
+        "--steps",
+        "400",
+        "--warmup-steps",
+        "200",
+        "--hidden-sizes",
+        "8",
+        "--eval-episodes",
+        "1",
+        "--preset",
+        "none",
+    ]
+    assert command("train", "sac", "--env", "Hopper-v5", "--run-dir", "RUN", *small).code == 0
+    for words in commands_of("videos"):
+        more = [] if words[1] == "record" else small
+        words = ["walk.webp" if word == "walk.mp4" and encoding.kind() != ".mp4" else word for word in words]
+        ended = command(*words[1:], *more)
+        assert ended.code == 0, f"{' '.join(words)}\n{ended.err}"

@@ -24,6 +24,10 @@ def test_the_page_is_that_of_the_table():
     )
 
 
+def test_every_promise_has_a_number():
+    assert [row["id"] for row in ROWS if reliability.number_of(row["number"]) in ("", reliability.NONE)] == []
+
+
 def test_every_promise_is_there_once():
     found = [row["id"] for row in ROWS]
     assert len(set(found)) == len(found)

@@ -2,18 +2,23 @@
 
 import json
 import math
+import shutil
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from report_pages import HOSTILE, Page, data_of
 from scipy import stats
 
-from estep.comparing import comparison, figures, page, reference, scores, summary, writing
+from estep.comparing import comparison, figures, page, reference, scores, sources, summary, writing
 from estep.comparing.reference import Line, Reference
 from estep.comparing.sources import Found
 from estep.errors import RejectedInput, UsageError
 from estep.instruments.interval import difference, interquartile, interval
-from estep.plots.learning_curves import Point
+from estep.plots.learning_curves import Point, seeds_label
+from estep.runs import tables
+from estep.runs.folder import RunFolder
 
 
 def points(algorithm, seed, means, every=10, settings="{}", env="Some-v0"):
@@ -94,15 +99,92 @@ def test_the_interval_of_a_difference_is_that_of_welch():
     assert np.isnan(difference([1.0], b).low)
 
 
-def test_a_seed_without_a_finite_return_is_not_left_out():
+def test_a_seed_without_a_finite_return_counts_as_below_all_others():
     runs = [points("a", seed, [1.0, float("nan") if seed == 11 else 2.0]) for seed in range(12)]
     runs += [points("b", seed, [1.0, 1.0 + seed]) for seed in range(3)]
     compared = comparison.compare(found(*runs))
     (section,) = compared.sections
-    assert all(math.isnan(row.value) for row in section.rows if row.curve == "a" and "steps" not in row.statistic)
-    assert section.pairs[0].sentence == "a and b cannot be compared: a return is not finite."
-    assert "a, seed 11 has no finite return on Some-v0, so its curve has no statistics there." in compared.notes
-    assert math.isnan(compared.tasks[0].drawn["a"][-1].middle)
+    rows = rows_of(section)
+    assert math.isnan(rows["a", "mean"].value)
+    assert math.isnan(rows["a", "mean over all steps"].value)
+    assert (rows["a", "median of the seeds"].value, rows["a", "interquartile mean"].value) == (2.0, 2.0)
+    assert rows["a", "interquartile mean"].seeds == 12
+    (pair,) = section.pairs
+    assert pair.chance == pytest.approx((11 * 1.5 + 0) / 36)  # each above one of three, equal to another
+    assert pair.sentence.startswith("A seed failed, so a and b have no interval of their difference. ")
+    assert {place.value for place in section.profile if place.curve == "a" and place.x < 2.0} == {11 / 12}
+    assert "a, seed 11 failed on Some-v0. It counts as below every other seed, so its curve has no mean there." in (
+        compared.notes
+    )
+    last = compared.tasks[0].drawn["a"][-1]
+    assert (last.middle, last.failed) == (2.0, 1)  # of twelve the lowest three do not count
+    assert seeds_label(last) == "n = 12, 1 failed"
+
+
+RELEASE = Path(__file__).parents[1] / "releases" / "0.1.0" / "iterative-sac-Pendulum-v1"
+HEAD = "env_steps", "updates", "mean", "std", "episodes"
+
+
+def run_folder(path, seed, lines, ending):
+    """A run by its files alone."""
+    shutil.copytree(RELEASE, path, ignore=shutil.ignore_patterns("checkpoints"))
+    folder = RunFolder.open(path)
+    config = folder.read_config()
+    config["run"]["seed"] = seed
+    folder.write_config(config, {})
+    folder.write_run({**folder.read_run(), **ending})
+    tables.write(path / "eval.csv", HEAD, lines)
+    return path
+
+
+def lines_to(end):
+    return [(step, step, float(step), 1.0, 3) for step in range(10, end + 1, 10)]
+
+
+@pytest.mark.parametrize("ending", ["halt", "stop", "split"])
+def test_a_run_that_failed_does_not_shorten_the_comparison(ending, tmp_path):
+    halted = {"status": "error", "exit_code": 4, "result": {"env_steps": 25}}
+    endings = {"halt": halted, "stop": {**halted, "exit_code": 6}}
+    endings["split"] = {
+        "status": "stopped",
+        "exit_code": None,
+        "result": None,
+        "member": 1,
+        "error": "20 skips",
+    }
+    runs = [run_folder(tmp_path / f"run{seed}", seed, lines_to(50), {"status": "done"}) for seed in range(2)]
+    runs.append(run_folder(tmp_path / "run2", 2, lines_to(20), endings[ending]))
+    (task,) = scores.tasks(sources.read(runs).points)
+    if ending == "stop":  # the disk was full: the run says nothing of its algorithm
+        assert task.at == 20
+        return
+    (name,) = task.runs
+    assert task.at == 50
+    np.testing.assert_array_equal(task.returns(name), [50.0, 50.0, np.nan])
+    assert [(row.env_steps, row.failed) for row in task.drawn[name]] == [(10, 0), (20, 0), (30, 1), (40, 1), (50, 1)]
+    writing.write(comparison.compare(sources.read(runs)), sources.read(runs).points, tmp_path)
+    (again,) = scores.tasks(sources.read([tmp_path / "evaluations.csv"]).points)
+    assert again.at == 50
+    assert again.returns(name).tolist()[:2] == [50.0, 50.0]
+
+
+def test_a_frozen_seed_of_a_population_counts_as_failed(tmp_path):
+    failed = {"1": {"seed": 6, "env_steps": 25, "why": "x"}, "2": {"seed": 7, "env_steps": 5, "why": "x"}}
+    path = run_folder(tmp_path / "run", 5, [], {"status": "done", "failed": failed})
+    for member, end in enumerate((50, 20, 0)):
+        (path / "members" / f"{member:04d}").mkdir(parents=True)
+        if end:
+            tables.write(path / "members" / f"{member:04d}" / "eval.csv", HEAD, lines_to(end))
+    (path / "eval.csv").unlink()
+    (task,) = scores.tasks(sources.read([path]).points)
+    (name,) = task.runs
+    assert task.at == 50
+    returns = {run.seed: (run.failed, run.at(50)) for run in task.runs[name]}
+    assert returns[5] == (False, 50.0)
+    assert returns[6][0]
+    assert returns[7][0]
+    assert sum(math.isnan(value) for _, value in returns.values()) == 2
+    assert any(note.startswith(f"{name}, seed 6 failed on ") for note in notes(sources.read([path])))
 
 
 TWO = [
@@ -192,6 +274,12 @@ def test_of_many_curves_the_best_is_compared_with_each_other_one():
 
 
 def test_a_reference_is_a_table_or_a_name(tmp_path):
+    ends = reference.read("d4rl").scores("HalfCheetah-v5", np.array([-280.178953, 12135.0]))
+    assert ends.tolist() == [0.0, 1.0]
+    with pytest.raises(RejectedInput, match="d4rl has no line for Swimmer-v5"):
+        reference.read("d4rl").scores("Swimmer-v5", ends)
+    named = [point._replace(env="Hopper-v5") for run in TWO[:6] for point in run]
+    assert any("Fu et al. 2020" in note for note in notes(found(named), reference=reference.read("d4rl")))
     assert reference.read("control-suite").scores("dm_control/walker-run-v0", np.array([500.0])).tolist() == [0.5]
     path = tmp_path / "mine.csv"
     path.write_text("task,low,high\nX-v0,-10,10\n")
@@ -208,6 +296,7 @@ def test_a_reference_is_a_table_or_a_name(tmp_path):
 
 
 def test_the_page_holds_the_curves_and_nothing_breaks_it(tmp_path):
+    written = HOSTILE.replace("\u202e", "\\u202e")  # a mark that would turn a sentence round
     runs = found(points(HOSTILE, 0, [1.0, float("nan"), 3.0]), points("b", 0, [1.0, 2.0, 9.0]))
     text = page.write(comparison.compare(runs), tmp_path / "cmp.html").read_text()
     parsed = Page(text)
@@ -216,7 +305,7 @@ def test_the_page_holds_the_curves_and_nothing_breaks_it(tmp_path):
     assert parsed.tags.count("script") == 2
     charts = data_of(text)["charts"]
     assert [one["curve"] for one in charts["env0"]] == [[[10, 20, 30], [1, None, 3]], [[10, 20, 30], [1, 2, 9]]]
-    assert [one["name"] for one in charts["profile0"]] == [f"{HOSTILE}, n = 1", "b, n = 1"]
+    assert [one["name"] for one in charts["profile0"]] == [f"{written}, n = 1", "b, n = 1"]
     assert "cannot be compared with one seed" in text
     assert "fewer than 5 seeds" in text
 
@@ -229,6 +318,22 @@ def test_figures_have_their_seeds_in_every_label(tmp_path):
     assert {f"{name}.{kind}" for name in names for kind in ("png", "svg")} <= files
     for name in names:
         assert "n = 3" in (tmp_path / f"{name}.svg").read_text()  # in a comment beside each text
+
+
+@pytest.mark.long
+def test_two_hundred_run_folders_are_compared_in_ten_seconds(tmp_path):
+    for seed in range(200):
+        lines = [(10 * step, step, math.sin(seed + step), 1.0, 3) for step in range(1, 101)]
+        run_folder(tmp_path / "runs" / f"run{seed}", seed, lines, {"status": "done"})
+        folder = RunFolder.open(tmp_path / "runs" / f"run{seed}")
+        config = folder.read_config()
+        config["algorithm"]["tau"] = 0.001 * (1 + seed % 40)
+        folder.write_config(config, {})
+    begin = time.process_time()
+    read = comparison.check(sources.read([tmp_path / "runs"]), False)
+    path = page.write(comparison.compare(read), tmp_path / "cmp.html")
+    assert time.process_time() - begin < 10.0
+    assert len(data_of(path.read_text())["charts"]["env0"]) == 40
 
 
 def test_tables_and_page_have_every_statistic(tmp_path):

@@ -293,6 +293,13 @@ def test_ends_of_the_process_and_errors_in_close_are_no_ends():
         quiet(lambda: sys.exit(1))
 
 
+def test_a_module_that_ends_the_process_when_it_is_imported_is_a_failure(tmp_path, monkeypatch):
+    (tmp_path / "ends_at_import.py").write_text("raise SystemExit(0)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(EnvironmentFailure, match="Importing the module of ends_at_import:X-v0 raised SystemExit"):
+        quiet("ends_at_import:X-v0")
+
+
 def test_mujoco_warns_once_and_leaves_no_file(capfd, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     build._warn.cache_clear()

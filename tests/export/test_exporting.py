@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +98,37 @@ def test_a_missing_extra_is_named_with_its_command(form, package, trained, tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_contract_of_a_newer_estep_is_refused():
+def test_a_contract_of_a_newer_estep_is_refused(tmp_path):
     with pytest.raises(ValueError, match="has the format 9, and this file reads up to 1"):
         policy.Policy({"format": 9, "program": {}}, {})
+    np.savez(tmp_path / "policy.npz")
+    (tmp_path / "contract.json").write_text('{"format": 9, "program": {}}')
+    alone = subprocess.run(
+        [sys.executable, policy.__file__, str(tmp_path / "policy.npz")], input="", capture_output=True, text=True
+    )
+    assert (alone.returncode, alone.stdout) == (3, "")
+    assert alone.stderr.splitlines() == ["The contract has the format 9, and this file reads up to 1."]
+
+
+def test_a_published_policy_says_what_it_is_and_becomes_a_folder(trained, tmp_path):
+    assert command("publish", str(trained.run_dir), "--out", "p.zip").code == 0
+    ended = command("load", "p.zip", "--out", "here", "--json")
+    assert ended.code == 0, ended.err
+    assert ended.record["policy"]["environment"] == "Pendulum-v1"
+    assert (estep.load("here").act(OBS) == trained.act(OBS)).all()
+    assert command("load", "p.zip", "--out", "here").code == 2
+    assert command("load", "nothing.zip").code == 3
+
+
+def test_a_published_policy_of_a_newer_format_is_refused_and_leaves_nothing(trained, tmp_path):
+    assert command("publish", str(trained.run_dir), "--out", "p.zip").code == 0
+    files = archive.unpacked((tmp_path / "p.zip").read_bytes())
+    config = json.loads(files["config.json"])
+    (tmp_path / "p.zip").write_bytes(
+        archive.pack({**files, "config.json": json.dumps({**config, "format": 99}).encode()})
+    )
+    for words in (["eval", "p.zip"], ["export", "p.zip"], ["load", "p.zip"]):
+        ended = command(*words)
+        assert ended.code in (2, 3), words
+        assert "Traceback" not in ended.err
+    assert [path.name for path in tmp_path.iterdir()] == ["p.zip"]

@@ -1,5 +1,6 @@
 """A policy that leaves the library acts as the agent that it was made of."""
 
+import functools
 import json
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import estep
 from estep.algorithms import ALGORITHMS
 from estep.core.objective import soft_value
 from estep.errors import NumericHalt, UsageError
-from estep.export import inference, policy, write
+from estep.export import inference, onnx_files, policy, write
 from estep.export.parity import drawn
 from estep.export.program import program_of
 from estep.families.categorical import Softmax
@@ -148,6 +149,21 @@ def test_the_gradient_of_a_layer_is_that_of_differences(layer):
     step = [h * np.eye(4)[i] for i in range(4)]
     each = [(policy.run([layer], x + one) - policy.run([layer], x - one)) / (2 * h) for one in step]
     np.testing.assert_allclose(back(g), np.stack([(g * one).sum(-1) for one in each], -1), atol=1e-6)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("algorithm", [estep.SAC(**SMALL), estep.IterativeSAC(**SMALL, iterations=2, samples=2)])
+def test_the_program_in_jax_is_that_in_numpy(algorithm):
+    """What is translated for ONNX where a policy infers."""
+    given = subject(algorithm)
+    program = program_of(given.agent, None, given.key)
+    p, x = policy.bound(program.record, program.arrays), np.float32([0.1, -0.2, 0.3, 0.5, 1.0])
+    p = {name: jnp.asarray(value) if isinstance(value, np.ndarray) else value for name, value in p.items()}
+    made = policy.Policy({"format": 1, "program": program.record}, program.arrays)
+    act = jax.jit(functools.partial(onnx_files.in_jax(p["kind"]), p))
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+        found = act(x)
+    np.testing.assert_allclose(found, made.action(x), atol=1e-5)
 
 
 @pytest.mark.long

@@ -15,6 +15,7 @@ import numpy as np
 import small
 
 from estep.algorithms.named import class_of
+from estep.core.acting import act_with_memo
 from estep.core.em import step
 from estep.core.types import Spec, Transition
 from estep.runs import provenance
@@ -30,7 +31,9 @@ def repeated(name: str, updates: int) -> dict[str, object]:
     chance, shape = np.random.default_rng(0), (256 // agent.length, agent.length)
     drawn = [jnp.asarray(chance.normal(size=(*shape, n)), jnp.float32) for n in (OBS, ACTION, OBS)]
     ones = jnp.ones(shape)
-    batch = Transition(drawn[0], drawn[1], ones, ones, drawn[2], 0 * ones)
+    acted = act_with_memo(agent, drawn[0].reshape(-1, OBS), jax.random.key(2))[2]
+    memo = {name: values.reshape(*shape, -1) for name, values in acted.items()}
+    batch = Transition(drawn[0], drawn[1], ones, ones, drawn[2], 0 * ones, memo)
     update = jax.jit(step)
     first = bits(update(agent, batch, jax.random.key(1)))
     equal = sum(bits(update(agent, batch, jax.random.key(1))) == first for _ in range(updates))
@@ -43,7 +46,7 @@ def repeated(name: str, updates: int) -> dict[str, object]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", default=["sac", "iterative-sac"], help="algorithms that need no memo")
+    parser.add_argument("names", nargs="*", default=["sac", "iterative-sac"])
     parser.add_argument("--updates", type=int, default=200)
     parser.add_argument("--out", type=Path, help="CSV to write")
     given = parser.parse_args()

@@ -10,6 +10,7 @@ from estep.data.normalise import Moments
 from estep.envs.actions import action_space
 from estep.envs.observations import observation_space
 from estep.export.contract import Subject
+from estep.policy.saving import draws
 from estep.policy.spaces import Spaces
 
 ACTIONS = {
@@ -21,7 +22,7 @@ PLAIN = spaces.Box(-1, 1, (5,))
 DICT = spaces.Dict({"wanted": spaces.Discrete(3, start=1), "level": spaces.Box(-1, 1, (1, 2))})
 
 
-def subject(algorithm, action="numbers", observation=PLAIN, tasks=0, normalise=False):
+def subject(algorithm, action="numbers", observation=PLAIN, tasks=0, normalise=False, drawn=False):
     """A policy with random parameters. `action` is a name in ACTIONS, or a space."""
     acts = action_space(ACTIONS.get(action, action) if isinstance(action, str) else action, "it")
     sees = observation_space(observation, "it")
@@ -32,8 +33,8 @@ def subject(algorithm, action="numbers", observation=PLAIN, tasks=0, normalise=F
     if normalise:
         moments = Moments(spec.obs_dim, tasks)
         moments.update(np.random.default_rng(0).normal(3.0, 2.0, (50, spec.obs_dim)))
-    key = jax.random.split(make_key(5))[0]
-    return Subject(agent, moments, acts, sees, named, key, {"algorithm": "any", "environment": "any"})
+    key, about = jax.random.split(make_key(5))[0], {"algorithm": "any", "environment": "any"}
+    return Subject(agent, moments, acts, sees, named, key, about, draws if drawn else None)
 
 
 def moved(agent):

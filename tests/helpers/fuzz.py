@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import small
 
 from estep.errors import RejectedInput, UsageError
 from estep.runs import checkpoint, config_file, lines, manifest, strict, tables
@@ -28,6 +29,10 @@ from estep.runs import checkpoint, config_file, lines, manifest, strict, tables
 COLUMNS = ("env_steps", "updates", "mean", "std", "episodes", "min", "max", "wall_s", "success")
 WORDS = [b"{", b"}", b"[", b"]", b'"', b",", b":", b"\\", b"null", b"true", b"NaN", b"1e999", b"-0", b"\xff", b"\x00"]
 WORDS += [b"\\ud800", b"9" * 50, b"\n", b"__import__", b"../", b"\x93NUMPY", b"(" * 40, b"[" * 40, b'{"a":' * 40]
+
+
+CHECKPOINT = "checkpoint"
+COLUMNS_OF_TABLE = ("parser", "seconds", "inputs", "corpus", "broken")
 
 
 class Target(NamedTuple):
@@ -261,26 +266,31 @@ def main() -> int:
     given = parser.parse_args()
     if given.corpus:
         given.corpus.mkdir(parents=True, exist_ok=True)
-    failed, rows = False, []
-    for name in given.names or [*targets(), "checkpoint"]:
-        if name == "checkpoint":
+    failed = False
+    for name in given.names or [*targets(), CHECKPOINT]:
+        if name == CHECKPOINT:
             release = Path(__file__).parents[1] / "releases" / "0.1.0" / "sac-Pendulum-v1"
             (sound,) = (release / "checkpoints").iterdir()
-            refused, wrong = fuzz_checkpoints(sound, given.mutants, given.seed)
-            print(f"checkpoint: {given.mutants} mutants, {refused} refused, {len(wrong)} wrong", *wrong, sep="\n")
-            rows.append((name, given.mutants, "", len(wrong)))
-            failed |= bool(wrong)
-            continue
-        tried, kept, broken = fuzz(name, given.seconds, given.corpus, given.seed)
-        print(
-            f"{name}: {tried:,} inputs, {kept} in the corpus, {len(broken)} broke it", *broken[:5], sep="\n", flush=True
-        )
-        rows.append((name, tried, kept, len(broken)))
+            refused, broken = fuzz_checkpoints(sound, given.mutants, given.seed)
+            row = dict(zip(COLUMNS_OF_TABLE, (name, "", given.mutants, "", len(broken)), strict=True))
+            print(f"{refused:,} mutants of a checkpoint were refused")
+        else:
+            tried, kept, broken = fuzz(name, given.seconds, given.corpus, given.seed)
+            row = dict(zip(COLUMNS_OF_TABLE, (name, f"{given.seconds:g}", tried, kept, len(broken)), strict=True))
+        small.report([row], None)
+        print(*broken[:5], sep="\n", flush=True)
+        if given.out:
+            small.write([*others(given.out, name), row], given.out)
         failed |= bool(broken)
-    if given.out:
-        with given.out.open("w", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows([("parser", "inputs", "corpus", "broken"), *rows])
     return int(failed)
+
+
+def others(path: Path, name: str) -> list[dict[str, object]]:
+    """The rows of a table that are there, but that of one parser: each may be made by a call of its own."""
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return [{**row} for row in csv.DictReader(file) if row["parser"] != name]
 
 
 if __name__ == "__main__":

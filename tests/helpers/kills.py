@@ -4,12 +4,15 @@ A process is killed with SIGKILL before every single operation on the disk, once
 while it resumes, and then at random moments. After each kill every checkpoint that is left must verify, and the newest
 must be at least as new as the last save that was reported. In the end the run is resumed, and every file that a user
 relies on must equal that of a run that nobody disturbed.
+
+The CSV is written again after every kill. A campaign whose CSV is there goes on where it stopped.
 """
 
 from __future__ import annotations
 
 import argparse
 import collections
+import csv
 import faulthandler
 import os
 import random
@@ -25,6 +28,8 @@ import small
 
 DEADLINE = 120.0
 """Seconds after which a process is taken for hung; half of them later it says where it is."""
+PHASES = ["train", "resume", "random"]
+COUNTED = ("operations", "kills", "runs", "losses")
 
 
 class Child:
@@ -109,7 +114,7 @@ def check(out: Path, acknowledged: int, ended: bool = False) -> str:
     if run_dir is None:
         return "" if not acknowledged else f"step {acknowledged} was saved, but there is no run folder"
     left = [path for path in run_dir.rglob(".tmp-*") if path.parent.name in (run_dir.name, "checkpoints")]
-    if len(left) > (0 if ended else 1):
+    if len(left) > (0 if ended else 2):  # another thread writes the report
         return f"{len(left)} temporary files are left"
     if not any((run_dir / "checkpoints").glob("step_*")):
         return "" if not acknowledged else f"step {acknowledged} was saved, but there is no checkpoint"
@@ -134,9 +139,13 @@ def finish(out: Path, whole: dict[str, str], acknowledged: int) -> str:
 class Campaign:
     """Kills, and what was wrong after them."""
 
-    def __init__(self, place: Path) -> None:
-        self.place, self.wrong = place, []
+    def __init__(self, place: Path, out: Path | None = None) -> None:
+        self.place, self.out, self.wrong = place, out, []
         self.kills: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
+        if out and out.is_file():
+            with out.open(newline="") as file:
+                for row in csv.DictReader(file):
+                    self.kills[row["phase"]].update({name: int(row[name]) for name in COUNTED})
         small.train(place / "compile")
         small.train(place / "whole")
         self.whole = small.files(run_of(place / "whole"))
@@ -166,69 +175,83 @@ class Campaign:
             self.kills[phase]["losses"] += 1
             self.wrong.append(f"{phase} {number}: {what}")
             print(self.wrong[-1], flush=True)
+        if self.out:
+            small.write(self.rows(), self.out)
 
     def at_every_operation(self, phase: str, half: Path | None, stride: int) -> None:
         """Kill before every `stride`-th operation of a run, or of a resume of the run in `half`."""
         total = self.operations(self.place / f"count-{phase}", half)
         self.kills[phase]["operations"] = total
-        for number in range(1, total + 1, stride):
+        for number in range(1 + stride * self.kills[phase]["kills"], total + 1, stride):
             out = self.place / f"{phase}-{number}"
             if half is not None:
                 shutil.copytree(half, out)
             code, acknowledged, _ = Child(go_on(out), kill_at=number).wait()
             what = "" if code == -signal.SIGKILL else f"it ended with exit {code} before it could be killed"
             what = what or check(out, acknowledged) or finish(out, self.whole, acknowledged)
-            self.note(phase, what, number)
             self.kills[phase]["runs"] += 1
+            self.note(phase, what, number)
             shutil.rmtree(out)
 
     def at_random(self, kills: int, seed: int) -> None:
         """Kill at random moments: one run again and again until it comes to its end, then another."""
-        chance, number, phase = random.Random(seed), 0, "random"
-        _, _, usual = Child(lambda: small.train(self.place / "timed")).wait()
+        phase = "random"
+        chance = random.Random(f"{seed} {self.kills[phase]['kills']}")
+        usual, number = self.seconds(), self.kills[phase]["runs"]
         while self.kills[phase]["kills"] < kills:
             number += 1
-            out, acknowledged = self.place / f"random-{number}", 0
-            for _ in range(200):
-                if self.kills[phase]["kills"] >= kills:
+            out, acknowledged, ended = self.place / f"random-{number}", 0, False
+            for _ in range(50):
+                if ended or self.kills[phase]["kills"] >= kills:
                     break
                 code, step, _ = Child(go_on(out)).wait(chance.uniform(0, usual), kill=True)
-                if code != -signal.SIGKILL:  # it came to its end before
-                    break
-                acknowledged = max(acknowledged, step)
-                self.note(phase, check(out, acknowledged), f"{number} after step {acknowledged}")
+                ended = code != -signal.SIGKILL  # it came to its end before
+                if not ended:
+                    acknowledged = max(acknowledged, step)
+                    self.note(phase, check(out, acknowledged), f"{number} after step {acknowledged}")
             self.kills[phase]["runs"] += 1
             if what := finish(out, self.whole, acknowledged):
                 self.kills[phase]["losses"] += 1
                 self.wrong.append(f"random run {number}: {what}")
                 print(self.wrong[-1], flush=True)
             shutil.rmtree(out, ignore_errors=True)
+            usual = usual if ended else self.seconds()  # the machine has become slower
+
+    def seconds(self) -> float:
+        """How long a run takes now."""
+        _, _, taken = Child(lambda: small.train(self.place / "timed")).wait()
+        shutil.rmtree(self.place / "timed")
+        return taken
 
     def rows(self) -> list[dict[str, object]]:
         """A row for each phase."""
         return [
-            {"phase": phase, **{name: count[name] for name in ("operations", "kills", "runs", "losses")}}
-            for phase, count in self.kills.items()
+            {"phase": phase, **{name: self.kills[phase][name] for name in COUNTED}}
+            for phase in PHASES
+            if phase in self.kills
         ]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("phases", nargs="*", default=PHASES, help="train, resume, random; none means all")
     parser.add_argument("--random", type=int, default=1000, help="kills at random moments (1000)")
     parser.add_argument("--stride", type=int, default=1, help="kill at every so many operations (1)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="CSV to write")
     given = parser.parse_args()
     small.prepare()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the campaign with what it has counted
     memory = Path("/dev/shm")  # a kill needs no disk, and runs are there fifty times as fast
     with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
-        campaign = Campaign(Path(folder))
+        campaign = Campaign(Path(folder), given.out)
+        signal.signal(signal.SIGTERM, lambda *received: sys.exit(1))
         try:
-            campaign.at_every_operation("train", None, given.stride)
-            campaign.at_every_operation("resume", campaign.half, given.stride)
-            campaign.at_random(given.random, given.seed)
-        except KeyboardInterrupt:
+            for phase in given.phases:
+                if phase == "random":
+                    campaign.at_random(given.random, given.seed)
+                else:
+                    campaign.at_every_operation(phase, campaign.half if phase == "resume" else None, given.stride)
+        except (KeyboardInterrupt, SystemExit):
             print("interrupted: these are the kills so far")
         rows = campaign.rows()
     small.report(rows, given.out)

@@ -1,6 +1,7 @@
 """Reads pages as a browser does."""
 
 import json
+import random
 from html.parser import HTMLParser
 
 VOID = {"meta", "link", "input", "img", "br"}
@@ -30,6 +31,27 @@ class Page(HTMLParser):
     def handle_data(self, data):
         if self.open and self.open[-1] == "script":
             self.scripts.append(data)
+
+
+def long_run(folder, steps=3_000_000):
+    """Give a run the files of one of so many steps: a line of all metrics at each 1,000 steps, an evaluation at each
+    5,000, and episodes of 200 steps."""
+    metrics = [json.loads(line) for line in (folder.path / "metrics.jsonl").read_text("utf-8").splitlines()][-1]
+    rng = random.Random(0)
+    numbers = {name: value for name, value in metrics.items() if type(value) in (int, float)}
+    with open(folder.path / "metrics.jsonl", "w", encoding="utf-8") as file:
+        for step in range(1000, steps + 1, 1000):
+            line = {name: abs(rng.gauss(value, abs(value))) for name, value in numbers.items()}
+            file.write(json.dumps({**line, "env_steps": step, "updates": step, "wall_s": step / 100.0}) + "\n")
+    for name, every in (("eval.csv", 5000), ("episodes.csv", 200)):
+        with open(folder.path / name, encoding="utf-8") as file:
+            head = file.readline().strip().split(",")
+        with open(folder.path / name, "w", encoding="utf-8") as file:
+            file.write(",".join(head) + "\n")
+            for step in range(every, steps + 1, every):
+                known = {"env_steps": step, "updates": step, "episodes": 10, "episode": step // every, "length": 200}
+                cells = [known.get(column, f"{rng.gauss(-500.0, 100.0):.6f}") for column in head]
+                file.write(",".join(map(str, cells)) + "\n")
 
 
 def data_of(text):

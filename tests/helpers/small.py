@@ -10,6 +10,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,11 @@ CHANGES = {
 }
 TIMES = {"wall_s", "env_steps_per_s", "started", "ended", "command", "git", "probed"}
 """What differs between two equal runs. A slow machine makes fewer updates twice."""
+
+REPORT = "report.html"
+DATA = '<script type="application/json" id="data">'
+TOLD = ("started", "ended", "commit", "command", "folder")
+"""The same, as a report names it."""
 
 
 def prepare() -> None:
@@ -92,9 +98,25 @@ def files(run_dir: Path) -> dict[str, str]:
             rows = [line.split(",") for line in data.decode().splitlines()]
             columns = [i for i, column in enumerate(rows[0]) if column not in TIMES]
             found[name] = "\n".join(",".join(row[i] for i in columns) for row in rows)
+        elif name == REPORT:
+            found[name] = report_anew(run_dir)
         else:
             found[name] = hashlib.sha256(data).hexdigest()
     return found
+
+
+def report_anew(run_dir: Path) -> str:
+    """The report of a run, without what differs between two equal runs. It is written anew, because that of a run that
+    goes on is the one of some moment."""
+    from estep.report import contents, page
+    from estep.runs.folder import RunFolder
+
+    before, _, rest = page.page(contents.contents(RunFolder.open(run_dir))).partition(DATA)
+    data, _, after = rest.partition("</script>")
+    held = json.loads(data)
+    held["about"] = [pair for pair in held["about"] if pair[0] not in TOLD]
+    rows = re.sub(rf"<tr><t[hd]>({'|'.join(TOLD)})</t.*?</tr>", "", before, flags=re.DOTALL)
+    return f"{rows}{json.dumps(trim(held), sort_keys=True)}{after}"
 
 
 def report(rows: list[dict], out: Path | None) -> None:
@@ -102,7 +124,14 @@ def report(rows: list[dict], out: Path | None) -> None:
     for row in rows:
         print(", ".join(f"{name} {value}" for name, value in row.items() if value != ""), flush=True)
     if out:
-        with out.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        write(rows, out)
+
+
+def write(rows: list[dict], out: Path) -> None:
+    """Write the rows as a CSV. Whoever reads it while it is written sees the one of before."""
+    new = out.with_name(f".{out.name}.new")
+    with new.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    new.replace(out)

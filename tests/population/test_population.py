@@ -193,6 +193,29 @@ def test_a_seed_whose_updates_fail_is_frozen_as_it_is_and_the_others_go_on(three
     assert three.advance(8) == {}
 
 
+@pytest.mark.long
+def test_a_glitch_of_one_seed_is_taken_out_and_the_seed_goes_on(three):
+    """No update on a reward of 3e38 is finite."""
+    engine, before = three.engine, jax.device_get(three.engine.learners.skipped)
+    held = engine.learners.ring
+    row = int(held.steps[2, 0, (held.first[2, 0] + 9) % three.plan.form.size.steps_per_env])
+    columns = held.columns.at[2, row, three.plan.form.size.action].set(3e38)
+    engine.learners = engine.learners._replace(ring=held._replace(columns=columns))
+    for _ in range(100):
+        assert three.advance(4) == {}
+        if jax.device_get(engine.learners.skipped)[2] > before[2]:
+            break
+    stored = jax.device_get(engine.learners.ring.end - engine.learners.ring.first).sum(-1)
+    assert three.drop_bad() == {2: 1}
+    assert three.dropped == [0, 0, 1]
+    left = jax.device_get(engine.learners.ring.end - engine.learners.ring.first).sum(-1)
+    assert (stored - left).tolist() == [0, 0, 1]
+    skipped = jax.device_get(engine.learners.skipped).tolist()
+    assert three.advance(30) == {}
+    assert jax.device_get(engine.learners.skipped).tolist() == skipped
+    assert three.drop_bad() == {}
+
+
 def test_a_seed_with_bad_transitions_is_frozen(three):
     engine = three.engine
     engine.worlds = engine.worlds._replace(bad=engine.worlds.bad.at[2].set(11))

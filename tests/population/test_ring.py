@@ -16,6 +16,7 @@ from estep.population.ring import Stored
 
 ADD = jax.jit(ring.add, static_argnums=0)
 CUT = jax.jit(ring.cut, static_argnums=0)
+DROP = jax.jit(ring.drop, static_argnums=0)
 READ = jax.jit(ring.read, static_argnums=0)
 WRITE = jax.jit(ring.write, static_argnums=0)
 DRAW = jax.jit(ring.draw, static_argnums=(0, 3, 4))
@@ -76,6 +77,25 @@ def listed(form, held):
 def host_rows(host):
     share = host._size.steps_per_env
     return [[host._steps[e, k % share] for k in range(host._first[e], host._end[e])] for e in range(host.num_envs)]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.sampled_from(sorted(FORMS)), EVENTS, st.lists(st.integers(0, 40), min_size=1, max_size=4))
+def test_steps_are_taken_out_as_on_the_host(name, events, chosen):
+    form, host, held = feed(name, events)
+    for number in chosen:
+        stored = [row for rows in host_rows(host) for row in rows]
+        row = int(stored[number % len(stored)]) if stored and number % 5 else number % form.rows  # or no step at all
+        host.drop(np.array([row]))
+        held = DROP(form, held, jnp.int32(row))
+        assert listed(form, held) == host_rows(host)
+        marks = np.asarray(held.columns)[:, form.size.action + 2]
+        there = [row for rows in host_rows(host) for row in rows]
+        np.testing.assert_array_equal(marks[there], host._columns[there, form.size.action + 2])
+    step, memo = step_of(form_of(name)[1], form.num_envs, np.random.default_rng(0), ["s"] * form.num_envs)
+    host.add(*step, memo or None)
+    held = ADD(form, held, step, memo)
+    assert listed(form, held) == host_rows(host)
 
 
 @settings(max_examples=20, deadline=None)

@@ -1,11 +1,15 @@
 """The report in a real browser: Chromium, driven by selenium. `make browser` runs it where both are installed."""
 
+import base64
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from report_pages import long_run
 
 from estep.comparing import comparison
 from estep.comparing import page as comparing
@@ -15,9 +19,12 @@ from estep.plots.learning_curves import Point
 from estep.report import page
 from estep.runs import tables
 from estep.runs.folder import RunFolder
+from estep.video import encoding
 
 pytestmark = pytest.mark.long
 webdriver = pytest.importorskip("selenium.webdriver", reason="pip install --group browser")
+WebDriverWait = pytest.importorskip("selenium.webdriver.support.ui").WebDriverWait
+WebDriverException = pytest.importorskip("selenium.common.exceptions").WebDriverException
 if not (shutil.which("chromium") and shutil.which("chromedriver")):
     pytest.skip("chromium and chromedriver are not installed", allow_module_level=True)
 
@@ -46,7 +53,9 @@ def folder(tmp_path):
 
 def show(browser, path, width=1400, theme="light"):
     """Open a page; returns the addresses that were asked for."""
-    browser.set_window_size(width, 1200)
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": width, "height": 1200, "deviceScaleFactor": 1, "mobile": False}
+    )
     browser.execute_cdp_cmd(
         "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": theme}]}
     )
@@ -60,6 +69,22 @@ def show(browser, path, width=1400, theme="light"):
     ]
 
 
+def shoot(browser, name):
+    """The whole page as a picture, where a folder for them is given."""
+    where = os.environ.get("ESTEP_TEST_SCREENSHOTS")
+    if where:
+        height = browser.execute_script("return document.documentElement.scrollHeight")
+        clip = {
+            "x": 0,
+            "y": 0,
+            "width": browser.execute_script("return window.innerWidth"),
+            "height": height,
+            "scale": 1,
+        }
+        found = browser.execute_cdp_cmd("Page.captureScreenshot", {"clip": clip, "captureBeyondViewport": True})
+        Path(where, f"{name}.png").write_bytes(base64.b64decode(found["data"]))
+
+
 def of(browser, selector):
     return browser.find_element(CSS, selector)
 
@@ -70,7 +95,9 @@ def test_it_opens_without_an_error_or_a_request(browser, folder, width, theme):
     path, _ = page.write(folder)
     assert show(browser, path, width, theme) == [path.as_uri()]
     assert browser.get_log("browser") == []
+    assert browser.execute_script("return window.innerWidth") == width
     assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+    shoot(browser, f"report-{width}-{theme}")
     paper = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
     assert (paper == "rgb(255, 255, 255)") == (theme == "light")
     assert of(browser, "#returns svg polyline").get_attribute("points")
@@ -142,6 +169,78 @@ def test_hostile_names_empty_and_long_runs_open(browser, folder):
     assert browser.get_log("browser") == []
 
 
+def test_a_run_of_one_evaluation_that_goes_on_opens_and_reads_itself_again(browser, folder):
+    rows = list(tables.cells(folder.path / "eval.csv"))[:1]
+    tables.write(folder.path / "eval.csv", list(rows[0]), [list(row.values()) for row in rows])
+    folder.write_run({**folder.read_run(), "status": "running", "ended": None})
+    path, _ = page.write(folder)
+    assert show(browser, path) == [path.as_uri()]
+    assert browser.get_log("browser") == []
+    assert of(browser, ".status").text == "running"
+    assert of(browser, "meta[http-equiv=refresh]").get_attribute("content") == str(page.RELOAD)
+    assert len(browser.find_elements(CSS, "#returns svg .line0 circle")) == 1
+    shoot(browser, "report-running")
+    soon = path.read_text().replace(f'content="{page.RELOAD}"', 'content="1"').replace(">running<", ">reads again<")
+    path.write_text(soon)
+    show(browser, path)
+    path.write_text(soon.replace(">reads again<", ">done<"))
+    wait(browser, lambda: of(browser, ".status").text == "done")
+
+
+def wait(browser, until, seconds=10.0):
+    WebDriverWait(browser, seconds, ignored_exceptions=[WebDriverException]).until(lambda _: until())
+
+
+def test_a_run_of_three_million_steps_is_one_small_page(browser, folder):
+    long_run(folder)
+    begin = time.process_time()
+    path, _ = page.write(folder)
+    assert time.process_time() - begin < 3.0
+    assert path.stat().st_size < 1_000_000
+    assert show(browser, path) == [path.as_uri()]
+    assert browser.get_log("browser") == []
+    assert len(of(browser, "#returns svg .line0 polyline").get_attribute("points").split()) == 600
+    chart = of(browser, "#returns svg")
+    chart.send_keys(webdriver.Keys.ARROW_RIGHT)
+    assert of(browser, "#returns .read").text.startswith("10,000 steps")
+    shoot(browser, "report-3M")
+
+
+def frames(count=40):
+    """A ball that moves, with the number of the frame in its colour."""
+    for i in range(count):
+        picture = np.full((120, 160, 3), 6 * i % 256, np.uint8)
+        picture[40:80, 2 * i : 2 * i + 40] = (255, 60, 0)
+        yield picture
+
+
+def test_a_video_plays_in_the_report(browser, folder):
+    pytest.importorskip("imageio_ffmpeg", reason="the extra video is not installed")
+    encoding.write(frames(), 20.0, folder.path / "videos" / "step_600.mp4")
+    path, _ = page.write(folder)
+    assert show(browser, path) == [path.as_uri()]
+    wait(browser, lambda: browser.execute_script("return document.querySelector('video').readyState") >= 2)
+    browser.execute_script("document.querySelector('video').play()")
+    wait(browser, lambda: browser.execute_script("return document.querySelector('video').currentTime") > 0.5)
+    film = "const v = document.querySelector('video'); return [v.error, v.videoWidth, v.videoHeight, v.duration]"
+    error, *size, seconds = browser.execute_script(film)
+    assert (error, size) == (None, [160, 120])
+    assert seconds == pytest.approx(2.0, abs=0.1)
+    assert browser.get_log("browser") == []
+    shoot(browser, "report-video")
+
+
+def test_where_no_mp4_was_written_the_report_shows_a_moving_picture(browser, folder):
+    pytest.importorskip("PIL")
+    encoding.write(frames(), 20.0, folder.path / "videos" / "step_600.webp")
+    path, _ = page.write(folder)
+    assert show(browser, path) == [path.as_uri()]
+    assert not browser.find_elements(CSS, "video")
+    shown = "const i = document.querySelector('#video img'); return [i.complete, i.naturalWidth, i.naturalHeight]"
+    wait(browser, lambda: browser.execute_script(shown) == [True, 160, 120])
+    assert browser.get_log("browser") == []
+
+
 def curve(name, seed, ends, env="Some-v0"):
     return [Point(env, name, "{}", seed, 1000 * (i + 1), i, end, 1.0, 3) for i, end in enumerate(ends)]
 
@@ -166,13 +265,12 @@ def test_a_comparison_opens_without_an_error_or_a_request(browser, tmp_path, wid
     assert show(browser, path, width, theme) == [path.as_uri()]
     assert browser.get_log("browser") == []
     assert browser.title != "broken"
+    assert "\\u202e" in of(browser, "#efficiency .legend").text  # a mark that would turn the sentence round
     assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
     for name in ("efficiency", "profile", "env0", "profile0", "env1", "profile1"):
         assert len(browser.find_elements(CSS, f"#{name} svg polyline")) == 3
         assert len(browser.find_elements(CSS, f"#{name} .legend button")) == 3
-    for where in filter(None, [os.environ.get("ESTEP_TEST_SCREENSHOTS")]):
-        browser.set_window_size(width, browser.execute_script("return document.body.scrollHeight") + 200)
-        browser.save_screenshot(f"{where}/compare-{width}-{theme}.png")
+    shoot(browser, f"compare-{width}-{theme}")
 
 
 def test_a_comparison_says_the_share_under_the_pointer(browser, tmp_path):

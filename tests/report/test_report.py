@@ -5,11 +5,12 @@ import math
 import random
 import re
 import shutil
+import time
 from pathlib import Path
 
 import pytest
 from commandline import command
-from report_pages import HOSTILE, Page, data_of
+from report_pages import HOSTILE, Page, data_of, long_run
 
 from estep.errors import RejectedInput, StorageFailure
 from estep.m_steps.temperature import LOG_ALPHA_BOUNDS
@@ -208,6 +209,46 @@ def test_a_live_report_never_ends_a_run(folder, monkeypatch):
     (note,) = notes
     assert "not up to date" in note
     assert "The disk is full." in note
+
+
+class AtOnce:
+    """Stands for a thread: it runs when it starts."""
+
+    def __init__(self, target, args=(), **more):
+        self.start = lambda: target(*args)
+
+    def is_alive(self):
+        return False
+
+
+@pytest.mark.parametrize("seconds", [0.01, 0.5, 20.0])
+def test_reports_take_one_hundredth_of_the_time_of_a_run(folder, monkeypatch, seconds):
+    """Whatever a page takes to write: at an evaluation each ten seconds for three hours."""
+    clock, written = [0.0], []
+
+    def write(folder):
+        clock[0] += seconds
+        written.append(clock[0])
+
+    monkeypatch.setattr("estep.report.live.page.write", write)
+    monkeypatch.setattr("estep.report.live.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("estep.report.live.threading.Thread", AtOnce)
+    live = LiveReport(folder, print)
+    while clock[0] < 10_800:
+        clock[0] += 10.0
+        live.update()
+    assert seconds * (len(written) - 1) <= 0.01 * clock[0]  # after the first one
+    assert len(written) > (2 if seconds > 1 else 100)
+
+
+@pytest.mark.long
+def test_the_page_of_three_million_steps_is_written_in_three_seconds(folder):
+    long_run(folder)
+    begin = time.process_time()
+    path, found = page.write(folder)
+    assert time.process_time() - begin < 3.0
+    assert path.stat().st_size < 1_000_000
+    assert len(found["metrics"]) > 15
 
 
 def test_the_command_writes_it(folder, tmp_path):

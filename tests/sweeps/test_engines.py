@@ -4,12 +4,14 @@
 machine. Elsewhere these tests are skipped, and say so.
 """
 
+import csv
 import json
 import os
 import shutil
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import pytest
 
@@ -29,6 +31,7 @@ done; rm "$script" """,
     "scontrol": 'echo "$@" >> "$QUEUED.requeued"',
     "scancel": 'echo "$@" > "$QUEUED.cancelled"',
 }
+HELPERS = Path(__file__).parents[1] / "helpers"
 REAL = ("--steps", "64", "--warmup-steps", "10", "--batch-size", "16", "--hidden-sizes", "8", "--eval-episodes", "1")
 
 
@@ -104,6 +107,51 @@ def test_an_engine_that_is_not_there_is_said(place, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", types.ModuleType("ray"))
     with pytest.raises(UsageError, match=r"No Ray cluster answers at 127.0.0.1:1"):
         on_ray.check("127.0.0.1:1")
+
+
+def test_the_cluster_that_is_started_here_asks_for_a_random_token(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", types.ModuleType("ray"))
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    on_ray.check(on_ray.LOCAL)
+    first = os.environ.pop("RAY_AUTH_TOKEN")
+    on_ray.require_token()
+    assert os.environ["RAY_AUTH_MODE"] == "token"
+    assert (len(first), first == os.environ["RAY_AUTH_TOKEN"]) == (64, False)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "of the user")
+    on_ray.require_token()
+    assert os.environ["RAY_AUTH_TOKEN"] == "of the user"
+
+
+def test_a_cluster_without_a_token_is_named(monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    assert on_ray.warning() == ""
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    assert "can run code on its nodes" in on_ray.warning()
+
+
+def table(program, out, *words):
+    """The table that a program of tests/helpers writes."""
+    pytest.importorskip("ray")
+    names = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+    paths = os.pathsep.join(filter(None, map(os.path.abspath, sys.path)))
+    argv = [sys.executable, str(HELPERS / program), "--out", str(out), *words]
+    subprocess.run(argv, check=True, timeout=1500, env={**names, "PYTHONPATH": paths})
+    with out.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.long
+def test_ray_that_estep_starts_asks_for_a_token(tmp_path):
+    inside = {row["what"]: row["inside"] for row in table("ray_ports.py", tmp_path / "ray.csv") if row["inside"]}
+    assert inside == {"the token": "True", "another token": "False", "no token": "False"}
+
+
+@pytest.mark.long
+def test_a_worker_of_ray_that_is_killed_loses_no_run(tmp_path):
+    (row,) = table("ray_kills.py", tmp_path / "kills.csv", "--kills", "3")
+    assert (row["kills"], row["losses"]) == ("3", "0")
 
 
 def returns(path):

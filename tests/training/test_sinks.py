@@ -23,9 +23,10 @@ from estep.errors import StorageFailure
 from estep.plots import curves, views
 from estep.policy import progress
 from estep.policy.job import RunContext, Silent, never_stop
+from estep.report import live
 from estep.runs import storage, tables
 from estep.runs.folder import RunFolder
-from estep.training import board, run
+from estep.training import board, run, sinks
 
 WARM = {"steps": 80, "warmup_steps": 80, "checkpoint_every": 40, "eval_every": 0, "eval_episodes": 0}
 """A run that only explores, so that nothing is compiled."""
@@ -129,6 +130,34 @@ def test_tensorboard_may_fail(kind, tmp_path, monkeypatch, outside, undisturbed)
     told = [note for note in notes.notes if "TensorBoard" in note]
     assert len(told) <= 2  # what is wrong, and how much was lost in all
     assert kind == "deleted" or "4 records for TensorBoard were lost" in told[-1]
+
+
+def report_case(kind, monkeypatch, outside):
+    """What makes the report fail, as arguments of `train`."""
+    if kind in ERRORS or kind == "raises":
+        error = OSError(ERRORS[kind], os.strerror(ERRORS[kind])) if kind in ERRORS else RuntimeError("no")
+        failing(monkeypatch, "report.html", lambda: throw(error))
+    elif kind == "hangs":
+        monkeypatch.setattr(live, "PATIENCE", 0.2)
+        failing(monkeypatch, "report.html", lambda: threading.Event().wait(20))
+    elif kind == "a link":
+        return {"started": lambda run_dir: (run_dir / "report.html").symlink_to(outside / "file")}
+    elif kind == "a folder":
+        return {"started": lambda run_dir: (run_dir / "report.html").mkdir()}
+    return {}
+
+
+@pytest.mark.parametrize("kind", ["raises", *ERRORS, "hangs", "a link", "a folder"])
+def test_the_report_may_fail(kind, tmp_path, monkeypatch, outside, undisturbed):
+    notes, metric = Notes(), sinks.Sinks.metric
+    # It is written at evaluations, for which much would have to be compiled.
+    monkeypatch.setattr(sinks.Sinks, "metric", lambda self, line: (metric(self, line), self.report.update()))
+    assert train(tmp_path / "runs", notes, **report_case(kind, monkeypatch, outside)).status == "done"
+    monkeypatch.setattr(storage, "hook", None)
+    assert outcome(only_run(tmp_path / "runs")) == undisturbed
+    assert noted("report", kind, only_run(tmp_path / "runs"), outside)["status"] == "done"
+    told = [note for note in notes.notes if "report is not up to date" in note]
+    assert len(told) == (kind != "a link")  # which is replaced by the report
 
 
 def test_the_events_are_those_of_metrics_and_private(tmp_path):

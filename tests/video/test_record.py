@@ -237,6 +237,43 @@ def test_a_recording_that_fails_is_noted_once_and_never_waited_for(tmp_path, mon
     assert notes == ["note     a video was not recorded, and training goes on: Nothing draws here."]
 
 
+def test_a_recording_that_says_much_ends_all_the_same(tmp_path, monkeypatch):
+    """A pipe holds 64 KiB, and who writes more waits until it is read."""
+    notes, real = [], subprocess.Popen
+    script = "import sys; sys.stderr.write('warning\\n' * 40_000 + 'estep: The end.\\n'); sys.exit(2)"
+    monkeypatch.setattr(live.subprocess, "Popen", lambda command, **more: real([sys.executable, "-c", script], **more))
+    monkeypatch.setattr(live, "PATIENCE", 20.0)
+    video = live.LiveVideo(tmp_path, notes.append)
+    video.update()
+    video._process.wait(20)
+    video.update()
+    assert notes == ["note     a video was not recorded, and training goes on: The end."]
+
+
+class Recording:
+    """Stands for a process that records for so many seconds of a clock."""
+
+    def __init__(self, clock, seconds):
+        self.clock, self.end = clock, clock[0] + seconds
+        self.stderr, self.returncode = io.BytesIO(), 0
+
+    def poll(self):
+        return 0 if self.clock[0] >= self.end else None
+
+
+@pytest.mark.parametrize("seconds", [5.0, 90.0])
+def test_recordings_take_two_hundredths_of_the_time_of_a_run(tmp_path, monkeypatch, seconds):
+    clock, started = [0.0], []
+    monkeypatch.setattr(live.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(live.subprocess, "Popen", lambda *a, **b: started.append(clock[0]) or Recording(clock, seconds))
+    video = live.LiveVideo(tmp_path, print)
+    while clock[0] < 36_000:
+        clock[0] += 5.0
+        video.update()
+    assert seconds * (len(started) - 1) <= 0.02 * clock[0]  # after the first one
+    assert len(started) > 5
+
+
 def test_a_population_is_recorded_by_the_command_alone():
     with pytest.raises(UsageError, match="--record-every records one run"):
         RunConfig(population=2, record_every=10)

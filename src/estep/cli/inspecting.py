@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from estep.cli.main import Context
 from estep.cli.parse import parse
-from estep.cli.reading import chosen_run
+from estep.cli.reading import chosen_run, run_context
 from estep.cli.resolve import read_env, run_folder
 from estep.errors import check, unknown
-from estep.policy.job import RunContext, note_reason
-from estep.policy.progress import Plain
+from estep.policy.job import note_reason
 from estep.settings import arguments as arguments_of
 from estep.settings import schema
 
@@ -81,17 +80,16 @@ def inspect(arguments: list[str], context: Context) -> int:
     from estep.policy import cache, policy
     from estep.runs.folder import member_path
 
-    report = Plain(context.results.known)
-    note_reason(cache.use_cache(), report)
+    called = run_context(context)
+    note_reason(cache.use_cache(), called.report)
     names = set(inspection.Options._fields) - {"given", "env"}
-    run_context = RunContext(context.command, report, lambda: context.life.stop_requested, context.results.hang)
     with chosen_run(folder, values, replay=True) as one:
         given = None
         if values["states_file"] is not None:
             size = policy.load(one, values["checkpoint"], allow_import=values["allow_import"]).agent.spec.obs_dim
             given = states.read_states(values["states_file"], size)
         options = inspection.Options(given=given, env=env, **{name: values[name] for name in names})
-        found = inspection.inspect_run(one, options, run_context)
+        found = inspection.inspect_run(one, options, called)
     if values["member"] is not None:
         folder = member_path(folder, values["member"])
     out = values["out"] or folder / "plots"

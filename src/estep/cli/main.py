@@ -52,6 +52,7 @@ COMMANDS = {
     "compare": Command("comparing", "compare", "RUN RUN ...", "statistics and learning curves of several runs"),
     "record": Command("sharing.record", "record", "RUN", "a video of a run's policy", slow=True),
     "export": Command("sharing.export", "export", "RUN", "write the policy for NumPy, ONNX or JAX alone", slow=True),
+    "load": Command("sharing.load", "load", "FILE.zip", "say what is in a policy that somebody shared", slow=True),
     "publish": Command(
         "sharing.publish", "publish", "RUN", "write one file that anybody can load and evaluate", slow=True
     ),

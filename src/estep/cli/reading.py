@@ -110,12 +110,9 @@ def _evaluate(folder: Path, values: dict[str, Any], change: Callable[[Agent], Ag
     episodes = recorded.EvalSettings(values["episodes"], values["seed"], cap, not values["stochastic"], values["task"])
     chosen = {name: values[name] for name in ("checkpoint", "allow_import", "eval_with")}
     chosen |= {"env": env, "settings": episodes}
-    report = Plain(context.results.known)
-    run_context = RunContext(context.command, report, lambda: context.life.stop_requested, context.results.hang)
     with chosen_run(folder, values, replay=False) as run:
-        result = recorded.evaluate_run(
-            values["run"] if archive.is_file(values["run"]) else run, **chosen, change=change, context=run_context
-        )
+        place = values["run"] if archive.is_file(values["run"]) else run
+        result = recorded.evaluate_run(place, **chosen, change=change, context=run_context(context))
     scores, count = result.evaluation, len(result.evaluation.returns)
     context.results.say(f"return   {scores.mean:.5g} ± {scores.std:.2g} over {count} episodes{scores.success_text}")
     for task, one in scores.tasks.items():
@@ -127,6 +124,12 @@ def _evaluate(folder: Path, values: dict[str, Any], change: Callable[[Agent], Ag
     return context.results.finish(
         0, {**record, "eval_episodes": count, "returns": scores.returns, "lengths": scores.lengths}
     )
+
+
+def run_context(context: Context) -> RunContext:
+    """What a command provides to what it runs: notes on stderr, stops by a signal, and exit code 5 at a hang."""
+    report = Plain(context.results.known)
+    return RunContext(context.command, report, lambda: context.life.stop_requested, context.results.hang)
 
 
 def _is_population(folder: Path, member: int | None) -> bool:
@@ -179,7 +182,7 @@ def _evaluate_all(folder: Path, values: dict[str, Any], context: Context) -> int
         check_task(values["task"], [])
     found = population.load_population(folder, values["checkpoint"], allow_import=values["allow_import"])
     chosen = {"seed": values["seed"], "env": values["env"], "deterministic": not values["stochastic"]}
-    scores = found.evaluate(values["episodes"], **chosen)
+    scores = found.evaluate(values["episodes"], **chosen, on_hang=context.results.hang)
     for i, one in enumerate(scores):
         note = f"   failed in training: {found.failed[i]}" if i in found.failed else ""
         seed = found.recipe.run.seed + i

@@ -107,7 +107,7 @@ def _of_steps(tasks: Sequence[Task], at: str) -> list[str]:
 
 def _of_seeds(tasks: Sequence[Task]) -> list[str]:
     notes = [
-        f"{who} has no finite return on {task.name}, so its curve has no statistics there."
+        f"{who} on {task.name}. It counts as below every other seed, so its curve has no mean there."
         for task in tasks
         for who in scores.not_finite(task)
     ]
@@ -130,4 +130,5 @@ def _of_scale(tasks: Sequence[Task], over: Section | None, reference: Reference 
         notes.append("Returns are not normalised.")
     else:
         notes.append(f"Scores are returns normalised by {reference.name}: its low return is 0, its high return is 1.")
+        notes += [reference.note] if reference.note else []
     return notes

@@ -142,8 +142,10 @@ def _pairs(section: Section) -> str:
     several = any(row.tasks > 1 for row in section.rows)
     what = f"difference of the {'interquartile ' * several}means [95 %]"
     head = (
-        "two curves",
-        *((what,) if scaled else ()),
+        "what it says",
+        "first",
+        "second",
+        *((f"first less second: {what}",) if scaled else ()),
         "probability that a seed of the first is above one of the second",
     )
     return _wide([_pair(pair, scaled) for pair in section.pairs], head)
@@ -156,7 +158,13 @@ def _wide(rows: Sequence[Sequence[str]], head: Sequence[str]) -> str:
 
 def _pair(pair: Pair, scaled: bool) -> tuple[str, ...]:
     gap = (_text(pair.difference, pair.low, pair.high),) if scaled else ()
-    return (pair.sentence, *gap, _text(pair.chance, pair.chance_low, pair.chance_high, "{:.2f}"))
+    return (
+        pair.sentence,
+        pair.first,
+        pair.second,
+        *gap,
+        _text(pair.chance, pair.chance_low, pair.chance_high, "{:.2f}"),
+    )
 
 
 def _text(value: float, low: float, high: float, form: str = "{:.5g}") -> str:

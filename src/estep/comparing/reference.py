@@ -27,6 +27,8 @@ class Reference(NamedTuple):
 
     name: str
     lines: Sequence[Line]
+    note: str = ""
+    """A sentence on where its numbers are from, for the page."""
 
     def scores(self, task: str, returns: Array) -> Array:
         """The scores of some returns. Raises RejectedInput for a task that it does not have."""
@@ -39,8 +41,26 @@ class Reference(NamedTuple):
         )
 
 
-KNOWN = {"control-suite": (Line("dm_control/*", 0.0, 1000.0),)}
-"""References by name. Control Suite: rewards are in [0, 1] for 1,000 steps (Tassa et al. 2018, arXiv:1801.00690)."""
+KNOWN = {
+    "control-suite": Reference(
+        "control-suite",
+        (Line("dm_control/*", 0.0, 1000.0),),
+        "Rewards of the Control Suite are in [0, 1] for 1,000 steps (Tassa et al. 2018, arXiv:1801.00690).",
+    ),
+    "d4rl": Reference(
+        "d4rl",
+        (
+            Line("HalfCheetah-v[2345]", -280.178953, 12135.0),
+            Line("Hopper-v[2345]", -20.272305, 3234.3),
+            Line("Walker2d-v[2345]", 1.629008, 4592.3),
+            Line("Ant-v[2345]", -325.6, 3879.7),
+        ),
+        "Its returns are those of a random policy and of a trained SAC on the first versions of these tasks (Fu et al. "
+        "2020, arXiv:2004.07219; the table of scores of its repository). Later versions have other rewards and "
+        "observations, so take a score as a common scale, and not as a share of what an expert returns today.",
+    ),
+}
+"""References by name."""
 
 
 def read(given: str) -> Reference:
@@ -51,7 +71,7 @@ def read(given: str) -> Reference:
         RejectedInput: the file is no such table.
     """
     if given in KNOWN:
-        return Reference(given, KNOWN[given])
+        return KNOWN[given]
     if not given.endswith(".csv"):
         names = f"Give one of: {', '.join(KNOWN)}; or a file.csv with the columns task,low,high."
         raise unknown("reference", given, KNOWN, names)

@@ -25,6 +25,11 @@ class Run(NamedTuple):
     reached: bool
     """Whether it ended because it had reached the return of --stop-at."""
 
+    @property
+    def failed(self) -> bool:
+        """Whether its last evaluation is no number: it has no return from there on, and ends no comparison."""
+        return not math.isfinite(self.returns[-1])
+
     def at(self, steps: int) -> float:
         """The return of the last evaluation up to a number of steps."""
         return float(self.returns[np.searchsorted(self.steps, steps, "right") - 1])
@@ -45,7 +50,7 @@ class Task(NamedTuple):
     drawn: Mapping[str, Sequence[Seeds]]
     """The points of each curve by its label."""
     shortest: int
-    """The last step that every seed of every curve has, those that reached their goal aside."""
+    """The last step that every seed of every curve has, those that reached their goal and those that failed aside."""
     longest: int
     at: int
     """The step at which the curves are compared."""
@@ -85,9 +90,10 @@ def _task(env: str, found: Sequence[Point], rows: Sequence[Seeds], at: str) -> T
         seeds[name].setdefault(point.seed, []).append(point)
     runs = {name: [_run(points) for points in of.values()] for name, of in seeds.items()}
     every = [run for of in runs.values() for run in of]
-    longest = int(max(run.steps[-1] for run in every))
-    shortest = int(min((run.steps[-1] for run in every if not run.reached), default=longest))
-    first = int(max(run.steps[0] for run in every))
+    sound = [run for run in every if not run.failed] or every
+    longest = int(max(run.steps[-1] for run in sound))
+    shortest = int(min((run.steps[-1] for run in sound if not run.reached), default=longest))
+    first = int(max(run.steps[0] for run in sound))
     drawn: dict[str, list[Seeds]] = {name: [] for name in names.values()}
     for row in rows:
         drawn[names[row.algorithm, row.settings]].append(row)
@@ -96,11 +102,13 @@ def _task(env: str, found: Sequence[Point], rows: Sequence[Seeds], at: str) -> T
 
 def _names(rows: Sequence[Seeds]) -> dict[tuple[str, str], str]:
     """A label for each curve by algorithm and settings, which names the settings in which curves of one algorithm
-    differ. So an algorithm has the same label on all tasks, whatever their presets are."""
+    differ. So an algorithm has the same label on all tasks, whatever their presets are. Marks that would turn the
+    rest of a sentence round are written as their numbers."""
     every = dict.fromkeys((row.algorithm, row.settings) for row in rows)
     found: dict[tuple[str, str], str] = {}
     for algorithm in dict.fromkeys(algorithm for algorithm, _ in every):
         for of, name in labels.labels(curve for curve in every if curve[0] == algorithm).items():
+            name = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in name)
             # Numbers may look the same when they are written short.
             same = sum(known.partition(" #")[0] == name for known in found.values())
             found[of] = f"{name} #{same + 1}" if same else name
@@ -133,9 +141,9 @@ def single_tasks(found: Sequence[Task]) -> list[Task]:
 
 
 def not_finite(task: Task) -> list[str]:
-    """The seeds without a return where the curves are compared."""
+    """The seeds without a return where the curves are compared, and why."""
     return [
-        f"{name}, seed {run.seed}"
+        f"{name}, seed {run.seed} {'failed' if run.failed else 'has no finite return'}"
         for name, runs in task.runs.items()
         for run in runs
         if not math.isfinite(run.at(task.at))

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from estep.errors import RejectedInput
 from estep.plots import labels
+from estep.plots.failures import failed
 from estep.plots.learning_curves import EVALUATIONS, Point, points
 from estep.runs.folder import LATEST, MEMBERS, RUN, RunFolder
 
@@ -57,9 +58,9 @@ def read(named: Sequence[Path]) -> Found:
 
 
 def _never_evaluated(path: Path) -> bool:
-    """Whether a run has no file of evaluations."""
+    """Whether a run has no file of evaluations, and did not fail before the first one."""
     files = itertools.chain([path / "eval.csv"], path.glob(f"{MEMBERS}/*/eval.csv"))
-    return (path / RUN).is_file() and not any(file.is_file() for file in files)
+    return (path / RUN).is_file() and not any(file.is_file() for file in files) and not failed(path)
 
 
 def _is_source(path: Path) -> bool:

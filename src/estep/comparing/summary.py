@@ -1,7 +1,7 @@
 """The statistics of a comparison, each with its interval and its number of seeds.
 
-On one task they have t intervals, which hold for few seeds; over several tasks the stratified bootstrap. A curve with a
-seed whose return is not finite has no statistics, since to leave that seed out would be wrong.
+On one task they have t intervals, which hold for few seeds; over several tasks the stratified bootstrap. A seed that
+failed has no return. It counts as below all others in what depends on the order of seeds alone; means do not exist.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from estep.comparing.reference import Reference
 from estep.comparing.scores import Task, single_tasks
 from estep.comparing.statistics import Array, Group
 from estep.instruments.interval import Interval, difference, interquartile, interval
+from estep.plots.failures import below_all, known
 
 OVER = "all tasks"
 MOST = 20
@@ -27,7 +28,6 @@ PLACES = 101
 MOMENTS = 40
 """Steps at which the sample efficiency over tasks is known."""
 RETURN, SCORE = "return", "score"
-NOTHING = Interval(float("nan"), float("nan"), float("nan"))
 Groups: TypeAlias = Mapping[str, Group]
 """The numbers of each curve by its label: of each task those of the seeds."""
 
@@ -96,7 +96,7 @@ class Section(NamedTuple):
 
 def of_task(task: Task) -> Section:
     """The statistics of one task, in returns."""
-    groups = {name: [task.returns(name)] for name in task.runs}
+    groups = {name: [below_all(task.returns(name))] for name in task.runs}
     areas = {name: [task.areas(name)] for name in task.runs}
     given = {
         "mean": _each(groups, lambda group: interval(group[0])),
@@ -120,9 +120,9 @@ def over(found: Sequence[Task], reference: Reference | None) -> Section | None:
         return None
     names = [name for name in tasks[0].runs if all(name in task.runs for task in tasks)]
     if reference is None:
-        returns = {name: [task.returns(name) for task in tasks] for name in names}
+        returns = {name: [below_all(task.returns(name)) for task in tasks] for name in names}
         return Section(OVER, RETURN, [], [_without_scale(pair) for pair in _pairs(OVER, returns, RETURN)], [], [])
-    groups = {name: [reference.scores(task.name, task.returns(name)) for task in tasks] for name in names}
+    groups = {name: [below_all(reference.scores(task.name, task.returns(name))) for task in tasks] for name in names}
     areas = {name: [reference.scores(task.name, task.areas(name)) for task in tasks] for name in names}
     given = {
         "interquartile mean": _each(groups, _interquartile_mean),
@@ -147,8 +147,6 @@ def sentence(a: str, b: str, gap: Interval, unit: str = RETURN) -> str:
         >>> sentence("sac", "mpo", Interval(3.0, -1.0, 7.0))
         'No difference of sac and mpo is shown: the interval contains 0.'
     """
-    if not np.isfinite(gap.mean):
-        return f"{a} and {b} cannot be compared: a return is not finite."
     if not np.isfinite(gap.low):
         return f"{a} and {b} cannot be compared with one seed: there is no interval."
     if gap.low > 0 or gap.high < 0:
@@ -167,7 +165,7 @@ def likelier(a: str, b: str, chance: Interval) -> str:
     if chance.low > 0.5 or chance.high < 0.5:
         first, second = (a, b) if chance.low > 0.5 else (b, a)
         return f"On a task, a seed of {first} is more often above one of {second} than below."
-    return f"No difference of {a} and {b} is shown over these tasks."
+    return f"No difference of {a} and {b} is shown."
 
 
 def _without_scale(pair: Pair) -> Pair:
@@ -177,11 +175,13 @@ def _without_scale(pair: Pair) -> Pair:
 
 
 def _each(groups: Groups, estimate: Callable[[Group], Interval]) -> dict[str, Interval]:
-    return {name: estimate(group) if _finite(group) else NOTHING for name, group in groups.items()}
+    return {name: _known(ft.partial(estimate, group)) for name, group in groups.items()}
 
 
-def _finite(group: Group) -> bool:
-    return all(np.isfinite(task).all() for task in group)
+def _known(estimate: Callable[[], Interval]) -> Interval:
+    """An estimate, with NaN where a seed that failed leaves none."""
+    with np.errstate(invalid="ignore"):
+        return Interval(*known(estimate()))
 
 
 def _resampled(statistic: Callable[..., Array], *groups: Group) -> Interval:
@@ -225,10 +225,9 @@ def _fewest(group: Group) -> int:
 
 def _pairs(task: str, groups: Groups, unit: str) -> list[Pair]:
     """Each two curves; of many the best one and each other one."""
-    names = [name for name in groups if _finite(groups[name])]
-    if len(names) > MOST:
-        best = max(names, key=lambda name: float(statistics.mean(groups[name])))
-        couples = [(best, name) for name in names if name != best]
+    if len(groups) > MOST:
+        best = max(groups, key=lambda name: float(statistics.mean(groups[name])))
+        couples = [(best, name) for name in groups if name != best]
     else:
         couples = list(itertools.combinations(groups, 2))
     return [_pair(task, a, b, groups, unit) for a, b in couples]
@@ -236,17 +235,18 @@ def _pairs(task: str, groups: Groups, unit: str) -> list[Pair]:
 
 def _pair(task: str, a: str, b: str, groups: Groups, unit: str) -> Pair:
     first, second = groups[a], groups[b]
-    if not (_finite(first) and _finite(second)):
-        gap, chance = NOTHING, NOTHING
-    elif len(first) == 1:
-        gap = difference(first[0], second[0])
+    if len(first) == 1:
+        gap = _known(lambda: difference(first[0], second[0]))
         above = float(statistics.chance(first, second))
         chance = Interval(above, *statistics.chance_limits(above, len(first[0]), len(second[0])))
     else:
-        gap = _resampled(_gap, first, second)
+        gap = _known(lambda: _resampled(_gap, first, second))
         chance = _resampled(statistics.chance, first, second)
     counts = _fewest(first), _fewest(second)
-    return Pair(task, a, b, *gap, *chance, *counts, sentence(a, b, gap, unit))
+    text = sentence(a, b, gap, unit)
+    if not np.isfinite(gap.low) and not all(np.isfinite(group).all() for group in (*first, *second)):
+        text = f"A seed failed, so {a} and {b} have no interval of their difference. {likelier(a, b, chance)}"
+    return Pair(task, a, b, *gap, *chance, *counts, text)
 
 
 def _gap(first: Group, second: Group) -> Array:
@@ -255,13 +255,13 @@ def _gap(first: Group, second: Group) -> Array:
 
 def _profile(task: str, groups: Groups) -> list[Place]:
     """The share of seeds above each return or score, with Wilson's interval on one task."""
-    known = {name: group for name, group in groups.items() if _finite(group)}
-    if not known:
+    every = np.concatenate([numbers for group in groups.values() for numbers in group])
+    every = every[np.isfinite(every)]
+    if not every.size:
         return []
-    every = np.concatenate([numbers for group in known.values() for numbers in group])
     places = np.linspace(every.min(), every.max(), PLACES).tolist() if every.min() < every.max() else [every[0]]
     found = []
-    for name, group in known.items():
+    for name, group in groups.items():
         shares = statistics.profile(group, places)
         if len(group) == 1:
             limits = np.array([statistics.share_limits(share, len(group[0])) for share in shares.tolist()]).T
@@ -281,7 +281,8 @@ def _efficiency(tasks: Sequence[Task], names: Sequence[str], reference: Referenc
     found = []
     for name in names:
         for moment in moments:
-            at = [reference.scores(task.name, np.array([run.at(moment) for run in task.runs[name]])) for task in tasks]
-            middle = _interquartile_mean(at) if _finite(at) else NOTHING
+            returns = {task.name: np.array([run.at(moment) for run in task.runs[name]]) for task in tasks}
+            at = [below_all(reference.scores(of, each)) for of, each in returns.items()]
+            middle = _known(ft.partial(_interquartile_mean, at))
             found.append(Place(OVER, name, moment, *middle, _fewest(at)))
     return found

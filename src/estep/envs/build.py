@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import re
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeAlias
 
@@ -166,6 +167,16 @@ def construct(make: Callable[[], Any], name: str, watch: Watch) -> gymnasium.Env
     return env
 
 
+def close(env: gymnasium.Env[Any, Any], name: str, watch: Watch) -> None:
+    """Close an environment. What it raises is a warning, because nothing depends on it any more."""
+    try:
+        watch.run(env.close)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        warnings.warn(f"{name}: close() raised {describe(error)}.", RuntimeWarning, stacklevel=3)
+
+
 def check_statistics(env: gymnasium.Env[Any, Any], name: str) -> None:
     """Refuse wrappers that normalise by running statistics: evaluation, `resume` and a deployed policy lack those.
 
@@ -210,7 +221,9 @@ def register(text: str) -> None:
                     raise unknown("environment", env_id, [f"{near}/{name}"], "") from error
             what = f"The module of {env_id} cannot be imported: {error}."
             raise UsageError(what, "Install the module, or add its folder to PYTHONPATH.") from error
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a module may raise SystemExit, or a class of its own
             what = f"Importing the module of {env_id} raised {describe(error)}."
             raise EnvironmentFailure(what, "Check that the module can be imported without estep.") from error
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy as np
 from estep.core.types import Floats, Spec
 from estep.envs.actions import action_space
 from estep.envs.base import Counters, Episode, HostEnv, Progress, Step, names_of
-from estep.envs.build import TRAIN, Source, build, env_name, source_name, time_limit
+from estep.envs.build import TRAIN, Source, build, close, env_name, source_name, time_limit
 from estep.envs.elsewhere.slot import Elsewhere, seed_all, start
 from estep.envs.guard.group import Group, check_again
 from estep.envs.guard.group import Options as Options
@@ -26,7 +25,7 @@ from estep.envs.validation import (
     SimulationClock,
     finite,
 )
-from estep.errors import EnvironmentFailure, NumericHalt, describe
+from estep.errors import EnvironmentFailure, NumericHalt
 
 NO_LIMIT = "no TimeLimit wrapper"
 UNREPEATABLE = (
@@ -266,12 +265,7 @@ class GymnasiumEnv(HostEnv):
     def close(self) -> None:
         closing = [(group, instance.env) for group in self.groups if group.closes for instance in group.instances]
         for group, env in closing if self._open else []:
-            try:
-                group.watch.run(env.close)
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:  # nothing depends on it any more
-                warnings.warn(f"{group.name}: close() raised {describe(error)}.", RuntimeWarning, stacklevel=2)
+            close(env, group.name, group.watch)
         for group in self.groups:
             group.watch.close()
         self._open = False

@@ -35,6 +35,9 @@ class Subject(NamedTuple):
     """Of the random numbers of inference: that of `policy.act` for one observation, with its defaults."""
     about: Mapping[str, Any]
     """Algorithm, environment, steps and checkpoint, as values of JSON."""
+    draws: Callable[[Any, Any], Key] | None = None
+    """None for deterministic actions. Else actions are drawn, by a key of a seed and a counter as `policy.act` has it
+    with deterministic=False."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -45,8 +48,11 @@ class Subject(NamedTuple):
         return known.shape
 
 
-Act: TypeAlias = Callable[[Floats], npt.NDArray[Any]]
-"""From observations [n, o], flat and as the environment gives them, to actions of the environment."""
+Noise: TypeAlias = list[list[npt.NDArray[Any]]]
+"""Of each observation the random numbers of its action, in the order in which they are asked for."""
+Act: TypeAlias = Callable[[Floats, "Noise | None"], npt.NDArray[Any]]
+"""From observations [n, o], flat and as the environment gives them, to actions of the environment. Actions that are
+drawn are drawn by given noise, or freely without it."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,14 @@ def extra(package: str, name: str) -> Any:
         raise UsageError(what, f"Install it: pip install 'estep[{name}]'.") from error
 
 
+DRAWN = {
+    "npz": "of a NumPy generator, which load(path, seed) makes",
+    "onnx": "the second input: as many numbers for each observation as noise says, in its order",
+    "jax": "by the second and the third argument, seed and counter: those of policy.act with deterministic=False",
+}
+"""Where the random numbers of drawn actions are from, by format."""
+
+
 def contract(subject: Subject, form: str, random: bool) -> dict[str, Any]:
     """The contract of a policy, as values of JSON.
 
@@ -100,6 +114,7 @@ def contract(subject: Subject, form: str, random: bool) -> dict[str, Any]:
         else "no",
     }
     fixed = "those of policy.act(observation) with seed 0 and counter 0, the same for every observation"
+    numbers = DRAWN[form] if subject.draws is not None else fixed if random else "none"
     return {
         "format": FORMAT,
         "form": form,
@@ -107,8 +122,8 @@ def contract(subject: Subject, form: str, random: bool) -> dict[str, Any]:
         "action": subject.action_space.record(),
         "discrete": bool(spec.factors),
         "rescaled": "from [-1, 1] to the bounds, by the policy itself; it is never outside them",
-        "deterministic": True,
-        "random_numbers": fixed if random else "none",
+        "deterministic": subject.draws is None,
+        "random_numbers": numbers,
         "made_of": {**subject.about, "versions": provenance.versions()},
     }
 

@@ -144,7 +144,7 @@ def within(p: Mapping[str, Any], lam: Array, low: Any, high: Any) -> Array:
     return np.concatenate([mu, soft_bound(log_sigma, low, high)])
 
 
-def iterative(p: Mapping[str, Any], x: Array) -> Array:
+def inferred(p: Mapping[str, Any], x: Array) -> Array:
     """λ ← ω λ + (1 - ω) δ, where a network gives δ and ω for λ and the gradient of -V there; N times."""
     lam = within(p, output(p["start"], x), *p["start_bounds"]) if isinstance(p["start"], dict) else p["start"]
     found = []
@@ -154,7 +154,12 @@ def iterative(p: Mapping[str, Any], x: Array) -> Array:
         omega = sigmoid(gate)
         lam = within(p, omega * lam + (1.0 - omega) * delta, p["low"], p["high"])
         found.append(lam)
-    return mode(p, lam if p["average"] == 1 else np.mean(found[-p["average"] :], 0))
+    return lam if p["average"] == 1 else np.mean(found[-p["average"] :], 0)
+
+
+def iterative(p: Mapping[str, Any], x: Array) -> Array:
+    """The mode of the distribution that inference ends at."""
+    return mode(p, inferred(p, x))
 
 
 KINDS: Mapping[str, Callable[..., Array]] = {

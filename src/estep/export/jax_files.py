@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from estep.core.types import Floats
-from estep.export.contract import Act, Made, Subject, contract, extra
+from estep.export.contract import Act, Made, Noise, Subject, contract, extra
 from estep.export.native import native
-from estep.export.parity import reference
+from estep.export.parity import draw, reference
 from estep.export.program import one_shot
 from estep.runs import reading, strict
 
@@ -29,15 +29,16 @@ def made(subject: Subject) -> Made:
         subject: the policy.
     """
     extra("flatbuffers", "jax-export")
-    act, size = reference(subject), subject.agent.spec.obs_dim
+    act, size, draws = reference(subject), subject.agent.spec.obs_dim, subject.draws
 
-    def whole(obs: Any) -> Any:
-        return native(subject.action_space, act(obs)[0])
+    def whole(obs: Any, *numbers: Any) -> Any:
+        action = act(obs)[0] if draws is None else draw(subject, obs, draws(*numbers))
+        return native(subject.action_space, action)
 
     shaped: Any = jax.ShapeDtypeStruct
     (batch,) = jax.export.symbolic_shape("batch")
-    shape = shaped((batch, size), jnp.float32)
-    exported = jax.export.export(jax.jit(whole), platforms=PLATFORMS)(shape)
+    shapes = [shaped((batch, size), jnp.float32), *([] if draws is None else [shaped((), jnp.uint32)] * 2)]
+    exported = jax.export.export(jax.jit(whole), platforms=PLATFORMS)(*shapes)
     infers = one_shot(subject.agent, subject.moments) is None
     files = {
         NAME: bytes(exported.serialize()),
@@ -47,8 +48,8 @@ def made(subject: Subject) -> Made:
     def opened(folder: Path) -> Act:
         loaded: Any = jax.export.deserialize(bytearray(reading.read_path(folder / NAME, MOST_BYTES)))
 
-        def act(obs: Floats) -> Any:
-            return np.asarray(loaded.call(jnp.asarray(obs)))
+        def act(obs: Floats, noise: Noise | None) -> Any:
+            return np.asarray(loaded.call(jnp.asarray(obs), *([] if draws is None else [jnp.uint32(0)] * 2)))
 
         return act
 

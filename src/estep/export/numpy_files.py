@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import inspect
+import re
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 
+from estep.core.types import Floats
 from estep.export import archive, inference, policy
-from estep.export.contract import Act, Made, Subject, contract
-from estep.export.program import program_of
+from estep.export.contract import Act, Made, Noise, Subject, contract
+from estep.export.drawn import drawing
+from estep.export.drawn.noise import Fed
+from estep.export.drawn.program import program as program_of
 from estep.runs import strict
 
 
@@ -22,7 +28,7 @@ def made(subject: Subject) -> Made:
     Raises:
         UsageError: what the policy does is not written out in NumPy.
     """
-    program = program_of(subject.agent, subject.moments, subject.key)
+    program = program_of(subject)
     infers = program.record["kind"] not in policy.KINDS
     table = contract(subject, "npz", infers) | {"program": program.record}
     files = {
@@ -30,12 +36,27 @@ def made(subject: Subject) -> Made:
         "contract.json": strict.dump(table, indent=1) + b"\n",
         "policy.py": inspect.getsource(policy).encode(),
     }
-    if infers:  # beside policy.py, where there is no package estep
-        source = inspect.getsource(inference).replace("from estep.export.policy import", "from policy import")
-        files["inference.py"] = source.encode()
+    drawn = subject.draws is not None
+    # beside policy.py, where there is no package estep
+    files |= {"inference.py": _alone(inference)} if infers or drawn else {}
+    files |= {"drawing.py": _alone(drawing)} if drawn else {}
 
     def opened(folder: Path) -> Act:
         loaded = policy.load(folder / "policy.npz")
-        return lambda obs: np.stack([loaded.native(loaded.action(row)) for row in obs])
+        freely: tuple[Any, ...] = loaded.drawn
+
+        def one(row: Any, numbers: Any) -> Any:
+            loaded.drawn = freely if numbers is None else (Fed(numbers),)
+            return loaded.native(loaded.action(row))
+
+        def act(obs: Floats, noise: Noise | None) -> Any:
+            return np.stack([one(row, None if noise is None else noise[i]) for i, row in enumerate(obs)])
+
+        return act
 
     return Made(files, opened, policy.Policy(table, program.arrays), infers)
+
+
+def _alone(module: ModuleType) -> bytes:
+    """A file of this package as it stands beside policy.py."""
+    return re.sub(r"from estep\.export\.(\w+) import", r"from \1 import", inspect.getsource(module)).encode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -16,12 +17,13 @@ import numpy as np
 from estep.core.types import Floats
 from estep.errors import describe
 from estep.export import inference, policy
-from estep.export.contract import Act, Made, Subject, contract, extra
+from estep.export.contract import Act, Made, Noise, Subject, contract, extra
+from estep.export.drawn.graph import NOISE, Numbers, point
+from estep.export.drawn.program import program as program_of
 from estep.export.native import dtype_of, native
 from estep.export.networks import refused
 from estep.export.onnx_graph import OPSET, Graph
 from estep.export.policy import Policy
-from estep.export.program import program_of
 from estep.runs import reading, strict
 
 NAME = "policy.onnx"
@@ -41,11 +43,13 @@ def made(subject: Subject) -> Made:
     """
     onnx, runtime = extra("onnx", "onnx"), extra("onnxruntime", "onnx")
     importlib.import_module("onnx.numpy_helper")
-    program = program_of(subject.agent, subject.moments, subject.key)
+    program = program_of(subject)
     numpy_policy = Policy({"format": policy.FORMAT, "program": program.record}, program.arrays)
     infers = program.record["kind"] not in policy.KINDS
-    model = _traced(subject, numpy_policy) if infers else _own(onnx, subject, numpy_policy.p)
-    text = strict.dump(contract(subject, "onnx", infers), indent=1)
+    if infers and subject.draws is not None:
+        raise refused("Drawn actions of a policy that infers while it acts have no graph of ONNX.")
+    model, laws = (_traced(subject, numpy_policy), []) if infers else _own(onnx, subject, numpy_policy.p)
+    text = strict.dump(contract(subject, "onnx", infers) | ({"noise": laws} if laws else {}), indent=1)
     onnx.helper.set_model_props(model, {"contract": text.decode()})
     onnx.checker.check_model(model)
     shape = subject.shape
@@ -54,16 +58,21 @@ def made(subject: Subject) -> Made:
         data = reading.read_path(folder / NAME, MOST_BYTES)
         session = runtime.InferenceSession(data, providers=["CPUExecutionProvider"])
 
-        def act(obs: Floats) -> Any:
-            return session.run(None, {"observation": obs.reshape(-1, *shape)})[0]
+        def act(obs: Floats, noise: Noise | None) -> Any:
+            given = {"observation": obs.reshape(-1, *shape)}
+            if laws:
+                size = sum(count for _, count in laws)
+                each = [np.zeros(size)] * len(obs) if noise is None else [np.concatenate(row) for row in noise]
+                given[NOISE] = np.asarray(each, np.float32)
+            return session.run(None, given)[0]
 
         return act
 
     return Made({NAME: model.SerializeToString(), "contract.json": text + b"\n"}, opened, numpy_policy, infers)
 
 
-def _own(onnx: Any, subject: Subject, p: Mapping[str, Any]) -> Any:
-    """The model of a policy that acts by one pass of networks."""
+def _own(onnx: Any, subject: Subject, p: Mapping[str, Any]) -> tuple[Any, list[tuple[str, int]]]:
+    """The model of a policy that acts by one pass of networks, and the laws of its random numbers."""
     graph, spec, space = Graph(onnx), subject.agent.spec, subject.action_space
     x, size = graph.shaped("observation", 0, spec.obs_dim), spec.obs_dim
     if len(subject.shape) != 1:
@@ -71,7 +80,10 @@ def _own(onnx: Any, subject: Subject, p: Mapping[str, Any]) -> Any:
     if p["scale"] is not None:
         scaled = graph.node("Mul", graph.node("Sub", x, graph.constant(p["mean"])), graph.constant(p["scale"]))
         x = graph.node("Clip", scaled, graph.constant(-10.0), graph.constant(10.0))
-    if p["kind"] == "columns":
+    numbers = Numbers(graph)
+    if subject.draws is not None:
+        u, numbers = point(graph, p, x, size)
+    elif p["kind"] == "columns":
         u = graph.columns(p, x, size, spec.action_dim)
     else:
         more = []
@@ -94,9 +106,12 @@ def _own(onnx: Any, subject: Subject, p: Mapping[str, Any]) -> Any:
     graph.nodes.append(helper.make_node("Reshape", [y, shape], ["action"]))
     float32 = onnx.TensorProto.FLOAT
     inputs = [helper.make_tensor_value_info("observation", float32, ["batch", *subject.shape])]
+    if numbers.laws:
+        inputs.append(helper.make_tensor_value_info(NOISE, float32, ["batch", numbers.size]))
     outputs = [helper.make_tensor_value_info("action", kind, ["batch", *space.shape])]
     body = helper.make_graph(graph.nodes, "policy", inputs, outputs, graph.constants)
-    return helper.make_model(body, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR, producer_name="estep")
+    opset = [helper.make_opsetid("", OPSET)]
+    return helper.make_model(body, opset_imports=opset, ir_version=IR, producer_name="estep"), numbers.laws
 
 
 def _traced(subject: Subject, program: Policy) -> Any:
@@ -116,8 +131,10 @@ def _traced(subject: Subject, program: Policy) -> Any:
 
         return native(subject.action_space, jax.vmap(one)(observation))
 
+    logging.getLogger("jax2onnx").setLevel(logging.ERROR)  # it warns of each plugin whose library is not there
     try:
-        model = translate.to_onnx(whole, [("batch", *subject.shape)], model_name="policy", opset=OPSET)
+        with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):  # as NumPy has them
+            model = translate.to_onnx(whole, [("batch", *subject.shape)], model_name="policy", opset=OPSET)
     except Exception as error:  # of whatever kind: the package translates only a part of JAX
         what = f"jax2onnx cannot translate the inference of this policy: {describe(error)[:200]}."
         raise refused(what) from error
@@ -133,12 +150,12 @@ def _traced(subject: Subject, program: Policy) -> Any:
 def in_jax(kind: str) -> Any:
     """The NumPy program of a kind with JAX in NumPy's place: from (program, state) to the action in [-1, 1]."""
     ours, more = _copy(policy), _copy(inference)
+    table: Mapping[str, Any] = {**ours.KINDS, **more.KINDS}
     for name in vars(more):
         if name in vars(ours) and not name.startswith("__"):
             setattr(more, name, getattr(ours, name))
     for module in (ours, more):
         module.np = jnp
-    table: Mapping[str, Any] = {**ours.KINDS, **more.KINDS}
     return lambda p, x: ours.SQUASH[p["squash"]](table[kind](p, x))
 
 

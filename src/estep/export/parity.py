@@ -11,10 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
-from estep.core.types import Floats
+from estep.core import acting
+from estep.core.types import Floats, Key
 from estep.data.normalise import normalise
 from estep.errors import NumericHalt
-from estep.export.contract import Subject, widths
+from estep.export.contract import Act, Subject, widths
+from estep.export.drawn.noise import noise_of
 from estep.export.inference import points, q_values
 from estep.export.policy import SQUASH, Policy
 from estep.families.categorical import Categorical, FactoredCategorical
@@ -23,6 +25,8 @@ LARGEST, LARGEST_OF_INFERENCE = 1e-5, 1e-4
 """The largest difference of actions that passes, in units of the width of the bounds."""
 TIE = 1e-5
 """Two candidates whose Q̂ differ by less than this part of it are equally good: rounding decides between them."""
+MOST_NEAR = 0.002
+"""The share of drawn actions that may be so near between two choices that rounding decides."""
 CALLS = 200
 
 
@@ -45,6 +49,9 @@ def reference(subject: Subject) -> Callable[[Floats], tuple[Any, Any]]:
     Args:
         subject: the policy.
     """
+    if subject.draws is not None:
+        key = subject.draws(0, 0)
+        return jax.jit(lambda obs: (draw(subject, obs, key), None))
     agent, moments = subject.agent, subject.moments
 
     def one(obs: Any) -> tuple[Any, Any]:
@@ -56,9 +63,20 @@ def reference(subject: Subject) -> Callable[[Floats], tuple[Any, Any]]:
     return jax.jit(jax.vmap(one))
 
 
-def check(
-    subject: Subject, act: Callable[[Floats], npt.NDArray[Any]], obs: Floats, program: Policy | None, infers: bool
-) -> Check:
+def draw(subject: Subject, obs: Any, key: Key) -> Any:
+    """Drawn actions of the agent, before they are rescaled.
+
+    Args:
+        subject: the policy.
+        obs: observations [n, o].
+        key: the key of all of them.
+    """
+    if subject.moments is not None:
+        obs = normalise(obs, jnp.asarray(subject.moments.mean), jnp.asarray(subject.moments.scale))
+    return acting.act(subject.agent, obs, key)[1]
+
+
+def check(subject: Subject, act: Act, obs: Floats, program: Policy | None, infers: bool) -> Check:
     """Compare the actions of an exported policy with those of its agent.
 
     Args:
@@ -73,13 +91,16 @@ def check(
     """
     wanted, q = reference(subject)(obs)
     wanted = np.array(wanted)
-    found, native = act(obs), subject.action_space.native(wanted)
+    noise = None
+    if subject.draws is not None and program is not None:
+        noise = noise_of(program.p, subject.draws(0, 0), len(obs))
+    found, native = act(obs, noise), subject.action_space.native(wanted)
     apart = np.abs(found.astype(np.float64) - native.astype(np.float64)).reshape(len(obs), -1) / widths(subject)
     apart = apart.max(-1)
     if subject.agent.spec.factors and type(q) in (Categorical, FactoredCategorical):
         apart = np.where(apart > 0, _lost(subject, q, wanted, found), 0.0)
     limit = LARGEST_OF_INFERENCE if infers else LARGEST
-    ties = [i for i in np.flatnonzero(~(apart <= limit)) if program is not None and _tied(program, obs[i], wanted[i])]
+    ties = _ties(subject, program, obs, wanted, ~(apart <= limit))
     apart[ties] = 0.0
     largest = float(apart.max()) if np.isfinite(apart).all() else float("inf")
     if not largest <= limit:
@@ -88,9 +109,19 @@ def check(
     times = []
     for i in range(CALLS):
         begin = time.perf_counter()
-        act(obs[i % len(obs)][None])
+        act(obs[i % len(obs)][None], None)
         times.append(time.perf_counter() - begin)
     return Check(largest, limit, len(obs), len(ties), 1e6 * float(np.median(times)))
+
+
+def _ties(
+    subject: Subject, program: Policy | None, obs: Floats, wanted: Floats, apart: npt.NDArray[np.bool_]
+) -> list[int]:
+    """The observations, of those with another action, between two of whose candidates rounding decides."""
+    places = np.flatnonzero(apart).tolist()
+    if subject.draws is not None:  # where a choice is part of the draw it may be that near, and that is rare
+        return places if len(places) <= MOST_NEAR * len(obs) else []
+    return [i for i in places if program is not None and _tied(program, obs[i], wanted[i])]
 
 
 def _lost(subject: Subject, q: Any, wanted: Any, found: npt.NDArray[Any]) -> npt.NDArray[np.float64]:

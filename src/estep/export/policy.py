@@ -3,6 +3,7 @@
     python policy.py policy.npz        reads an observation in each line of standard input (JSON), writes its action
 
 In your program: `from policy import load`, then `policy = load("policy.npz")` and `action = policy.act(observation)`.
+Where actions are drawn, `load("policy.npz", seed)` sets their random numbers.
 """
 
 from __future__ import annotations
@@ -17,24 +18,18 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-FORMAT = 1
-"""Of the contract. A larger number is of a newer estep."""
+FORMAT = 1  # of the contract; a larger number is of a newer estep
 Array: TypeAlias = Any
-
-
 total: Callable[..., Array] = lambda x: x.sum(-1, keepdims=True)
 length: Callable[..., Array] = lambda x, least: np.sqrt(total(np.square(x)) + np.float32(least))
 sigmoid: Callable[..., Array] = lambda x: 0.5 * (1.0 + np.tanh(0.5 * x))
+soft_bound: Callable[..., Array] = lambda x, low, up: low + np.logaddexp(up - np.logaddexp(up - x, 0.0) - low, 0.0)
+"""x moved smoothly into [low, up]."""
 
 
 def softmax(x: Array) -> Array:
     e = np.exp(x - x.max(-1, keepdims=True))
     return e / total(e)
-
-
-def soft_bound(x: Array, low: Any, high: Any) -> Array:
-    """x moved smoothly into [low, high]."""
-    return low + np.logaddexp(high - np.logaddexp(high - x, 0.0) - low, 0.0)
 
 
 LAYERS: Mapping[str, Callable[..., Array]] = {
@@ -101,11 +96,8 @@ MODES: Mapping[str, Callable[..., Array]] = {
 }
 """From the parameters λ of a distribution to the point u where it is greatest."""
 mode: Callable[..., Array] = lambda p, lam: MODES[p["mode"][0]](lam, *p["mode"][1:])
-
-
-def direct(p: Mapping[str, Any], x: Array) -> Array:
-    """λ is what a network gives."""
-    return mode(p, output(p["net"], x))
+direct: Callable[..., Array] = lambda p, x: mode(p, output(p["net"], x))
+"""λ is what a network gives."""
 
 
 def levels(p: Mapping[str, Any], x: Array) -> Array:
@@ -113,18 +105,21 @@ def levels(p: Mapping[str, Any], x: Array) -> Array:
     return mode(p, output(p["net"], x, output(p["top"], x)[: p["latent"]]))
 
 
-def columns(p: Mapping[str, Any], x: Array) -> Array:
-    """The product of what all tasks share, to a power, and of what one task adds."""
-    shared, own = output(p["shared"], x), output(p["net"], x)
-    if p["mode"][0] == "choices":
-        return mode(p, p["share"] * shared + own)
+def product(p: Mapping[str, Any], shared: Array, own: Array) -> tuple[Array, Array]:
+    """Mean and precision of the product of two Gaussians, one to a power."""
     (mu, raw), (mu_own, raw_own) = np.split(shared, 2), np.split(own, 2)
     weight = p["share"] * np.exp(-2.0 * soft_bound(raw, *p["shared_bounds"]))
     weight_own = np.exp(-2.0 * soft_bound(raw_own, *p["bounds"]))
-    return (weight * mu + weight_own * mu_own) / (weight + weight_own)
+    return (weight * mu + weight_own * mu_own) / (weight + weight_own), weight + weight_own
 
 
-KINDS: Mapping[str, Callable[..., Array]] = {"direct": direct, "levels": levels, "columns": columns}
+def columns(p: Mapping[str, Any], x: Array) -> Array:
+    """The product of what all tasks share, to a power, and of what one task adds."""
+    shared, own = output(p["shared"], x), output(p["net"], x)
+    return mode(p, p["share"] * shared + own) if p["mode"][0] == "choices" else product(p, shared, own)[0]
+
+
+KINDS = {"direct": direct, "levels": levels, "columns": columns}
 CLIP: Callable[..., Array] = lambda u: np.clip(u, -1.0, 1.0)
 SQUASH: Mapping[str, Callable[..., Array]] = {"tanh": lambda u: np.tanh(u), "clip": CLIP, "none": lambda u: u}
 
@@ -139,14 +134,17 @@ def bound(value: Any, arrays: Mapping[str, Array]) -> Any:
 
 
 class Policy:
-    """Acts in one state at a time, by the deterministic action."""
+    """Acts in one state at a time, by the deterministic action, or by one that is drawn: the contract says which."""
 
-    def __init__(self, contract: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
+    def __init__(self, contract: Mapping[str, Any], arrays: Mapping[str, Array], seed: int | None = None) -> None:
         if contract["format"] > FORMAT:
             raise ValueError(f"The contract has the format {contract['format']}, and this file reads up to {FORMAT}.")
         self.contract, self.p = contract, bound(contract["program"], arrays)
-        kind, home = self.p["kind"], f"{__package__}." if __package__ else ""
-        table = KINDS if kind in KINDS else importlib.import_module(f"{home}inference").KINDS
+        home, kind = f"{__package__}." if __package__ else "", self.p["kind"]
+        drawn = not contract.get("deterministic", True)
+        self.drawn = (np.random.default_rng(seed),) if drawn else ()
+        more = ("drawn.drawing" if home else "drawing") if drawn else "" if kind in KINDS else "inference"
+        table = importlib.import_module(home + more).KINDS if more else KINDS
         self.point, self.squash = table[kind], SQUASH[self.p["squash"]]
 
     def act(self, observation: Any, task: str = "") -> Any:
@@ -157,7 +155,7 @@ class Policy:
         """The action in [-1, 1], or one-hot vectors of choices, for the flat numbers of an observation."""
         if self.p["scale"] is not None:
             x = np.clip((x - self.p["mean"]) * self.p["scale"], -10.0, 10.0)
-        return self.squash(self.point(self.p, x))
+        return self.squash(self.point(self.p, x, *self.drawn))
 
     def flat(self, observation: Any, task: str = "") -> Array:
         """The numbers of an observation in the contract's order, with the one-hot vector of the task at the end."""
@@ -170,8 +168,8 @@ class Policy:
             found.append(np.eye(n)[int(value) - part["first"]] if n else np.asarray(value, np.float32).reshape(-1))
             if part["path"] and not isinstance(observation, Mapping):
                 break  # all numbers at once
-        one_hot = [float(name == task) for name in spaces["tasks"]]
-        return np.concatenate([*found, one_hot], dtype=np.float32, casting="same_kind")
+        found.append([float(name == task) for name in spaces["tasks"]])
+        return np.concatenate(found, dtype=np.float32, casting="same_kind")
 
     def native(self, action: Array) -> Any:
         """The action as the environment takes it."""
@@ -185,13 +183,17 @@ class Policy:
         return (np.asarray(index) + space["start"]).astype(space["dtype"]).reshape(space.get("shape", ()))
 
 
-def load(path: str | Path) -> Policy:
-    """The policy of policy.npz, with contract.json beside it."""
+def load(path: str | Path, seed: int | None = None) -> Policy:
+    """The policy of policy.npz, with contract.json beside it. The seed is of drawn actions."""
     with np.load(path) as arrays:
-        return Policy(json.loads(Path(path).with_name("contract.json").read_text("utf-8")), dict(arrays))
+        return Policy(json.loads(Path(path).with_name("contract.json").read_text("utf-8")), dict(arrays), seed)
 
 
 if __name__ == "__main__":
-    policy = load(sys.argv[1])
+    try:
+        policy = load(sys.argv[1])
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        sys.exit(3)
     for line in sys.stdin:
         print(json.dumps(policy.act(json.loads(line), *sys.argv[2:]).tolist()), flush=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -51,7 +51,12 @@ class Program(NamedTuple):
     arrays: dict[str, npt.NDArray[Any]]
 
 
-def program_of(agent: Agent, moments: Moments | None, key: Key | None = None) -> Program:
+More: TypeAlias = Callable[[Agent, Any, Arrays], Mapping[str, Any]]
+"""What a program has beyond that of deterministic actions, from the agent and the optimiser by which it acts: None if
+it acts by its prior."""
+
+
+def program_of(agent: Agent, moments: Moments | None, key: Key | None = None, more: More | None = None) -> Program:
     """The program by which an agent acts, by its deterministic action.
 
     Args:
@@ -59,6 +64,7 @@ def program_of(agent: Agent, moments: Moments | None, key: Key | None = None) ->
         moments: mean and variance of observations, if they are normalised.
         key: of the random numbers of inference, as `behave` of the agent gets it; they stay the same in the program.
             None refuses agents that need random numbers.
+        more: makes what is added to the program.
 
     Raises:
         UsageError: what the agent does is not written out in NumPy; the message says what.
@@ -70,7 +76,7 @@ def program_of(agent: Agent, moments: Moments | None, key: Key | None = None) ->
     squash = SQUASHES.get(type(agent.spec.squash))
     if squash is None:
         raise refused("The actions of this policy are squashed by a function of its own.")
-    behave = agent.behave
+    behave, inference = agent.behave, None
     if isinstance(behave, Planner):
         if behave.eval_with == "plan":
             raise refused("This policy acts by plans, which are searches in a model of the environment.")
@@ -78,14 +84,15 @@ def program_of(agent: Agent, moments: Moments | None, key: Key | None = None) ->
     if behave is act_from_prior:
         record = {"kind": "direct", **_prior(agent, arrays)}
     elif behave is act_from_posterior:
-        inference: Any = agent.acting(agent.inference.model)
+        inference = agent.acting(agent.inference.model)
         maker = MAKERS.get(type(inference))
         if maker is None:
             raise refused(f"This policy acts by {type(inference).__name__} inference, which is not written out.")
         record = maker(agent, inference, arrays, key)
     else:
         raise refused("This policy acts by a function of its own.")
-    return Program({**record, **scaling, "squash": squash}, arrays.held)
+    added = more(agent, inference, arrays) if more else {}
+    return Program({**record, **added, **scaling, "squash": squash}, arrays.held)
 
 
 def one_shot(agent: Agent, moments: Moments | None) -> Policy | None:
@@ -102,14 +109,17 @@ def one_shot(agent: Agent, moments: Moments | None) -> Policy | None:
     return Policy({"format": FORMAT, "program": program.record}, program.arrays)
 
 
-def _prior(agent: Agent, arrays: Arrays) -> dict[str, Any]:
-    """The network of a learned prior, and what stands for the mode of its distribution."""
+def learned_prior(agent: Agent) -> tuple[Any, Any]:
+    """The prior without its power, and the places of the state that it sees; None for all."""
     prior: Any = agent.prior.slow
-    sees = None
     if isinstance(prior, Tempered) and prior.share > 0.0:
         prior = prior.base
-    if isinstance(prior, Restricted):
-        prior, sees = prior.inner, prior.seen
+    return (prior.inner, prior.seen) if isinstance(prior, Restricted) else (prior, None)
+
+
+def _prior(agent: Agent, arrays: Arrays) -> dict[str, Any]:
+    """The network of a learned prior, and what stands for the mode of its distribution."""
+    prior, sees = learned_prior(agent)
     kind: Any = type(prior)
     if kind not in (GaussianNetwork, FullGaussianNetwork, CategoricalNetwork, FactoredNetwork):
         raise refused(f"The prior of this policy is a {kind.__name__}, which is no network of ours.")
@@ -181,7 +191,7 @@ def _exact(agent: Agent, inference: Exact, arrays: Arrays, key: Key | None) -> d
     constant = type(agent.prior.slow) in (Flat, Uniform)
     mode = ["choices", *agent.spec.factors]
     prior = {"net": None, "mode": mode, "bounds": None} if constant else _prior(agent, arrays)
-    return {"kind": "exact", **prior, **_critics(agent, arrays), "alpha": _alpha(agent, arrays)}
+    return {"kind": "exact", **prior, **_critics(agent, arrays), "alpha": alpha_of(agent, arrays)}
 
 
 def _iterative(agent: Agent, inference: Iterative, arrays: Arrays, key: Key | None) -> dict[str, Any]:
@@ -208,7 +218,7 @@ def _iterative(agent: Agent, inference: Iterative, arrays: Arrays, key: Key | No
         noise = np.stack([np.asarray(draw(_first_half(one), count, size)) for one in keys])
     record |= {"low": arrays.put(inference.low), "high": arrays.put(inference.high), "noise": arrays.put(noise)}
     record |= {"average": inference.average, "encoding": ENCODINGS[inference.encoding]}
-    record |= {"sizes": list(family.block_sizes), "alpha": _alpha(agent, arrays)}
+    record |= {"sizes": list(family.block_sizes), "alpha": alpha_of(agent, arrays)}
     return {**record, **_critics(agent, arrays)}
 
 
@@ -239,7 +249,7 @@ def _critics(agent: Agent, arrays: Arrays) -> dict[str, Any]:
     return arrays.critics(agent.acting_critic(agent.likelihood))
 
 
-def _alpha(agent: Agent, arrays: Arrays) -> str:
+def alpha_of(agent: Agent, arrays: Arrays) -> str:
     """The temperature, or that of each task."""
     temperature: Any = agent.temperature.model
     if type(temperature) is TaskConstraints:

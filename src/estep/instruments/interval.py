@@ -82,17 +82,18 @@ def interquartile(values: npt.ArrayLike) -> Interval:
     """The interquartile mean of independent numbers and its 95 % confidence interval.
 
     From `MANY` on it is the t interval of a trimmed mean. Below that its error is taken for that of the mean, as
-    Student's t has it: the trimmed one is of three or four numbers, and twice as wide. A number that is not finite
-    gives NaN: to leave it out with the largest would be wrong.
+    Student's t has it: the trimmed one is of three or four numbers, and twice as wide. Numbers that are -inf, of seeds
+    that failed, are the lowest: from `MANY` on they do not matter where they are among those left out. Others that are
+    not finite give NaN: to leave them out with the largest would be wrong.
 
     Source:
         Tukey and McLaughlin 1963; the standard error is that of Yuen 1974.
     """
     numbers = np.sort(np.asarray(values, np.float64).ravel())
     count, cut = len(numbers), int(TRIMMED * len(numbers))
-    if not np.isfinite(numbers).all():
-        return Interval(*[float("nan")] * 3)
     kept = numbers[cut : count - cut]
+    if not np.isfinite(kept).all() or not (numbers < np.inf).all():
+        return Interval(*[float("nan")] * 3)
     mean = float(kept.mean())
     if count < MANY:
         _, low, high = interval(numbers)

@@ -4,11 +4,13 @@ Runs with the same settings, apart from those of `labels.IGNORED_FIELDS`, share 
 its 95 % interval, as `instruments.interval.middle` has them.
 
 Every point of a curve has all seeds: a curve ends at the last step that all of them have. A run that ended because it
-reached the return of --stop-at is carried on with its last value, since to leave out the best seeds would be wrong.
+reached the return of --stop-at is carried on with its last value, since to leave out the best seeds would be wrong. So
+it would be to leave out the seeds that failed: from there on they are below all others.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -22,7 +24,7 @@ import numpy as np
 from estep.envs.tasks.sources import ALL
 from estep.errors import RejectedInput
 from estep.instruments.interval import MANY, middle
-from estep.plots import labels
+from estep.plots import failures, labels
 from estep.plots.curves import save, style
 from estep.runs import tables
 from estep.runs.folder import MEMBERS, RUN, safe_name
@@ -89,6 +91,8 @@ class Seeds(NamedTuple):
     low: float
     """Lower limit of the 95 % interval of the middle; NaN for a single seed."""
     high: float
+    failed: int = 0
+    """Seeds whose evaluation here, or whose last one before, is no number."""
 
 
 def points(source: Path) -> list[Point]:
@@ -103,20 +107,28 @@ def points(source: Path) -> list[Point]:
         return labels.read(source.resolve(), Point)
     if not (source / RUN).is_file() and (source / EVALUATIONS).is_file():
         return labels.read(source / EVALUATIONS, Point)
-    about = labels.about_run(source)
-    members = sorted((source / MEMBERS).glob("*/eval.csv"))
-    if not members:
-        return _lines(source / "eval.csv", about)
-    seeds = [{**about, "seed": str(int(about["seed"]) + int(path.parent.name))} for path in members]
-    return [point for path, each in zip(members, seeds, strict=True) for point in _lines(path, each)]
+    about, ended = labels.about_run(source), failures.failed(source)
+    members = {int(path.name): path for path in sorted((source / MEMBERS).glob("[0-9]*"))} or {0: source}
+    first = int(about["seed"])
+    return [
+        point
+        for number, path in members.items()
+        for point in _lines(path / "eval.csv", {**about, "seed": str(first + number)}, ended.get(number))
+    ]
 
 
-def _lines(path: Path, about: Mapping[str, str]) -> list[Point]:
-    """The evaluations of one eval.csv. `about` has the other columns. Raises RejectedInput."""
-    lines = labels.read(path, Line, {**about, "task": ALL})
+def _lines(path: Path, about: Mapping[str, str], failed: int | None) -> list[Point]:
+    """The evaluations of one eval.csv. `about` has the other columns, and `failed` is the number of steps at which the
+    seed failed, or None. Raises RejectedInput."""
+    lines = labels.read(path, Line, {**about, "task": ALL}) if failed is None or path.is_file() else []
     names = {line.task: about["env"] if line.task == ALL else f"{about['env']}: {line.task}" for line in lines}
     run = about["algorithm"], about["settings"], int(about["seed"])
-    return [Point(names[one.task], *run, one.env_steps, one.updates, one.mean, one.std, one.episodes) for one in lines]
+    found = [Point(names[one.task], *run, one.env_steps, one.updates, one.mean, one.std, one.episodes) for one in lines]
+    if failed is None:
+        return found
+    last = max([failed, *(line.env_steps + 1 for line in lines)])
+    nothing = float("nan")
+    return [*found, *(Point(name, *run, last, 0, nothing, nothing, 0) for name in names.values() or [about["env"]])]
 
 
 def write_tables(found: Sequence[Point], rows: Sequence[Seeds], out: Path) -> list[Path]:
@@ -150,19 +162,21 @@ def _curve(group: Sequence[Point]) -> list[Seeds]:
         runs.setdefault(point.seed, {})[point.env_steps] = point.mean
     last = {point.seed: point for point in group}
     reached = {seed for seed, point in last.items() if labels.reached_goal(point.settings, point.env_steps, point.mean)}
+    over = reached | {seed for seed, point in last.items() if not math.isfinite(point.mean)}
 
     def value(seed: int, step: int) -> float | None:
         end = last[seed]
-        return end.mean if seed in reached and step > end.env_steps else runs[seed].get(step)
+        return end.mean if seed in over and step > end.env_steps else runs[seed].get(step)
 
-    one, longest, rows = group[0], group[-1].env_steps, []
+    one, rows = group[0], []
+    longest = max((point.env_steps for point in group if math.isfinite(point.mean)), default=group[-1].env_steps)
     settings = labels.shared(one.settings)
     for step in dict.fromkeys(point.env_steps for point in group):
         values = [known for seed in runs if (known := value(seed, step)) is not None]
         if len(values) == len(runs):
             carried = sum(step > last[seed].env_steps for seed in reached)
             about = one.env, one.algorithm, settings, step, len(runs), carried, longest
-            rows.append(Seeds(*about, min(values), max(values), *middle(values)))
+            rows.append(Seeds(*about, *_middle(values)))
     if not rows:
         raise RejectedInput(
             f"The seeds {', '.join(map(str, runs))} of {one.algorithm} on {one.env} were never evaluated after the "
@@ -170,6 +184,15 @@ def _curve(group: Sequence[Point]) -> list[Seeds]:
             "Compare runs with the same --eval-every, or leave out the run that is too short.",
         )
     return rows
+
+
+def _middle(values: Sequence[float]) -> tuple[float, float, float, float, float, int]:
+    """The lowest and the highest of some seeds, their middle with its interval, and how many of them failed."""
+    finite = [value for value in values if math.isfinite(value)] or [math.nan]
+    count = sum(not math.isfinite(value) for value in values)
+    with np.errstate(invalid="ignore"):
+        found = failures.known(middle(failures.below_all(values)))
+    return min(finite), max(finite), found[0], found[1], found[2], count
 
 
 def draw(rows: Sequence[Seeds], out: Path, names: Mapping[labels.Curve, str] | None = None) -> dict[str, str]:
@@ -213,7 +236,7 @@ def seeds_label(last: Seeds) -> str:
         >>> seeds_label(Seeds("Some-v0", "sac", "{}", 20, 5, 2, 20, 1.0, 2.0, 1.5, 1.2, 1.8))
         'n = 5, 2 stopped early and carried on'
     """
-    text = f"n = {last.seeds}"
+    text = f"n = {last.seeds}" + (f", {last.failed} failed" if last.failed else "")
     if last.carried:
         text += f", {last.carried} stopped early and carried on"
     return text + (f", cut at {last.env_steps:,} steps, where a seed ends" if last.longest > last.env_steps else "")

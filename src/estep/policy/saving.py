@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
-import numpy as np
 
+from estep.core.keys import make_key
+from estep.core.types import Key
 from estep.errors import UsageError
 from estep.export.contract import Subject
-from estep.policy.actor import ACT, key_of
+from estep.policy.actor import ACT
 from estep.policy.spaces import space_record
 from estep.runs import checkpoint, config_file, provenance, storage
 from estep.runs.folder import RunFolder
@@ -52,16 +53,25 @@ def save(policy: Policy, path: Path | str, *, optimisers: bool = True) -> Path:
     return folder
 
 
-def subject_of(policy: Policy, checkpoint: str) -> Subject:
+def draws(seed: Any, counter: Any) -> Key:
+    """The key of `Policy.act`, which may be traced.
+
+    Args:
+        seed, counter: those of `Policy.act`.
+    """
+    return jax.random.fold_in(jax.random.fold_in(make_key(seed), ACT), counter)
+
+
+def subject_of(policy: Policy, checkpoint: str, *, drawn: bool = False) -> Subject:
     """What is exported of a policy.
 
     Args:
         policy: the policy.
         checkpoint: the hash of its checkpoint.
+        drawn: whether its actions are drawn; otherwise they are deterministic.
     """
-    # as `act` has it for one observation, with its defaults
-    key = jax.random.split(jax.random.fold_in(key_of(0, ACT), np.uint32(0)), 1)[0]
+    key = jax.random.split(draws(0, 0), 1)[0]  # as `act` has it for one observation, with its defaults
     about = {"algorithm": policy.recipe.name, "environment": policy.recipe.env, "env_steps": policy.env_steps}
     about |= {"updates": policy.updates, "checkpoint_sha256": checkpoint}
     spaces = policy.action_space, policy.observation_space, policy.tasks
-    return Subject(policy.agent, policy.moments, *spaces, key, about)
+    return Subject(policy.agent, policy.moments, *spaces, key, about, draws if drawn else None)

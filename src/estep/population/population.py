@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools as ft
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ import numpy as np
 
 from estep.core.agent import Agent
 from estep.envs.build import FRESH, Source, register
+from estep.envs.guard.watch import end_process
 from estep.envs.pure.adapter import find, on_host
 from estep.envs.pure.environment import PureEnv
 from estep.envs.tasks.sources import label, read_envs
@@ -83,7 +84,13 @@ class Population(Sequence[Policy]):
         return Policy(recipe, agent, stats, self.spaces.action, *counts, self.run_dir, env, self.spaces.observation)
 
     def evaluate(
-        self, episodes: int = 10, *, seed: int | None = None, env: Any = None, deterministic: bool = True
+        self,
+        episodes: int = 10,
+        *,
+        seed: int | None = None,
+        env: Any = None,
+        deterministic: bool = True,
+        on_hang: Callable[[str], None] = end_process,
     ) -> list[Evaluation]:
         """Returns of whole episodes of every seed, all seeds at once. Their seeds are fresh, as in `Policy.evaluate`.
 
@@ -92,6 +99,7 @@ class Population(Sequence[Policy]):
             seed: seed of the episodes, the same for all policies; None takes the seed of each.
             env: the environment; None takes the environment of training.
             deterministic: whether the action is squash(mode of q); otherwise it is sampled from q.
+            on_hang: called with a message, from another thread, if the environment hangs. It must end the process.
 
         Raises:
             UsageError: a bad value, or the environment is not known and must be passed as env.
@@ -111,19 +119,22 @@ class Population(Sequence[Policy]):
             running = None if self.stats is None else _running(self.stats)
             return device.play(pure, (device.FRESH, episodes, greedy), (self.agents, running), seeds, 0)
         runs = [dataclasses.replace(member_recipe(self.recipe, 0).run, seed=s, eval_episodes=episodes) for s in seeds]
-        return self.evaluate_in(source, runs, greedy)
+        return self.evaluate_in(source, runs, greedy, on_hang)
 
-    def evaluate_in(self, source: Source, runs: Sequence[RunConfig], deterministic: bool) -> list[Evaluation]:
+    def evaluate_in(
+        self, source: Source, runs: Sequence[RunConfig], deterministic: bool, on_hang: Callable[[str], None]
+    ) -> list[Evaluation]:
         """Returns of whole episodes in environments on the host.
 
         Args:
             source: what makes the environments.
             runs: the settings of each seed's episodes.
             deterministic: whether the action is squash(mode of q).
+            on_hang: called with a message if an environment hangs.
         """
         running = None if self.stats is None else _running(self.stats)
         with ExitStack() as stack:
-            envs = [make_env(source, run, QUIET, FRESH) for run in runs]
+            envs = [make_env(source, run, QUIET._replace(on_hang=on_hang), FRESH) for run in runs]
             for env in envs:
                 stack.callback(env.close)
             how = runs[0].eval_episodes, 0, deterministic

@@ -136,11 +136,35 @@ def cut(form: Layout, ring: Ring, which: Bool[Array, " e"]) -> Ring:
 
 def _close(form: Layout, ring: Ring, which: Bool[Array, " e"]) -> Ring:
     """Mark the row at the head as an episode's final observation and move the head on."""
-    final = jnp.where(which, _row(form, ring.head), form.rows)
-    mark = jnp.zeros(form.size.columns).at[form.size.action + 2].set(NO_STEP)
-    marks = jnp.broadcast_to(mark, (form.num_envs, form.size.columns))
-    columns = ring.columns.at[final].set(marks, mode="drop")
+    columns = _no_step(form, ring.columns, jnp.where(which, _row(form, ring.head), form.rows))
     return ring._replace(columns=columns, head=ring.head + which.astype(jnp.int32), open=ring.open & ~which)
+
+
+def _no_step(form: Layout, columns: Array, rows: Int[Array, " n"]) -> Array:
+    """The columns with rows marked as no steps. Their observations stay, which may be those after the step before."""
+    mark = jnp.zeros(form.size.columns).at[form.size.action + 2].set(NO_STEP)
+    return columns.at[rows].set(jnp.broadcast_to(mark, (rows.shape[0], form.size.columns)), mode="drop")
+
+
+def drop(form: Layout, ring: Ring, row: Int[Array, ""]) -> Ring:
+    """Take the step in a row out, if it is still there. The step before it ends its episode as truncated, and the step
+    after it begins one."""
+    env, share = row % form.num_envs, form.size.steps_per_env
+    order = jnp.arange(share)
+    entries = (ring.first[env] + order) % share
+    steps, count = ring.steps[env, entries], ring.end[env] - ring.first[env]
+    found = (order < count) & (steps == row)
+    there, number = found.any(), found.argmax()
+    ring = cut(form, ring, (jnp.arange(form.num_envs) == env) & there & (number == count - 1))
+    before = jnp.where(there & (number > 0), steps[number - 1], form.rows)
+    columns = ring.columns.at[before, form.size.action + 2].set(1.0, mode="drop")
+    columns = _no_step(form, columns, jnp.where(there, row, form.rows)[None])
+    after = jnp.where(order < number, steps, jnp.roll(steps, -1))
+    return ring._replace(
+        columns=columns,
+        steps=ring.steps.at[env, entries].set(jnp.where(there, after, steps)),
+        end=ring.end.at[env].add(-there.astype(jnp.int32)),
+    )
 
 
 def _row(form: Layout, position: Int[Array, " e"]) -> Int[Array, " e"]:

@@ -106,6 +106,7 @@ class PopulationSession:
             for sinks, episodes in zip(self.sinks, trainer.engine.finished(), strict=True):
                 sinks.finished(now, episodes)
             if crossed(before, now, config.log_every) or ended:
+                self.drop_bad()
                 self.log()
             if crossed(before, now, config.eval_every) and not ended:
                 self.evaluate()
@@ -148,6 +149,16 @@ class PopulationSession:
             fix = "Give a smaller --learning-rate or scale the rewards down; check the environment: estep check-env."
             raise kind(f"All {len(trainer.seeds)} seeds failed: {'; '.join(sorted(reasons))}.", fix)
 
+    def drop_bad(self) -> None:
+        """Take steps out of replay on which no update is finite, and report them."""
+        new = self.trainer.drop_bad()
+        for member, count in new.items():
+            told, total = self.trainer.seeds[member], self.trainer.dropped[member]
+            what = f"note     seed {told}: steps without a finite update were dropped: {count} ({total} so far)"
+            self.context.report.note(what)
+        if new:
+            self.store.forget()
+
     def going(self) -> list[int]:
         """The seeds that are not frozen, by number."""
         return [i for i in range(len(self.trainer.seeds)) if str(i) not in self.failed]
@@ -160,6 +171,7 @@ class PopulationSession:
         counts = {"env_steps": trainer.env_steps, "updates": trainer.updates}
         for i in self.going():
             record = {**counts, **status[i], **means[i], "data/replay": int(held[i]), "wall_s": self.wall_s}
+            record |= {"data/dropped": trainer.dropped[i]} if trainer.dropped[i] else {}
             self.sinks[i].metric(record)
         for name in ("return", *(name for name in means[0] if name.startswith(("e/value", "m/alpha", "m/kl")))):
             values = [row[name] for i in self.going() if name in (row := status[i] | means[i])]
@@ -240,6 +252,7 @@ class PopulationSession:
         finite = [value if math.isfinite(value) else None for value in self.best]
         return {
             "counts": {"env_steps": trainer.env_steps, "updates": trainer.updates},
+            "dropping": {"dropped": trainer.dropped, "seen": trainer.seen},
             "seeds": trainer.seeds,
             "capacity": size.steps_per_env * trainer.plan.form.num_envs,
             "failed": self.failed,

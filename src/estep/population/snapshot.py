@@ -63,6 +63,10 @@ class Rings:
         """Remember that everything is saved. `numbers` are all chunks."""
         self._saved = np.array(self.rings.head)
 
+    def forget(self) -> None:
+        """Take every chunk for changed, because steps were taken out."""
+        self._saved = None
+
     def chunk(self, number: int, /) -> Arrays:
         """The arrays of one chunk."""
         i, s = divmod(number, self.count)
@@ -224,6 +228,8 @@ def restore(trainer: PopulationTrainer, path: Path) -> tuple[checkpoint.Loaded, 
         agent = rebuild(shape, loaded.tensors)
         trainer.engine.learners = rest._replace(agent=agent, ring=rings)
         trainer.env_steps, trainer.updates = (int(loaded.meta["counts"][name]) for name in ("env_steps", "updates"))
+        before = loaded.meta.get("dropping", {})  # a checkpoint of before has none
+        trainer.dropped, trainer.seen = (_counts(before, name, count) for name in ("dropped", "seen"))
         trainer.failed = {int(i): str(why["why"]) for i, why in loaded.meta["failed"].items()}
         trainer.engine.restore(loaded.tensors.get("env", {}), loaded.meta["engine"])
     except EstepError:
@@ -231,6 +237,14 @@ def restore(trainer: PopulationTrainer, path: Path) -> tuple[checkpoint.Loaded, 
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
         raise lacking(path, error) from error
     return loaded, Rings(form, trainer.engine.learners.ring)
+
+
+def _counts(table: Mapping[str, Any], name: str, count: int) -> list[int]:
+    """A number of each seed; zeros if there is no such name."""
+    found = [int(number) for number in table.get(name, [0] * count)]
+    if len(found) != count:
+        raise ValueError(f"{name} has {len(found)} numbers, not {count}")
+    return found
 
 
 def _empty_rings(form: Layout, count: int) -> Ring:

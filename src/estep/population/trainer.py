@@ -17,11 +17,13 @@ from estep.envs.base import Episode
 from estep.policy.evaluate import Evaluation
 from estep.policy.frozen import check_no_frozen_part
 from estep.population import state
+from estep.population.programs import dropping
 from estep.population.programs.loop import Turns
 from estep.population.programs.updates import SKIPS_IN_A_ROW
 from estep.population.state import Learner, Plan
 from estep.runs.leaves import skeleton
 from estep.settings.run import RunConfig
+from estep.training.recovery.suspects import allowed
 
 LONGEST = 1024
 """Turns in one call of a program."""
@@ -132,6 +134,10 @@ class PopulationTrainer:
         """Seconds of a turn with updates, as measured last."""
         self.failed: dict[int, str] = {}
         """The frozen seeds by number, with the reason."""
+        self.dropped = [0] * len(self.seeds)
+        """How many steps of each seed were taken out of replay."""
+        self.seen = [0] * len(self.seeds)
+        """The skipped updates of each seed at the last call of `drop_bad`."""
 
     def turns_to(self, every: Sequence[int], steps: int) -> int:
         """Turns until a multiple of one of these numbers of steps is crossed or the end is reached, at most LONGEST."""
@@ -158,6 +164,22 @@ class PopulationTrainer:
         known = {i: REASONS[int(code)] for i, code in enumerate(frozen) if code} | dict(self.engine.failures())
         new = {i: why for i, why in known.items() if i not in self.failed}
         self.failed |= new
+        return new
+
+    def drop_bad(self) -> dict[int, int]:
+        """Take steps out of the replays of the seeds that have skipped updates since the last call, if no update on
+        them is finite. Returns how many of each seed.
+        """
+        skipped, frozen = jax.device_get((self.engine.learners.skipped, self.engine.learners.frozen))
+        new: dict[int, int] = {}
+        for i in np.flatnonzero((skipped > np.array(self.seen)) & (frozen == 0)).tolist():
+            blamed = dropping.to_blame(self.plan, self.engine.learners, i, self.seeds[i], self.updates)
+            for row in (rows := allowed(blamed, self.dropped[i], self.env_steps)):
+                held = dropping.drop(self.plan, self.engine.learners.ring, np.int32(i), np.int32(row))
+                self.engine.learners = self.engine.learners._replace(ring=held)
+            self.dropped[i] += len(rows)
+            new |= {i: len(rows)} if len(rows) else {}
+        self.seen = skipped.tolist()
         return new
 
     def means(self) -> list[dict[str, float]]:

@@ -51,7 +51,7 @@ def _gathered(folder: RunFolder, at: Path, config: Mapping[str, Any], record: Ma
     """As `contents`. `at` is the folder of the lines."""
     algorithm, row = dict(config["algorithm"]), schema.rows().get(config["algorithm"]["name"])
     curves = collect(records(at / METRICS))
-    returns = _returns(folder.path, at)
+    returns = _returns(folder.path, at, int(config["run"]["seed"]))
     marked = _text(at / "best")
     lights = health.lights(curves, algorithm, _measured(at / "plots"), _flat(row, algorithm))
     return {
@@ -69,6 +69,7 @@ def _gathered(folder: RunFolder, at: Path, config: Mapping[str, Any], record: Ma
         "metrics": {name: {"curve": _points(curve), **_meaning(name)} for name, curve in sorted(curves.items())},
         "figures": list(_figures(at / "plots")),
         "video": _video(at / VIDEOS),
+        "several": at == folder.path and (at / MEMBERS).is_dir(),
     }
 
 
@@ -87,6 +88,7 @@ def _about(config: Mapping[str, Any], record: Mapping[str, Any], at: Path, row: 
         "started": record.get("started"),
         "ended": record.get("ended"),
         "error": record.get("error"),
+        "failed seeds": "\n".join(_failed(record)),
         "environment steps": f"{result['env_steps']:,}" if result.get("env_steps") else "",
         "updates": f"{result['updates']:,}" if result.get("updates") else "",
         "commit": f"{git['sha']}{' (with changes)' if git.get('dirty') else ''}" if git.get("sha") else "",
@@ -96,6 +98,12 @@ def _about(config: Mapping[str, Any], record: Mapping[str, Any], at: Path, row: 
         "command": shlex.join(map(str, record.get("command") or ())),
     }
     return [(label, str(text)) for label, text in told.items() if text not in (None, "")]
+
+
+def _failed(record: Mapping[str, Any]) -> Iterator[str]:
+    """The seeds of a population that failed, with the step and the reason."""
+    for one in (record.get("failed") or {}).values():
+        yield f"seed {one['seed']} at {one['env_steps']:,} steps: {one['why']}"
 
 
 def _flat(row: Row | None, settings: Mapping[str, Any]) -> bool:
@@ -116,10 +124,11 @@ def _written(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def _returns(run: Path, at: Path) -> list[dict[str, Any]]:
-    """The curves of returns: evaluations with their spread, of each seed and task, and the training episodes."""
+def _returns(run: Path, at: Path, first: int) -> list[dict[str, Any]]:
+    """The curves of returns: evaluations with their spread, of each seed and task, and the training episodes. `first`
+    is the seed of a run, or of the first member of a population."""
     seeds = sorted((run / MEMBERS).glob("*/eval.csv")) if run == at else []
-    named = {f"seed {int(path.parent.name)}: ": path for path in seeds} or {"": at / EVALUATIONS}
+    named = {f"seed {first + int(path.parent.name)}: ": path for path in seeds} or {"": at / EVALUATIONS}
     found = [one for prefix, path in named.items() for one in _evaluations(path, prefix)]
     episodes = collect(_numbers(at / EPISODES)).get("return")
     if episodes:

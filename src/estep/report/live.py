@@ -33,9 +33,7 @@ class LiveReport:
 
     def update(self) -> None:
         """Write the report, unless the last one is still being written or was so a short time ago."""
-        if self._why and not self._named:
-            self._named = True
-            self._note(f"note     the report is not up to date: {self._why}")
+        self._name()
         if time.monotonic() < self._due or (self._thread is not None and self._thread.is_alive()):
             return
         context = contextvars.copy_context()
@@ -43,9 +41,18 @@ class LiveReport:
         self._thread.start()
 
     def close(self) -> None:
-        """Wait a short time for the last report."""
+        """Wait a short time for the last report, and say so if it could not be written."""
         if self._thread is not None:
             self._thread.join(PATIENCE)
+            if self._thread.is_alive():
+                self._why = self._why or f"it was not written within {PATIENCE:g} s"
+        self._name()
+
+    def _name(self) -> None:
+        """Say once why the report is not up to date, if it is not."""
+        if self._why and not self._named:
+            self._named = True
+            self._note(f"note     the report is not up to date: {self._why}")
 
     def _write(self) -> None:
         began = time.monotonic()

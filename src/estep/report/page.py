@@ -15,6 +15,7 @@ from estep.runs.folder import RunFolder, member_path
 NAME = "report.html"
 HEAD = ("algorithm", "environment", "seed", "environment steps", "updates")
 """What the head of a report says of the run."""
+SEVERAL = "<p>estep report RUN --member 0 shows health and metrics of the first seed, and so on.</p>"
 RELOAD = 30
 """Seconds after which the page of a run that is going on reads itself again."""
 
@@ -46,7 +47,7 @@ def page(found: Mapping[str, Any]) -> str:
     """
     sections = [
         ("returns", "Return", drawing(found["charts"]["returns"])),
-        ("health", "Health", _health(found["health"])),
+        ("health", "Health", SEVERAL if found["several"] else _health(found["health"])),
         ("improvement", "Improvement of V by each iteration of inference", ""),
         ("times", "Where the time went", ""),
         ("about", "What was run", table(found["about"])),

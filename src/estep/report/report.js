@@ -123,7 +123,7 @@ class Chart {
     this.svg.replaceChildren();
     const clip = `clip${Chart.count = (Chart.count || 0) + 1}`;
     shape(shape(this.svg, "clipPath", {id: clip}), "rect",
-      {x: LEFT, y: 0, width: WIDTH - LEFT - RIGHT, height: HEIGHT - BOTTOM + 2});
+      {x: LEFT - 6, y: 0, width: WIDTH - LEFT - RIGHT + 12, height: HEIGHT - BOTTOM + 6}); // whole dots at the edge
     this.frame();
     const inner = shape(this.svg, "g", {"clip-path": `url(#${clip})`});
     const shown = this.series.filter(one => one.shown);
@@ -263,7 +263,7 @@ fill("times", Object.keys(data.times ?? {}).length, section => {
   for (const [name, seconds] of Object.entries(data.times)) {
     const bar = element(section, "div", {class: "bar"});
     element(bar, "span", {}, name.replace(/_s$/, ""));
-    element(bar, "div", {style: `width: ${100 * seconds / total}%`});
+    element(bar, "div", {style: `width: ${Math.min(Math.max(100 * seconds / total, 0), 100)}%`});
     element(bar, "span", {class: "unit"}, `${(100 * seconds / total).toFixed(0)} %`);
   }
 });

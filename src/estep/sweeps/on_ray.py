@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import secrets
 import socket
 import subprocess
 import time
@@ -18,12 +20,18 @@ from estep.sweeps.lines import Task
 
 ANSWER = 30.0
 """Seconds that a cluster has to answer."""
+LOCAL = "local"
+"""The address for which a cluster is started on this machine."""
+TOKEN = "token"
+"""The value of RAY_AUTH_MODE with which Ray asks for a token."""
 RETRIES = 20
 """How often Ray may begin a task again whose node or worker was lost."""
 
 
 def check(address: str) -> Any:
     """The library, if it is installed and something answers at the address. Raises UsageError."""
+    if address == LOCAL:
+        require_token()
     try:
         import ray
     except ImportError as error:
@@ -35,6 +43,19 @@ def check(address: str) -> Any:
         except (OSError, ValueError) as error:
             raise _no_answer(address, error) from error
     return ray
+
+
+def require_token() -> None:
+    """Let the cluster that is started here refuse whoever does not know a random token: Ray listens on all networks of
+    the machine, and runs the code of whoever reaches it."""
+    os.environ.setdefault("RAY_AUTH_MODE", TOKEN)
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+
+def warning() -> str:
+    """What is said of a cluster that asks for no token, or an empty text."""
+    asks = os.environ.get("RAY_AUTH_MODE") == TOKEN
+    return "" if asks else "; RAY_AUTH_MODE is not token: who reaches its ports can run code on its nodes"
 
 
 def _no_answer(address: str, error: object) -> UsageError:
@@ -70,7 +91,7 @@ class Ray:
         self._ray, self._jobs, self._active = check(address), jobs, {}  # type: ignore[var-annotated]
         quiet = {"log_to_driver": False, "logging_level": "error", "include_dashboard": False}
         try:
-            if address != "local":
+            if address != LOCAL:
                 del quiet["include_dashboard"]
             self._ray.init(address=address, **quiet)
         except (ConnectionError, RuntimeError, ValueError) as error:
@@ -79,7 +100,7 @@ class Ray:
         self._check_folder(sweep, nodes)
         options = {"num_cpus": 1, "max_retries": RETRIES, "retry_exceptions": False}
         self._execute = self._ray.remote(**options)(execute)
-        note(f"ray      {len(nodes)} nodes at {address}")
+        note(f"ray      {len(nodes)} nodes at {address}{warning()}")
 
     def _check_folder(self, sweep: Path, nodes: Sequence[Any]) -> None:
         """Refuse a folder that not every node sees. Raises UsageError."""

@@ -26,14 +26,12 @@ from estep.settings.run import RunConfig
 from estep.training.allocation import allocate, check_fits
 from estep.training.of_tasks import OfTasks, SpreadWatch, reward_scale
 from estep.training.recovery.skips import Counts, count_skips, halt
-from estep.training.recovery.suspects import to_blame
+from estep.training.recovery.suspects import allowed, to_blame
 from estep.training.scale import ScaleWatch, check_image, note_agent, warn_of_bounds
 from estep.training.update import Compiling, Improve, init
 
 RECENT = 10
 """The reported return and success are means over this many training episodes."""
-MOST_DROPPED = 0.01
-"""Steps of replay that may be dropped, as a part of all steps of the run; or a hundred, if that is more."""
 
 
 @dataclass
@@ -271,9 +269,8 @@ class Trainer:
         """Drop the steps of a block from replay on which no update is finite. Returns which updates had such steps."""
         counts = self.counts
         how = self.update_key, counts.updates - len(rows), scaling
-        found = to_blame(self.agent, self.replay.read, (rows, skipped), how)
-        if counts.dropped + len(found) > max(100, MOST_DROPPED * counts.env_steps):
-            found = found[:0]
+        blamed = to_blame(self.agent, self.replay.read, (rows, skipped), how)
+        found = allowed(blamed, counts.dropped, counts.env_steps)
         if len(found):
             self.replay.drop(found)
             counts.dropped += len(found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -88,7 +89,10 @@ def _write_mp4(frames: Iterator[Picture], fps: float, path: Path) -> int:
             ffmpeg_log_level="error",
             output_params=["-movflags", "+faststart"],
         )
-        writer.send(None)
+        with warnings.catch_warnings():
+            # It starts ffmpeg by a fork, of which JAX warns; the process begins another program at once.
+            warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
+            writer.send(None)
         writer.send(cut(first))
         for frame in frames:
             writer.send(cut(frame))

@@ -6,9 +6,11 @@ import contextlib
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 from estep.errors import describe
 
@@ -16,6 +18,8 @@ SHARE = 0.02
 """Of the run's time that recordings may take, after the first one."""
 PATIENCE = 60.0
 """Seconds that the end of a run waits for the last recording."""
+HELD = 10_000
+"""Bytes of what a recording says at its end that are in memory."""
 
 
 class LiveVideo:
@@ -30,6 +34,7 @@ class LiveVideo:
         """
         self._run_dir, self._note = run_dir, note
         self._process: subprocess.Popen[bytes] | None = None
+        self._reader, self._reported = threading.Thread(), bytearray()
         self._start, self._began, self._spent, self._told = time.monotonic(), 0.0, 0.0, False
 
     def update(self) -> None:
@@ -48,6 +53,11 @@ class LiveVideo:
             )
         except OSError as error:
             self._tell(describe(error))
+        else:
+            self._reported = bytearray()
+            arguments = self._process.stderr, self._reported
+            self._reader = threading.Thread(target=_read, args=arguments, name="estep-video", daemon=True)
+            self._reader.start()
         self._began = time.monotonic()
 
     def close(self) -> None:
@@ -67,14 +77,21 @@ class LiveVideo:
             return
         self._spent += time.monotonic() - self._began
         self._process = None
-        assert process.stderr is not None
-        with process.stderr as lines:
-            said = lines.read(10_000).decode("utf-8", "replace").strip().splitlines()
+        self._reader.join(1.0)  # not longer: a process that the recording started may hold the pipe open
+        lines = self._reported.decode("utf-8", "replace").strip().splitlines()
         if process.returncode:
-            reasons = [line for line in said if line.startswith("estep: ")]
+            reasons = [line for line in lines if line.startswith("estep: ")]
             self._tell(reasons[-1].removeprefix("estep: ") if reasons else f"it ended with code {process.returncode}")
 
     def _tell(self, why: str) -> None:
         if not self._told:
             self._told = True
             self._note(f"note     a video was not recorded, and training goes on: {why}")
+
+
+def _read(pipe: IO[bytes], last: bytearray) -> None:
+    """Read a pipe to its end, so that it is never full, and hold the last bytes."""
+    with pipe, contextlib.suppress(OSError, ValueError):
+        while part := pipe.read1(4096):  # type: ignore[attr-defined]
+            last += part
+            del last[: max(0, len(last) - HELD)]

@@ -14,8 +14,9 @@ from jaxtyping import Array
 
 from estep.core.agent import Agent
 from estep.core.types import Key, Scalar, Transition
-from estep.envs.build import make, register
-from estep.errors import EnvironmentFailure, EstepError, UsageError, describe
+from estep.envs.build import close, construct, env_name, make, register
+from estep.envs.guard.watch import UNWATCHED, Watch
+from estep.errors import EnvironmentFailure, UsageError, describe
 from estep.policy.actor import ACT, key_of, scale
 from estep.policy.policy import Policy
 from estep.policy.spaces import rows_of
@@ -48,15 +49,22 @@ class Settings(NamedTuple):
     """Longest episode, where the environment has no limit of its own."""
 
 
-def open_env(source: str, settings: Settings, backend: Backend) -> gymnasium.Env[Any, Any]:
+def open_env(source: str, settings: Settings, backend: Backend, watch: Watch = UNWATCHED) -> gymnasium.Env[Any, Any]:
     """An environment that draws.
+
+    Args:
+        source: the text of the environment.
+        settings: what is played.
+        backend: what draws for MuJoCo.
+        watch: measures how long its calls take.
 
     Raises:
         UsageError: it draws no pictures, or has no such camera or size; or nothing draws on this machine.
+        EnvironmentFailure: it raised.
     """
     register(source)
     text = env_text(source)
-    env = _make(text, {})
+    env = _make(text, {}, watch)
     drawn = hasattr(env.unwrapped, "mujoco_renderer")
     if drawn and backend.name is None:
         raise UsageError(f"{text.id} cannot be drawn without a display: {backend.why}.", INSTALL)
@@ -67,13 +75,13 @@ def open_env(source: str, settings: Settings, backend: Backend) -> gymnasium.Env
     if not arguments:
         return env
     model = getattr(env.unwrapped, "model", None)
-    env.close()
+    close(env, text.id, watch)
     if not drawn:
         what = f"{text.id} is not drawn by MuJoCo, so its size and its camera cannot be chosen."
         raise UsageError(what, "Leave --size and --camera out.")
     if settings.camera is not None:
         check_camera(text.id, model, settings.camera)
-    return _make(text, arguments)
+    return _make(text, arguments, watch)
 
 
 def check_camera(env: str, model: Any, camera: str) -> None:
@@ -94,17 +102,22 @@ def check_camera(env: str, model: Any, camera: str) -> None:
         raise UsageError(what, "Leave --camera out, or give one of them." if known else "Leave --camera out.")
 
 
-def _make(text: EnvText, arguments: dict[str, Any]) -> gymnasium.Env[Any, Any]:
+def _make(text: EnvText, arguments: dict[str, Any], watch: Watch) -> gymnasium.Env[Any, Any]:
+    def made() -> gymnasium.Env[Any, Any]:
+        try:
+            return make(text._replace(arguments={**text.arguments, "render_mode": MODE, **arguments}))
+        except gymnasium.error.DependencyNotInstalled:
+            raise
+        except gymnasium.error.Error as error:  # Gymnasium says that it draws nothing
+            raise UsageError(f"{describe(error)}.", "") from error
+
     try:
-        env = make(text._replace(arguments={**text.arguments, "render_mode": MODE, **arguments}))
-    except EstepError as error:
+        env = construct(made, text.id, watch)
+    except UsageError as error:
         what = f"{text.id} cannot be made with render_mode={MODE}: {error.what.rstrip('.')}."
-        raise UsageError(what, "Record an environment of Gymnasium that draws pictures.") from error
-    except Exception as error:
-        what = f"{text.id} cannot be made with render_mode={MODE}: {describe(error)}."
         raise UsageError(what, "Record an environment that draws, and install what it needs for that.") from error
     if env.render_mode != MODE:
-        env.close()
+        close(env, text.id, watch)
         raise UsageError(f"{text.id} draws no pictures.", f"Record an environment with the render mode {MODE}.")
     return env
 
@@ -122,51 +135,75 @@ class Played:
         self.lengths: list[int] = []
 
 
-def frames(policy: Policy, env: gymnasium.Env[Any, Any], settings: Settings, played: Played) -> Iterator[Picture]:
+def frames(
+    policy: Policy, env: gymnasium.Env[Any, Any], settings: Settings, played: Played, watch: Watch = UNWATCHED
+) -> Iterator[Picture]:
     """The pictures of whole episodes, of which `played` is told.
+
+    Args:
+        policy: the policy that plays.
+        env: an environment that draws. It is closed at the end.
+        settings: what is played.
+        played: takes the returns and the lengths.
+        watch: measures how long its calls take.
 
     Raises:
         EnvironmentFailure: the environment raised, or gave no picture.
     """
-    with contextlib.closing(env):
+    with contextlib.ExitStack() as stack:
+        stack.callback(close, env, env_name(env), watch)
         for episode in range(settings.episodes):
-            yield from _episode(policy, env, settings, settings.seed + episode, played)
+            yield from _episode(policy, _Stage(env, watch), settings, settings.seed + episode, played)
 
 
-def _episode(
-    policy: Policy, env: gymnasium.Env[Any, Any], settings: Settings, seed: int, played: Played
-) -> Iterator[Picture]:
-    total, steps, over = 0.0, 0, False
-    obs, _ = _call(env, "reset", seed=seed)
-    limit = settings.limit if env.spec is None or env.spec.max_episode_steps is None else env.spec.max_episode_steps
+class _Stage(NamedTuple):
+    """An environment that draws, and what measures how long its calls take."""
+
+    env: gymnasium.Env[Any, Any]
+    watch: Watch
+
+    def call(self, name: str, *arguments: Any, **named: Any) -> Any:
+        """Call the environment. Raises EnvironmentFailure, or UsageError where a module is missing."""
+        try:
+            return self.watch.run(getattr(self.env, name), *arguments, **named)
+        except KeyboardInterrupt:
+            raise
+        except gymnasium.error.DependencyNotInstalled as error:
+            raise UsageError(f"The environment needs a module to draw: {error}.", "Install that module.") from error
+        except BaseException as error:  # an environment may raise SystemExit, or a class of its own
+            what = f"{name} of the environment raised {describe(error)}."
+            raise EnvironmentFailure(what, "Check that the environment plays and draws without estep.") from error
+
+    def picture(self) -> Picture:
+        """What it draws. Raises EnvironmentFailure."""
+        found = np.asarray(self.call("render"))
+        if found.dtype != np.uint8 or found.ndim != 3 or found.shape[2] != 3:
+            what = f"The environment drew {found.dtype}{list(found.shape)}, which is no picture."
+            raise EnvironmentFailure(what, "Let render return bytes with the shape height, width and 3.")
+        return found
+
+
+def _episode(policy: Policy, stage: _Stage, settings: Settings, seed: int, played: Played) -> Iterator[Picture]:
+    total, steps, over, spec = 0.0, 0, False, stage.env.spec
+    obs, _ = _values(stage.call("reset", seed=seed), 2)
+    limit = settings.limit if spec is None or spec.max_episode_steps is None else spec.max_episode_steps
     while not over and steps < limit:
         action = policy.act(obs, task=settings.task, deterministic=settings.deterministic, seed=seed, counter=steps)
-        picture = _picture(env)
+        picture = stage.picture()
         yield _written(picture, _lines(policy, obs, settings, steps, total, action)) if settings.overlay else picture
-        obs, reward, terminated, truncated, _ = _call(env, "step", action)
+        obs, reward, terminated, truncated, _ = _values(stage.call("step", action), 5)
         total, steps, over = total + float(reward), steps + 1, terminated or truncated
-    yield _picture(env)
+    yield stage.picture()
     played.returns.append(total)
     played.lengths.append(steps)
 
 
-def _call(env: gymnasium.Env[Any, Any], name: str, *arguments: Any, **named: Any) -> Any:
-    """Call an environment. Raises EnvironmentFailure, or UsageError where a module is missing."""
-    try:
-        return getattr(env, name)(*arguments, **named)
-    except gymnasium.error.DependencyNotInstalled as error:
-        raise UsageError(f"The environment needs a module to draw: {error}.", "Install that module.") from error
-    except Exception as error:
-        what = f"{name} of the environment raised {describe(error)}."
-        raise EnvironmentFailure(what, "Check that the environment plays and draws without estep.") from error
-
-
-def _picture(env: gymnasium.Env[Any, Any]) -> Picture:
-    found = np.asarray(_call(env, "render"))
-    if found.dtype != np.uint8 or found.ndim != 3 or found.shape[2] != 3:
-        what = f"The environment drew {found.dtype}{list(found.shape)}, which is no picture."
-        raise EnvironmentFailure(what, "Let render return bytes with the shape height, width and 3.")
-    return found
+def _values(result: Any, count: int) -> Any:
+    """What a call returned, which must be so many values. Raises EnvironmentFailure."""
+    if not isinstance(result, tuple) or len(result) != count:
+        what = f"The environment did not return {count} values from {'reset' if count == 2 else 'step'}."
+        raise EnvironmentFailure(what, "Follow the gymnasium.Env interface. The old Gym interface has fewer values.")
+    return result
 
 
 def _lines(policy: Policy, obs: Any, settings: Settings, step: int, total: float, action: Any) -> list[str]:

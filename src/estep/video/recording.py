@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from estep.core.agent import Agent
+from estep.envs.guard.watch import Watch
 from estep.envs.tasks.sources import Given
 from estep.errors import UsageError
 from estep.policy import cache, policy
 from estep.policy.environments import chosen_env
-from estep.policy.job import Reporter, note_reason
+from estep.policy.job import RunContext, note_reason
 from estep.policy.recorded import acting
 from estep.policy.spaces import check_task
 from estep.runs.folder import VIDEOS
@@ -50,7 +51,7 @@ class Recorded(NamedTuple):
 
 
 def record_run(
-    run_dir: Path, chosen: Chosen, settings: Settings, report: Reporter, home: Path | None = None
+    run_dir: Path, chosen: Chosen, settings: Settings, context: RunContext, home: Path | None = None
 ) -> Recorded:
     """Record a checkpoint of a run.
 
@@ -58,30 +59,34 @@ def record_run(
         run_dir: the run folder.
         chosen: the policy and the file.
         settings: what is played.
-        report: takes notes.
+        context: takes notes, and is told when the environment hangs.
         home: the folder in whose `videos` the file goes; None takes the run folder.
 
     Raises:
         RejectedInput: not a run folder, or no such good checkpoint.
         UsageError: the environment must be given again or draws no pictures, or a library is missing.
-        EnvironmentFailure: the environment raised.
+        EnvironmentFailure: the environment raised or hung.
         StorageFailure: the disk fails.
     """
     suffix = encoding.kind() if chosen.out is None else chosen.out.suffix
     encoding.check_kind(suffix)
     backend = backends.use()
-    note_reason(cache.use_cache(), report)
+    note_reason(cache.use_cache(), context.report)
     trained = policy.load(run_dir, chosen.checkpoint, allow_import=chosen.allow_import)
     trained, planned = acting(trained, chosen.change, chosen.eval_with)
     source = _source(trained, chosen, settings.task)
     seed = trained.recipe.run.seed if chosen.seed is None else chosen.seed
     settings = settings._replace(seed=seed, limit=trained.recipe.run.max_episode_steps)
-    env = open_env(source, settings, backend)
+    watch = Watch(trained.recipe.run.env_timeout, source, context.on_hang)
+    env = open_env(source, settings, backend, watch)
     fps = fps_of(env) if chosen.fps is None else chosen.fps
     path = chosen.out or (home or run_dir) / VIDEOS / f"step_{trained.env_steps}{suffix}"
-    report.note(f"recording {run_dir} at {trained.env_steps:,} steps{planned}, drawn by {backend.name or 'itself'}")
+    context.report.note(
+        f"recording {run_dir} at {trained.env_steps:,} steps{planned}, drawn by {backend.name or 'itself'}"
+    )
     played = Played()
-    count = encoding.write(frames(trained, env, settings, played), fps, path)
+    count = encoding.write(frames(trained, env, settings, played, watch), fps, path)
+    watch.close()
     size = path.stat().st_size
     return Recorded(path, count, played.returns, played.lengths, trained.env_steps, backend.name, size)
 

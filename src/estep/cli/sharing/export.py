@@ -40,6 +40,8 @@ class Export:
     """Checkpoint: best, latest, or its number of environment steps."""
     member: int | None = None
     """Seed of a population, by its number from 0."""
+    stochastic: bool = False
+    """Draw actions from the policy, as in training, instead of taking its mode."""
     eval_with: str | None = None
     """Whether an algorithm that plans acts by its plans or by the policy that proposes them: plan or policy."""
     allow_import: bool = False
@@ -60,10 +62,11 @@ def export(arguments: list[str], context: Context) -> int:
     with archive.folder_of(given) as place:
         folder = run_folder(place, context.results, values["trust_dir"])
         of_member = "" if values["member"] is None else f"-member-{values['member']}"
-        out = values["out"] or folder / "export" / f"{values['format']}{of_member}"
+        kind = f"{values['format']}{'-stochastic' if values['stochastic'] else ''}"
+        out = values["out"] or folder / "export" / f"{kind}{of_member}"
         if place is not given:
             context.results.known["run_dir"] = str(given)
-            out = values["out"] or given.with_name(f"{given.stem}-{values['format']}")
+            out = values["out"] or given.with_name(f"{given.stem}-{kind}")
         with chosen_run(folder, values, replay=True) as run:
             return _export(run, out, values, context)
 
@@ -81,7 +84,7 @@ def _export(run: Path, out: Path, values: dict[str, Any], context: Context) -> i
         policy.load(run, which, allow_import=values["allow_import"]), None, values["eval_with"]
     )
     manifest = reading.read_path(checkpoint.locate(run, which) / manifests.NAME, strict.MAX_JSON)
-    subject = subject_of(trained, hashlib.sha256(manifest).hexdigest())
+    subject = subject_of(trained, hashlib.sha256(manifest).hexdigest(), drawn=values["stochastic"])
     obs, origin = observations(trained, which, subject)
     context.results.say(f"checking {values['format']} on {len(obs):,} {origin}")
     made = write.export(subject, values["format"], obs, out.absolute(), replace=values["out"] is None)

@@ -11,7 +11,7 @@ from estep.cli.main import Context
 from estep.cli.parse import parse
 from estep.cli.reading import chosen_run
 from estep.cli.resolve import run_folder
-from estep.errors import UsageError
+from estep.errors import RejectedInput, UsageError
 from estep.settings import arguments as arguments_of
 from estep.settings import schema
 
@@ -72,6 +72,9 @@ def packed(run: Path, trained: Policy) -> bytes:
     Args:
         run: the run folder.
         trained: its policy.
+
+    Raises:
+        RejectedInput: a file of the run is too large, or cannot be read.
     """
     from estep.export import archive
     from estep.policy.saving import save
@@ -85,18 +88,21 @@ def packed(run: Path, trained: Policy) -> bytes:
         saved = save(trained, place / "policy", optimisers=False)
         paths = [path for path in saved.rglob("*") if path.is_file() and not path.name.startswith(".")]
         files = {str(path.relative_to(saved)): reading.read_path(path, archive.MOST_BYTES) for path in paths}
-    if (folder.path / EVALUATIONS).is_file():
-        files[EVALUATIONS] = reading.read_path(folder.path / EVALUATIONS, archive.MOST_BYTES)
     files[RUN] = strict.dump({**record, "status": "policy", "exit_code": 0}, indent=1) + b"\n"
     files["report.html"] = page.page(contents.contents(folder)).encode()
     files["README.md"] = readme(trained, record).encode()
-    data = archive.pack(files)
-    archive.unpacked(data)  # a file that cannot be read back must not be written
+    try:
+        if (folder.path / EVALUATIONS).is_file():
+            files[EVALUATIONS] = reading.read_path(folder.path / EVALUATIONS, archive.MOST_BYTES)
+        data = archive.pack(files)
+        archive.unpacked(data)  # a file that cannot be read back must not be written
+    except (OSError, ValueError) as error:
+        raise RejectedInput(f"{run} cannot be published: {error}.", "Publish a run with smaller files.") from error
     return data
 
 
-def readme(trained: Policy, record: Mapping[str, Any]) -> str:
-    """The page that says what the file is and how to use it.
+def facts(trained: Policy, record: Mapping[str, Any]) -> dict[str, str]:
+    """What a policy is, by name.
 
     Args:
         trained: the policy.
@@ -104,23 +110,26 @@ def readme(trained: Policy, record: Mapping[str, Any]) -> str:
     """
     result, versions = record.get("result") or {}, record.get("versions") or {}
     scores = {"best evaluation": result.get("best_mean"), "last evaluation": result.get("eval_mean")}
-    lines = [f"- {name}: {value:.5g} (mean return)" for name, value in scores.items() if value is not None]
     observed = trained.observation_space
-    about = [
-        f"- environment: {trained.recipe.env}",
-        f"- algorithm: {trained.recipe.name}, seed {trained.recipe.run.seed}",
-        f"- trained: {trained.env_steps:,} environment steps, {trained.updates:,} updates",
-        f"- observation: {'' if observed is None else observed.describe()} numbers",
-        f"- action: {trained.action_space.describe()}",
-        *lines,
-        f"- versions: {', '.join(f'{name} {value}' for name, value in versions.items() if value)}",
-    ]
-    facts = "\n".join(about)
+    return {
+        "environment": trained.recipe.env,
+        "algorithm": f"{trained.recipe.name}, seed {trained.recipe.run.seed}",
+        "trained": f"{trained.env_steps:,} environment steps, {trained.updates:,} updates",
+        "observation": f"{'' if observed is None else observed.describe()} numbers",
+        "action": trained.action_space.describe(),
+        **{name: f"{value:.5g} (mean return)" for name, value in scores.items() if value is not None},
+        "versions": ", ".join(f"{name} {value}" for name, value in versions.items() if value),
+    }
+
+
+def readme(trained: Policy, record: Mapping[str, Any]) -> str:
+    """The page that says what the file is and how to use it. The arguments are those of `facts`."""
+    about = "\n".join(f"- {name}: {value}" for name, value in facts(trained, record).items())
     return f"""# {trained.recipe.name} on {trained.recipe.env}
 
 A policy that estep trained. There is no code in this file: it has arrays, a configuration and tables.
 
-{facts}
+{about}
 
 ```
 pip install estep

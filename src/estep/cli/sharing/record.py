@@ -7,10 +7,9 @@ from pathlib import Path
 
 from estep.cli.main import Context
 from estep.cli.parse import parse
-from estep.cli.reading import SETTINGS, chosen_inference, chosen_run
+from estep.cli.reading import SETTINGS, chosen_inference, chosen_run, run_context
 from estep.cli.resolve import read_env, run_folder
 from estep.errors import check
-from estep.policy.progress import Plain
 from estep.settings import arguments as arguments_of
 from estep.settings import schema
 
@@ -92,7 +91,7 @@ def record(arguments: list[str], context: Context) -> int:
     settings = Settings(**looks, size=size or (), deterministic=not values["stochastic"])
     home = folder if values["member"] is None else member_path(folder, values["member"])
     with chosen_run(folder, values, replay=False) as run:
-        made = record_run(run, Chosen(**given, env=env, change=change), settings, Plain(context.results.known), home)
+        made = record_run(run, Chosen(**given, env=env, change=change), settings, run_context(context), home)
     ends = ", ".join(f"{total:.5g}" for total in made.returns)
     context.results.say(f"wrote    {made.path} ({made.frames} frames, {made.size / 1e6:.2f} MB)\nreturn   {ends}")
     found = {**made._asdict(), "path": str(made.path), "file": str(made.path)}

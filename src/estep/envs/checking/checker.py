@@ -152,7 +152,7 @@ def check_copies(source: Source, env: gymnasium.Env[Any, Any], watch: Watch) -> 
         alone = independent(env, other, watch)
         detail = "two of them do not touch each other" if alone else "the steps of one change those of the other"
         findings.append(Finding("independence", alone, detail))
-    findings.append(check_restore(env, fresh))
+    findings.append(check_restore(env, fresh, watch))
     for copied in (other, fresh):
         check_close(copied, watch)
     return findings
@@ -272,9 +272,9 @@ def bits(value: Any) -> bytes:
     return np.asarray(value).tobytes()
 
 
-def check_restore(one: gymnasium.Env[Any, Any], other: gymnasium.Env[Any, Any]) -> Finding:
+def check_restore(one: gymnasium.Env[Any, Any], other: gymnasium.Env[Any, Any], watch: Watch) -> Finding:
     """Whether replaying an unfinished episode in another environment restores its state. A resumed run needs this."""
-    before, after = (wrap([env], None, Options(timeout=0.0)) for env in (one, other))
+    before, after = (wrap([env], None, Options(), watch=watch) for env in (one, other))
     actions = random_actions(before.action_space, 2 * REPLAYED)
     before.reset()
     for action in actions[:REPLAYED]:

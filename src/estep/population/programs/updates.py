@@ -76,14 +76,14 @@ def _improve(
 
     def update(learner: Learner, item: tuple[Array, Transition]) -> tuple[Learner, tuple[Memo, Array]]:
         number, batch = item
-        return _update(learner, batch, jax.random.fold_in(key_for(seed, UPDATE), number))
+        return one_update(learner, batch, jax.random.fold_in(key_for(seed, UPDATE), number))
 
     numbers = number + jnp.arange(plan.block, dtype=jnp.uint32)
     learner, (memo, going) = jax.lax.scan(update, learner, (numbers, batches))
     return learner, memo, going[:, None, None]
 
 
-def _update(learner: Learner, batch: Transition, key: Key) -> tuple[Learner, tuple[Memo, Array]]:
+def one_update(learner: Learner, batch: Transition, key: Key) -> tuple[Learner, tuple[Memo, Array]]:
     """One update of one seed. Returns also the new memo of the batch, and whether the seed was not frozen before."""
     going = learner.frozen == 0
     shift = scaling_of(learner)

@@ -19,6 +19,8 @@ from estep.training.update import improve
 Rows = npt.NDArray[np.int64]
 FEW = 1 / 4
 """If more than this part of a batch is to blame, the agent is, and nothing is dropped."""
+MOST_DROPPED = 0.01
+"""Steps of replay that may be dropped, as a part of all steps of the run; or a hundred, if that is more."""
 
 
 def bad_rows(unsound: Callable[[Sequence[Rows]], npt.NDArray[np.bool_]], rows: Rows) -> Rows:
@@ -48,6 +50,17 @@ def bad_rows(unsound: Callable[[Sequence[Rows]], npt.NDArray[np.bool_]], rows: R
         if len(found) + len(suspects) > most:
             return np.zeros(0, np.int64)
     return np.sort(np.concatenate([np.zeros(0, np.int64), *found]))
+
+
+def allowed(found: Rows, dropped: int, env_steps: int) -> Rows:
+    """The rows that may be dropped: all that were found, or none if they were too many over the run.
+
+    Example:
+        >>> import numpy as np
+        >>> print(allowed(np.arange(2), 99, 1_000), allowed(np.arange(2), 99, 10_100))
+        [] [0 1]
+    """
+    return found[:0] if dropped + len(found) > max(100, MOST_DROPPED * env_steps) else found
 
 
 def to_blame(
