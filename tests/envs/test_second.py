@@ -8,7 +8,7 @@ from faulty import Counter, Plain
 from estep.envs.build import build
 from estep.envs.guard.watch import UNWATCHED
 from estep.envs.second import build_again, expression, independent
-from estep.errors import UsageError
+from estep.errors import EnvironmentFailure, UsageError
 from estep.policy.environments import compare_starts, make_pair
 from estep.policy.job import QUIET
 from estep.settings.run import RunConfig
@@ -161,7 +161,7 @@ def test_a_device_that_opens_once_is_found_before_training():
         taken.append(1)
         return Counter()
 
-    with pytest.raises(UsageError, match="device busy") as error, make_pair(robot, CONFIG, QUIET):
+    with pytest.raises(EnvironmentFailure, match="device busy") as error, make_pair(robot, CONFIG, QUIET):
         pass
     assert "--eval-episodes 0" in error.value.fix
     taken.clear()

@@ -185,7 +185,7 @@ def test_what_was_inspected_has_a_light(folder):
     (plots / "calibration.csv").write_text("beta,own,mean,low,high\n0.0,False,9.0,8,10\n1.0,True,1.0,0,2\n")
     (plots / "realised.csv").write_text("optimiser,iterations,realised\niterative,5,-0.5\n")
     lights = {one["name"]: one for one in contents(folder)["health"]}
-    assert "+1 more" in lights["over-estimation"]["sentence"]
+    assert "+1 above" in lights["over-estimation"]["sentence"]
     assert lights["realised advantage"]["word"] == "watch"
 
 

@@ -18,7 +18,7 @@ from gymnasium.utils.env_checker import data_equivalence
 from estep.envs.build import Source, build, check_distinct, layers, source_name
 from estep.envs.elsewhere.pool import Pool
 from estep.envs.guard.watch import UNWATCHED, Watch
-from estep.errors import EstepError, UsageError
+from estep.errors import EnvironmentFailure, EstepError, UsageError
 
 TRIED = 20
 """Number of steps after which a copy counts as independent."""
@@ -46,6 +46,7 @@ def build_again(
 
     Raises:
         UsageError: no second environment can be made, or it is the one of training.
+        EnvironmentFailure: making it raised an exception.
     """
     name = source_name(source)
     if isinstance(source, gymnasium.Env):
@@ -53,8 +54,9 @@ def build_again(
     try:
         made = build(source, num_envs, watch, pool)
     except EstepError as error:
+        kind = EnvironmentFailure if isinstance(error, EnvironmentFailure) else UsageError
         what = f"Evaluation needs environments of its own, and making one more of {name} failed: {error.what}"
-        raise UsageError(what, f"Let {name} make a new environment at each call, or {WITHOUT}.") from error
+        raise kind(what, f"Let {name} make a new environment at each call, or {WITHOUT}.") from error
     check_distinct([*first, *made], name)
     return made
 

@@ -124,7 +124,7 @@ def _over_estimation(seen: Seen) -> Light:
     if found is None:
         return Light("over-estimation", UNKNOWN, "estep inspect RUN --only calibration measures it.")
     value = abs(seen.late.get("critic/value", math.inf))
-    text = f"The critic promises {found:+.3g} more than the policy earns."
+    text = f"The critic predicts a return that is {found:+.3g} above that of the policy."
     return Light("over-estimation", WATCH if found > 0.2 * value else GOOD, text)
 
 
@@ -132,7 +132,7 @@ def _realised(seen: Seen) -> Light:
     found = seen.measured.get("realised")
     if found is None:
         return Light("realised advantage", UNKNOWN, "estep inspect RUN --only realised measures it.")
-    text = f"The inferred action earns {found:+.3g} more than the policy's own."
+    text = f"The inferred action returns {found:+.3g} more than the policy's own."
     return Light("realised advantage", GOOD if found > 0 else WATCH, text)
 
 
