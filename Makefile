@@ -32,7 +32,6 @@ long: $(INSTALLED)
 # The report of a run, a comparison and a video in a real browser. It needs chromium and chromedriver.
 browser: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --group browser
-	$(BIN)/python -m pip install --quiet 'imageio-ffmpeg>=0.5,<1' 'pillow>=11,<14'
 	$(BIN)/python -m pytest -n 0 -m long tests/report/test_browser.py
 
 # Ten minutes for each parser of what others may have written, and 20,000 mutants of a checkpoint: about 80 minutes.

@@ -198,9 +198,13 @@ def members(slot):
     return [pytest.param(member, id=kind.__name__) for kind, member in MEMBERS.items() if issubclass(kind, slot)]
 
 
+NEEDS_AN_EXTRA = {"estep.tuning.on_ray"}
+
+
 def test_every_member_of_every_slot_is_in_the_table():
     for module in pkgutil.walk_packages(estep.__path__, "estep."):
-        importlib.import_module(module.name)
+        if module.name not in NEEDS_AN_EXTRA:
+            importlib.import_module(module.name)
     found = {kind for slot in SLOTS for kind in slot.__subclasses__() if kind.__module__.startswith("estep.")}
     assert not found - set(MEMBERS), "add an instance of these to MEMBERS: their contract is not tested"
     assert not set(MEMBERS) - found

@@ -86,6 +86,7 @@ def test_it_evaluates_is_inspected_and_acts(own_run):
     assert policy.act(np.zeros(3, np.float32)).shape == (1,)
 
 
+@pytest.mark.long
 def test_it_goes_on_and_is_composed_with(own_run):
     ended = command("resume", str(own_run), "--steps", "160", "--allow-import", "--json")
     assert ended.code == 0, ended.err

@@ -28,7 +28,7 @@ LEFT_TO_LONG: Mapping[str, Mapping[str, str]] = {
     "test_contracts.py": {
         "test_a_row_acts": r"distral|default-policy|soft-pg|rerpi|mpo-parametric|hierarchical|mpo",
         "test_a_row_compiles_once_repeats_itself_and_runs_under_scan_and_vmap": (
-            r"sac|soft-pg|sql|rerpi|mpo-parametric|"
+            r"iterative-sac|soft-pg|sql|rerpi|mpo-parametric|"
             r"mpo|vmpo|distral|default-policy|hierarchical"
         ),
         "test_distributions": (
@@ -67,6 +67,7 @@ LEFT_TO_LONG: Mapping[str, Mapping[str, str]] = {
     },
     "test_levels.py": {
         "test_the_kls_of_both_levels_are_that_of_the_joint_and_bound_that_of_the_action": r"0",
+        "test_the_m_step_makes_the_kl_of_both_levels_smaller_and_moves_no_policy": r"upper",
     },
     "test_maximised.py": {
         "test_a_fraction_of_the_rows_infers_in_every_row_of_the_table": r"mpo|mpo-parametric|rerpi|compose",
@@ -88,18 +89,20 @@ LEFT_TO_LONG: Mapping[str, Mapping[str, str]] = {
         ),
     },
     "test_releases.py": {
-        "test_it_goes_on": r"0\.1\.0-(mpo|sac-CartPole).*",
+        "test_it_goes_on": r"0\.1\.0-(mpo|iterative-sac|sac-CartPole).*",
         "test_it_is_inspected": r"0\.1\.0-iterative-sac.*",
     },
     "test_resume.py": {
         "test_the_comparison_sees_the_loss_of_each_group": r"(alpha|bad|its|number|optim|slow|tally|updates).*",
     },
     "test_retry.py": {
-        "test_a_run_goes_on": r"1-step.*",
+        "test_a_run_goes_on": r"1-(step|reset).*",
     },
     "test_run.py": {
         "test_a_fresh_agent_has_no_weak_types": r"(mve|kl-mve|iterative-mve|smcp|mpo).*",
         "test_a_run_leaves_a_complete_folder": r"iterative-sac.*",
+        "test_a_seed_repeats_a_run_and_another_does_not": r"iterative-sac",
+        "test_other_seeds_and_lengths_share_the_compiled_update": r"iterative-sac",
         "test_updates_follow_the_ratio_less_an_unfilled_block": r"changes[13579]-.*",
     },
     "test_several_choices.py": {

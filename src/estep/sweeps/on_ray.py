@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
 import socket
-import subprocess
-import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from estep.errors import UsageError
-from estep.runs import leftovers, storage
-from estep.runs.folder import LOCK
-from estep.sweeps import process
+from estep.runs import storage
 from estep.sweeps.lines import Task
+from estep.sweeps.process import execute
 
 ANSWER = 30.0
 """Seconds that a cluster has to answer."""
@@ -61,20 +57,6 @@ def warning() -> str:
 def _no_answer(address: str, error: object) -> UsageError:
     what = f"No Ray cluster answers at {address}: {' '.join(str(error).split())[:200]}."
     return UsageError(what, "Start one with `ray start --head`, or give --address local.")
-
-
-def execute(task: Task) -> int:
-    """Train the run of a task on the node where this is called, and wait for it; returns the exit code."""
-    while leftovers.is_held(task.folder / LOCK):  # by a process whose worker was lost
-        time.sleep(1.0)
-    child = process.start(task)
-    try:
-        return child.wait()
-    except BaseException:  # Ray cancels a task by KeyboardInterrupt
-        child.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            child.wait(60.0)
-        raise
 
 
 def sees(path: Path) -> bool:

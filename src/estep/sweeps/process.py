@@ -11,8 +11,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from estep.runs import storage
-from estep.runs.folder import safe_name
+from estep.runs import leftovers, storage
+from estep.runs.folder import LOCK, safe_name
 from estep.sweeps import lines
 from estep.sweeps.lines import Task
 
@@ -36,6 +36,20 @@ def start(task: Task) -> subprocess.Popen[bytes]:
         os.close(out)
         os.close(err)
     return process
+
+
+def execute(task: Task) -> int:
+    """Train the run of a task on the node where this is called, and wait for it; returns the exit code."""
+    while leftovers.is_held(task.folder / LOCK):  # by a process whose worker was lost
+        time.sleep(1.0)
+    child = start(task)
+    try:
+        return child.wait()
+    except BaseException:  # Ray cancels a task by KeyboardInterrupt
+        child.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(60.0)
+        raise
 
 
 @contextlib.contextmanager

@@ -9,8 +9,8 @@ from typing import NamedTuple
 from estep.errors import EnvironmentFailure
 from estep.sweeps import status
 from estep.sweeps.lines import Consent, Task
-from estep.sweeps.on_ray import execute
 from estep.sweeps.plan import Run
+from estep.sweeps.process import execute
 from estep.tuning.trial import iqm
 
 FACTOR = 3

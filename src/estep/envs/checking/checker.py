@@ -137,7 +137,7 @@ def check_spaces(source: Source, env: gymnasium.Env[Any, Any], watch: Watch) -> 
         return Finding("spaces", False, "they change each time they are read")
     try:
         (other,) = build_again(source, 1, [env], watch)
-    except UsageError as error:
+    except (UsageError, EnvironmentFailure) as error:
         raise Broken("second environment", error.what) from error
     made = [other.observation_space, other.action_space]
     check_close(other, watch)
