@@ -67,7 +67,6 @@ LEFT_TO_LONG: Mapping[str, Mapping[str, str]] = {
     },
     "test_levels.py": {
         "test_the_kls_of_both_levels_are_that_of_the_joint_and_bound_that_of_the_action": r"0",
-        "test_the_m_step_makes_the_kl_of_both_levels_smaller_and_moves_no_policy": r"upper",
     },
     "test_maximised.py": {
         "test_a_fraction_of_the_rows_infers_in_every_row_of_the_table": r"mpo|mpo-parametric|rerpi|compose",
