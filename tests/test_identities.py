@@ -217,6 +217,7 @@ def test_each_step_touches_its_own_parameters_alone(row, name):
     assert jax.tree.structure(after) == jax.tree.structure(agent)
 
 
+@pytest.mark.long
 def test_the_gates_and_the_limits_of_iterative_inference_learn():
     start = rows.start("iterative-sac")
     agent = rows.updater("iterative-sac")(start, rows.batch(), make_key(3))[0]  # at the very start δ and μ are zero

@@ -105,6 +105,7 @@ def test_an_old_checkpoint_is_renamed_for_good_before_it_is_emptied(tmp_path, mo
     assert seen[1][1] == tmp_path.name
 
 
+@pytest.mark.long
 def test_a_jump_of_the_clock_changes_nothing(tmp_path, monkeypatch):
     changes = {"steps": 80, "checkpoint_every": 40}
     still = child.train(tmp_path / "a", **changes).run_dir

@@ -154,6 +154,7 @@ def test_the_value_charges_the_kl_of_both_levels_and_pays_the_entropy_of_the_mix
     np.testing.assert_allclose(value, draws.weight @ q_hat - 0.3 * levels + 0.1 * entropy, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.long
 def test_the_gradient_of_the_value_reaches_both_levels_and_a_frozen_one_not():
     agent = start(Hierarchical(**SMALL, entropy_cost=0.0))
     free = lambda agent: replace(agent, temperature=jax.tree.map(jnp.zeros_like, agent.temperature))

@@ -102,6 +102,7 @@ def test_lambda_returns_are_mixtures_of_returns_of_n_steps(h):
         assert float(none) == float(first)
 
 
+@pytest.mark.long
 def test_returns_under_a_prior_that_becomes_uniform_are_those_without_a_learned_prior():
     """As less of a learned prior is left, Q̂ tends to that under the flat prior, in proportion to what is left. The
     uniform density is the flat prior less d log 2: each imagined step costs α times that, discounted."""

@@ -300,6 +300,7 @@ def test_the_e_step_wants_a_sampler():
         stein_e_step(other, rows.batch(), make_key(0))
 
 
+@pytest.mark.long
 def test_the_temperature_stays_and_the_slow_critic_is_a_hard_copy():
     agent = rows.start("sql")
     after, info = rows.updater("sql")(agent, rows.batch(), make_key(0))

@@ -164,6 +164,7 @@ def test_resume_and_eval_pass_consent_on(run, pretend, folder):
     assert "1.5 ± 0.5" in run("eval", str(folder)).out
 
 
+@pytest.mark.long
 def test_inspect_tells_what_was_found_and_what_does_not_apply(run, pretend, folder, tmp_path):
     curve = [Improvement(k, float(k), k - 0.5, k + 0.5) for k in range(3)]
     gaps = [Gap(1.0, 1.5, 2.0, 1.0, 1.01, 0.02, 900.0), Gap(0.0, 1.0, 2.0, 2.0, 0.01, 0.02, 800.0)]

@@ -39,6 +39,7 @@ def test_equal_seeds_give_equal_numbers_and_others_do_not(agent):
     assert first.std == np.std(first.returns)
 
 
+@pytest.mark.long
 def test_iterative_inference_is_deterministic_too():
     agent = init(SMALL["iterative-sac"], PENDULUM, key_of(0, 0))
     assert judge(agent) == judge(agent)

@@ -20,6 +20,7 @@ def killed(*words):
     return done.stdout
 
 
+@pytest.mark.long
 def test_a_sweep_that_is_killed_goes_on():
     assert "2 kills" in killed("--kills", "2")
 

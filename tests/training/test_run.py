@@ -16,7 +16,7 @@ from estep.training.trainer import Trainer
 from estep.training.update import improve, init
 
 
-@pytest.fixture(scope="module", params=["sac", "iterative-sac"])
+@pytest.fixture(scope="module", params=["sac", pytest.param("iterative-sac", marks=pytest.mark.long)])
 def finished(request, tmp_path_factory):
     """A small run of each row: its result and what it told."""
     notes = Notes()
