@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from estep.core.types import Floats
+from estep.envs.paths import MISSING, find
 from estep.errors import EnvironmentFailure
 
 TOLERANCE = 1e-5
@@ -171,18 +172,6 @@ class ObservationSpace:
         """A short text for the first lines of a run."""
         names = ", ".join(f"{'.'.join(part.path)} {part.size}" for part in self.parts if part.path)
         return f"{self.size} ({names})" if names else str(self.size)
-
-
-MISSING = object()
-
-
-def find(value: Any, path: tuple[str, ...]) -> Any:
-    """The value at a path of keys, or MISSING."""
-    for key in path:
-        if not isinstance(value, Mapping) or key not in value:
-            return MISSING
-        value = value[key]
-    return value
 
 
 def shortened(bounds: npt.NDArray[np.float64]) -> Any:

@@ -31,8 +31,8 @@ from estep.envs.elsewhere.layout import (
     answers,
     leaves,
     record,
-    value_at,
 )
+from estep.envs.paths import find
 from estep.errors import EstepError, describe
 from estep.settings import references
 
@@ -123,7 +123,7 @@ class Place:
 
     def _obs_fits(self, answer: Answers, row: int, obs: Any) -> bool:
         """Write an observation into the memory. Returns False if it would be another one there."""
-        found = [value_at(obs, path) for path in self._paths]
+        found = [find(obs, path) for path in self._paths]
         return bool(found) and all(writes(one, array, row) for one, array in zip(found, answer.obs, strict=True))
 
     def _fits(self, answer: Answers, row: int, result: Any) -> bool:

@@ -5,7 +5,7 @@ Both processes make the same layout from the spaces. This module and all that a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import gymnasium
@@ -87,25 +87,3 @@ def answers(records: Array, kind: str) -> Answers:
     held = records[kind]
     obs = [held[name] for name in held.dtype.names or () if name.startswith("obs")]
     return Answers(obs, *(held[name] for name in Answers._fields[1:]))
-
-
-def nested(paths: Sequence[tuple[str, ...]], values: Sequence[Any]) -> Any:
-    """The observation of these arrays: the only one, or a dict of dicts."""
-    if list(paths) == [()]:
-        return values[0]
-    found: dict[str, Any] = {}
-    for path, value in zip(paths, values, strict=True):
-        inner = found
-        for key in path[:-1]:
-            inner = inner.setdefault(key, {})
-        inner[path[-1]] = value
-    return found
-
-
-def value_at(value: Any, path: tuple[str, ...]) -> Any:
-    """The value at a path of keys, or None."""
-    for key in path:
-        if not isinstance(value, Mapping) or key not in value:
-            return None
-        value = value[key]
-    return value

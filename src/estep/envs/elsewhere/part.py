@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from estep.envs.elsewhere.layout import OUTCOMES, RESET, STEP, Raised, answers, leaves, nested, record
+from estep.envs.elsewhere.layout import OUTCOMES, RESET, STEP, Raised, answers, leaves, record
 from estep.envs.elsewhere.worker import Worker
+from estep.envs.paths import nested
 from estep.errors import EnvironmentFailure
 
 

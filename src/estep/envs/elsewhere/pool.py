@@ -9,10 +9,10 @@ import gymnasium
 from estep.envs.elsewhere.part import Part, Place
 from estep.envs.elsewhere.worker import Worker
 from estep.envs.elsewhere.worker_env import WorkerEnv
+from estep.envs.pure.ids import BY_JAX
 from estep.errors import UsageError
 from estep.settings.references import ENVPOOL, env_text, has_home, reference_of
 
-PURE = ("pure/", "mjx/")
 WITHOUT = "leave --env-workers out"
 
 
@@ -81,7 +81,7 @@ def findable(source: Any, name: str) -> tuple[str, bool]:
         if text.id.startswith(ENVPOOL):
             what = f"{name} is stepped in threads of EnvPool, not in worker processes."
             raise UsageError(what, "Leave --env-workers out.")
-        if text.id.startswith(PURE):
+        if text.id.startswith(BY_JAX):
             what = f"{name} is computed by JAX, which worker processes do not have."
             raise UsageError(what, f"For environments of JAX {WITHOUT}; --population steps many at once.")
         return text.text, True

@@ -16,9 +16,9 @@ from gymnasium.wrappers import TimeLimit
 from estep.core.types import to_one_hot
 from estep.envs.pure.classic import MAKERS
 from estep.envs.pure.environment import PureEnv
-from estep.envs.pure.ids import MJX, register_id
+from estep.envs.pure.ids import register_id
 from estep.envs.tasks.sources import Task
-from estep.settings.references import env_text
+from estep.settings.references import MJX, env_text
 
 _OWN: dict[str, PureEnv] = {}
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import gymnasium
 
 from estep.errors import UsageError
+from estep.settings.references import MJX
 
 IDS = {"pure/Pendulum-v1": 200, "pure/CartPole-v1": 500}
 """The environments of `estep.envs.pure.classic`, and the steps after which an episode is truncated."""
-MJX = "mjx/"
-"""Beginning of the ids of Gymnasium's MuJoCo tasks on the device. On the command line it is `mjx:`."""
+BY_JAX = ("pure/", MJX)
+"""Beginnings of the ids of environments that JAX computes."""
 TASKS = {
     "InvertedPendulum-v5": 1_000,
     "InvertedDoublePendulum-v5": 1_000,

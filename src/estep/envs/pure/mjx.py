@@ -18,9 +18,9 @@ from jaxtyping import Array
 
 from estep.core.types import Key, Spec
 from estep.envs.pure.environment import PureEnv
-from estep.envs.pure.ids import MJX
 from estep.envs.pure.rules import RULES, Physics, near
 from estep.errors import UsageError
+from estep.settings.references import MJX
 
 
 def simulator() -> Any:
