@@ -4,12 +4,15 @@ import sys
 
 import numpy as np
 import pytest
+from commandline import command
 
 from estep.core.types import to_one_hot
 from estep.envs.guard.retry import Retries
 from estep.envs.gymnasium import make
 from estep.errors import UsageError
 from estep.settings.references import env_text
+from estep.video.backends import Backend
+from estep.video.playing import Settings, open_env
 
 
 def test_without_the_package_the_command_that_installs_it_is_said(monkeypatch):
@@ -27,6 +30,12 @@ def test_it_is_no_module():
 def test_it_is_not_made_anew_alone():
     with pytest.raises(UsageError, match="made together"):
         make("envpool:HalfCheetah-v5", retries=Retries(1))
+
+
+def test_it_draws_nothing():
+    with pytest.raises(UsageError, match="EnvPool steps its environments without Gymnasium") as error:
+        open_env("envpool:HalfCheetah-v5", Settings(), Backend(None, ""))
+    assert "gymnasium.make('HalfCheetah-v5', render_mode='rgb_array')" in error.value.fix
 
 
 class TestWithThePackage:
@@ -103,6 +112,21 @@ class TestWithThePackage:
         spread = np.sqrt(rewards[0].var(ddof=1) / 8 + rewards[1].var(ddof=1) / 8)
         assert abs(rewards[0].mean() - rewards[1].mean()) < 4 * spread
         np.testing.assert_allclose(sizes[0], sizes[1], rtol=0.25, atol=0.05)
+
+    @pytest.mark.long
+    @pytest.mark.parametrize(
+        "words",
+        [
+            ("envpool:Pendulum-v1", "--population", "2"),
+            ("left=envpool:Pendulum-v1", "right=envpool:Pendulum-v1"),
+        ],
+    )
+    def test_it_trains_in_a_population_and_as_one_of_several_tasks(self, words, tmp_path):
+        small = ("--steps", "120", "--warmup-steps", "60", "--hidden-sizes", "8", "--batch-size", "16")
+        ended = command(
+            "train", "sac", *small, "--eval-episodes", "1", "--run-dir", str(tmp_path / "a"), "--json", "--env", *words
+        )
+        assert (ended.code, ended.record["env_steps"]) == (0, 120)
 
     def test_a_dict_and_successes_are_read(self):
         env = make("envpool:FetchReach-v4", num_envs=2)

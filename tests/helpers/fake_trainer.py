@@ -1,6 +1,7 @@
 """Stands for `estep train` and `estep resume` where a sweep is tested: it keeps the same files, and needs no library.
 
-A step takes a millisecond and hashes what was before, so that a run that was resumed wrongly ends with another result.
+A step takes a millisecond and hashes what was before and the learning rate, so that a run that was resumed wrongly ends
+with another result.
 Its settings are those of sac: `--tau` is how long a step takes, and `--gamma` how it ends:
 0.1 a usage error, 0.2 a numeric halt, 0.3 a full disk, 0.4 it dies before it begins, 0.5 it never ends by itself.
 """
@@ -80,23 +81,29 @@ def main(words):
     config = given
     if words[0] == "resume":
         longer = {"--steps": given["--steps"]} if "--steps" in given else {}
-        config = json.loads((folder / "config.json").read_text()) | longer
-    write(folder / "config.json", config)
+        kept = json.loads((folder / "config.json").read_text())
+        config = {f"--{k.replace('_', '-')}": str(v) for k, v in {**kept["algorithm"], **kept["run"]}.items()} | longer
+    named = {name[2:].replace("-", "_"): value for name, value in config.items()}
+    run = {name: named.pop(name) for name in ("steps", "seed")}
+    write(folder / "config.json", {"algorithm": named, "run": run})
+    write(folder / "config.diff.json", {})
     return steps(folder, config, stop)
 
 
 def steps(folder, config, stop):
     """Take every step that is left."""
-    write(folder / "run.json", {"status": "running", "exit_code": None})
+    record = json.loads((folder / "run.json").read_text()) if (folder / "run.json").is_file() else {}
+    write(folder / "run.json", {**record, "status": "running", "exit_code": None})
     with (folder / "starts").open("a") as file:
         file.write(f"{os.getpid()}\n")
     total, step, state = int(config["--steps"]), 0, config["--seed"]
     if (folder / "state.json").is_file():
         step, state = json.loads((folder / "state.json").read_text())
+    rate = config.get("--learning-rate", "")
     code = {"0.2": 4, "0.3": 6}.get(config.get("--gamma"), 0)
     while step < total or config.get("--gamma") == "0.5":
         time.sleep(float(config.get("--tau", 0.001)))
-        step, state = step + 1, hashlib.sha256(state.encode()).hexdigest()
+        step, state = step + 1, hashlib.sha256((state + rate).encode()).hexdigest()
         if step % EVERY == 0 or stop:
             write(folder / "state.json", [step, state])
             with (folder / "metrics.jsonl").open("a") as file:

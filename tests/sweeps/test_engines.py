@@ -83,6 +83,9 @@ def test_runs_that_are_queued_are_not_submitted_again(place, stubs):
     assert set(engine.submit([Task(place.path, run, Consent()) for run in runs])) == {run.id for run in runs}
     assert place.starts() == 1
     assert list(engine.poll()) == [runs[1].id]
+    stubs.write_text("0 7_0 launch failed requeued held\n2 7_2 Resources\n")
+    assert list(engine.poll()) == []
+    assert stubs.with_suffix(".requeued").read_text() == "release 7_0\n"
     stubs.write_text("")
     assert set(engine.poll()) == {runs[0].id, runs[2].id}
 

@@ -76,7 +76,7 @@ class Ray:
             if address != LOCAL:
                 del quiet["include_dashboard"]
             self._ray.init(address=address, **quiet)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except Exception as error:  # Ray raises Exception itself where its processes do not start in time
             raise _no_answer(address, error) from error
         nodes = [node for node in self._ray.nodes() if node["Alive"]]
         self._check_folder(sweep, nodes)

@@ -22,6 +22,8 @@ from estep.sweeps.lines import Task
 
 DEFAULTS = {"cpus-per-task": "1", "signal": "USR1@30"}
 """Options of sbatch that a user may replace: a run gets the signal so many seconds before the time limit."""
+HELD = "launch failed requeued held"
+"""Why a job waits that a node could not begin, in the words of SLURM."""
 BETWEEN = 5.0
 """Seconds between two questions to SLURM."""
 
@@ -105,14 +107,21 @@ class Slurm:
         return ended
 
     def _queued(self) -> set[str]:
-        """The runs of the sweep that are queued or run. While SLURM does not answer, those of before."""
+        """The runs of the sweep that are queued or run. While SLURM does not answer, those of before.
+
+        A job that a node could not begin is held by SLURM itself, and would wait for ever. It is released.
+        """
         self._asked = time.monotonic()
-        words = ["squeue", "--noheader", "--array", f"--name={job_name(self._sweep)}", "--format=%K"]
+        words = ["squeue", "--noheader", "--array", f"--name={job_name(self._sweep)}", "--format=%K %i %r"]
         done = subprocess.run(words, capture_output=True, text=True, timeout=120)
         if done.returncode:
             return set(self._active)
         runs = plan.read(self._sweep)
-        return {runs[int(word)].id for word in done.stdout.split() if word.isdigit() and int(word) < len(runs)}
+        rows = [row for line in done.stdout.splitlines() if (row := line.split(maxsplit=2))]
+        if held := [row[1] for row in rows if row[-1] == HELD]:
+            subprocess.run(["scontrol", "release", *held], capture_output=True, timeout=120)
+        places = {int(row[0]) for row in rows if row[0].isdigit()}
+        return {runs[place].id for place in places if place < len(runs)}
 
     def cancel(self) -> None:
         """End the jobs."""

@@ -7,6 +7,7 @@ Source:
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -128,8 +129,7 @@ def run(
         stop: whether to stop. Trials end at their next rung, and another `estep tune` goes on with them.
         note: called with lines for the user.
     """
-    quiet = {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "RAY_AIR_NEW_OUTPUT": "0"}
-    os.environ |= {**quiet, "TUNE_DISABLE_SIGINT_HANDLER": "1"}  # Ctrl-C is this command's: it stops the study
+    quiet()
     steps = rungs(tuned.budget)
     scheduler = ASHAScheduler(time_attr=STEPS, max_t=tuned.budget, grace_period=steps[0], reduction_factor=FACTOR)
     search = Search(study, tuned, folder, most[0], stop, note)
@@ -144,6 +144,13 @@ def run(
             failure_config=tune.FailureConfig(max_failures=RETRIES),
         ),
     ).fit()  # fmt: skip
+
+
+def quiet() -> None:
+    """Let Ray Tune print nothing, and leave Ctrl-C to this command, whose study it stops."""
+    os.environ |= {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "RAY_AIR_NEW_OUTPUT": "0"}
+    os.environ |= {"TUNE_DISABLE_SIGINT_HANDLER": "1"}
+    warnings.filterwarnings("ignore", message="Consider boosting PBT")  # actors that go on would keep their settings
 
 
 class Stop(tune.Stopper):  # type: ignore[misc]

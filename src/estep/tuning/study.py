@@ -19,6 +19,9 @@ from estep.settings.search.spaces import Among, Between, Space
 from estep.sweeps import plan
 
 STUDY, JOURNAL, TRIALS = "study.json", "journal.log", "trials"
+PLACE, VALUES = "place", "values"
+"""Attributes of a trial of a population: the folder where it ended, and the settings that it had there."""
+ASHA, PBT = "asha", "pbt"
 STARTUP = 5
 """Trials that are drawn at random, and that are never pruned."""
 
@@ -35,6 +38,8 @@ class Tuned(NamedTuple):
     """Settings of all runs."""
     space: Space
     preset: str
+    scheduler: str = ASHA
+    """On Ray, PBT lets trials go on as copies of better ones."""
 
     def runs(self, values: Mapping[str, Any], seeds: Sequence[int] | None = None) -> tuple[plan.Run, ...]:
         """The runs of a trial, or with these settings on other seeds."""
@@ -63,6 +68,8 @@ def import_optuna() -> Any:
 def begin(folder: Path, tuned: Tuned) -> None:
     """Write what a study is about. One that is there already must be about the same. Raises UsageError."""
     record = {**tuned._asdict(), "space": {name: [type(s).__name__, *s] for name, s in tuned.space.items()}}
+    if tuned.scheduler == ASHA:  # studies of 0.2 do not name it
+        del record["scheduler"]
     data = strict.dump(record, indent=1) + b"\n"
     path = folder / STUDY
     if not path.is_file():
@@ -72,7 +79,9 @@ def begin(folder: Path, tuned: Tuned) -> None:
         before, now = strict.parse(reading.read_path(path, 1 << 20)), strict.parse(data)
     except (OSError, ValueError) as error:
         raise RejectedInput(f"{path} cannot be read: {error}.", "Restore it, or begin another study.") from error
-    changed = sorted(name for name in now if not isinstance(before, dict) or before.get(name) != now[name])
+    if not isinstance(before, dict):
+        before = {}
+    changed = sorted(name for name in {*now, *before} if before.get(name) != now.get(name))
     if changed:
         what = f"The study in {folder} is about another {changed[0]}."
         raise UsageError(what, "Give what it began with, or another folder with --out.")

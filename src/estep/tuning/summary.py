@@ -14,7 +14,9 @@ from estep.runs import strict
 from estep.sweeps import drive, lines, plan, status
 from estep.sweeps.drive import Options
 from estep.sweeps.engine import Engine
+from estep.tuning import forking
 from estep.tuning import study as studies
+from estep.tuning.forking import Stage
 from estep.tuning.study import Tuned
 
 SHOWN = 10
@@ -48,9 +50,15 @@ def complete(study: Any) -> list[Any]:
     return sorted(study.get_trials(deepcopy=False, states=(states.COMPLETE,)), key=lambda one: -one.value)
 
 
-def best_values(study: Any, tuned: Tuned) -> dict[str, Any]:
-    """The settings of the best trial."""
-    return studies.values_of(studies.import_optuna().trial.FixedTrial(complete(study)[0].params), tuned.space)
+def best_stages(study: Any, tuned: Tuned, folder: Path) -> list[Stage]:
+    """The settings of the best trial. In a population they changed on the way, and so did those of what it copied."""
+    one = complete(study)[0]
+    if studies.PLACE not in one.user_attrs:
+        found = studies.import_optuna().trial.FixedTrial(one.params)
+        return [Stage(tuned.budget, studies.values_of(found, tuned.space))]
+    place, values = folder / studies.TRIALS / one.user_attrs[studies.PLACE], one.user_attrs[studies.VALUES]
+    run_dir = lines.folder_of(place, plan.read(place)[0].id)
+    return [Stage(steps, {**values, **changed}) for steps, changed in forking.stages(run_dir)]
 
 
 def table(study: Any) -> list[str]:
@@ -58,7 +66,10 @@ def table(study: Any) -> list[str]:
     states = studies.import_optuna().trial.TrialState
     found, every = complete(study), study.get_trials(deepcopy=False)
     pruned, failed = (sum(one.state == state for one in every) for state in (states.PRUNED, states.FAIL))
-    rows = [f"  {one.number:5d}  {one.value:10.5g}  {_params(one.params)}" for one in found[:SHOWN]]
+    rows = [
+        f"  {one.number:5d}  {one.value:10.5g}  {_params(one.user_attrs.get(studies.VALUES, one.params))}"
+        for one in found[:SHOWN]
+    ]
     return [f"trials   {len(every)}: {len(found)} done, {pruned} pruned, {failed} failed", *rows]
 
 
@@ -102,6 +113,12 @@ def preset(tuned: Tuned, values: Mapping[str, Any]) -> list[str]:
     return [line, "[set]", *(f"{name} = {strict.dump(value).decode()}" for name, value in values.items())]
 
 
+def schedule(stages: Sequence[Stage]) -> list[str]:
+    """The settings of each part of a run, a line each; none if they never changed."""
+    rows = [f"  to {stage.steps:9,} steps  {_params(stage.values)}" for stage in stages]
+    return rows if len(stages) > 1 else []
+
+
 def on_fresh_seeds(
     study: Any, tuned: Tuned, folder: Path, count: int, engine: Callable[[], Engine], stop: Callable[[], bool]
 ) -> Fresh | None:
@@ -111,17 +128,40 @@ def on_fresh_seeds(
     """
     seeds = range(max(tuned.seeds) + 1, max(tuned.seeds) + 1 + count)
     ends = []
-    for name, values in (("best", best_values(study, tuned)), ("defaults", {})):
-        place = folder / FRESH / name
-        runs = tuned.runs(values, seeds)
-        with drive.locked(place):
-            if not (place / plan.PLAN).is_file() or plan.read(place) != runs:
-                place = _replaced(place, runs)
-            states = drive.to_the_end(place, runs, engine(), Options(stop=stop, note=lambda text: None))
+    for name, parts in (("best", best_stages(study, tuned, folder)), ("defaults", [Stage(tuned.budget, {})])):
+        found = _follow(folder / FRESH / name, tuned, parts, seeds, engine, stop)
+        if found is None:
+            return None
+        ends.append(found)
+    return Fresh(middle(ends[0]), middle(ends[1]), difference(ends[0], ends[1]), complete(study)[0].value)
+
+
+def _follow(
+    place: Path,
+    tuned: Tuned,
+    stages: Sequence[Stage],
+    seeds: Sequence[int],
+    engine: Callable[[], Engine],
+    stop: Callable[[], bool],
+) -> list[float] | None:
+    """Train seeds with the settings of one stage after the other, each stage as a sweep; returns their last returns."""
+    before: list[Path] = []
+    states: list[status.State] = []
+    for i, stage in enumerate(stages):
+        where = place if i == len(stages) - 1 else place.with_name(f"{place.name}-{i}")
+        runs = tuned._replace(budget=stage.steps).runs(stage.values, seeds)
+        with drive.locked(where):
+            if not (where / plan.PLAN).is_file() or plan.read(where) != runs:
+                where = _replaced(where, runs)
+            folders = [lines.folder_of(where, run.id) for run in runs]
+            changed = {} if not i else {n: v for n, v in stage.values.items() if v != stages[i - 1].values[n]}
+            for source, target in zip(before, folders if i else (), strict=True):
+                forking.fork(source, target, changed, stage.steps)
+            states = drive.to_the_end(where, runs, engine(), Options(stop=stop, note=lambda text: None))
         if not all(state.state == status.DONE and state.eval_mean is not None for state in states):
             return None
-        ends.append([float(state.eval_mean) for state in states if state.eval_mean is not None])
-    return Fresh(middle(ends[0]), middle(ends[1]), difference(ends[0], ends[1]), complete(study)[0].value)
+        before = folders
+    return [float(state.eval_mean) for state in states if state.eval_mean is not None]
 
 
 def _replaced(place: Path, runs: Sequence[plan.Run]) -> Path:

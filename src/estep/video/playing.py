@@ -20,7 +20,7 @@ from estep.errors import EnvironmentFailure, UsageError, describe
 from estep.policy.actor import ACT, key_of, scale
 from estep.policy.policy import Policy
 from estep.policy.spaces import rows_of
-from estep.settings.references import EnvText, env_text
+from estep.settings.references import ENVPOOL, EnvText, env_text
 from estep.video.backends import INSTALL, Backend
 from estep.video.encoding import Picture
 
@@ -64,6 +64,11 @@ def open_env(source: str, settings: Settings, backend: Backend, watch: Watch = U
     """
     register(source)
     text = env_text(source)
+    if text.id.startswith(ENVPOOL):
+        same = text.id.removeprefix(ENVPOOL)
+        what = f"{source} draws no pictures: EnvPool steps its environments without Gymnasium."
+        where = f"gymnasium.make({same!r}, render_mode={MODE!r})"
+        raise UsageError(what, f"If Gymnasium has this task, let estep.load(RUN) act there: {where}.")
     env = _make(text, {}, watch)
     drawn = hasattr(env.unwrapped, "mujoco_renderer")
     if drawn and backend.name is None:

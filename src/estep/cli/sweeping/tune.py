@@ -45,8 +45,10 @@ class Tune:
     study_seed: int = 0
     """Seed of the choices of the study."""
     on: Literal["local", "ray"] = "local"
-    """Where trials run: on this machine one after the other, or on a Ray cluster many at once, by Ray Tune, where ASHA
-    stops those that are behind."""
+    """Where trials run: on this machine one after the other, or on a Ray cluster many at once, by Ray Tune."""
+    scheduler: Literal["asha", "pbt"] = "asha"
+    """With --on ray: asha stops trials that are behind; pbt (population based training) trains all trials to the end,
+    and the worst quarter goes on as copies of the best, with settings near theirs."""
     address: str = "auto"
     """Of the Ray cluster: auto, local, or HOST:PORT."""
     jobs: int | None = None
@@ -54,6 +56,7 @@ class Tune:
 
 
 OWN = {field.name for field in (*schema.of(Tune), *COMMON)}
+PBT = "pbt"
 SET_BY_STUDY = {"steps", "seed", "population", "stop_at"}
 
 
@@ -69,6 +72,8 @@ def tune(arguments: list[str], context: Context) -> int:
     values, flags = parse(f"estep tune {found.name}", about, (*schema.of(Tune), *others), (), arguments[1:])
     for name, least in (("trials", 1), ("budget", 1), ("fresh", 0), ("jobs", 1), ("study_seed", 0)):
         check(name, values[name] is None or values[name] >= least, values[name], f"at least {least}")
+    if values["scheduler"] == PBT and values["on"] != "ray":
+        raise UsageError("Population based training runs on Ray alone.", "Give --on ray, or leave out --scheduler.")
     if values["out"] is None:
         raise UsageError("The folder of the study was not given.", "Give it: --out STUDY.")
     tuned = _tuned(arguments[0], values, {name: values[name] for name in sorted(flags - OWN)})
@@ -107,8 +112,14 @@ def _tuned(algorithm: str, values: dict[str, Any], settings: dict[str, Any]) -> 
         raise UsageError(f"{algorithm} has no search space.", "Give one: --space name=low..high.")
     chosen = reader.seeds(values["seeds"])
     read_env(values["env"])
-    tuned = Tuned(algorithm, values["env"], tuple(chosen), values["budget"], settings, space, values["preset"])
+    about = algorithm, values["env"], tuple(chosen), values["budget"], settings, space, values["preset"]
+    tuned = Tuned(*about, values["scheduler"])
     tuned.defaults()  # an unknown preset is an error
+    if tuned.scheduler == PBT:
+        check("trials", values["trials"] >= 2, values["trials"], "at least 2, which are the population")
+        if not spaces.changeable(algorithm, space):
+            what = f"No setting among {', '.join(space)} may change while a run goes on."
+            raise UsageError(what, "Add one to --space that is a number with a fraction, such as learning_rate.")
     return tuned
 
 
@@ -126,9 +137,10 @@ def _work(study: Any, tuned: Any, folder: Path, values: dict[str, Any], context:
     where = Where(values["on"], values["jobs"], address=values["address"])
     engine = engines.make(where, folder, note)
     if where.on == "ray":
-        from estep.tuning import on_ray
+        from estep.tuning import on_ray, pbt
 
-        on_ray.run(study, tuned, folder, (values["trials"], where.jobs), stop, note)
+        by = pbt if tuned.scheduler == PBT else on_ray
+        by.run(study, tuned, folder, (values["trials"], where.jobs), stop, note)
     else:
         while not stop() and (one := studies.next_trial(study, folder, values["trials"])) is not None:
             trial.run(study, one, tuned, folder, engine, stop, note)
@@ -138,9 +150,10 @@ def _work(study: Any, tuned: Any, folder: Path, values: dict[str, Any], context:
         if stop():
             return context.results.finish(STOPPED, record)
         return context.results.fail(1, "No trial has a result.", f"See the logs in {folder / studies.TRIALS}.")
-    best, shares = summary.best_values(study, tuned), summary.importances(study)
+    stages = summary.best_stages(study, tuned, folder)
+    best, shares = stages[-1].values, {} if tuned.scheduler == PBT else summary.importances(study)
     lines = [*summary.table(study), *(f"  {name:22s} {summary.text(share)}" for name, share in shares.items())]
-    lines += ["", *summary.preset(tuned, best), ""]
+    lines += ["", *summary.schedule(stages), *summary.preset(tuned, best), ""]
     fresh = None
     if values["fresh"]:
         note("fresh    the best settings and the defaults on seeds that no trial had")
@@ -152,6 +165,8 @@ def _work(study: Any, tuned: Any, folder: Path, values: dict[str, Any], context:
             f"         {fresh.sentence} Difference {summary.text(fresh.gap)}.",
         ]
     context.results.say("\n".join(lines))
+    if len(stages) > 1:
+        record["schedule"] = [stage._asdict() for stage in stages]
     record |= {"best": best, "value": summary.complete(study)[0].value, "fresh": fresh and fresh._asdict()}
     record["importances"] = {name: share._asdict() for name, share in shares.items()}
     return context.results.finish(STOPPED if values["fresh"] and fresh is None and stop() else 0, record)

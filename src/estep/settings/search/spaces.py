@@ -115,3 +115,18 @@ def _number(field: Field, word: str) -> Any:
     except ValueError:
         value = float("nan")
     return kinds.plain(field.name, field.hint, value)
+
+
+def changeable(algorithm: str, space: Space) -> Space:
+    """The part of a space whose settings may change while a run goes on.
+
+    A setting of an algorithm of type float shapes no array of a checkpoint. Counts, sizes and names do, and those of a
+    run, such as updates_per_step, count from its first step.
+
+    Example:
+        >>> sorted(changeable("sac", space_of("sac")))
+        ['beta', 'entropy_fraction', 'gamma', 'inference_fraction', 'learning_rate', 'tau']
+    """
+    row = schema.find(algorithm)
+    numbers = {field.name for field in (row.fields if row else ()) if isinstance(field.default, float)}
+    return {name: where for name, where in space.items() if name in numbers}
