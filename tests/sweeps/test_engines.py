@@ -134,6 +134,51 @@ def test_a_cluster_without_a_token_is_named(monkeypatch):
     assert "can run code on its nodes" in on_ray.warning()
 
 
+class Cluster(types.ModuleType):
+    """Stands for the module ray: a cluster with one node, which is another one after `begin_anew`."""
+
+    node, tasks = "a", 0
+
+    def get_runtime_context(self):
+        return types.SimpleNamespace(get_node_id=lambda known=self.node: known)
+
+    def nodes(self):
+        return [{"NodeID": self.node, "Alive": True}]
+
+    def remote(self, **options):
+        return lambda function: types.SimpleNamespace(remote=self.begin)
+
+    def begin(self, task):
+        self.tasks += 1
+        return self.tasks
+
+    def begin_anew(self):
+        self.node = "b"
+
+    def wait(self, refs, num_returns, timeout):
+        return [], refs
+
+    def init(self, address, **options): ...
+
+    def shutdown(self): ...
+
+
+def test_a_cluster_that_was_started_again_is_connected_to_again(place, monkeypatch):
+    cluster, said = Cluster("ray"), []
+    monkeypatch.setitem(sys.modules, "ray", cluster)
+    monkeypatch.setattr(on_ray.Ray, "_check_folder", lambda *given: None)
+    monkeypatch.setattr(on_ray, "BETWEEN", 0.0)
+    engine = on_ray.Ray(place.path, "auto", None, said.append)
+    tasks = [Task(place.path, run, Consent()) for run in product(asked({})._replace(seeds="0..1")).runs()]
+    names = list(engine.submit(tasks))
+    assert list(engine.poll()) == []
+    cluster.begin_anew()
+    assert list(engine.poll()) == names
+    assert "was lost" in said[1]
+    assert list(engine.submit(tasks)) == names
+    assert (list(engine.poll()), cluster.tasks) == ([], 4)
+
+
 def table(program, out, *words):
     """The table that a program of tests/helpers writes."""
     pytest.importorskip("ray")

@@ -5,17 +5,21 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from estep.errors import UsageError
 from estep.runs import storage
+from estep.sweeps.engines import own_sigterm
 from estep.sweeps.lines import Task
 from estep.sweeps.process import execute
 
 ANSWER = 30.0
 """Seconds that a cluster has to answer."""
+BETWEEN = 10.0
+"""Seconds between two looks at the nodes."""
 LOCAL = "local"
 """The address for which a cluster is started on this machine."""
 TOKEN = "token"
@@ -71,6 +75,12 @@ class Ray:
 
     def __init__(self, sweep: Path, address: str, jobs: int | None, note: Callable[[str], None]) -> None:
         self._ray, self._jobs, self._active = check(address), jobs, {}  # type: ignore[var-annotated]
+        self._sweep, self._address, self._note = sweep, address, note
+        self._connect()
+
+    def _connect(self) -> None:
+        """Connect to the cluster. Raises UsageError."""
+        address = self._address
         quiet = {"log_to_driver": False, "logging_level": "error", "include_dashboard": False}
         try:
             if address != LOCAL:
@@ -79,10 +89,11 @@ class Ray:
         except Exception as error:  # Ray raises Exception itself where its processes do not start in time
             raise _no_answer(address, error) from error
         nodes = [node for node in self._ray.nodes() if node["Alive"]]
-        self._check_folder(sweep, nodes)
+        self._check_folder(self._sweep, nodes)
+        self._node, self._looked = self._ray.get_runtime_context().get_node_id(), time.monotonic()
         options = {"num_cpus": 1, "max_retries": RETRIES, "retry_exceptions": False}
         self._execute = self._ray.remote(**options)(execute)
-        note(f"ray      {len(nodes)} nodes at {address}{warning()}")
+        self._note(f"ray      {len(nodes)} nodes at {address}{warning()}")
 
     def _check_folder(self, sweep: Path, nodes: Sequence[Any]) -> None:
         """Refuse a folder that not every node sees. Raises UsageError."""
@@ -117,13 +128,28 @@ class Ray:
         return list(taken)
 
     def poll(self) -> Collection[str]:
-        """The runs whose tasks have ended."""
+        """The runs whose tasks have ended; all of them, if the cluster was lost and another one is there."""
+        if self._is_lost():
+            self._note("ray      the cluster was lost, and is connected to again")
+            self._ray.shutdown()
+            with own_sigterm():
+                self._connect()
+            lost, self._active = list(self._active), {}
+            return lost
         refs = list(self._active.values())
         ready = set(self._ray.wait(refs, num_returns=len(refs), timeout=0)[0]) if refs else set()
         ended = [name for name, ref in self._active.items() if ref in ready]
         for name in ended:
             del self._active[name]
         return ended
+
+    def _is_lost(self) -> bool:
+        """Whether the cluster no longer has the node of this process. A cluster that was started again at the same
+        address knows nothing of the tasks, and Ray would wait for them for ever."""
+        if time.monotonic() < self._looked + BETWEEN:
+            return False
+        self._looked = time.monotonic()
+        return not any(node["NodeID"] == self._node and node["Alive"] for node in self._ray.nodes())
 
     def cancel(self) -> None:
         """Interrupt all tasks, whose runs then save."""
