@@ -1,5 +1,8 @@
-"""Short parts of `tests/helpers/sweep_kills.py`, which kills sweeps at random moments."""
+"""Short parts of `sweep_kills.py` and `engine_kills.py` in tests/helpers, which kill sweeps at random moments."""
 
+import csv
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +14,7 @@ from estep.sweeps import plan
 from estep.sweeps.plan import make
 
 HELPER = Path(sweep_kills.__file__)
+PATHS = os.pathsep.join(filter(None, map(os.path.abspath, sys.path)))
 
 
 def killed(*words):
@@ -43,3 +47,28 @@ def test_a_run_that_ended_otherwise_is_seen(tmp_path):
     folder.mkdir(parents=True)
     (folder / "run.json").write_text('{"status": "done", "result": {"env_steps": 5, "eval_mean": 1.5, "wall_s": 1}}')
     assert sweep_kills.content(tmp_path, False) != before
+
+
+def killed_on(engine, tmp_path, *words):
+    """The counts of a campaign on a cluster."""
+    out = tmp_path / "kills.csv"
+    argv = [sys.executable, str(HELPER.with_name("engine_kills.py")), engine, "--out", str(out), *words]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=3000, env={**os.environ, "PYTHONPATH": PATHS})
+    assert done.returncode == 0, done.stdout + done.stderr
+    with out.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return sum(int(row["kills"]) for row in rows), {row["losses"] for row in rows}
+
+
+@pytest.mark.long
+def test_sweeps_outlive_kills_on_ray(tmp_path):
+    pytest.importorskip("ray", reason="Ray is an extra")
+    assert killed_on("ray", tmp_path, "--kills", "6") == (6, {"0"})
+
+
+@pytest.mark.long
+def test_sweeps_outlive_kills_on_slurm(tmp_path):
+    here = all(map(shutil.which, ("slurmctld", "slurmd", "sbatch", "munge")))
+    if not here or os.geteuid() or subprocess.run(["munge", "-n"], capture_output=True, check=False).returncode:
+        pytest.skip("SLURM and a munged that runs are not here, or the user is not root")
+    assert killed_on("slurm", tmp_path, "--kills", "6") == (6, {"0"})
