@@ -1,7 +1,7 @@
 """Compares a sweep on several engines: `python engines.py OUT.csv local=SWEEP slurm=SWEEP ray=SWEEP`.
 
-A row for each run: its last return on each engine, and whether its parameters, optimiser and replay are equal in every
-byte. Ends with 1 if a run is not equal on all engines.
+A row for each run that is done on all engines: its last return on each, and whether its parameters, optimiser and
+replay are equal in every byte. Ends with 1 if a run is not equal.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ def main() -> int:
     rows = []
     for run in plan.read(next(iter(sweeps.values()))):
         ends = {name: status.of(sweep, run.id) for name, sweep in sweeps.items()}
+        if any(end.state != status.DONE for end in ends.values()):
+            continue
         hashes = {arrays(folder_of(sweep, run.id)) for sweep in sweeps.values()}
         returns = {f"return_{name}": end.eval_mean for name, end in ends.items()}
         steps = next(iter(ends.values())).env_steps
