@@ -90,6 +90,7 @@ class Told(tune.Callback):  # type: ignore[misc]
 
     def __init__(self, study: Any, asked: dict[int, Any], note: Callable[[str], None]) -> None:
         self._study, self._asked, self._note = study, asked, note
+        self._seen: set[tuple[int, int]] = set()
 
     def __deepcopy__(self, memo: Any) -> Any:
         return self
@@ -104,7 +105,12 @@ class Told(tune.Callback):  # type: ignore[misc]
             studies.tell(self._study, number, None, False)
             self._note(f"trial {number:3d}  failed: {result[FAILED]}")
             return
-        self._asked[number].report(result[VALUE], result[STEPS])
+        if (
+            number,
+            result[STEPS],
+        ) not in self._seen:  # a copy comes to the same step again, and a study keeps the first
+            self._asked[number].report(result[VALUE], result[STEPS])
+        self._seen.add((number, result[STEPS]))
         self._note(f"trial {number:3d}  {result[VALUE]:.5g} at {result[STEPS]} steps  ({result['place']})")
         if result["done"]:
             self._asked[number].set_user_attr(studies.PLACE, result["place"])
