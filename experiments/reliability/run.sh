@@ -14,5 +14,7 @@ python tests/helpers/exactness.py --updates 200 --out "$OUT/exactness.csv" sac i
 python tests/helpers/fuzz.py --seconds 600 --mutants 20000 --out "$OUT/fuzz.csv"
 python tests/helpers/sinks.py --out "$OUT/sinks.csv"
 python tests/helpers/ray_ports.py --out "$OUT/ray.csv"
+python tests/helpers/engine_kills.py ray --kills 50 --out "$OUT/engine_kills_ray.csv"
+python tests/helpers/engine_kills.py slurm --kills 50 --out "$OUT/engine_kills_slurm.csv" # as root, with munged
 python tests/helpers/ray_kills.py --kills 10 --out "$OUT/ray_kills.csv"
 python docs/generate/reliability.py docs/reliability.md
