@@ -34,7 +34,7 @@ def softmax(x: Array) -> Array:
 
 LAYERS: Mapping[str, Callable[..., Array]] = {
     "linear": lambda x, weight, bias: x @ weight + bias,
-    "relu": lambda x: np.maximum(x, 0.0),
+    "relu": lambda x, zero=np.zeros((), np.float32): np.maximum(x, zero),  # each call would convert a number
     "elu": lambda x: np.where(x > 0.0, x, np.expm1(np.minimum(x, 0.0))),
     "silu": lambda x: x * sigmoid(x),
     "centre": lambda x: x - x.mean(-1, keepdims=True),
