@@ -134,6 +134,38 @@ def test_reap_removes_the_dead_and_spares_the_living(tmp_path):
     leftovers.reap(tmp_path / "absent")
 
 
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_is_reaped_before_it_is_locked_is_made_again(kind, tmp_path, monkeypatch):
+    lock, reaped = storage._locked, []
+
+    def late(descriptor, path):
+        if not reaped:
+            leftovers.reap(tmp_path)
+            reaped.append(path)
+            assert not path.exists()
+        return lock(descriptor, path)
+
+    monkeypatch.setattr(storage, "_locked", late)
+    if kind == "file":
+        storage.write_atomic(tmp_path / "file", b"1")
+        assert (tmp_path / "file").read_bytes() == b"1"
+    else:
+        with storage.temporary_dir(tmp_path) as temporary:
+            leftovers.reap(tmp_path)
+            storage.publish_dir(temporary, tmp_path / "folder")
+    assert os.listdir(tmp_path) == [kind]
+    assert len(reaped) == 1
+
+
+def test_a_temporary_file_keeps_its_lock_until_it_is_removed(tmp_path, monkeypatch):
+    (tmp_path / ".tmp-dead").write_bytes(b"x")
+    held, remove = [], storage.remove_tree
+    monkeypatch.setattr(storage, "remove_tree", lambda path: (held.append(leftovers.is_held(path)), remove(path)))
+    leftovers.reap(tmp_path)
+    assert held == [True]
+    assert os.listdir(tmp_path) == []
+
+
 def test_metrics_are_strict_json(tmp_path):
     lines = JsonLines(tmp_path / "metrics.jsonl")
     lines.append({"env_steps": 1, "loss": math.nan, "deep": [math.inf, {"x": -math.inf}], "name": "é\n\u202e"})

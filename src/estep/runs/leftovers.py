@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from estep.errors import StorageFailure
 from estep.runs import storage
 
 
-@contextmanager
+@contextlib.contextmanager
 def folder_for_a_while() -> Iterator[Path]:
     """A new folder of the system's temporary files, which is removed at the end."""
     with tempfile.TemporaryDirectory(prefix="estep-") as place:
@@ -41,35 +41,35 @@ def reap(directory: Path) -> None:
         what = f"Could not read {directory}: {error.strerror}."
         raise StorageFailure(what, "Close other files, or raise `ulimit -n`. Then resume the run.") from error
     for path in found:
-        if _abandoned(path):
+        try:
+            with _lock(path, fcntl.LOCK_EX) as locked:
+                if locked:  # until it is removed: its maker, who waits for the lock, then makes another one
+                    storage.remove_tree(path)
+        except FileNotFoundError:
+            pass
+        except OSError:  # a link or a socket, which estep never makes
             storage.remove_tree(path)
 
 
 def is_held(path: Path) -> bool:
     """Whether a process holds the lock of a file, without taking it from one that wants it for more than a moment."""
     try:
-        return not _can_lock(path, fcntl.LOCK_SH)
+        with _lock(path, fcntl.LOCK_SH) as locked:
+            return not locked
     except OSError:
         return False
 
 
-def _abandoned(path: Path) -> bool:
-    """Whether no process holds the lock on a temporary file."""
-    try:
-        return _can_lock(path, fcntl.LOCK_EX)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True  # a link or a device, which estep never makes
-
-
-def _can_lock(path: Path, kind: int) -> bool:
-    """Whether a lock of this kind can be had, which is given back at once. Raises OSError if there is no such file."""
+@contextlib.contextmanager
+def _lock(path: Path, kind: int) -> Iterator[bool]:
+    """Hold a lock of this kind if it can be had, and tell whether. Raises OSError if there is no such file."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-    except OSError:
-        return False
+        try:
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+        else:
+            yield True
     finally:
         os.close(descriptor)
-    return True

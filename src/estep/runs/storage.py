@@ -1,8 +1,7 @@
 """The only module that opens files for writing. A failure of the disk becomes a StorageFailure that names the path.
 
 The order is always: write, sync the file, sync its directory, rename, sync the parent. A file counts only after that.
-Temporary names start with `.tmp-`. A process holds an flock on the temporary file that it writes, so that the files
-of dead processes can be recognised and removed.
+Temporary names start with `.tmp-`. A process holds an flock on them, so that those of dead processes are recognised.
 """
 
 from __future__ import annotations
@@ -111,21 +110,26 @@ def _write_all(descriptor: int, path: Path, data: bytes) -> None:
 @contextlib.contextmanager
 def _created(path: Path) -> Iterator[int]:
     """A new file, mode 0600, with an flock until it is closed."""
-    with _operation("write", path):
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = None
+    while descriptor is None:
+        with _operation("write", path):
+            descriptor = _locked(os.open(path, flags, 0o600), path)
     try:
-        _flock(descriptor)
         yield descriptor
     finally:
         os.close(descriptor)
 
 
-def _flock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
+def _locked(descriptor: int, path: Path) -> int | None:
+    """The descriptor with its lock; None, and closed, if `leftovers.reap` removed the path before it was locked."""
+    with contextlib.suppress(OSError):  # a file system without locks
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with contextlib.suppress(FileNotFoundError):
+        if os.path.samestat(os.fstat(descriptor), os.lstat(path)):
+            return descriptor
+    os.close(descriptor)
+    return None
 
 
 def write_new(path: Path, data: bytes) -> None:
@@ -168,16 +172,16 @@ def temporary_name(directory: Path) -> Path:
 @contextlib.contextmanager
 def temporary_dir(directory: Path) -> Iterator[Path]:
     """A temporary directory to fill and publish. It is removed if the block fails; `reap` removes it after a crash."""
-    path = temporary_name(directory)
+    path, descriptor = temporary_name(directory), None
     try:
-        make_dir(path)
-        with _operation("mkdir", path):
-            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        while descriptor is None:
+            make_dir(path)
+            with _operation("mkdir", path), contextlib.suppress(FileNotFoundError):
+                descriptor = _locked(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), path)
     except StorageFailure:
         discard(path)
         raise
     try:
-        _flock(descriptor)
         yield path
     except Exception:
         discard(path)
