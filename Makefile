@@ -3,6 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 TOOLS := .tools
+# The libraries are installed as sources alone, and compiled when they are first imported. Where an image forbids Python
+# to keep that, each process of the tests would compile JAX again, for five seconds.
+unexport PYTHONDONTWRITEBYTECODE
 DEMO_ENV := InvertedPendulum-v5
 DEMO_RUNS := runs/demo
 DEMO_SIZE := --hidden-sizes 64 64 --batch-size 128 --learning-rate 1e-3 --eval-every 2000

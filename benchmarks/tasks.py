@@ -38,6 +38,7 @@ class Program(NamedTuple):
     """Whether it takes the steps that it learns from, one for each update."""
 
 
+TD0 = {"target": "td0", "num_critics": 2}
 SAC, DISTRAL = Program("sac", {}, 2, 1), Program("distral", {}, 10, 1)
 QUESTIONS: Mapping[str, tuple[float, Program, Mapping[str, Program]]] = {
     "tasks": (1.05, Program("sac", {}, 1, 3, True), {"three tasks": Program("sac", {}, 3, 1, True)}),
@@ -46,9 +47,8 @@ QUESTIONS: Mapping[str, tuple[float, Program, Mapping[str, Program]]] = {
         SAC,
         {
             "distral": DISTRAL._replace(tasks=2),
-            "default-policy td0": SAC._replace(
-                algorithm="default-policy", settings={"target": "td0", "num_critics": 2}
-            ),
+            "default-policy td0": SAC._replace(algorithm="default-policy", settings=TD0),
+            "default-policy td0, one sample": SAC._replace(algorithm="default-policy", settings=TD0 | {"samples": 1}),
         },
     ),
     "heads": (1.5, DISTRAL, {"own heads": DISTRAL._replace(settings={"heads": "own"})}),

@@ -1,6 +1,7 @@
 """The tree is the table: who may import whom, how long things may be, and docstrings that are rows."""
 
 import ast
+import functools
 import io
 import itertools
 import re
@@ -76,8 +77,13 @@ def tree_of(path):
     return ast.parse(path.read_text())
 
 
+@functools.cache
 def imports(path):
     """The modules of the package that a file imports, wherever in the file, without `estep.`."""
+    return tuple(_imports(path))
+
+
+def _imports(path):
     for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
@@ -163,6 +169,7 @@ def test_the_docstring_is_the_row(path):
     assert [head for head in heads if head in columns] == columns
 
 
+@functools.cache
 def settings_of(path):
     """The settings that a row writes down itself, as lines."""
     classes = [node for node in tree_of(path).body if isinstance(node, ast.ClassDef)]
@@ -245,11 +252,11 @@ READS_ITS_OWN = {
 }
 
 
-def calls(path):
-    """Every call in a file: the name of its function as far as it is a chain of attributes, and its arguments."""
-    for node in ast.walk(tree_of(path) if isinstance(path, Path) else ast.parse(path)):
-        if isinstance(node, ast.Call):
-            yield ast.unparse(node.func), [ast.unparse(arg) for arg in node.args]
+@functools.cache
+def calls(source):
+    """Every call in a source: the name of its function as far as it is a chain of attributes, and its arguments."""
+    nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    return [(ast.unparse(node.func), [ast.unparse(arg) for arg in node.args]) for node in nodes]
 
 
 def memories(source):

@@ -21,26 +21,34 @@ from estep.settings import references
 from oracles.rows import OF_TASKS, spec_of
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-PROGRAMS = {
-    "own_algorithm": ["150"],
-    "own_part": ["120"],
-    "own_environment": ["150"],
-    "own_images": ["100"],
-    "deploy": [],
-    "sac_in_60_lines": [],
-}
+OLD_RUN = EXAMPLES.parent / "tests" / "releases" / "0.1.0" / "sac-Pendulum-v1"
+PROGRAMS = [
+    ("own_part", "120"),
+    ("own_environment", "150"),
+    ("deploy", str(OLD_RUN)),
+    ("sac_in_60_lines",),
+]
+TRAINED_FOR_LONG = [
+    ("deploy",),  # what it trains where nobody gives it a run
+    ("own_algorithm", "150"),  # `own_run` trains its algorithm by the command line
+    ("own_images", "100"),
+]
 TINY = ("--steps", "120", "--warmup-steps", "60", "--batch-size", "16", "--replay-size", "500", "--preset", "none")
 TINY += ("--hidden-sizes", "8", "--eval-every", "0", "--eval-episodes", "1", "--updates-per-step", "0.25")
 
 
 def test_every_example_is_run():
-    assert set(PROGRAMS) == {path.stem for path in EXAMPLES.glob("*.py")}
+    assert {name for name, *_ in PROGRAMS + TRAINED_FOR_LONG} == {path.stem for path in EXAMPLES.glob("*.py")}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", PROGRAMS)
-def test_a_program_runs_from_any_folder(name, tmp_path):
-    call = [sys.executable, str(EXAMPLES / f"{name}.py"), *PROGRAMS[name]]
+@pytest.mark.parametrize(
+    "words",
+    [*PROGRAMS, *(pytest.param(words, marks=pytest.mark.long) for words in TRAINED_FOR_LONG)],
+    ids=lambda words: words[0],
+)
+def test_a_program_runs_from_any_folder(words, tmp_path):
+    call = [sys.executable, str(EXAMPLES / f"{words[0]}.py"), *words[1:]]
     done = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr
     assert done.stdout

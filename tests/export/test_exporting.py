@@ -11,7 +11,8 @@ import pytest
 from commandline import command
 
 import estep
-from estep.export import archive, policy
+from estep.errors import UsageError
+from estep.export import archive, onnx_files, policy
 
 RUN = Path(__file__).parents[1] / "releases" / "0.2.0" / "sac-Pendulum-v1"
 OBS = np.float32([1.0, 0.0, 0.5])
@@ -132,3 +133,18 @@ def test_a_published_policy_of_a_newer_format_is_refused_and_leaves_nothing(trai
         assert ended.code in (2, 3), words
         assert "Traceback" not in ended.err
     assert [path.name for path in tmp_path.iterdir()] == ["p.zip"]
+
+
+def test_a_graph_that_was_translated_wrongly_is_refused():
+    class Session:
+        def run(self, names, given):
+            if "observation" not in given:
+                raise RuntimeError("shape mismatch")
+            return [np.zeros((4, 1))]
+
+    assert onnx_files._run(Session(), {"observation": 1}, 4).shape == (4, 1)
+    with pytest.raises(UsageError, match="gave 4 actions for 2 observations"):
+        onnx_files._run(Session(), {"observation": 1}, 2)
+    with pytest.raises(UsageError, match="shape mismatch") as failed:
+        onnx_files._run(Session(), {}, 4)
+    assert "--format jax" in failed.value.fix

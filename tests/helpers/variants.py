@@ -26,7 +26,7 @@ LEFT_TO_LONG: Mapping[str, Mapping[str, str]] = {
         "test_what_inference_maximises_goes_with_the_parts": r"gradient",
     },
     "test_contracts.py": {
-        "test_a_row_acts": r"distral|default-policy|soft-pg|rerpi|mpo-parametric|hierarchical|mpo",
+        "test_a_row_acts": r"distral|default-policy|soft-pg|rerpi|mpo-parametric|hierarchical|mpo|iterative-sac|sql",
         "test_a_row_compiles_once_repeats_itself_and_runs_under_scan_and_vmap": (
             r"iterative-sac|soft-pg|sql|rerpi|mpo-parametric|"
             r"mpo|vmpo|distral|default-policy|hierarchical"
@@ -36,7 +36,7 @@ LEFT_TO_LONG: Mapping[str, Mapping[str, str]] = {
             r"FactoredCategorical|TwoLevels|FullNormal"
         ),
         "test_inference": r"\w+-Restarts|FullGaussianNetwork-.*|Flat-.*",
-        "test_posteriors": r"FullGaussianNetwork-.*",
+        "test_posteriors": r"FullGaussianNetwork-.*|FixedGaussian-(?!Gaussian).*",
     },
     "test_critics.py": {
         "test_a_histogram_critic_has_finite_gradients_to_the_action": r"0\.0-(mlp|simba)",
@@ -56,12 +56,12 @@ LEFT_TO_LONG: Mapping[str, Mapping[str, str]] = {
     },
     "test_identities.py": {
         "test_an_unsound_update_changes_nothing_and_the_next_sound_one_applies": (
-            r"(distral|mpo|soft-pg|sql|default-policy|hierarchical|rerpi)-.*"
+            r"(distral|mpo|soft-pg|sql|default-policy|hierarchical|rerpi|iterative-sac)-.*"
         ),
         "test_each_step_touches_its_own_parameters_alone": r"iterative-sac.*",
     },
     "test_inference_optimisers.py": {
-        "test_every_optimiser_reaches_the_optimum": r"restarts.*|.*-full.*",
+        "test_every_optimiser_reaches_the_optimum": r"restarts.*|.*-full.*|importance-prior.*",
         "test_no_gradient_reaches_the_problem": r"restarts|sgd|importance",
         "test_semi_amortised_improves_and_trains_the_amortised_part_as_by_itself": r"iterative.*",
     },
@@ -78,6 +78,7 @@ LEFT_TO_LONG: Mapping[str, Mapping[str, str]] = {
         ),
     },
     "test_mpo.py": {
+        "test_the_critic_bootstraps_from_the_slow_policy_and_pays_no_kl": r"parametric",
         "test_slow_copies_are_hard_and_move_together_every_so_often": r"rank|parametric",
         "test_weighing_by_value_rerpi_is_mpo_with_joint_bounds": r".*-td0",
     },

@@ -84,7 +84,7 @@ def points(p: Mapping[str, Any], x: Array) -> Array:
 def best(p: Mapping[str, Any], x: Array) -> Array:
     """Of these points, the one of greatest Q̂."""
     u = points(p, x)
-    return np.asarray(u[q_values(p, x, u)[0].argmax()])
+    return np.asarray(of_choices(q_values(p, x, u)[0], len(u)) @ u)
 
 
 def exact(p: Mapping[str, Any], x: Array) -> Array:
@@ -121,9 +121,9 @@ def standardised(x: Array, sizes: Sequence[int]) -> Array:
     def each(part: Array) -> Array:
         if len(part) == 1:
             return part
-        unit = max(float(np.abs(part).max()), 1e-30)
+        unit = np.maximum(np.abs(part).max(), 1e-30)
         apart = part / unit - (part / unit).mean()
-        return np.asarray(apart / (np.sqrt(np.square(apart).sum() / (len(part) - 1)) + 1e-7 / max(unit, 1.0)))
+        return np.asarray(apart / (np.sqrt(np.square(apart).sum() / (len(part) - 1)) + 1e-7 / np.maximum(unit, 1.0)))
 
     return np.concatenate([each(part) for part in np.split(x, list(accumulate(sizes))[:-1])])
 

@@ -64,11 +64,23 @@ def made(subject: Subject) -> Made:
                 size = sum(count for _, count in laws)
                 each = [np.zeros(size)] * len(obs) if noise is None else [np.concatenate(row) for row in noise]
                 given[NOISE] = np.asarray(each, np.float32)
-            return session.run(None, given)[0]
+            return _run(session, given, len(obs))
 
         return act
 
     return Made({NAME: model.SerializeToString(), "contract.json": text + b"\n"}, opened, numpy_policy, infers)
+
+
+def _run(session: Any, given: Mapping[str, Any], count: int) -> Any:
+    """The actions of a graph. The check of an export runs it, so a translation that was wrong is refused."""
+    try:
+        found = session.run(None, given)[0]
+    except Exception as error:  # the package has no kind of its own for a graph that does not fit
+        what = f"ONNX Runtime cannot run the graph of this policy: {describe(error)[:200]}."
+        raise refused(what) from error
+    if len(found) != count:
+        raise refused(f"The graph of this policy gave {len(found)} actions for {count} observations.")
+    return found
 
 
 def _own(onnx: Any, subject: Subject, p: Mapping[str, Any]) -> tuple[Any, list[tuple[str, int]]]:
@@ -138,6 +150,7 @@ def _traced(subject: Subject, program: Policy) -> Any:
     except Exception as error:  # of whatever kind: the package translates only a part of JAX
         what = f"jax2onnx cannot translate the inference of this policy: {describe(error)[:200]}."
         raise refused(what) from error
+    del model.graph.value_info[:]  # its shapes of values in between are wrong where a policy chooses
     names = {model.graph.input[0].name: "observation", model.graph.output[0].name: "action"}
     for value in (*model.graph.input, *model.graph.output):
         value.name = names[value.name]

@@ -34,7 +34,7 @@ def softmax(x: Array) -> Array:
 
 LAYERS: Mapping[str, Callable[..., Array]] = {
     "linear": lambda x, weight, bias: x @ weight + bias,
-    "relu": lambda x: np.maximum(x, 0.0),
+    "relu": lambda x, zero=np.zeros((), np.float32): np.maximum(x, zero),  # each call would convert a number
     "elu": lambda x: np.where(x > 0.0, x, np.expm1(np.minimum(x, 0.0))),
     "silu": lambda x: x * sigmoid(x),
     "centre": lambda x: x - x.mean(-1, keepdims=True),
@@ -67,8 +67,8 @@ def output(net: Mapping[str, Any], x: Array, *more: Array) -> Array:
 
 def of_choices(lam: Array, *sizes: int) -> Array:
     """The most probable choice of each part, as one-hot vectors side by side."""
-    parts = np.split(lam, list(accumulate(sizes))[:-1])
-    return np.concatenate([np.eye(n, dtype=np.float32)[one.argmax()] for n, one in zip(sizes, parts, strict=True)])
+    each = zip(sizes, np.split(lam, list(accumulate(sizes))[:-1]), strict=True)
+    return np.asarray(np.concatenate([np.arange(n) == one.argmax() for n, one in each]), np.float32)
 
 
 def of_mixture(lam: Array, k: int, low: float, high: float) -> Array:
@@ -76,7 +76,7 @@ def of_mixture(lam: Array, k: int, low: float, high: float) -> Array:
     mu, raw = lam[k:].reshape(2, k, -1)
     log_sigma = soft_bound(raw, low, high)
     near = -0.5 * np.square((mu[:, None] - mu) * np.exp(-log_sigma)) - log_sigma
-    return mu[np.logaddexp.reduce(lam[:k] + near.sum(-1), -1).argmax()]
+    return np.asarray(of_choices(np.logaddexp.reduce(lam[:k] + near.sum(-1), -1), k) @ mu)
 
 
 def of_autoregressive(lam: Array, a: int) -> Array:

@@ -94,7 +94,7 @@ class Policy(Shown):
     def __copy__(self) -> Policy:
         return dataclasses.replace(self)
 
-    @property
+    @ft.cached_property
     def spaces(self) -> Spaces:
         """The spaces of the environment of training."""
         return Spaces(self.agent.spec.obs_dim, self.action_space, self.observation_space, self.tasks)
