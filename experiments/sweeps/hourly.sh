@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Runs an hour of one command after another and of a sweep: hourly.sh OUT.csv FOLDER. Each way is measured twice, in the
-# order A B B A, after a run that compiles for both.
+# Runs an hour of one command after another and of a sweep: hourly.sh OUT.csv FOLDER [RUNS]. Each way is measured twice,
+# in the order A B B A, after a run that compiles for both.
 set -euo pipefail
-out=$1 folder=$2 runs=6
+out=$1 folder=$2 runs=${3:-6}
 flags=(--env Pendulum-v1 --steps 1000 --warmup-steps 200 --hidden-sizes 32 32 --batch-size 32 --eval-every 0
     --eval-episodes 3 --checkpoint-every 0)
 now() { date +%s.%N; }
