@@ -105,12 +105,10 @@ class Told(tune.Callback):  # type: ignore[misc]
             studies.tell(self._study, number, None, False)
             self._note(f"trial {number:3d}  failed: {result[FAILED]}")
             return
-        if (
-            number,
-            result[STEPS],
-        ) not in self._seen:  # a copy comes to the same step again, and a study keeps the first
+        seen = number, result[STEPS]
+        if seen not in self._seen:  # a copy comes to the same step again, and a study keeps the first
             self._asked[number].report(result[VALUE], result[STEPS])
-        self._seen.add((number, result[STEPS]))
+        self._seen.add(seen)
         self._note(f"trial {number:3d}  {result[VALUE]:.5g} at {result[STEPS]} steps  ({result['place']})")
         if result["done"]:
             self._asked[number].set_user_attr(studies.PLACE, result["place"])
