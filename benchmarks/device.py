@@ -41,7 +41,6 @@ from estep.population.programs.updates import each_seed
 from estep.population.trainer import PopulationTrainer
 from estep.runs.config_file import Recipe
 from estep.settings.run import RunConfig
-from estep.training.update import OPTIONS
 
 COLUMNS = "part", "what", "algorithm", "seeds", "num_envs", "precision", "value", "unit", "compile_s", "peak_gib"
 SIZES = Spec(17, 6)  # those of HalfCheetah-v5
@@ -126,7 +125,7 @@ def update(sizes: Sizes) -> Iterator[dict[str, str]]:
         agents = jax.jit(jax.vmap(ft.partial(algorithm.init, SIZES)))(keys)
         data = batches(jax.tree.map(lambda leaf: leaf[0], agents), seeds, sizes)
         with jax.default_matmul_precision(precision):
-            call = jax.jit(lambda agents, data: each_seed(one_seed)(agents, data), compiler_options=OPTIONS)
+            call = jax.jit(lambda agents, data: each_seed(one_seed)(agents, data))
             took, first = timed(lambda agents, call=call, data=data: call(agents, data), agents, sizes.seconds)
         more = {"seeds": seeds, "precision": precision, "compile_s": first}
         yield line_of("update", "batches given", seeds * sizes.block / took, "updates/s", algorithm=name, **more)

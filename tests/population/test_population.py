@@ -173,6 +173,21 @@ def three():
     return trainer
 
 
+def test_each_row_of_replay_is_of_one_step(three):
+    """The reward of a pendulum is a function of the observation and the action that are stored beside it."""
+    held, share = jax.device_get(three.engine.learners.ring), three.plan.form.size.steps_per_env
+    for seed in range(3):
+        rows = [
+            held.steps[seed, env, number % share]
+            for env in range(2)
+            for number in range(held.first[seed, env], held.end[seed, env])
+        ]
+        (cos, sin, velocity), (u, reward) = held.obs[seed, rows].T, held.columns[seed, rows, :2].T
+        cost = np.arctan2(sin, cos) ** 2 + 0.1 * velocity**2 + 0.001 * (2 * np.tanh(u)) ** 2
+        np.testing.assert_allclose(reward, -cost, rtol=1e-4, atol=1e-4)
+        assert len(rows) == 60
+
+
 def test_a_seed_whose_updates_fail_is_frozen_as_it_is_and_the_others_go_on(three):
     engine = three.engine
     columns = engine.learners.ring.columns.at[1].set(jnp.nan)
@@ -430,7 +445,7 @@ def test_split_members_resume_alone(tmp_path, whole):
 
 @pytest.mark.long
 def test_two_seeds_learn_pendulum(tmp_path):
-    options = {"steps": 6_000, "warmup_steps": 500, "hidden_sizes": (64, 64), "batch_size": 128, "eval_every": 1_000}
+    options = {"steps": 9_000, "warmup_steps": 500, "hidden_sizes": (64, 64), "batch_size": 128, "eval_every": 3_000}
     options |= {"updates_per_call": 1}
     found = estep.train("sac", PURE, population=2, out=tmp_path, learning_rate=1e-3, report=None, **options)
     assert all(one.mean > -400 for one in found.evaluate(10))

@@ -33,7 +33,6 @@ from estep.population.state import (
     scaling_of,
 )
 from estep.priors.uniform import Uniform
-from estep.training.update import OPTIONS
 
 BAD_IN_A_ROW, BAD_IN_ALL, BAD_SHARE = 10, 10, 1000
 """A seed is frozen after so many bad transitions in a row of one environment, or more than so many (and more than one
@@ -53,7 +52,7 @@ class Turns(NamedTuple):
     """Blocks of updates after it."""
 
 
-@ft.partial(jax.jit, static_argnums=(0, 1), donate_argnums=(2, 3), compiler_options=OPTIONS)
+@ft.partial(jax.jit, static_argnums=(0, 1), donate_argnums=(2, 3))
 def run_turns(
     plan: Plan, env: PureEnv, learners: Learner, worlds: World, seeds: Array, turns: Turns, count: Array
 ) -> tuple[Learner, World]:
@@ -104,7 +103,7 @@ def store_all(plan: Plan, learners: Learner, stored: Stored, memo: Memo, seen: A
     return found
 
 
-@ft.partial(jax.jit, static_argnums=0, donate_argnums=1, compiler_options=OPTIONS)
+@ft.partial(jax.jit, static_argnums=0, donate_argnums=1)
 def _store_all(plan: Plan, learners: Learner, stored: Stored, memo: Memo, seen: Array) -> Learner:
     def store(learner: Learner, stored: Stored, memo: Memo, seen: Array) -> Learner:
         return _count(_store(plan, learner, stored, memo), seen)
@@ -112,7 +111,7 @@ def _store_all(plan: Plan, learners: Learner, stored: Stored, memo: Memo, seen: 
     return jax.vmap(store)(learners, stored, memo, seen)
 
 
-@ft.partial(jax.jit, static_argnums=0, donate_argnums=1, compiler_options=OPTIONS)
+@ft.partial(jax.jit, static_argnums=0, donate_argnums=1)
 def update_all(plan: Plan, learners: Learner, seeds: Array, before: Array, blocks: Array) -> Learner:
     """Blocks of updates of all seeds, whose environments are on the host.
 
@@ -132,7 +131,7 @@ def count_all(learners: Learner, seen: Array) -> Learner:
     return jax.vmap(_count)(learners, seen)
 
 
-@ft.partial(jax.jit, static_argnums=0, donate_argnums=1, compiler_options=OPTIONS)
+@ft.partial(jax.jit, static_argnums=0, donate_argnums=1)
 def cut_all(plan: Plan, learners: Learner, which: Array) -> Learner:
     """End the unfinished episodes of these environments [s, e] as truncated."""
 
