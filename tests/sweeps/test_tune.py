@@ -92,6 +92,22 @@ def test_a_trial_that_was_left_is_gone_on_with(place):
     assert ends == [optuna.trial.TrialState.COMPLETE] * 2
 
 
+def test_processes_that_share_a_study_choose_other_values(tmp_path):
+    pytest.importorskip("optuna", reason="Optuna is an extra")
+    from estep.tuning import study as studies
+
+    space, folder = {"tau": Between(0.0, 1.0)}, tmp_path / "study"
+
+    def chosen_by(process):
+        return studies.values_of(studies.next_trial(process, folder, 9, range(9)), space)["tau"]
+
+    one, other = (studies.opened(folder, None, 0) for _ in range(2))
+    first = [chosen_by(one), chosen_by(other), chosen_by(one), chosen_by(studies.opened(folder, None, 0))]
+    assert len(set(first)) == 4
+    again = studies.opened(tmp_path / "again", None, 0)
+    assert [chosen_by(again) for _ in range(4)] == first
+
+
 def test_a_trial_that_is_low_is_pruned(tmp_path, monkeypatch):
     optuna = pytest.importorskip("optuna", reason="Optuna is an extra")
     study = optuna.create_study(direction="maximize", pruner=optuna.pruners.ThresholdPruner(lower=0.0))

@@ -21,6 +21,8 @@ from estep.sweeps import plan
 STUDY, JOURNAL, TRIALS = "study.json", "journal.log", "trials"
 PLACE, VALUES = "place", "values"
 """Attributes of a trial of a population: the folder where it ended, and the settings that it had there."""
+SEED = "seed"
+"""Attribute of a study: the seed of its choices."""
 ASHA, PBT = "asha", "pbt"
 STARTUP = 5
 """Trials that are drawn at random, and that are never pruned."""
@@ -96,14 +98,23 @@ def opened(folder: Path, store: str | None, seed: int) -> Any:
         kept: Any = optuna.storages.JournalStorage(backend)
     else:
         kept = store
-    return optuna.create_study(
+    study = optuna.create_study(
         storage=kept,
         study_name=folder.name,
         direction="maximize",
         load_if_exists=True,
-        sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP, constant_liar=True),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP),
     )
+    study.set_user_attr(SEED, seed)
+    return study
+
+
+def _seeded(study: Any, trial: Any) -> Any:
+    """A new trial with random numbers of its own. Else each process that opens a study would repeat the first ones."""
+    seed = (study.user_attrs[SEED] * 100_003 + trial.number) % 2**32
+    sampler = import_optuna().samplers.TPESampler(seed=seed, n_startup_trials=STARTUP, constant_liar=True)
+    study.sampler = sampler
+    return trial
 
 
 def values_of(trial: Any, space: Space) -> dict[str, Any]:
@@ -146,7 +157,7 @@ def next_trial(study: Any, folder: Path, trials: int, taken: Collection[int] = (
         if frozen.state == optuna.trial.TrialState.RUNNING and left and frozen.number not in taken:
             return optuna.trial.Trial(study, frozen._trial_id)
     counted = [one for one in known if one.state != optuna.trial.TrialState.WAITING]
-    return study.ask() if len(counted) < trials else None
+    return _seeded(study, study.ask()) if len(counted) < trials else None
 
 
 def place_of(folder: Path, number: int) -> Path:
