@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from commandline import command
 
+from estep.algorithms import ALGORITHMS
+
 ROOT = Path(__file__).parents[1]
 FOLDERS = "docs", "benchmarks", "experiments", "results", "examples", "src", "tests"
 PAGES = sorted([*ROOT.glob("*.md"), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.md"))])
@@ -98,6 +100,8 @@ def help_of(*words):
 def options_unknown(words):
     """The options of a command that its program does not have."""
     told = help_of(*words[: 3 if words[:2] == ["estep", "train"] else 2])
+    if words[:2] in (["estep", "sweep"], ["estep", "tune"]) and words[2] in ALGORITHMS:
+        told += help_of("estep", "train", words[2])  # they take the settings of their runs
     return [word for word in words if word.startswith("--") and not re.search(rf'(^|[\s"|]){word}[\s",]', told)]
 
 
