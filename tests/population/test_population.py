@@ -445,7 +445,7 @@ def test_split_members_resume_alone(tmp_path, whole):
 
 @pytest.mark.long
 def test_two_seeds_learn_pendulum(tmp_path):
-    options = {"steps": 9_000, "warmup_steps": 500, "hidden_sizes": (64, 64), "batch_size": 128, "eval_every": 3_000}
+    options = {"steps": 6_000, "warmup_steps": 500, "hidden_sizes": (64, 64), "batch_size": 128, "eval_every": 1_000}
     options |= {"updates_per_call": 1}
     found = estep.train("sac", PURE, population=2, out=tmp_path, learning_rate=1e-3, report=None, **options)
     assert all(one.mean > -400 for one in found.evaluate(10))
