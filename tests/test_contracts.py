@@ -198,7 +198,7 @@ def members(slot):
     return [pytest.param(member, id=kind.__name__) for kind, member in MEMBERS.items() if issubclass(kind, slot)]
 
 
-NEEDS_AN_EXTRA = {"estep.tuning.on_ray"}
+NEEDS_AN_EXTRA = {"estep.tuning.on_ray", "estep.tuning.pbt"}
 
 
 def test_every_member_of_every_slot_is_in_the_table():

@@ -40,9 +40,10 @@ def joins(address: str, token: str) -> bool:
 def rows() -> list[dict[str, object]]:
     """What listens, and who gets in."""
     from estep.sweeps import on_ray
+    from estep.sweeps.cluster.connection import LOCAL
 
     with tempfile.TemporaryDirectory() as folder:
-        on_ray.Ray(Path(folder), on_ray.LOCAL, 1, print)
+        on_ray.Ray(Path(folder), LOCAL, 1, print)
         import ray
 
         address = ray.get_runtime_context().gcs_address

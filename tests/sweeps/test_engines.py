@@ -18,6 +18,7 @@ import pytest
 from estep.cli.sweeping.given import Given, product
 from estep.errors import UsageError
 from estep.sweeps import on_ray, plan, slurm
+from estep.sweeps.cluster import connection
 from estep.sweeps.lines import Consent, Task
 
 STUBS = {
@@ -109,7 +110,7 @@ def test_an_engine_that_is_not_there_is_said(place, monkeypatch):
     assert not place.path.exists()
     monkeypatch.setitem(sys.modules, "ray", types.ModuleType("ray"))
     with pytest.raises(UsageError, match=r"No Ray cluster answers at 127.0.0.1:1"):
-        on_ray.check("127.0.0.1:1")
+        connection.check("127.0.0.1:1")
 
 
 def test_the_cluster_that_is_started_here_asks_for_a_random_token(monkeypatch):
@@ -117,21 +118,21 @@ def test_the_cluster_that_is_started_here_asks_for_a_random_token(monkeypatch):
     for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
-    on_ray.check(on_ray.LOCAL)
+    connection.check(connection.LOCAL)
     first = os.environ.pop("RAY_AUTH_TOKEN")
-    on_ray.require_token()
+    connection.require_token()
     assert os.environ["RAY_AUTH_MODE"] == "token"
     assert (len(first), first == os.environ["RAY_AUTH_TOKEN"]) == (64, False)
     monkeypatch.setenv("RAY_AUTH_TOKEN", "of the user")
-    on_ray.require_token()
+    connection.require_token()
     assert os.environ["RAY_AUTH_TOKEN"] == "of the user"
 
 
 def test_a_cluster_without_a_token_is_named(monkeypatch):
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    assert on_ray.warning() == ""
+    assert connection.warning() == ""
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    assert "can run code on its nodes" in on_ray.warning()
+    assert "can run code on its nodes" in connection.warning()
 
 
 class Cluster(types.ModuleType):
@@ -166,7 +167,7 @@ class Cluster(types.ModuleType):
 def test_a_cluster_that_was_started_again_is_connected_to_again(place, monkeypatch):
     cluster, said = Cluster("ray"), []
     monkeypatch.setitem(sys.modules, "ray", cluster)
-    monkeypatch.setattr(on_ray.Ray, "_check_folder", lambda *given: None)
+    monkeypatch.setattr(connection, "check_folder", lambda *given: None)
     monkeypatch.setattr(on_ray, "BETWEEN", 0.0)
     engine = on_ray.Ray(place.path, "auto", None, said.append)
     tasks = [Task(place.path, run, Consent()) for run in product(asked({})._replace(seeds="0..1")).runs()]

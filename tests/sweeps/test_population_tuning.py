@@ -1,9 +1,9 @@
 """Population based training: members that go on as copies of others, with a trainer that takes milliseconds."""
 
 import json
-import random
 import sys
 
+import numpy as np
 import pytest
 from commandline import command
 
@@ -30,7 +30,7 @@ def trained(folder, number, values, steps):
 
 
 def test_values_are_explored_within_their_space():
-    chance = random.Random(0)
+    chance = np.random.default_rng(0)
     found = [members.explored(GOOD, changeable("sac", SPACE), chance) for _ in range(200)]
     assert {one["batch_size"] for one in found} == {64}
     rates = {one["learning_rate"] for one in found}

@@ -31,9 +31,9 @@ def check(where: Where, sweep: Path) -> None:
 
         slurm.check(where.slurm)
     elif where.on == "ray":
-        from estep.sweeps import on_ray
+        from estep.sweeps.cluster import connection
 
-        on_ray.check(where.address)
+        connection.check(where.address)
 
 
 def make(where: Where, sweep: Path, note: Callable[[str], None]) -> Engine:

@@ -7,10 +7,11 @@ rounds, from which others begin: the members themselves go on meanwhile.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from estep.runs import leftovers, reading, storage
 from estep.runs.folder import RUN
@@ -41,7 +42,7 @@ def rounds(budget: int) -> list[int]:
     return sorted({max(1, budget * (i + 1) // ROUNDS) for i in range(ROUNDS)})
 
 
-def explored(values: Mapping[str, Any], space: Space, chance: random.Random) -> dict[str, Any]:
+def explored(values: Mapping[str, Any], space: Space, chance: np.random.Generator) -> dict[str, Any]:
     """Other values near these: each times 0.8 or 1.25 or one place further, within its space, or drawn anew.
 
     Settings that are not in the space, or whose value is not, stay.
@@ -54,19 +55,19 @@ def explored(values: Mapping[str, Any], space: Space, chance: random.Random) -> 
         if isinstance(where, Among):
             found[name] = _neighbour(values[name], where, chance)
         elif where.low <= values[name] <= where.high:
-            near = values[name] * chance.choice(FACTORS)
+            near = values[name] * FACTORS[chance.integers(len(FACTORS))]
             found[name] = _drawn(where, chance) if chance.random() < AFRESH else min(max(near, where.low), where.high)
     return found
 
 
-def _neighbour(value: Any, where: Among, chance: random.Random) -> Any:
+def _neighbour(value: Any, where: Among, chance: np.random.Generator) -> Any:
     if value not in where.values or chance.random() < AFRESH:
-        return chance.choice(where.values)
-    place = where.values.index(value) + chance.choice((-1, 1))
+        return where.values[chance.integers(len(where.values))]
+    place = where.values.index(value) + (-1, 1)[chance.integers(2)]
     return where.values[min(max(place, 0), len(where.values) - 1)]
 
 
-def _drawn(where: Between, chance: random.Random) -> float:
+def _drawn(where: Between, chance: np.random.Generator) -> float:
     share = chance.random()
     return float(
         where.low * (where.high / where.low) ** share if where.log else where.low + (where.high - where.low) * share

@@ -6,13 +6,13 @@ Source:
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ray import tune
 from ray.tune.schedulers import PopulationBasedTraining
 
@@ -129,7 +129,7 @@ def run(
         return
     quiet()
     values = {number: studies.values_of(one, tuned.space) for number, one in asked.items()}
-    space, chance = changeable(tuned.algorithm, tuned.space), random.Random(0)
+    space, chance = changeable(tuned.algorithm, tuned.space), np.random.default_rng(0)
 
     def explore(config: dict[str, Any]) -> dict[str, Any]:
         return {**config, "values": members.explored(config["values"], space, chance)}
