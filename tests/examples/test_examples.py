@@ -25,13 +25,13 @@ OLD_RUN = EXAMPLES.parent / "tests" / "releases" / "0.1.0" / "sac-Pendulum-v1"
 PROGRAMS = [
     ("own_part", "120"),
     ("own_environment", "150"),
+    ("own_images", "100"),
     ("deploy", str(OLD_RUN)),
     ("sac_in_60_lines",),
 ]
 TRAINED_FOR_LONG = [
     ("deploy",),  # what it trains where nobody gives it a run
     ("own_algorithm", "150"),  # `own_run` trains its algorithm by the command line
-    ("own_images", "100"),
 ]
 TINY = ("--steps", "120", "--warmup-steps", "60", "--batch-size", "16", "--replay-size", "500", "--preset", "none")
 TINY += ("--hidden-sizes", "8", "--eval-every", "0", "--eval-episodes", "1", "--updates-per-step", "0.25")

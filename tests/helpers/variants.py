@@ -61,7 +61,7 @@ LEFT_TO_LONG: Mapping[str, Mapping[str, str]] = {
         "test_each_step_touches_its_own_parameters_alone": r"iterative-sac.*",
     },
     "test_inference_optimisers.py": {
-        "test_every_optimiser_reaches_the_optimum": r"restarts.*|.*-full.*|importance-prior.*",
+        "test_every_optimiser_reaches_the_optimum": r"restarts.*|.*-full.*",
         "test_no_gradient_reaches_the_problem": r"restarts|sgd|importance",
         "test_semi_amortised_improves_and_trains_the_amortised_part_as_by_itself": r"iterative.*",
     },

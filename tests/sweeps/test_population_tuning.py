@@ -1,11 +1,11 @@
 """Population based training: members that go on as copies of others, with a trainer that takes milliseconds."""
 
-import importlib.util
 import json
 import sys
 
 import numpy as np
 import pytest
+import tuned_on_ray
 from commandline import command
 
 from estep.errors import RejectedInput
@@ -105,23 +105,15 @@ def test_without_ray_the_command_that_installs_it_is_said(place, monkeypatch):
 @pytest.mark.long
 def test_a_population_under_ray_tune(tmp_path):
     """Trains for real, in processes that Ray starts. The schedule of the best is repeated on fresh seeds."""
-    pytest.importorskip("optuna", reason="Optuna is an extra")
-    if importlib.util.find_spec("ray") is None:  # imported before the command sets a token, Ray would have none
-        pytest.skip("Ray Tune is an extra")
-    small = ("--hidden-sizes", "8", "--batch-size", "16", "--warmup-steps", "60", "--eval-episodes", "1")
-    seldom = ("--eval-every", "0", "--checkpoint-every", "0")
-    about = ("--env", "Pendulum-v1", "--budget", "640", "--seeds", "0", "--fresh", "1", "--trials", "4", "--json")
     space = ("--space", "learning_rate=1e-4..3e-3,log", "tau=0.002..0.05,log")
-    where = ("--scheduler", "pbt", "--on", "ray", "--address", "local", "--out", str(tmp_path / "study"))
-    ended = command("tune", "sac", *about, *small, *seldom, *space, *where)
-    assert ended.code == 0, ended.err
-    assert set(ended.record["best"]) == {"learning_rate", "tau"}
+    record = tuned_on_ray.tune(tmp_path / "study", "--budget", "640", "--scheduler", "pbt", *space)
+    assert set(record["best"]) == {"learning_rate", "tau"}
     forked = list((tmp_path / "study" / "trials").glob("*-*/runs/*/run.json"))
     assert forked
     for path in forked:
-        record = json.loads(path.read_text())
-        assert all(set(one["after"]) == {"learning_rate", "tau"} for one in record["forks"])
-        assert [one["env_steps"] % 80 for one in record["forks"]] == [0] * len(record["forks"])
+        forks = json.loads(path.read_text())["forks"]
+        assert all(set(one["after"]) == {"learning_rate", "tau"} for one in forks)
+        assert [one["env_steps"] % 80 for one in forks] == [0] * len(forks)
     ends = [
         json.loads(path.read_text())["result"]["env_steps"]
         for path in (tmp_path / "study").glob("fresh/*/runs/*/run.json")

@@ -1,11 +1,11 @@
 """`estep tune`: search spaces, and a study with a trainer that takes milliseconds."""
 
-import importlib.util
 import json
 import sys
 import types
 
 import pytest
+import tuned_on_ray
 from commandline import command
 
 from estep.errors import EnvironmentFailure, UsageError
@@ -146,17 +146,9 @@ def test_without_ray_tune_the_command_that_installs_it_is_said(place, monkeypatc
 @pytest.mark.long
 def test_a_study_under_ray_tune_stops_trials_at_rungs(tmp_path):
     """Trains for real, in processes that Ray starts."""
-    pytest.importorskip("optuna", reason="Optuna is an extra")
-    if importlib.util.find_spec("ray") is None:  # imported before the command sets a token, Ray would have none
-        pytest.skip("Ray Tune is an extra")
-    small = ("--hidden-sizes", "8", "--batch-size", "16", "--warmup-steps", "60", "--eval-episodes", "1")
-    seldom = ("--eval-every", "0", "--checkpoint-every", "0")
-    about = ("--env", "Pendulum-v1", "--budget", "900", "--seeds", "0", "--fresh", "1", "--trials", "4", "--json")
     space = ("--space", "learning_rate=1e-4..3e-3,log")
-    where = ("--on", "ray", "--address", "local", "--jobs", "2", "--out", str(tmp_path / "study"))
-    ended = command("tune", "sac", *about, *small, *seldom, *space, *where)
-    assert ended.code == 0, ended.err
-    assert ended.record["fresh"] is not None
+    record = tuned_on_ray.tune(tmp_path / "study", "--budget", "900", "--jobs", "2", *space)
+    assert record["fresh"] is not None
     steps = [
         json.loads(path.read_text())["result"]["env_steps"]
         for path in (tmp_path / "study" / "trials").glob("*/runs/*/run.json")

@@ -16,6 +16,7 @@ from estep.settings import schema
 from estep.settings.search import spaces
 from estep.sweeps import engines
 from estep.sweeps.engines import Where
+from estep.tuning.study import PBT
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,6 @@ class Tune:
 
 
 OWN = {field.name for field in (*schema.of(Tune), *COMMON)}
-PBT = "pbt"
 SET_BY_STUDY = {"steps", "seed", "population", "stop_at"}
 
 
