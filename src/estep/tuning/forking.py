@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from estep.errors import RejectedInput
+from estep.errors import STOPPED, RejectedInput
 from estep.runs import reading, storage
 from estep.runs.checkpoint import FOLDER
 from estep.runs.folder import RUN, RunFolder
@@ -78,7 +78,7 @@ def fork(source: Path, target: Path, changes: Mapping[str, Any], steps: int) -> 
     algorithm.update(changes)
     run["steps"] = steps
     folder.write_config(config, {**folder.read_diff(), **changes, "steps": steps})
-    status = {"status": "stopped", "exit_code": 75, "error": None}
+    status = {"status": "stopped", "exit_code": STOPPED, "error": None}
     folder.write_run({**record, **status, FORKS: [*(record.get(FORKS) or []), fork]})
     storage.rename(half, target)
     storage.sync_dir(target.parent)
