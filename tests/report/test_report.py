@@ -51,6 +51,17 @@ def test_the_page_holds_the_numbers_of_the_run(folder):
     assert {light["name"] for light in found["health"]} >= {"temperature", "skipped updates", "over-estimation"}
 
 
+def test_the_page_says_where_a_run_went_on_otherwise(folder):
+    forks = [{"env_steps": 2000, "source": "../a", "before": {"gamma": 0.9}, "after": {"gamma": 0.99}}]
+    drifts = [{"env_steps": 3000, "changes": ["2 threads in place of 1"]}]
+    folder.write_run({**folder.read_run(), "forks": forks, "drifts": drifts})
+    told = dict(contents(folder)["about"])["went on otherwise"]
+    assert told.splitlines() == [
+        "at 2,000 steps as a copy of ../a: gamma 0.9 is now 0.99",
+        "at 3,000 steps: 2 threads in place of 1",
+    ]
+
+
 def test_the_page_is_whole_and_asks_nobody(folder):
     text = page.write(folder)[0].read_text()
     parsed = Page(text)

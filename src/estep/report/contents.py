@@ -89,6 +89,7 @@ def _about(config: Mapping[str, Any], record: Mapping[str, Any], at: Path, row: 
         "ended": record.get("ended"),
         "error": record.get("error"),
         "failed seeds": "\n".join(_failed(record)),
+        "went on otherwise": "\n".join(_breaks(record)),
         "environment steps": f"{result['env_steps']:,}" if result.get("env_steps") else "",
         "updates": f"{result['updates']:,}" if result.get("updates") else "",
         "commit": f"{git['sha']}{' (with changes)' if git.get('dirty') else ''}" if git.get("sha") else "",
@@ -104,6 +105,15 @@ def _failed(record: Mapping[str, Any]) -> Iterator[str]:
     """The seeds of a population that failed, with the step and the reason."""
     for one in (record.get("failed") or {}).values():
         yield f"seed {one['seed']} at {one['env_steps']:,} steps: {one['why']}"
+
+
+def _breaks(record: Mapping[str, Any]) -> Iterator[str]:
+    """Where a run went on with other settings, as the copy of another run, or on another machine."""
+    for one in record.get("forks") or ():
+        changed = (f"{name} {one['before'][name]} is now {value}" for name, value in one["after"].items())
+        yield f"at {one['env_steps']:,} steps as a copy of {one['source']}: {'; '.join(changed)}"
+    for one in record.get("drifts") or ():
+        yield f"at {one['env_steps']:,} steps: {'; '.join(map(str, one['changes']))}"
 
 
 def _flat(row: Row | None, settings: Mapping[str, Any]) -> bool:
