@@ -16,6 +16,7 @@ from estep.instruments.calibration import Bias, Calibration, Pair
 from estep.instruments.gap import Gap
 from estep.instruments.improvement import Growth, Improved, Improvement
 from estep.instruments.inspection import Gaps, Inspection
+from estep.instruments.play.predictions import Ending, Error, Predictions
 from estep.instruments.play.realised import InState, Realisation, Realised
 from estep.instruments.staleness import Staleness
 from estep.policy import recorded
@@ -175,7 +176,10 @@ def test_inspect_tells_what_was_found_and_what_does_not_apply(run, pretend, fold
     kept = [*waited, Staleness("afresh", 0, 5, 0.2, 0.1, 0.3)]
     gains = Realised("iterative", 5, *(2.0, 1.5, 2.5), *(-0.5, -0.75, -0.25), *(0.0, -0.5, 0.5), *(0.0,) * 10)
     gained = Realisation([gains], [InState("iterative", 5, 0, 3, 2.0, -0.5, 0.0, 0.0, False, True)], 25, 150, 1, 1, 9.0)
-    found = Inspection(100, 1, improved, Gaps(True, gaps), None, None, None, None, kept, calibrated, gained, reason)
+    errors = [Error(1, 0.1, 0.05, 0.15, 0.5, 0.95, 0.9, 1.0, 0.9, 0.02, 0.01, 0.03, 256)]
+    foreseen = Predictions(errors, [Ending(0.0, 0.001, 5e-4, 0.0, 0.0, 0.01, 400)], 10, 5, 0.2, 0)
+    nothing = (None,) * 4
+    found = Inspection(100, 1, improved, Gaps(True, gaps), *nothing, kept, calibrated, gained, foreseen, reason)
     seen = pretend(inspection, "inspect_run", found)
     ended = run("inspect", str(folder), "--only", "improvement", "gap", "--states", "8", "--json")
     assert ended.code == 0
@@ -197,6 +201,9 @@ def test_inspect_tells_what_was_found_and_what_does_not_apply(run, pretend, fold
     }
     assert (tmp_path / "out" / "realised_states.csv").read_text().splitlines()[1].startswith("iterative,5,0,3,2.0,-0.5")
     assert (tmp_path / "out" / "realised.png").exists()
+    assert "1 steps        0.1 [0.05, 0.15] unchanged 0.5, reward 0.02, within 95% [90%, 100%]" in said
+    assert ended.record["model"]["errors"][0]["coverage"] == 0.95
+    assert (tmp_path / "out" / "model_endings.csv").read_text().splitlines()[1].startswith("0.0,0.001,0.0005")
     assert "kept, 40 steps old, 1 iterations" in said
     assert (tmp_path / "out" / "calibration.png").exists()
     assert (tmp_path / "out" / "staleness.svg").exists()

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from estep.comparing import statistics
-from estep.instruments.interval import interquartile, interval
+from estep.instruments.interval import interquartile, interval, share_limits
 
 RLIABLE = json.loads((Path(__file__).parents[1] / "oracles" / "rliable.json").read_text())
 
@@ -61,7 +61,7 @@ def test_a_bootstrap_resamples_the_seeds_of_each_task_alone():
 def test_the_interval_of_a_share_is_that_of_wilson():
     for above, count in ((0, 3), (2, 5), (7, 7)):
         wanted = stats.binomtest(above, count).proportion_ci(method="wilson")
-        found = statistics.share_limits(above / count, count)
+        found = share_limits(above / count, count)
         np.testing.assert_allclose(found, (wanted.low, wanted.high), atol=1e-12)
 
 

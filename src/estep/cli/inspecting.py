@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 INSTRUMENTS = (
     *("improvement", "gap", "compare", "landscape", "modes"),
-    *("transfer", "staleness", "calibration", "realised"),
+    *("transfer", "staleness", "calibration", "realised", "model"),
 )
 """The names of `estep.instruments.inspection.INSTRUMENTS`, which cannot be imported without JAX."""
 
@@ -29,16 +29,16 @@ INSTRUMENTS = (
 @dataclass(frozen=True)
 class Inspect:
     """Measure inference in a run: improvement per iteration, inference gap, comparison of optimisers, landscape of V,
-    modes, transfer to other objectives, gap of λ stored in replay, bias of Q̂, and what inferred actions gain in the
-    environment. Instruments that do not apply to the run are listed with the reason."""
+    modes, transfer to other objectives, gap of λ stored in replay, bias of Q̂, what inferred actions gain in the
+    environment, and what its model predicts. Instruments that do not apply to the run are listed with the reason."""
 
     run: Path
     """Folder of the run, or a file `latest` that has the folder's name."""
     member: int | None = None
     """Seed of a population to inspect, by its number from 0."""
     only: tuple[str, ...] = ()
-    """Instruments: improvement, gap, compare, landscape, modes, transfer, staleness, calibration, realised. No name
-    means all."""
+    """Instruments: improvement, gap, compare, landscape, modes, transfer, staleness, calibration, realised, model. No
+    name means all."""
     out: Path | None = None
     """Folder for tables and figures. None takes the folder plots in the run."""
     checkpoint: str = "latest"
@@ -50,7 +50,7 @@ class Inspect:
     iterations: int | None = None
     """Number of iterations for the improvement. None takes twice the number of training or acting."""
     episodes: int = 10
-    """Number of episodes for the calibration and for the realised gain."""
+    """Number of episodes for the calibration, for the realised gain and for the model."""
     realised_steps: int = 25
     """Number of steps with inferred actions for the realised gain. The direct policy acts after them."""
     seed: int | None = None
@@ -147,6 +147,8 @@ def lines(found: Inspection) -> Iterable[str]:
             yield f"  β = {bias.beta:<5.3g}{bias.mean:12.4g}   [{bias.low:.4g}, {bias.high:.4g}]{own}"
     if found.realised is not None:
         yield from _realised(found.realised)
+    if found.model is not None:
+        yield from _model(found.model)
     for name, reason in found.not_measured.items():
         yield f"no {name}: {reason}"
 
@@ -173,3 +175,16 @@ def _realised(found: Any) -> Iterable[str]:
             for name in ("predicted", "realised", "control")
         ]
         yield f"  {row.optimiser + ', ' + str(row.iterations):20s}" + "  ".join(gains)
+
+
+def _model(found: Any) -> Iterable[str]:
+    yield (
+        f"model of {found.members} members in {found.episodes} episodes: error of imagined states and rewards in "
+        f"standard deviations, and share of states within their interval ({found.errors[0].wanted:.0%} would be right)"
+    )
+    for row in found.errors:
+        yield (
+            f"  {row.steps:4d} steps {row.error:10.3g} [{row.low:.3g}, {row.high:.3g}] unchanged {row.unchanged:.3g}, "
+            f"reward {row.reward:.3g}, within {row.coverage:.0%} [{row.coverage_low:.0%}, {row.coverage_high:.0%}]"
+        )
+    yield f"  ends: {found.ends}, predicted {found.predicted_ends:.3g}"

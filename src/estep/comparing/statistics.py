@@ -16,6 +16,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from estep.instruments.interval import NORMAL
+
 Array: TypeAlias = npt.NDArray[Any]
 Group: TypeAlias = Sequence[Array]
 TRIMMED = 0.25
@@ -24,8 +26,6 @@ REPEATS = 2000
 """Resamples of a bootstrap."""
 TAIL = 0.025
 """Of each side of a 95 % interval."""
-NORMAL = 1.959963984540054
-"""The 97.5 % point of the normal distribution."""
 
 
 def interquartile_mean(group: Group) -> Array:
@@ -102,18 +102,6 @@ def bootstrap(statistic: Callable[..., Array], *groups: Group, repeats: int = RE
     limits = np.quantile(statistic(*drawn), (TAIL, 1 - TAIL), axis=0)
     single = any(len(task) < 2 for group in groups for task in group)
     return np.full_like(limits, np.nan) if single else limits
-
-
-def share_limits(share: float, count: int) -> tuple[float, float]:
-    """The limits of a 95 % interval of a share of so many independent numbers, also where it is 0 or 1.
-
-    Source:
-        Wilson 1927.
-    """
-    square = NORMAL**2
-    centre = (count * share + square / 2) / (count + square)
-    half = NORMAL * math.sqrt(count * share * (1 - share) + square / 4) / (count + square)
-    return max(centre - half, 0.0), min(centre + half, 1.0)
 
 
 def chance_limits(found: float, first: int, second: int) -> tuple[float, float]:

@@ -17,7 +17,7 @@ from estep.comparing import statistics
 from estep.comparing.reference import Reference
 from estep.comparing.scores import Task, single_tasks
 from estep.comparing.statistics import Array, Group
-from estep.instruments.interval import Interval, difference, interquartile, interval
+from estep.instruments.interval import Interval, difference, interquartile, interval, share_limits
 from estep.plots.failures import below_all, known
 
 OVER = "all tasks"
@@ -264,7 +264,7 @@ def _profile(task: str, groups: Groups) -> list[Place]:
     for name, group in groups.items():
         shares = statistics.profile(group, places)
         if len(group) == 1:
-            limits = np.array([statistics.share_limits(share, len(group[0])) for share in shares.tolist()]).T
+            limits = np.array([share_limits(share, len(group[0])) for share in shares.tolist()]).T
         else:
             limits = statistics.bootstrap(ft.partial(statistics.profile, scores=places), group)
         columns = zip(places, shares.tolist(), *limits.tolist(), strict=True)

@@ -25,6 +25,7 @@ from estep.instruments.improvement import Growth, Improved
 from estep.instruments.landscape import Landscape
 from estep.instruments.modes import Modes
 from estep.instruments.optimisers import Compared, Outcome
+from estep.instruments.play.predictions import Predictions, model_of, predictions
 from estep.instruments.play.realised import Extent, Realisation, realised
 from estep.instruments.staleness import Staleness
 from estep.instruments.transfer import Transfer
@@ -36,7 +37,8 @@ from estep.policy.job import QUIET, RunContext
 from estep.policy.policy import Policy
 from estep.policy.spaces import check_task, check_tasks
 
-STATES = {"improvement": 256, "gap": 64, "compare": 32, "modes": 16, "transfer": 64, "staleness": 64, "realised": 256}
+STATES = {"improvement": 256, "gap": 64, "compare": 32, "modes": 16, "transfer": 64, "staleness": 64}
+STATES |= {"realised": 256, "model": 256}
 """Default number of states of each instrument. With two action dimensions the gap uses 16."""
 LANDSCAPES = 2
 """Number of states with a landscape."""
@@ -56,7 +58,7 @@ class Options(NamedTuple):
     iterations: int | None = None
     """Number of iterations of the improvement; None takes twice the trained number."""
     episodes: int = 10
-    """Number of episodes of the calibration and of the realised gain."""
+    """Number of episodes of the calibration, of the realised gain and of the model."""
     realised_steps: int = 25
     """Number of steps with inferred actions of the realised gain."""
     seed: int | None = None
@@ -102,6 +104,7 @@ class Inspection(NamedTuple):
     staleness: list[Staleness] | None
     calibration: Calibration | None
     realised: Realisation | None
+    model: Predictions | None
     not_measured: dict[str, str]
     """The reasons why instruments do not apply, by their names."""
     estimate: str = "the critic"
@@ -259,6 +262,15 @@ def measure_realised(subject: Subject, results: dict[str, Any]) -> Realisation:
         return realised(here.agent, env, here.scaling, subject.key, extent)
 
 
+def measure_model(subject: Subject, results: dict[str, Any]) -> Predictions:
+    """What the model predicts of episodes in the environment of training."""
+    options, here = subject.options, subject.policy
+    model_of(here.agent)
+    with fresh_env(subject) as env:
+        episodes = options.episodes * max(1, len(env.tasks))
+        return predictions(here.agent, env, here.scaling, subject.key, episodes, options.states or STATES["model"])
+
+
 @contextmanager
 def fresh_env(subject: Subject) -> Iterator[HostEnv]:
     """The environment of training, with episodes that neither training nor its evaluations had."""
@@ -281,5 +293,6 @@ INSTRUMENTS: dict[str, Callable[[Subject, dict[str, Any]], Any]] = {
     "staleness": measure_staleness,
     "calibration": measure_calibration,
     "realised": measure_realised,
+    "model": measure_model,
 }
 """The instruments by their names in `estep inspect --only`."""

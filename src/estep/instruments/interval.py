@@ -6,6 +6,7 @@ each contains the truth, and docs/intervals.md has the table.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -14,6 +15,8 @@ import numpy.typing as npt
 from scipy import special
 
 LEVEL = 0.95
+NORMAL = float(special.ndtri(0.5 + LEVEL / 2))
+"""The 97.5 % point of the normal distribution."""
 MANY = 10
 """From so many seeds on, their middle is the interquartile mean: with fewer its interval is too wide or too narrow."""
 TRIMMED = 0.25
@@ -144,6 +147,18 @@ def difference(a: npt.ArrayLike, b: npt.ArrayLike) -> Interval:
     own = np.asarray([len(group) - 1 for group in groups])
     freedom = parts.sum() ** 2 / (parts**2 / own).sum() if parts.any() else float(own.sum())
     return _student(mean, float(np.sqrt(parts.sum())), float(freedom))
+
+
+def share_limits(share: float, count: int) -> tuple[float, float]:
+    """The limits of a 95 % interval of a share of so many independent numbers, also where it is 0 or 1.
+
+    Source:
+        Wilson 1927.
+    """
+    square = NORMAL**2
+    centre = (count * share + square / 2) / (count + square)
+    half = NORMAL * math.sqrt(count * share * (1 - share) + square / 4) / (count + square)
+    return max(centre - half, 0.0), min(centre + half, 1.0)
 
 
 def _student(mean: float, error: float, freedom: float) -> Interval:

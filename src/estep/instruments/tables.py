@@ -13,6 +13,7 @@ from estep.instruments.improvement import Growth, Improvement, Logged
 from estep.instruments.inspection import Gaps, Inspection
 from estep.instruments.interval import interval
 from estep.instruments.optimisers import Compared
+from estep.instruments.play.predictions import Ending, Error
 from estep.instruments.play.realised import InState, Realised
 from estep.instruments.staleness import Staleness
 from estep.instruments.transfer import Transfer
@@ -61,6 +62,12 @@ def summary(inspection: Inspection) -> dict[str, Any]:
         whole = inspection.realised._asdict()
         rows = [row._asdict() for row in inspection.realised.rows]
         record["realised"] = {name: whole[name] for name in whole if name != "in_states"} | {"rows": rows}
+    if inspection.model is not None:
+        found = inspection.model
+        record["model"] = found._asdict() | {
+            "errors": [row._asdict() for row in found.errors],
+            "endings": [row._asdict() for row in found.endings],
+        }
     return record
 
 
@@ -106,6 +113,9 @@ def tables_of(inspection: Inspection) -> dict[str, Table]:
     if inspection.realised is not None:
         made["realised"] = Realised._fields, inspection.realised.rows
         made["realised_states"] = InState._fields, inspection.realised.in_states
+    if inspection.model is not None:
+        made["model"] = Error._fields, inspection.model.errors
+        made["model_endings"] = Ending._fields, inspection.model.endings
     return made
 
 

@@ -5,7 +5,7 @@ improvement.csv, the improvement of V by inference iteration in every run; impro
 earlier checkpoints; improvement_tests.csv, whether it rises (the rank correlation of k and V) and flattens (the mean
 gain of the later iterations against that of the first three); calibration.csv, Q̂ - G as each agent reads its critics;
 gap.csv, the inference gap and its parts, means over states; critics.csv, value and disagreement of the critics at the
-end of training; transfer.csv and staleness.csv, those of all runs; improvement.png, calibration.png and .svg.
+end of training; those of `COPIED` as they are, of all runs; improvement.png, calibration.png and .svg.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ LABEL = 70
 """Characters in a line of a label."""
 LAST = 10
 """Lines of metrics over which the critics of a run are averaged."""
-COPIED = "improvement_checkpoints", "transfer", "staleness"
+COPIED = "improvement_checkpoints", "transfer", "staleness", "model", "model_endings"
 TABLES = ("improvement", "improvement_tests", "calibration", "gap", "critics", *COPIED)
 """What is written."""
 

@@ -23,6 +23,7 @@ from estep.instruments.modes import Modes
 from estep.instruments.staleness import AFRESH, KEPT, Staleness
 from estep.instruments.transfer import Transfer
 from estep.plots.curves import BLUE, GREY, save
+from estep.plots.model import draw_model
 from estep.plots.realised import draw_realised
 
 ORANGE = "#d95f02"
@@ -66,6 +67,8 @@ def draw(found: Inspection, out: Path) -> dict[str, str]:
         files |= draw_calibration(found.calibration, out)
     if found.realised is not None:
         files |= draw_realised(found.realised, out)
+    if found.model is not None:
+        files |= draw_model(found.model, out)
     return files
 
 
