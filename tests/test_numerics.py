@@ -17,7 +17,7 @@ from estep.inference.direct import Direct
 from estep.inference.iterative import layer_norm, log_sign, raw
 from estep.likelihoods.q_function import MeanMinusStd, biased_std, minimum
 from estep.m_steps.temperature import LOG_ALPHA_BOUNDS, KLConstraint
-from estep.nets import MLP, soft_bound
+from estep.nets import MLP, parts, soft_bound
 
 SIZES = np.concatenate(
     [[0.0], np.logspace(-15, 30, 181), np.logspace(-3, 0, 400), np.linspace(0.5, 25, 99), [1 - 6e-8, 1.0, 1 + 1.2e-7]]
@@ -106,6 +106,18 @@ def test_the_density_of_a_squashed_draw_against_mpmath():
 
 
 RAW = np.concatenate([POINTS, np.linspace(-20, 20, 81, dtype=np.float32)])
+
+
+@quick
+@given(st.lists(huge(), min_size=6, max_size=6))
+def test_parts_are_slices_and_so_is_their_gradient(numbers):
+    x = jnp.asarray(numbers, jnp.float32)
+    apart = lambda x: parts(x, (3, 1, 2))
+    slices = lambda x: [x[:3], x[3:4], x[4:]]
+    for one, other in zip(apart(x), slices(x), strict=True):
+        assert np.array_equal(one, other)
+    value = lambda cut: lambda x: sum((k + 1.0) * jnp.tanh(part).sum() for k, part in enumerate(cut(x)))
+    assert np.array_equal(jax.grad(value(apart))(x), jax.grad(value(slices))(x))
 
 
 @pytest.mark.parametrize(("low", "high"), [(-10.0, 2.0), (-10.0, 0.5), (-20.0, 2.0)])

@@ -20,7 +20,7 @@ from estep.core.optim import FOLLOW, Optimiser, adam, pieces
 from estep.core.slots import Bootstrap, Likelihood, Problem
 from estep.core.types import Action, Info, Key, Obs, Scalar, Spec, Squash, Transition
 from estep.likelihoods.moments import Moments, distance, weight_of_batch
-from estep.nets import MLP, mlp, small_init, soft_bound, with_bias
+from estep.nets import MLP, mlp, parts, small_init, soft_bound, with_bias
 
 LOG_VARIANCE = (-10.0, 0.5)
 """Limits of the logarithm of a predicted variance, in units of the variance of the data."""
@@ -79,9 +79,10 @@ class Ensemble(eqx.Module):
     def output(self, net: MLP, obs: Obs, action: Float[Array, " a"]) -> Output:
         """What a network gives for the action squash(u) in one state."""
         raw = net(self.states.scaled(obs), self.actions.scaled(action))
-        mean, log_variance = raw[:-1].reshape(2, -1)
+        size = self.targets.mean.size
+        mean, log_variance, logit = parts(raw, (size, size, 1))
         low, high = (jnp.full_like(mean, limit) for limit in LOG_VARIANCE)
-        return Output(mean, soft_bound(log_variance, low, high), raw[-1])
+        return Output(mean, soft_bound(log_variance, low, high), logit[0])
 
     def predict(self, obs: Obs, action: Float[Array, " a"], member: Int[Array, ""]) -> Prediction:
         found = self.output(chosen(self.nets, member), obs, action)

@@ -149,6 +149,29 @@ def blocks(weight: Float[Array, "_ _"], inputs: Sequence[int]) -> tuple[Float[Ar
     return tuple(jnp.split(weight, [sum(inputs[:i]) for i in range(1, len(inputs))]))
 
 
+def parts(x: Float[Array, " n"], sizes: Sequence[int]) -> list[Float[Array, " _"]]:
+    """The parts of a vector, one after the other. A number that is not finite makes all of them NaN.
+
+    They are products with matrices of 0 and 1, so their gradient is a product too. That of slices is fused on a CPU
+    with all that follows, which is then computed for every part at every place: 2.6 of the 11 ms of a model's update.
+
+    Args:
+        x: the vector.
+        sizes: those of the parts, whose sum is n.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from estep.nets import parts
+        >>> print(*parts(jnp.asarray([1.0, 2.0, 3.0]), (2, 1)))
+        [1. 2.] [3.]
+    """
+    ends = [sum(sizes[:i]) for i in range(1, len(sizes))]
+    exact = jax.lax.Precision.HIGHEST  # some accelerators round the inputs of products
+    return [
+        jnp.matmul(x, chosen, precision=exact) for chosen in jnp.split(jnp.eye(x.size, dtype=x.dtype), ends, axis=1)
+    ]
+
+
 def soft_bound(x: Array, low: Array, high: Array) -> Array:
     """x moved smoothly into [low, high + log(1 + exp(low - high))], with a positive slope everywhere.
 
