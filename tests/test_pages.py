@@ -99,6 +99,8 @@ def help_of(*words):
 
 def options_unknown(words):
     """The options of a command that its program does not have."""
+    if words[0] == "python" and "from estep.cli.main import main" in help_of(*words[:2]):
+        words = ["estep", *words[2:]]  # a script that changes something and goes on as estep
     told = help_of(*words[: 3 if words[:2] == ["estep", "train"] else 2])
     if words[:2] in (["estep", "sweep"], ["estep", "tune"]) and words[2] in ALGORITHMS:
         told += help_of("estep", "train", words[2])  # they take the settings of their runs

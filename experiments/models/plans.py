@@ -1,9 +1,11 @@
 """What plans return beside the policy that proposes them, at a half-trained checkpoint of a run of smcp.
 
-The checkpoint is the one whose policy returns nearest to a given number, in episodes that are not used again. Then the
-policy and each planner act by sampled actions in the same episodes. What the tables have already is kept. Run as
+The checkpoint is given, or the one whose policy returns nearest to a given number, in episodes that are not used again.
+Then the policy and each planner act by sampled actions in the same episodes. What the tables have already is kept. Run
+as
 
     python experiments/models/plans.py results/models RUN
+    python experiments/models/plans.py results/models RUN --checkpoint latest --name Hopper-v5
 """
 
 from __future__ import annotations
@@ -105,8 +107,12 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("run", type=Path)
     parser.add_argument("--episodes", type=int, default=20)
+    parser.add_argument("--checkpoint", default="", help="the checkpoint; without it, the half-trained one")
+    parser.add_argument("--name", default="", help="added to the names of the tables")
     args = parser.parse_args()
-    policy, rows, table = half_trained(args.run, args.out / "plans_checkpoints.csv"), [], args.out / "plans.csv"
+    name, rows = f"plans_{args.name}" if args.name else "plans", []
+    choice, table = args.out / f"{name}_checkpoints.csv", args.out / f"{name}.csv"
+    policy = load(args.run, args.checkpoint) if args.checkpoint else half_trained(args.run, choice)
     known = list(tables.cells(table)) if table.exists() else []
     for row in measured(policy, args.episodes, known):
         print(*row, flush=True)

@@ -3,7 +3,7 @@
 # What counts as yes and as no is in results/models/README.md, which was written before the first run.
 #
 # PARTS chooses a part (default: pendulum members plans swap search pole), SEEDS the seeds, RATES and HORIZONS the
-# learning rates and imagined steps of `pendulum`. LONG=1 adds the runs of 100,000 steps on HalfCheetah-v5 and Hopper-v5, which take days on two cores.
+# learning rates and imagined steps of `pendulum`.
 set -euo pipefail
 NAME=models
 # shellcheck source=experiments/lib.sh
@@ -80,24 +80,6 @@ pole() {
     collect pole
 }
 
-# Not run so far: five seeds of each, and the head of the probability of going on that starts at one half.
-long() {
-    local seed env
-    for seed in 0 1 2 3 4; do
-        for env in HalfCheetah-v5 Hopper-v5; do
-            train "models/$env/sac" "$seed" sac --env "$env" --steps 100000
-            train "models/$env/mve" "$seed" mve --env "$env" --steps 100000
-            train "models/$env/smcp" "$seed" smcp --env "$env" --steps 100000
-        done
-        train models/HalfCheetah-v5/mpo "$seed" mpo --env HalfCheetah-v5 --steps 100000
-        train models/HalfCheetah-v5/pp_smc "$seed" pp-smc --env HalfCheetah-v5 --steps 100000
-    done
-    for run in "${runs[@]}"; do
-        estep inspect "$run" --only calibration realised
-    done
-    collect long
-}
-
-for part in ${PARTS:-pendulum members plans swap search pole} ${LONG:+long}; do
+for part in ${PARTS:-pendulum members plans swap search pole}; do
     "$part"
 done
