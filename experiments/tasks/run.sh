@@ -2,8 +2,9 @@
 # Makes the tables of results/tasks: several tasks learned together and alone, and a prior taken to a new task.
 # What counts as yes and as no is in results/tasks/README.md, which was written before the first run.
 #
-# SETS and SEEDS choose a part of the runs: SETS="fork corridor cartpole" are the quick ones (minutes a run); walker,
-# transfer and cheetah take hours a run. walker and transfer need: python -m pip install --editable '.[dm-control]'
+# SETS and SEEDS choose a part of the runs: SETS="fork corridor cartpole" are the quick ones (minutes a run); a run of
+# walker, transfer and cheetah takes a quarter of an hour and more. walker and transfer need:
+# python -m pip install --editable '.[dm-control]'
 set -euo pipefail
 NAME=tasks
 # shellcheck source=experiments/lib.sh
@@ -36,7 +37,8 @@ every() {
 
 quick=(--hidden-sizes 64 64 --batch-size 64 --learning-rate 1e-3 --warmup-steps 200 --checkpoint-every 0)
 quick+=(--eval-episodes 2)
-walker=(--batch-size 256 --warmup-steps 5000 --eval-every 15000 --eval-episodes 3 --checkpoint-every 0)
+larger=(--hidden-sizes 128 128 --batch-size 64 --warmup-steps 5000 --eval-episodes 3 --checkpoint-every 0)
+walker=("${larger[@]}" --eval-every 15000)
 body=dm_control/walker
 quickly=(independent sac distral default-policy hierarchical)
 for set in ${SETS:-fork corridor cartpole walker transfer cheetah}; do
@@ -66,9 +68,8 @@ for set in ${SETS:-fork corridor cartpole walker transfer cheetah}; do
             train "transfer/sac" "$seed" sac --env shimmy:$body-run-v0 --steps 150000 "${walker[@]}"
         done ;;
     cheetah)
-        every cheetah 600000 independent sac sac-per-task distral default-policy -- forward=HalfCheetah-v5 \
-            "backward=HalfCheetah-v5?forward_reward_weight=-1" -- --warmup-steps 5000 --eval-every 30000 \
-            --eval-episodes 3 --checkpoint-every 0 ;;
+        every cheetah 200000 independent sac sac-per-task distral default-policy -- forward=HalfCheetah-v5 \
+            "backward=HalfCheetah-v5?forward_reward_weight=-1" -- "${larger[@]}" --eval-every 10000 ;;
     esac
 done
 python experiments/tasks/table.py "$RUNS" "$OUT"
