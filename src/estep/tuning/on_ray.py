@@ -65,7 +65,17 @@ class Trial(tune.Trainable):  # type: ignore[misc]
         close(self._lock)
 
 
-class Search(Searcher):  # type: ignore[misc]
+class Kept:
+    """A part of this process, which Ray neither copies nor stores: no experiment is gone on with from its pickle."""
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class Search(Kept, Searcher):  # type: ignore[misc]
     """Asks the study for trials, and tells it how they end."""
 
     def __init__(
@@ -75,12 +85,6 @@ class Search(Searcher):  # type: ignore[misc]
         self._study, self._tuned, self._folder, self._trials = study, tuned, folder, trials
         self._stop, self._note = stop, note
         self._asked: dict[str, Any] = {}
-
-    def __deepcopy__(self, memo: Any) -> Any:
-        return self
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}  # Ray stores an experiment by pickle; it is never gone on with from there
 
     def suggest(self, trial_id: str) -> Any:
         """The next trial; one that another process has left comes first."""
@@ -153,17 +157,11 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message="Consider boosting PBT")  # actors that go on would keep their settings
 
 
-class Stop(tune.Stopper):  # type: ignore[misc]
+class Stop(Kept, tune.Stopper):  # type: ignore[misc]
     """Ends the study when it is asked to stop."""
 
     def __init__(self, stop: Callable[[], bool]) -> None:
         self._stop = stop
-
-    def __deepcopy__(self, memo: Any) -> Any:
-        return self
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}  # Ray stores an experiment by pickle; it is never gone on with from there
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """No trial is stopped alone."""

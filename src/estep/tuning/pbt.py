@@ -22,7 +22,7 @@ from estep.runs.folder import LOCK, take_lock
 from estep.settings.search.spaces import changeable
 from estep.tuning import members
 from estep.tuning import study as studies
-from estep.tuning.on_ray import FAILED, RETRIES, STEPS, VALUE, WORST, Stop, quiet
+from estep.tuning.on_ray import FAILED, RETRIES, STEPS, VALUE, WORST, Kept, Stop, quiet
 from estep.tuning.rungs import train_to
 from estep.tuning.study import Tuned
 
@@ -85,18 +85,12 @@ class Member(tune.Trainable):  # type: ignore[misc]
         storage.close(self._lock)
 
 
-class Told(tune.Callback):  # type: ignore[misc]
+class Told(Kept, tune.Callback):  # type: ignore[misc]
     """Tells the study how its trials go and end."""
 
     def __init__(self, study: Any, asked: dict[int, Any], note: Callable[[str], None]) -> None:
         self._study, self._asked, self._note = study, asked, note
         self._seen: set[tuple[int, int]] = set()
-
-    def __deepcopy__(self, memo: Any) -> Any:
-        return self
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}  # Ray stores an experiment by pickle; it is never gone on with from there
 
     def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
         """Report the value at the end of a round."""
