@@ -3,7 +3,7 @@
 # What counts as yes and as no is in results/likelihoods/README.md, which was written before the first run.
 #
 # SEEDS and ENVS choose a part of the runs, for example to give each core a task: ENVS=Hopper-v5 SEEDS="0 1" run.sh
-# BEST has the flags of the third critic, which experiments/critics chooses.
+# The third critic is the one that experiments/critics chose; BEST has the flags of another one.
 set -euo pipefail
 NAME=likelihoods
 # shellcheck source=experiments/lib.sh
@@ -12,7 +12,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 common=(--hidden-sizes 128 128 --batch-size 64 --beta 1 --checkpoint-every 100000 --keep-checkpoints 3 --steps 300000
     --warmup-steps 5000)
 layer=(--critic-norm layer)
-read -ra best <<<"${BEST:-}"
+read -ra best <<<"${BEST:---critic-norm layer --critic-loss hl-gauss}"
 
 # cell NAME FLAG...: the three ways to use inference, with one critic, in every task.
 cell() {
@@ -34,7 +34,7 @@ done
 for seed in ${SEEDS:-0 1 2 3 4}; do
     cell none
     cell layer "${layer[@]}"
-    [[ ${#best[@]} -eq 0 ]] || cell best "${best[@]}"
+    cell best "${best[@]}"
 done
 for run in "${runs[@]}"; do
     estep inspect "$run" --only calibration gap realised
