@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,12 @@ def draw_run(run_dir: Path) -> dict[str, str]:
         axes.set(ylabel="return (mean ± std over episodes)")
     axes.set(xlabel="environment steps")
     return save(figure, run_dir, "learning_curve")
+
+
+def band(axes: Any, x: Sequence[float], rows: Sequence[Any], colour: str, label: str | None = None) -> None:
+    """Means joined by a line, with their intervals."""
+    axes.plot(x, [row.mean for row in rows], color=colour, marker="o", markersize=4, label=label)
+    axes.fill_between(x, [row.low for row in rows], [row.high for row in rows], color=colour, alpha=0.15, linewidth=0)
 
 
 def save(figure: Any, out: Path, name: str) -> dict[str, str]:

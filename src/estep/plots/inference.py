@@ -22,7 +22,7 @@ from estep.instruments.landscape import Landscape
 from estep.instruments.modes import Modes
 from estep.instruments.staleness import AFRESH, KEPT, Staleness
 from estep.instruments.transfer import Transfer
-from estep.plots.curves import BLUE, GREY, save
+from estep.plots.curves import BLUE, GREY, band, save
 from estep.plots.model import draw_model
 from estep.plots.realised import draw_realised
 
@@ -75,7 +75,7 @@ def draw(found: Inspection, out: Path) -> dict[str, str]:
 def draw_improvement(curve: Sequence[Improvement], trained: int, out: Path) -> dict[str, str]:
     """V(λ_k) - V(λ_0) against k, with its interval over states; iterations beyond the trained number are marked."""
     figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
-    _band(axes, [row.iteration for row in curve], curve, BLUE)
+    band(axes, [row.iteration for row in curve], curve, BLUE)
     axes.axvline(trained, color=GREY, linewidth=1, linestyle=":")
     axes.annotate("trained with", (trained, 0), xytext=(4, 4), textcoords="offset points", color=GREY)
     axes.set(xlabel="inference iteration k", ylabel="V(λ_k) - V(λ_0)", title="Improvement of inference per iteration")
@@ -130,10 +130,10 @@ def draw_compared(found: Comparison, out: Path) -> dict[str, str]:
         colour, label = COLOURS.get(name, "black"), LABELS.get(name, name)
         points = [Interval(*(max(x, least) for x in (row.missing, row.missing_low, row.missing_high))) for row in rows]
         if rows[0].evaluations:
-            _band(left, [row.evaluations for row in rows], points, colour, label)
+            band(left, [row.evaluations for row in rows], points, colour, label)
         else:
             left.axhline(points[0].mean, color=colour, linestyle="--", label=f"{label}: none")
-        _band(right, [row.milliseconds for row in rows], points, colour, label)
+        band(right, [row.milliseconds for row in rows], points, colour, label)
     left.set(xscale="log", yscale="log", xlabel="evaluations of Q̂ in one state", ylabel="best V found - V(λ)")
     right.set(xscale="log", xlabel=f"milliseconds for {found.states} states in one call")
     left.legend(fontsize="small", framealpha=0.85)
@@ -222,7 +222,7 @@ def draw_staleness(found: Sequence[Staleness], out: Path) -> dict[str, str]:
     for k, colour in zip(iterations, plt.colormaps["viridis"](np.linspace(0.85, 0.1, len(iterations))), strict=True):
         rows = [row for row in found if row.start == KEPT and row.iterations == k]
         points = [Interval(row.missing, row.low, row.high) for row in rows]
-        _band(axes, [row.env_steps for row in rows], points, colour, f"{k} iterations later" if k else "as kept")
+        band(axes, [row.env_steps for row in rows], points, colour, f"{k} iterations later" if k else "as kept")
     for row in (row for row in found if row.start == AFRESH):
         axes.axhline(row.missing, color=GREY, linestyle="--", label=f"afresh, {row.iterations} iterations")
     axes.set(xlabel="environment steps since it was kept", ylabel="best V found - V(λ)", title="λ that replay keeps")
@@ -244,7 +244,7 @@ def draw_calibration(found: Calibration, out: Path) -> dict[str, str]:
     )
     others = [row for row in found.biases if not row.own]
     if others:
-        _band(right, [row.beta for row in others], others, BLUE)
+        band(right, [row.beta for row in others], others, BLUE)
     own = found.biases[0]
     at = own.beta if np.isfinite(own.beta) else 0.0
     _point(right, at, Interval(own.mean, own.low, own.high), ORANGE)
@@ -255,12 +255,6 @@ def draw_calibration(found: Calibration, out: Path) -> dict[str, str]:
     right.set(xlabel="pessimism β in Q̂ = mean - β std", ylabel="mean of Q̂ - G", title="Over-estimation")
     right.margins(x=0.12)
     return save(figure, out, "calibration")
-
-
-def _band(axes: Any, x: Sequence[float], rows: Sequence[Any], colour: str, label: str | None = None) -> None:
-    """Means joined by a line, with their intervals."""
-    axes.plot(x, [row.mean for row in rows], color=colour, marker="o", markersize=4, label=label)
-    axes.fill_between(x, [row.low for row in rows], [row.high for row in rows], color=colour, alpha=0.15, linewidth=0)
 
 
 def _point(axes: Any, x: float, found: Interval, colour: str) -> None:
