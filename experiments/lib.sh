@@ -1,8 +1,9 @@
 # shellcheck shell=bash
 # Sourced by every run.sh, which sets NAME first. `estep` and `python` must be on the path. Relative paths are from the
-# root of the repository. Two settings come from the environment:
-#   RUNS  where training runs go (default: runs/experiments); experiments share the runs that they have in common
-#   OUT   where tables and figures go (default: results/NAME, whose files are replaced)
+# root of the repository. Three settings come from the environment:
+#   RUNS    where training runs go (default: runs/experiments); experiments share the runs that they have in common
+#   OUT     where tables and figures go (default: results/NAME, whose files are replaced)
+#   BEFORE  tables of runs that another machine made, such as results/NAME: their runs are compared with those made here
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 RUNS=${RUNS:-runs/experiments}
 OUT=${OUT:-results/${NAME:?a run.sh sets NAME}}
@@ -30,4 +31,12 @@ train() {
         estep train "$@" --seed "$seed" --out "$RUNS/$label/$seed"
     fi
     runs+=("$(run_of "$label" "$seed")")
+}
+
+# compare_runs [FOLDER [OPTION...]]: estep compare, of the runs so far and of those in BEFORE. FOLDER is within OUT.
+compare_runs() {
+    local folder=${1:-.} before=()
+    shift $(($# > 0))
+    [[ -z ${BEFORE:-} ]] || before=("$BEFORE/$folder")
+    estep compare "$OUT/$folder" "${before[@]}" "${runs[@]}" "$@"
 }

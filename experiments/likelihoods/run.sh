@@ -39,5 +39,5 @@ done
 for run in "${runs[@]}"; do
     estep inspect "$run" --only calibration gap realised
 done
-estep compare "$OUT" "${runs[@]}"
-estep compare "$OUT" "${runs[@]}" --inspected
+compare_runs
+compare_runs . --inspected

@@ -2,8 +2,7 @@
 # Makes results/models: algorithms with a learned model of the environment, beside the ones without.
 # What counts as yes and as no is in results/models/README.md, which was written before the first run.
 #
-# PARTS chooses a part (default: pendulum members plans swap search pole), SEEDS the seeds, RATES and HORIZONS the
-# learning rates and imagined steps of `pendulum`.
+# PARTS chooses parts (default: all), SEEDS the seeds, HORIZONS the imagined steps of `pendulum` and `rates`.
 set -euo pipefail
 NAME=models
 # shellcheck source=experiments/lib.sh
@@ -11,17 +10,17 @@ source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
 short=(--env Pendulum-v1 --steps 4000 --eval-every 500)
 read -ra seeds <<<"${SEEDS:-0 1 2}"
-read -ra rates <<<"${RATES:-1e-3 3e-4 3e-3}"
 
 # collect PART: the curves and the table of the runs so far.
 collect() {
-    estep compare "$OUT/$1" "${runs[@]}"
+    compare_runs "$1"
     runs=()
 }
 
-pendulum() {
+# compare_at RATE...: with and without imagined steps, at these learning rates.
+compare_at() {
     local rate seed
-    for rate in "${rates[@]}"; do
+    for rate in "$@"; do
         for seed in "${seeds[@]}"; do
             train "models/sac_$rate" "$seed" sac "${short[@]}" --learning-rate "$rate"
             for h in ${HORIZONS:-2 1 3}; do
@@ -29,7 +28,17 @@ pendulum() {
             done
         done
     done
+}
+
+# The preset's rate.
+pendulum() {
+    compare_at 1e-3
     collect pendulum
+}
+
+rates() {
+    compare_at 3e-4 3e-3
+    collect rates
 }
 
 # All members in the estimate.
@@ -80,6 +89,6 @@ pole() {
     collect pole
 }
 
-for part in ${PARTS:-pendulum members plans swap search pole}; do
+for part in ${PARTS:-pendulum rates members plans swap search pole}; do
     "$part"
 done

@@ -27,4 +27,4 @@ for seed in ${SEEDS:-0 1 2}; do
         done
     done
 done
-estep compare "$OUT" "${runs[@]}" "${tables[@]}"
+compare_runs . "${tables[@]}"

@@ -37,7 +37,7 @@ LABEL = 70
 """Characters in a line of a label."""
 LAST = 10
 """Lines of metrics over which the critics of a run are averaged."""
-COPIED = "improvement_checkpoints", "transfer", "staleness", "model", "model_endings"
+COPIED = "improvement_checkpoints", "transfer", "staleness", "realised", "model", "model_endings"
 TABLES = ("improvement", "improvement_tests", "calibration", "gap", "critics", *COPIED)
 """What is written."""
 
