@@ -20,6 +20,8 @@ measured() {
     done
     compare_runs "$1" --inspected
     compare_runs "$1"
+    python experiments/models_mujoco/scores.py "$OUT" "$1" "${runs[@]}" \
+        ${BEFORE:+--before "$BEFORE/evaluations_timed.csv"}
     runs=()
 }
 
