@@ -78,12 +78,13 @@ search() {
     collect search
 }
 
+# With the sizes of `make demo`.
 pole() {
-    local seed row
+    local seed row small=(--hidden-sizes 64 64 --batch-size 128 --learning-rate 1e-3)
     for seed in "${seeds[@]}"; do
         for row in mve kl-mve iterative-mve smcp pp-smc; do
             train "models/pole_$row" "$seed" "$row" --env InvertedPendulum-v5 --steps 15000 --eval-every 1000 \
-                --stop-at 950
+                --stop-at 950 "${small[@]}"
         done
     done
     collect pole

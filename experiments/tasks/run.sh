@@ -72,4 +72,4 @@ for set in ${SETS:-fork corridor cartpole walker transfer cheetah}; do
             "backward=HalfCheetah-v5?forward_reward_weight=-1" -- "${larger[@]}" --eval-every 10000 ;;
     esac
 done
-python experiments/tasks/table.py "$RUNS" "$OUT"
+python experiments/tasks/table.py "$RUNS" "$OUT" ${BEFORE:+--before "$BEFORE"}

@@ -1,7 +1,8 @@
 """Collects the scores of runs of several tasks: one line for each run, and the comparison that the page speaks of.
 
 A score is the mean over the evaluations of a run of its mean return over tasks. `python table.py RUNS OUT` reads
-RUNS/SET/LABEL/SEED and writes scores.csv and summary.csv.
+RUNS/SET/LABEL/SEED and writes scores.csv and summary.csv. With `--before FOLDER` the scores in that folder, of runs on
+another machine, are added.
 """
 
 from __future__ import annotations
@@ -54,6 +55,15 @@ def scores(runs: Path) -> list[Score]:
     ]
 
 
+def made_before(folder: Path) -> list[Score]:
+    """The scores that `main` wrote into a folder."""
+    with (folder / "scores.csv").open(newline="", encoding="utf-8") as file:
+        return [
+            Score(name, algorithm, int(seed), float(score), float(final), int(steps))
+            for name, algorithm, seed, score, final, steps in list(csv.reader(file))[1:]
+        ]
+
+
 def steps(curves: Sequence[Sequence[tuple[int, float]]]) -> int:
     """The steps of all tasks together."""
     return sum(one[-1][0] for one in curves)
@@ -87,8 +97,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", type=Path)
     parser.add_argument("out", type=Path)
+    parser.add_argument("--before", type=Path)
     args = parser.parse_args()
-    found = scores(args.runs)
+    every = [*(made_before(args.before) if args.before else []), *scores(args.runs)]
+    found = list({one[:3]: one for one in every}.values())
     with (args.out / "scores.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(Score._fields)
