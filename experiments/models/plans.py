@@ -1,8 +1,8 @@
 """What plans return beside the policy that proposes them, at a half-trained checkpoint of a run of smcp.
 
 The checkpoint is given, or the one whose policy returns nearest to a given number, in episodes that are not used again.
-Then the policy and each planner act by sampled actions in the same episodes. What the tables have already is kept. Run
-as
+Then the policy and each planner act by sampled actions in the same episodes, and the particles of each planner are
+counted in states of the replay. What the table of returns has already is kept. Run as
 
     python experiments/models/plans.py results/models RUN
     python experiments/models/plans.py results/models RUN --checkpoint latest --name Hopper-v5
@@ -16,10 +16,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
+from estep import make_key
 from estep.instruments.improvement import checkpoints
 from estep.instruments.interval import interval
+from estep.instruments.states import recent_states
+from estep.policy.actor import scale
 from estep.policy.policy import Policy, load
 from estep.runs import tables
 
@@ -57,6 +62,28 @@ class Planned(NamedTuple):
 
 SETTINGS = Planned._fields[1:6]
 """The columns that say which planner a row is of."""
+STATES = 256
+
+
+class Particles(NamedTuple):
+    """The particles of one planner, means over states."""
+
+    particles: int
+    horizon: int
+    resample: str
+    power: float
+    dynamics: str
+    ess: float
+    """Effective sample size, mean over the steps of a search."""
+    ess_end: float
+    """After the last step."""
+    roots: float
+    """First actions from which a particle descends."""
+    resampled: float
+    """How often particles were resampled in a search."""
+    failed: float
+    """Fraction of the searches that are not finite."""
+    states: int
 
 
 class Chosen(NamedTuple):
@@ -81,6 +108,28 @@ def half_trained(run: Path, table: Path) -> Policy:
     return policies[nearest]
 
 
+def planners(policy: Policy) -> list[Any]:
+    """The planner of the run with each change to its search."""
+    behave: Any = policy.agent.behave
+    return [replace(behave, search=replace(behave.search, **changes), eval_with="plan") for changes in SEARCHES]
+
+
+def settings_of(planner: Any) -> tuple[Any, ...]:
+    """What distinguishes a planner: the columns SETTINGS."""
+    return tuple(getattr(planner.search, name) for name in SETTINGS)
+
+
+def particles(policy: Policy) -> Iterator[Particles]:
+    """The particles of each planner in states of the replay."""
+    states = scale(jnp.asarray(recent_states(policy, str(policy.env_steps), STATES)), policy.scaling)
+    keys = jax.random.split(make_key(0), len(states))
+    for planner in planners(policy):
+        found = jax.jit(jax.vmap(planner, (None, 0, 0)))(policy.agent, states, keys).search
+        roots, failed = (found.log_weight > -jnp.inf).sum(1).mean(), 1.0 - jnp.isfinite(found.log_evidence).mean()
+        means = found.ess.mean(), found.ess[:, -1].mean(), roots, found.resampled.sum(1).mean(), failed
+        yield Particles(*settings_of(planner), *map(float, means), len(states))
+
+
 def measured(policy: Policy, episodes: int, known: Sequence[Mapping[str, str]]) -> Iterator[Sequence[Any]]:
     """The policy, and each planner; rows that are known are not measured again."""
 
@@ -89,15 +138,12 @@ def measured(policy: Policy, episodes: int, known: Sequence[Mapping[str, str]]) 
 
     own = returns(policy.acting_by("policy"))
     yield Planned("policy", 0, 0, "", 0.0, "", own.mean(), own.std(), 0.0, 0.0, 0.0, episodes)
-    behave: Any = policy.agent.behave
-    for changes in SEARCHES:
-        search = replace(behave.search, **changes)
-        settings = search.particles, search.horizon, search.resample, search.power, search.dynamics
+    for planner in planners(policy):
+        settings = settings_of(planner)
         before = [row for row in known if tuple(row[name] for name in SETTINGS) == tuple(map(str, settings))]
         if before:
             yield list(before[0].values())
             continue
-        planner = replace(behave, search=search, eval_with="plan")
         found = returns(policy.changed(lambda agent, planner=planner: replace(agent, behave=planner)))
         yield Planned("plan", *settings, found.mean(), found.std(), *interval(found - own), episodes)
 
@@ -113,6 +159,7 @@ def main() -> None:
     name, rows = f"plans_{args.name}" if args.name else "plans", []
     choice, table = args.out / f"{name}_checkpoints.csv", args.out / f"{name}.csv"
     policy = load(args.run, args.checkpoint) if args.checkpoint else half_trained(args.run, choice)
+    tables.write(args.out / f"{name}_particles.csv", Particles._fields, particles(policy))
     known = list(tables.cells(table)) if table.exists() else []
     for row in measured(policy, args.episodes, known):
         print(*row, flush=True)

@@ -78,18 +78,26 @@ search() {
     collect search
 }
 
-# With the sizes of `make demo`.
-pole() {
+# Short runs with the sizes of `make demo`: thresholds ENV STEPS GOAL.
+thresholds() {
     local seed row small=(--hidden-sizes 64 64 --batch-size 128 --learning-rate 1e-3)
     for seed in "${seeds[@]}"; do
         for row in mve kl-mve iterative-mve smcp pp-smc; do
-            train "models/pole_$row" "$seed" "$row" --env InvertedPendulum-v5 --steps 15000 --eval-every 1000 \
-                --stop-at 950 "${small[@]}"
+            train "models/$1_$row" "$seed" "$row" --env "$1" --steps "$2" --eval-every 1000 --stop-at "$3" "${small[@]}"
         done
     done
+}
+
+pole() {
+    thresholds InvertedPendulum-v5 15000 950
     collect pole
 }
 
-for part in ${PARTS:-pendulum rates members plans swap search pole}; do
+swing() {
+    thresholds Pendulum-v1 10000 -200
+    collect swing
+}
+
+for part in ${PARTS:-pendulum rates members plans swap search pole swing}; do
     "$part"
 done

@@ -25,9 +25,9 @@ measured() {
     runs=()
 }
 
-# Imagined steps.
+# Imagined steps. What inference gains on the critic itself is in a folder of its own.
 steps() {
-    local seed env
+    local seed env run
     for seed in ${SEEDS:-0 1 2 3 4}; do
         for env in "${envs[@]}"; do
             train "models/$env/sac" "$seed" sac --env "$env" "${common[@]}"
@@ -35,6 +35,15 @@ steps() {
         done
     done
     measured steps
+    for seed in ${SEEDS:-0 1 2 3 4}; do
+        for env in "${envs[@]}"; do
+            run=$(run_of "models/$env/mve" "$seed")
+            estep inspect "$run" --only realised --no-imagined
+            runs+=("$run")
+        done
+    done
+    compare_runs steps_on_critic --inspected
+    runs=()
 }
 
 search() {
