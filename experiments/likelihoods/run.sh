@@ -41,3 +41,4 @@ for run in "${runs[@]}"; do
 done
 compare_runs
 compare_runs . --inspected
+python experiments/likelihoods/scores.py "$OUT"
