@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes results/models: algorithms with a learned model of the environment, beside the ones without.
-# What counts as yes and as no is in results/models/README.md, which was written before the first run.
+# What counts as yes and as no is in results/models/criteria.md, which was written before the first run.
 #
 # PARTS chooses parts (default: all), SEEDS the seeds, HORIZONS the imagined steps of `pendulum` and `rates`.
 set -euo pipefail
