@@ -2,7 +2,7 @@
 
 The checkpoint is given, or the one whose policy returns nearest to a given number, in episodes that are not used again.
 Then the policy and each planner act by sampled actions in the same episodes, and the particles of each planner are
-counted in states of the replay. What the table of returns has already is kept. Run as
+counted in states of the replay. Run as
 
     python experiments/models/plans.py results/models RUN
     python experiments/models/plans.py results/models RUN --checkpoint latest --name Hopper-v5
@@ -11,7 +11,7 @@ counted in states of the replay. What the table of returns has already is kept. 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -130,8 +130,8 @@ def particles(policy: Policy) -> Iterator[Particles]:
         yield Particles(*settings_of(planner), *map(float, means), len(states))
 
 
-def measured(policy: Policy, episodes: int, known: Sequence[Mapping[str, str]]) -> Iterator[Sequence[Any]]:
-    """The policy, and each planner; rows that are known are not measured again."""
+def measured(policy: Policy, episodes: int) -> Iterator[Planned]:
+    """The policy, and each planner."""
 
     def returns(way: Policy) -> Any:
         return np.asarray(way.evaluate(episodes, seed=MEASURE, deterministic=False).returns)
@@ -139,13 +139,8 @@ def measured(policy: Policy, episodes: int, known: Sequence[Mapping[str, str]]) 
     own = returns(policy.acting_by("policy"))
     yield Planned("policy", 0, 0, "", 0.0, "", own.mean(), own.std(), 0.0, 0.0, 0.0, episodes)
     for planner in planners(policy):
-        settings = settings_of(planner)
-        before = [row for row in known if tuple(row[name] for name in SETTINGS) == tuple(map(str, settings))]
-        if before:
-            yield list(before[0].values())
-            continue
         found = returns(policy.changed(lambda agent, planner=planner: replace(agent, behave=planner)))
-        yield Planned("plan", *settings, found.mean(), found.std(), *interval(found - own), episodes)
+        yield Planned("plan", *settings_of(planner), found.mean(), found.std(), *interval(found - own), episodes)
 
 
 def main() -> None:
@@ -160,12 +155,10 @@ def main() -> None:
     choice, table = args.out / f"{name}_checkpoints.csv", args.out / f"{name}.csv"
     policy = load(args.run, args.checkpoint) if args.checkpoint else half_trained(args.run, choice)
     tables.write(args.out / f"{name}_particles.csv", Particles._fields, particles(policy))
-    known = list(tables.cells(table)) if table.exists() else []
-    for row in measured(policy, args.episodes, known):
+    for row in measured(policy, args.episodes):
         print(*row, flush=True)
         rows.append(row)
-        if len(rows) > len(known):
-            tables.write(table, Planned._fields, rows)
+        tables.write(table, Planned._fields, rows)
 
 
 if __name__ == "__main__":
