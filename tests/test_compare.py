@@ -269,6 +269,7 @@ def inspect(run, means, bias):
     rows = "".join(f"{i},{0.5 + i},0.25,{0.25 + i}\n" for i in range(3))
     (run / "plots" / "gap.csv").write_text("state,total,approximation,amortisation\n" + rows)
     (run / "plots" / "improvement_checkpoints.csv").write_text("env_steps,iteration,mean,low,high\n10,1,2.0,1.5,2.5\n")
+    (run / "plots" / "realised.csv").write_text(f"optimiser,iterations,predicted,realised\nadam,5,{bias},{-bias}\n")
     (run / "plots" / "transfer.csv").write_text(f"objective,iterations,missing\nown,5,{bias}\n")
 
 
@@ -290,6 +291,8 @@ def test_what_was_inspected_in_several_runs_is_merged(runs, tmp_path):
     with (out / "gap.csv").open(newline="") as file:
         first = next(csv.DictReader(file))
     assert [float(first[name]) for name in ("states", "total", "approximation", "amortisation")] == [3, 1.5, 0.25, 1.25]
+    with (out / "realised.csv").open(newline="") as file:
+        assert [(row["seed"], row["realised"]) for row in csv.DictReader(file)] == [("0", "4.0"), ("1", "-2.0")]
     with (out / "transfer.csv").open(newline="") as file:
         assert [(row["seed"], row["objective"], row["missing"]) for row in csv.DictReader(file)] == [
             ("0", "own", "-4.0"),

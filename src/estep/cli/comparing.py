@@ -57,8 +57,8 @@ class Compare:
     """A file.csv with the columns task, low and high, or a name such as control-suite: returns become scores, which are
     0 at low and 1 at high, so that they are compared over tasks. None compares returns."""
     inspected: bool = False
-    """Merge the measurements of estep inspect instead: improvement, gap, calibration, critics, transfer, staleness. The
-    folder OUT comes first."""
+    """Merge the measurements of estep inspect instead: improvement, gap, calibration, critics, transfer, staleness,
+    realised gain, model. The folder OUT comes first."""
     trust_dir: bool = False
     """Read a run folder that other users may write to, whom you trust."""
 
