@@ -14,7 +14,7 @@ from estep.core.acting import act_from_posterior, act_from_prior, act_greedily, 
 from estep.core.keys import make_key
 from estep.core.types import OneHot, Spec, Transition
 from estep.e_steps.plans import PLAN, Plan, Report, acting_by, proposing
-from estep.e_steps.searches import GAIN, searched_value, stored_search
+from estep.e_steps.searches import GAIN, SearchFraction, searched_value, stored_search
 from estep.errors import UsageError
 from estep.families.gaussian import Normal
 from estep.families.particles import exponential, kl_to_equal
@@ -263,3 +263,39 @@ def test_a_planner_of_the_prior_proposes_from_its_slow_copy(pp_smc):
     np.testing.assert_array_equal(q.mu, p.mu)
     moved = replace(pp_smc, prior=replace(pp_smc.prior, model=jax.tree.map(lambda x: x + 1, pp_smc.prior.model)))
     np.testing.assert_array_equal(moved.behave.world(moved, OBS[0], make_key(0)).propose(OBS[0]).mu, q.mu)
+
+
+def searched_anew(agent, batch, part=0.5):
+    """The samples, the memo and the metrics of an E-step that searches in half of the states."""
+    _, draws, memo, info = rows.compiled(SearchFraction(part))(agent, batch, make_key(2))
+    return draws, memo, info
+
+
+def test_searches_made_anew_are_those_of_the_agent_of_now(pp_smc, planned):
+    draws, memo, info = searched_anew(pp_smc, planned)
+    assert draws.weight.shape == (E // 2, N)
+    np.testing.assert_allclose(draws.weight.sum(1), 1.0, rtol=1e-5)
+    assert float(info["plan/age"]) == 0.0
+    assert 1.0 < float(info["e/ess"]) <= N
+    stored, kept = search_of(pp_smc, planned, make_key(2))[1:3]
+    assert not np.allclose(draws.action, stored.action[: E // 2])
+    np.testing.assert_array_equal(memo[GAIN], kept[GAIN])  # values are those of the stored searches either way
+    # what replay has stored does not matter
+    moved = planned._replace(memo={name: value * 0 for name, value in planned.memo.items()})
+    np.testing.assert_array_equal(searched_anew(pp_smc, moved)[0].weight, draws.weight)
+
+
+def test_a_new_search_that_is_not_finite_is_not_learned_from(pp_smc, planned):
+    draws, _, info = searched_anew(with_bad_model(pp_smc), planned)
+    assert np.isfinite(draws.action).all()
+    np.testing.assert_array_equal(draws.weight, np.zeros((E // 2, N)))
+    assert float(info["e/ess"]) == 0.0
+
+
+@pytest.mark.long
+def test_an_update_with_new_searches_moves_the_policy(planned):
+    row = PPSMC(**SMALL, samples=3, search_fraction=0.5)
+    agent = rows.compiled(lambda key: row.init(SPEC, key))(make_key(0))
+    new, info = improve(agent, planned, make_key(3))
+    assert float(info["skipped"]) == 0.0
+    assert not np.allclose(new.prior.model.net.biases[-1], agent.prior.model.net.biases[-1])

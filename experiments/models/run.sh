@@ -74,6 +74,8 @@ search() {
         for h in ${HORIZONS:-1 4 8}; do
             train "models/pp_smc_$h" "$seed" pp-smc "${short[@]}" --horizon "$h" --eval-with policy
         done
+        train models/pp_smc_anew "$seed" pp-smc "${short[@]}" --horizon 4 --eval-with policy \
+            --search-fraction 0.25 --dynamics optimistic
     done
     collect search
 }

@@ -1,8 +1,9 @@
-"""An E-step that learns from the searches by which steps were taken, and that replay stored with them."""
+"""E-steps that learn from searches: those by which steps were taken, as replay stored them, or new ones."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ from jax.lax import stop_gradient as sg
 from jaxtyping import Array, Float
 
 from estep.core.agent import Agent
-from estep.core.batch import flatten, memo_of
+from estep.core.batch import first_rows, flatten, memo_of
 from estep.core.bootstrap import log_mean_exp_value
 from estep.core.slots import Bootstrap, Distribution, Draws
 from estep.core.types import Action, Info, Key, Memo, Obs, Scalar, Transition
@@ -54,33 +55,80 @@ def stored_search(agent: Agent, batch: Transition, key: Key) -> EStep:
     reports = Report(*memo_of(rows, PLAN).T)
     weight, advantage = memo_of(rows, WEIGHT), memo_of(rows, ADVANTAGE)
     searched = reports.planned - reports.failed
-    stored = memo_of(rows, ROOTS).reshape(*weight.shape, -1)
-
-    def fresh(obs: Obs, key: Key) -> Array:
-        return jax.vmap(agent.prior.slow(obs).sample)(jax.random.split(key, weight.shape[1]))
-
-    others = sg(jax.vmap(fresh)(rows.obs, jax.random.split(key, len(weight))))
-    action = jnp.where(searched[:, None, None] > 0, stored, others)
-    share = searched / jnp.maximum(searched.mean(), 1.0 / len(weight))
+    found = Searched(memo_of(rows, ROOTS).reshape(*weight.shape, -1), weight, advantage, searched)
+    info = of_searches(found, agent.likelihood.count.astype(float) - reports.updates)
     alpha = jax.vmap(agent.temperature.model)(rows.obs)
-    kl = jax.vmap(lambda values, alpha: kl_to_equal(exponential(values, alpha)))(advantage, alpha)
-    draws = Draws(action, share[:, None] * weight, jnp.broadcast_to(kl[:, None], weight.shape))
-    info = of_searches(searched, weight, agent.likelihood.count.astype(float) - reports.updates)
     gain = jnp.where(searched > 0, gains(advantage, alpha), 0.0).reshape(batch.reward.shape)
     memo = batch.memo | {GAIN: of_next(gain, batch.last)[..., None]}
-    return agent, draws, memo, info | of_plans(reports)
+    return agent, draws_of(found, agent, rows.obs, key), memo, info | of_plans(reports)
 
 
-def of_searches(searched: Float[Array, " b"], weight: Float[Array, "b n"], age: Float[Array, " b"]) -> Info:
+class Searched(NamedTuple):
+    """Searches in the states of some rows."""
+
+    action: Float[Array, "b n a"]
+    """The roots."""
+    weight: Float[Array, "b n"]
+    advantage: Float[Array, "b n"]
+    searched: Float[Array, " b"]
+    """1 for each row with a search, else 0."""
+
+
+@dataclass(frozen=True)
+class SearchFraction:
+    """An E-step: search in the states of the first rows of the batch, with the policy, critic and model of now.
+
+    Searches that replay keeps are as old as the steps. Where replay is long, a policy that is fitted to them follows
+    the policies and the critics of long ago.
+    """
+
+    part: float
+    """The fraction of the rows."""
+
+    def __call__(self, agent: Agent, batch: Transition, key: Key) -> EStep:
+        k_stored, k_search, k_others = jax.random.split(key, 3)
+        _, _, memo, info = stored_search(agent, batch, k_stored)
+        obs = first_rows(flatten(batch), self.part).obs
+        plans: Any = jax.vmap(agent.behave, (None, 0, 0))(agent, obs, jax.random.split(k_search, len(obs)))
+        search, sound = plans.search, jax.vmap(lambda plan: plan.sound)(plans)
+        weight, advantage = (
+            jnp.where(sound[:, None], numbers, 0.0) for numbers in (jnp.exp(search.log_weight), search.advantage)
+        )
+        found = sg(Searched(search.action, weight, advantage, sound.astype(float)))
+        return agent, draws_of(found, agent, obs, k_others), memo, info | of_searches(found, jnp.zeros(len(obs)))
+
+
+def draws_of(found: Searched, agent: Agent, obs: Float[Array, "b o"], key: Key) -> Draws:
+    """Searches as samples of the posterior, those of a row without a search with no weight.
+
+    Args:
+        found: the searches.
+        agent: gives the slow prior and η.
+        obs: the states of the rows.
+        key: a random key, for the samples where there is no search.
+    """
+    count, n = found.weight.shape
+
+    def fresh(obs: Obs, key: Key) -> Array:
+        return jax.vmap(agent.prior.slow(obs).sample)(jax.random.split(key, n))
+
+    others = sg(jax.vmap(fresh)(obs, jax.random.split(key, count)))
+    action = jnp.where(found.searched[:, None, None] > 0, found.action, others)
+    share = found.searched / jnp.maximum(found.searched.mean(), 1.0 / count)
+    alpha = jax.vmap(agent.temperature.model)(obs)
+    kl = jax.vmap(lambda values, alpha: kl_to_equal(exponential(values, alpha)))(found.advantage, alpha)
+    return Draws(action, share[:, None] * found.weight, jnp.broadcast_to(kl[:, None], found.weight.shape))
+
+
+def of_searches(found: Searched, age: Float[Array, " b"]) -> Info:
     """What is logged of the searches that are learned from.
 
     Args:
-        searched: 1 for each step with a search, else 0.
-        weight: of the roots.
-        age: updates since the search.
+        found: the searches.
+        age: updates since each of them.
     """
-    mean = mean_over(searched)
-    return {"e/ess": mean(jax.vmap(ess)(jnp.log(weight))), "plan/age": mean(age)}
+    mean = mean_over(found.searched)
+    return {"e/ess": mean(jax.vmap(ess)(jnp.log(found.weight))), "plan/age": mean(age)}
 
 
 def gains(advantage: Float[Array, "b n"], alpha: Float[Array, " b"]) -> Float[Array, " b"]:

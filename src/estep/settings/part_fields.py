@@ -181,6 +181,14 @@ ValueSamples: TypeAlias = Annotated[
     Help("Samples of the policy in the value of an imagined state; all particles of a step have the same noise."),
     Ge(1),
 ]
+SearchFraction: TypeAlias = Annotated[
+    float,
+    Help(
+        "Fraction of a batch in whose states an update searches anew, with the policy and the critic of now, and to "
+        "which the policy is fitted. 0 fits it to the searches that replay keeps."
+    ),
+    Interval(ge=0, le=1),
+]
 EvalWith: TypeAlias = Annotated[
     Literal["plan", "policy"],
     Help(

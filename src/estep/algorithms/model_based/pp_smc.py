@@ -7,9 +7,9 @@ likelihood   Q and a model         y = r + γ E_p̄ Q̄(s',a'), the plain return
 temperature  η, learned            E_s KL(softmax(Â/η)‖equal) ≤ ε, by the dual; Â of the roots
 m-step       trust region          max_θ Σ_i W_i log p_θ(a_i|s), KL of mean and of scale to p̄ bounded each
 
-Each step is taken by a search, which replay stores: the M-step fits the prior to the searches of the batch. With h = 1
-it is the E-step of MPO on Q = E[r + γ V̄(s')]. With --kl-in-value, α is fixed and values are the soft values under p̄,
-as the search found them.
+Each step is taken by a search, which replay stores: the M-step fits the prior to the searches of the batch, or with
+--search-fraction to new ones in its states. With h = 1 it is the E-step of MPO on Q = E[r + γ V̄(s')]. With
+--kl-in-value, α is fixed and values are the soft values under p̄, as the search found them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from estep.core.agent import Agent
 from estep.core.learned import fixed
 from estep.core.types import Key, Spec
 from estep.e_steps.plans import log_mean_exp
-from estep.e_steps.searches import StoreSearch, searched_value, stored_search
+from estep.e_steps.searches import SearchFraction, StoreSearch, searched_value, stored_search
 from estep.m_steps.temperature import Constant
 from estep.settings import fields, groups, part_fields
 from estep.settings.kinds import Help, named_options
@@ -54,6 +54,7 @@ class PPSMC(
 
     particles: part_fields.PlanParticles = 16
     horizon: part_fields.PlanHorizon = 4
+    search_fraction: part_fields.SearchFraction = 0.0
     num_critics: fields.NumCritics = 1
     beta: fields.Pessimism = 0.0
     target: fields.CriticTarget = "td0"
@@ -73,7 +74,7 @@ class PPSMC(
         agent = replace(
             beside(mpo, self, key),
             behave=plan,
-            e_step=stored_search,
+            e_step=SearchFraction(self.search_fraction) if self.search_fraction else stored_search,
             remember=StoreSearch(self.particles),
         )
         if not self.kl_in_value:
