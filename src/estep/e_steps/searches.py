@@ -51,16 +51,8 @@ def stored_search(agent: Agent, batch: Transition, key: Key) -> EStep:
         batch: steps [B, T] with what `StoreSearch` stores.
         key: a random key.
     """
-    rows = flatten(batch)
-    reports = Report(*memo_of(rows, PLAN).T)
-    weight, advantage = memo_of(rows, WEIGHT), memo_of(rows, ADVANTAGE)
-    searched = reports.planned - reports.failed
-    found = Searched(memo_of(rows, ROOTS).reshape(*weight.shape, -1), weight, advantage, searched)
-    info = of_searches(found, agent.likelihood.count.astype(float) - reports.updates)
-    alpha = jax.vmap(agent.temperature.model)(rows.obs)
-    gain = jnp.where(searched > 0, gains(advantage, alpha), 0.0).reshape(batch.reward.shape)
-    memo = batch.memo | {GAIN: of_next(gain, batch.last)[..., None]}
-    return agent, draws_of(found, agent, rows.obs, key), memo, info | of_plans(reports)
+    found, memo, info = of_replay(agent, batch)
+    return agent, draws_of(found, agent, flatten(batch).obs, key), memo, info
 
 
 class Searched(NamedTuple):
@@ -72,6 +64,20 @@ class Searched(NamedTuple):
     advantage: Float[Array, "b n"]
     searched: Float[Array, " b"]
     """1 for each row with a search, else 0."""
+
+
+def of_replay(agent: Agent, batch: Transition) -> tuple[Searched, Any, Info]:
+    """The searches that replay stores with a batch [B, T], the memo with what each found in the next state, and scalars
+    to log."""
+    rows = flatten(batch)
+    reports = Report(*memo_of(rows, PLAN).T)
+    weight, advantage = memo_of(rows, WEIGHT), memo_of(rows, ADVANTAGE)
+    searched = reports.planned - reports.failed
+    found = Searched(memo_of(rows, ROOTS).reshape(*weight.shape, -1), weight, advantage, searched)
+    info = of_searches(found, agent.likelihood.count.astype(float) - reports.updates)
+    alpha = jax.vmap(agent.temperature.model)(rows.obs)
+    gain = jnp.where(searched > 0, gains(advantage, alpha), 0.0).reshape(batch.reward.shape)
+    return found, batch.memo | {GAIN: of_next(gain, batch.last)[..., None]}, info | of_plans(reports)
 
 
 @dataclass(frozen=True)
@@ -86,8 +92,8 @@ class SearchFraction:
     """The fraction of the rows."""
 
     def __call__(self, agent: Agent, batch: Transition, key: Key) -> EStep:
-        k_stored, k_search, k_others = jax.random.split(key, 3)
-        _, _, memo, info = stored_search(agent, batch, k_stored)
+        k_search, k_others = jax.random.split(key)
+        _, memo, info = of_replay(agent, batch)
         obs = first_rows(flatten(batch), self.part).obs
         plans: Any = jax.vmap(agent.behave, (None, 0, 0))(agent, obs, jax.random.split(k_search, len(obs)))
         search, sound = plans.search, jax.vmap(lambda plan: plan.sound)(plans)
