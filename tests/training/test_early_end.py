@@ -178,6 +178,15 @@ def test_evaluations_of_a_run_have_episodes_of_their_own(tmp_path):
     assert np.isfinite(seeds).all()
 
 
+@pytest.fixture
+def heeding_ctrl_c():
+    """Ctrl-C raises KeyboardInterrupt, also where the tests run in the background of a shell, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeding_ctrl_c")
 def test_ctrl_c_saves_the_run_first_and_ends_it_then(tmp_path):
     class Interrupted(Counter):
         calls = 0
