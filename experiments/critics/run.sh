@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes the gains of inferred actions on seven critics, three sizes of data, two tasks and five runs. The runs are the
-# direct ones of experiments/likelihoods. A critic that results/critics/critics.csv has is not fitted again.
+# Makes the gains of inferred actions on seven critics, three sizes of data, two tasks and five runs of sac. A critic
+# that results/critics/critics.csv has is not fitted again.
 #
 # SEEDS and ENVS choose a part of the runs.
 set -euo pipefail

@@ -12,24 +12,27 @@ source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 export PYTHONPATH=experiments/tasks${PYTHONPATH:+:$PYTHONPATH}
 read -ra seeds <<<"${SEEDS:-0 1 2 3 4}"
 
-# every SET STEPS ALGORITHM... -- ENV... -- FLAG...: each algorithm on all tasks; STEPS are of all tasks together.
-# "independent" trains sac on each task alone, for its share of the steps.
+# every SET STEPS EVALUATIONS ALGORITHM... -- ENV... -- FLAG...: each algorithm on all tasks; STEPS are of all tasks
+# together. "independent" trains sac on each task alone, for its share of the steps, with as many evaluations.
 every() {
-    local set=$1 steps=$2 algorithms=() envs=() seed algorithm i
-    shift 2
+    local set=$1 steps=$2 evaluations=$3 algorithms=() envs=() seed algorithm i
+    shift 3
     while [[ $1 != -- ]]; do algorithms+=("$1"); shift; done
     shift
     while [[ $1 != -- ]]; do envs+=("$1"); shift; done
     shift
+    local alone=$((steps / ${#envs[@]}))
+    local together=(--steps "$steps" --eval-every $((steps / evaluations)))
     for seed in "${seeds[@]}"; do
         for algorithm in "${algorithms[@]}"; do
             case $algorithm in
             independent)
                 for i in "${!envs[@]}"; do
-                    train "$set/independent_$i" "$seed" sac --env "${envs[i]#*=}" --steps $((steps / ${#envs[@]})) "$@"
+                    train "$set/independent_$i" "$seed" sac --env "${envs[i]#*=}" --steps "$alone" \
+                        --eval-every $((alone / evaluations)) "$@"
                 done ;;
-            sac-per-task) train "$set/sac-per-task" "$seed" sac --alpha-per-task --env "${envs[@]}" --steps "$steps" "$@" ;;
-            *) train "$set/$algorithm" "$seed" "$algorithm" --env "${envs[@]}" --steps "$steps" "$@" ;;
+            sac-per-task) train "$set/sac-per-task" "$seed" sac --alpha-per-task --env "${envs[@]}" "${together[@]}" "$@" ;;
+            *) train "$set/$algorithm" "$seed" "$algorithm" --env "${envs[@]}" "${together[@]}" "$@" ;;
             esac
         done
     done
@@ -38,38 +41,37 @@ every() {
 quick=(--hidden-sizes 64 64 --batch-size 64 --learning-rate 1e-3 --warmup-steps 200 --checkpoint-every 0)
 quick+=(--eval-episodes 2)
 larger=(--hidden-sizes 128 128 --batch-size 64 --warmup-steps 5000 --eval-episodes 3 --checkpoint-every 0)
-walker=("${larger[@]}" --eval-every 15000)
 body=dm_control/walker
 quickly=(independent sac distral default-policy hierarchical)
 for set in ${SETS:-fork corridor cartpole walker transfer cheetah}; do
     case $set in
     fork)
-        every fork 2500 "${quickly[@]}" -- left="quick_tasks:Fork-v0?side=-1" right="quick_tasks:Fork-v0?side=1" -- \
-            "${quick[@]}" --eval-every 250 ;;
+        every fork 2500 10 "${quickly[@]}" -- left="quick_tasks:Fork-v0?side=-1" right="quick_tasks:Fork-v0?side=1" -- \
+            "${quick[@]}" ;;
     corridor)
-        every corridor 8000 "${quickly[@]}" -- a="quick_tasks:Corridor-v0?goal=0" b="quick_tasks:Corridor-v0?goal=1" \
-            c="quick_tasks:Corridor-v0?goal=2" d="quick_tasks:Corridor-v0?goal=3" -- "${quick[@]}" --eval-every 800 ;;
+        every corridor 8000 10 "${quickly[@]}" -- a="quick_tasks:Corridor-v0?goal=0" b="quick_tasks:Corridor-v0?goal=1" \
+            c="quick_tasks:Corridor-v0?goal=2" d="quick_tasks:Corridor-v0?goal=3" -- "${quick[@]}" ;;
     cartpole)
-        every cartpole 8000 "${quickly[@]}" -- plain=CartPole-v1 mirrored=quick_tasks:MirroredCartPole-v0 -- \
-            "${quick[@]}" --eval-every 800 ;;
+        every cartpole 8000 10 "${quickly[@]}" -- plain=CartPole-v1 mirrored=quick_tasks:MirroredCartPole-v0 -- \
+            "${quick[@]}" ;;
     walker)
-        every walker 450000 independent sac sac-per-task distral default-policy hierarchical -- \
-            stand=shimmy:$body-stand-v0 walk=shimmy:$body-walk-v0 run=shimmy:$body-run-v0 -- "${walker[@]}" ;;
+        every walker 180000 10 independent sac sac-per-task distral default-policy hierarchical -- \
+            stand=shimmy:$body-stand-v0 walk=shimmy:$body-walk-v0 run=shimmy:$body-run-v0 -- "${larger[@]}" ;;
     transfer) # walker-run with what was learned on walker-stand and walker-walk, and without
         for seed in "${seeds[@]}"; do
             for algorithm in default-policy hierarchical; do
                 train "first/$algorithm" "$seed" "$algorithm" --env stand=shimmy:$body-stand-v0 \
-                    walk=shimmy:$body-walk-v0 --steps 300000 "${walker[@]}"
+                    walk=shimmy:$body-walk-v0 --steps 120000 --eval-every 40000 "${larger[@]}"
                 flag=--freeze-prior
                 [[ $algorithm == hierarchical ]] && flag=--freeze-low
-                train "transfer/$algorithm" "$seed" "$algorithm" --env shimmy:$body-run-v0 --steps 150000 \
-                    $flag "$(run_of "first/$algorithm" "$seed")" "${walker[@]}"
+                train "transfer/$algorithm" "$seed" "$algorithm" --env shimmy:$body-run-v0 --steps 60000 \
+                    --eval-every 6000 $flag "$(run_of "first/$algorithm" "$seed")" "${larger[@]}"
             done
-            train "transfer/sac" "$seed" sac --env shimmy:$body-run-v0 --steps 150000 "${walker[@]}"
+            train "transfer/sac" "$seed" sac --env shimmy:$body-run-v0 --steps 60000 --eval-every 6000 "${larger[@]}"
         done ;;
     cheetah)
-        every cheetah 200000 independent sac sac-per-task distral default-policy -- forward=HalfCheetah-v5 \
-            "backward=HalfCheetah-v5?forward_reward_weight=-1" -- "${larger[@]}" --eval-every 10000 ;;
+        every cheetah 100000 10 independent sac sac-per-task distral default-policy -- forward=HalfCheetah-v5 \
+            "backward=HalfCheetah-v5?forward_reward_weight=-1" -- "${larger[@]}" ;;
     esac
 done
 python experiments/tasks/table.py "$RUNS" "$OUT" ${BEFORE:+--before "$BEFORE"}
