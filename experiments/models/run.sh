@@ -67,17 +67,30 @@ swap() {
     runs=()
 }
 
-search() {
-    local seed h
+# searches PREFIX FLAG...: `mpo` beside `pp-smc` that learns from stored searches, and from new ones.
+searches() {
+    local prefix=models/$1 seed h
+    shift
     for seed in "${seeds[@]}"; do
-        train models/mpo "$seed" mpo "${short[@]}"
+        train "${prefix}mpo" "$seed" mpo "$@"
         for h in ${HORIZONS:-1 4 8}; do
-            train "models/pp_smc_$h" "$seed" pp-smc "${short[@]}" --horizon "$h" --eval-with policy
+            train "${prefix}pp_smc_$h" "$seed" pp-smc "$@" --horizon "$h" --eval-with policy
         done
-        train models/pp_smc_anew "$seed" pp-smc "${short[@]}" --horizon 4 --eval-with policy \
+        train "${prefix}pp_smc_anew" "$seed" pp-smc "$@" --horizon 4 --eval-with policy \
             --search-fraction 0.25 --dynamics optimistic
     done
+}
+
+search() {
+    searches "" "${short[@]}"
     collect search
+}
+
+# The same where actions are choices, with the sizes of mpo's preset there.
+choices() {
+    searches choices_ --env CartPole-v1 --steps 15000 --warmup-steps 500 --replay-size 30000 --batch-size 64 \
+        --eval-every 1000 --hidden-sizes 64 64 --learning-rate 1e-3
+    collect choices
 }
 
 # Short runs with the sizes of `make demo`: thresholds ENV STEPS GOAL.
@@ -100,6 +113,6 @@ swing() {
     collect swing
 }
 
-for part in ${PARTS:-pendulum rates members plans swap search pole swing}; do
+for part in ${PARTS:-pendulum rates members plans swap search choices pole swing}; do
     "$part"
 done
