@@ -1,6 +1,7 @@
 """The return that Q̂ is compared with, in closed form: it has the KL of the policy, or its name says that it has not."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import equinox as eqx
 import jax
@@ -14,11 +15,14 @@ from estep.core.learned import fixed
 from estep.core.slots import Likelihood
 from estep.core.types import OneHot, Spec
 from estep.envs.base import Step
+from estep.errors import UsageError
 from estep.inference.starts import At
 from estep.instruments.calibration import calibration
+from estep.instruments.states import check_rewards
 from estep.likelihoods.q_function import Pessimism, minimum
 from estep.m_steps.temperature import Constant
 from estep.priors.uniform import Uniform
+from estep.settings.run import RunConfig
 from oracles import rows
 
 ALPHA, GAMMA, LENGTH = 0.3, 0.9, 40
@@ -91,3 +95,11 @@ def test_where_values_are_plain_the_return_is_plain_and_nothing_is_missing():
     found, earned = measured(rows.start("mpo"))
     np.testing.assert_allclose(earned, returns(0.0), rtol=1e-5)
     assert (found.soft, found.kind) == (False, "plain return")
+
+
+@pytest.mark.parametrize("flag", ["reward_scale", "normalise_rewards"])
+def test_values_of_scaled_rewards_are_not_compared_with_returns(flag):
+    check_rewards(SimpleNamespace(run=RunConfig()))
+    scaled = RunConfig(**{flag: (0.1,) if flag == "reward_scale" else True})
+    with pytest.raises(UsageError, match="--" + flag.replace("_", "-")):
+        check_rewards(SimpleNamespace(run=scaled))

@@ -19,6 +19,7 @@ from estep.training.session import Session
 
 MIXED = {
     "normalise": True,
+    "normalise_rewards": True,
     "num_envs": 2,
     "steps": 160,
     "warmup_steps": 50,

@@ -138,9 +138,11 @@ def evenly_spaced(states: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
 
 def check_rewards(recipe: Recipe) -> None:
     """Check that values of a critic can be compared with returns. Raises UsageError."""
-    if recipe.run.reward_scale:
-        what = "The critic was trained on scaled rewards (--reward-scale), and returns are not scaled."
-        raise UsageError(what, "Train without --reward-scale to measure this.")
+    run = recipe.run
+    flag = "--reward-scale" if run.reward_scale else "--normalise-rewards" if run.normalise_rewards else ""
+    if flag:
+        what = f"The critic was trained on scaled rewards ({flag}), and returns are not scaled."
+        raise UsageError(what, f"Train without {flag} to measure this.")
 
 
 def check_one_task(trained: Policy, task: str) -> None:

@@ -55,6 +55,13 @@ class RunConfig:
             "Reported returns are without them (none: 1)."
         ),
     ] = ()
+    normalise_rewards: Annotated[
+        bool,
+        Help(
+            "Divide the rewards that are learned from by the standard deviation of their discounted sums so far, or by "
+            "a fifth of the largest sum if that is more. Reported returns are without it."
+        ),
+    ] = False
     normalise: Annotated[
         bool, Help("Normalise observations by their running mean and variance, which are stored with the policy.")
     ] = False
@@ -146,6 +153,9 @@ class RunConfig:
         if self.population is not None and self.record_every:
             what = "--record-every records one run, but --population trains several seeds."
             raise UsageError(what, "Leave --record-every out, and record a seed: estep record RUN --member 0.")
+        if self.population is not None and self.normalise_rewards:
+            what = "--normalise-rewards follows the returns of one run, but --population trains several seeds."
+            raise UsageError(what, "Leave --normalise-rewards out, or train the seeds one by one.")
         if self.population is not None and len(self.reward_scale) > 1:
             what = f"--reward-scale has {len(self.reward_scale)} factors, but a population has one environment."
             raise UsageError(what, "Give one factor, or train the seeds one by one.")

@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from estep.core.agent import Algorithm
 from estep.core.types import Floats
+from estep.data.rewards import ReturnSpread, Rewards
 from estep.envs.base import Episode, HostEnv
 from estep.errors import UsageError
+from estep.settings.run import RunConfig
 
 WATCHED = 1_000
 """Steps of each task at the beginning of a run whose rewards are compared."""
@@ -58,6 +61,22 @@ class OfTasks:
         for one, returns, successes in zip(saved, self.returns.values(), self.successes.values(), strict=True):
             returns.extend(float(value) for value in one["returns"])
             successes.extend(float(value) for value in one["successes"])
+
+
+def rewards_of(algorithm: Algorithm, config: RunConfig, env: HostEnv) -> Rewards:
+    """How rewards are scaled in a run.
+
+    Raises:
+        UsageError: there are neither one factor nor as many as tasks, or the algorithm has no discount.
+    """
+    factors = reward_scale(config.reward_scale, env)
+    if not config.normalise_rewards:
+        return Rewards(factors, None)
+    gamma = getattr(algorithm, "gamma", None)
+    if gamma is None:
+        what = "--normalise-rewards follows discounted returns, and this algorithm has no setting gamma."
+        raise UsageError(what, "Give the algorithm a setting gamma, or leave --normalise-rewards out.")
+    return Rewards(factors, ReturnSpread(env.num_envs, float(gamma)))
 
 
 def reward_scale(given: Sequence[float], env: HostEnv) -> Floats | None:

@@ -35,8 +35,10 @@ def tensors(trainer: Trainer) -> dict[str, Arrays]:
 
 
 def stats(trainer: Trainer) -> dict[str, Arrays]:
-    """Mean and variance of observations, if observations are normalised."""
-    return {} if trainer.moments is None else {"stats": dict(trainer.moments.arrays())}
+    """Mean and variance of observations, and the spread of returns, where these are normalised."""
+    moments, spread = trainer.moments, trainer.rewards.spread
+    found = {} if moments is None else {"stats": dict(moments.arrays())}
+    return found if spread is None else found | {"returns": dict(spread.arrays())}
 
 
 def meta(trainer: Trainer) -> dict[str, Any]:
@@ -85,6 +87,8 @@ def restore(trainer: Trainer, algorithm: Algorithm, path: Path) -> tuple[list[in
         restore_counts(trainer, loaded.meta)
         if trainer.moments is not None:
             trainer.moments.load(loaded.tensors["stats"])
+        if trainer.rewards.spread is not None:
+            trainer.rewards.spread.load(loaded.tensors["returns"])
         unfinished = unfinished_episodes(trainer.env, loaded.meta["episodes"], loaded.tensors["env"])
         session = session_state(loaded.meta["session"])
         trainer.obs, exact = trainer.env.restore(unfinished)
@@ -94,6 +98,8 @@ def restore(trainer: Trainer, algorithm: Algorithm, path: Path) -> tuple[list[in
     inexact = [i for i, same in enumerate(exact) if not same]
     for i in inexact:
         trainer.replay.cut(i)
+    if trainer.rewards.spread is not None:
+        trainer.rewards.spread.cut(np.asarray(inexact, int))
     trainer.count_obs(trainer.obs[inexact])  # the first of new episodes; all others were counted before the checkpoint
     return inexact, session
 

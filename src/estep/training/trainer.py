@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from estep.core.agent import Agent, Algorithm
-from estep.core.types import Floats, Tanh
+from estep.core.types import Floats, Tanh, Transition
 from estep.data.normalise import Moments
 from estep.data.replay import Rows
 from estep.data.sampling import philox
@@ -24,7 +24,7 @@ from estep.policy.spaces import spaces_in
 from estep.runs.leaves import skeleton
 from estep.settings.run import RunConfig
 from estep.training.allocation import allocate, check_fits
-from estep.training.of_tasks import OfTasks, SpreadWatch, reward_scale
+from estep.training.of_tasks import OfTasks, SpreadWatch, rewards_of
 from estep.training.recovery.skips import Counts, count_skips, halt
 from estep.training.recovery.suspects import allowed, to_blame
 from estep.training.scale import ScaleWatch, check_image, note_agent, warn_of_bounds
@@ -71,7 +71,7 @@ class Trainer:
         check_image(algorithm, env)
         spec, stored = env.spec, spaces_in(env).storage
         shaped = skeleton(algorithm, spec)
-        self.reward_scale = reward_scale(config.reward_scale, env)
+        self.rewards = rewards_of(algorithm, config, env)
         self.replay_bytes = check_fits(shaped, config, env.num_envs, stored)
         self.replay = allocate(shaped, config, env.num_envs, stored)
         self.agent: Agent = init(algorithm, spec, key_of(config.seed, 0))
@@ -174,7 +174,7 @@ class Trainer:
         step = self.env.step(action)
         self.seconds["env_s"] += time.perf_counter() - start
         self.sound = False
-        reward = step.reward if self.reward_scale is None else step.reward * self.reward_scale
+        reward = self.rewards.stored(step.reward, step.terminated | step.truncated, step.valid)
         self.replay.add(self.obs, u, reward, step.terminated, step.truncated, step.next_obs, step.valid, memo)
         self.spread_watch.add(reward, step.valid)
         self.count_obs(step.obs)
@@ -229,7 +229,7 @@ class Trainer:
         self.sound = False
         start = time.perf_counter()
         rows = self.rows()
-        batches = self.replay.read(rows)
+        batches = self.read(rows)
         sampled = time.perf_counter()
         scaling = self.scaling
         number = np.uint32(counts.updates % 2**32)
@@ -259,6 +259,10 @@ class Trainer:
         chosen = np.stack([np.resize(order, (per_epoch, sequences)) for order in orders])
         return newest[chosen.reshape(self.block, sequences)]
 
+    def read(self, rows: Rows) -> Transition:
+        """The steps in these rows, as they are learned from."""
+        return self.rewards.read(self.replay.read(rows))
+
     def order(self, generator: np.random.Generator, count: int) -> npt.NDArray[np.int64]:
         """A new order of `count` sequences of tasks that take turns, in which they take turns again."""
         tasks = self.strata
@@ -269,7 +273,7 @@ class Trainer:
         """Drop the steps of a block from replay on which no update is finite. Returns which updates had such steps."""
         counts = self.counts
         how = self.update_key, counts.updates - len(rows), scaling
-        blamed = to_blame(self.agent, self.replay.read, (rows, skipped), how)
+        blamed = to_blame(self.agent, self.read, (rows, skipped), how)
         found = allowed(blamed, counts.dropped, counts.env_steps)
         if len(found):
             self.replay.drop(found)

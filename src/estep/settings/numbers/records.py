@@ -51,6 +51,12 @@ RECORDS = (
         "actions with bounds, of one seed",
     ),
     Metric(
+        "data/reward_divisor",
+        "What rewards are divided by before they are learned from.",
+        "reward",
+        "with --normalise-rewards",
+    ),
+    Metric(
         "data/dropped",
         "Steps taken out of replay because no update on them is finite.",
         "transitions",
