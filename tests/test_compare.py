@@ -213,6 +213,19 @@ def test_a_table_of_before_is_read_and_its_labels_are_the_recorded_changes(tmp_p
     assert "settings" in files[0].read_text().partition("\n")[0].split(",")
 
 
+def test_a_setting_that_is_newer_than_a_table_has_its_default(runs, tmp_path):
+    found = [point for run in runs for point in points(run)]
+    out = tmp_path / "out"
+    out.mkdir()
+    table, *_ = write_tables(found, curves(found), out)
+    today = table.read_text()
+    before = today.replace('""normalise_rewards"":false,', "").replace('""warmup_steps"":', '""warmup"":')
+    assert len(before) < len(today)
+    table.write_text(before)
+    assert points(table) == found
+    assert newest([points(table), found]) == found  # and so each is the same run as before
+
+
 @pytest.mark.long
 def test_runs_are_added_to_a_table_of_before(runs, tmp_path):
     table = tmp_path / "evaluations.csv"

@@ -15,9 +15,10 @@ import matplotlib.pyplot as plt
 
 from estep.comparing.comparison import Comparison
 from estep.comparing.summary import OVER, Pair, Place, Row, Section
-from estep.plots import labels, learning_curves
+from estep.plots import learning_curves
 from estep.plots.curves import BLUE, GREY, save, style
 from estep.plots.learning_curves import LEGEND_LINE, LEGEND_WIDTH
+from estep.plots.wording import wrap
 from estep.runs.folder import safe_name
 
 PAIRS = 30
@@ -58,7 +59,7 @@ def _lines(places: Sequence[Place], out: Path, name: str, axes_labels: tuple[str
     lines = 0
     for i, (curve, of) in enumerate(itertools.groupby(places, key=lambda place: place.curve)):
         points = list(of)
-        text = labels.wrap(f"{curve}, n = {points[0].seeds}", LEGEND_WIDTH)
+        text = wrap(f"{curve}, n = {points[0].seeds}", LEGEND_WIDTH)
         lines += len(text)
         xs = [point.x for point in points]
         (line,) = axes.plot(xs, [point.value for point in points], style(i))
@@ -101,7 +102,7 @@ def _points(axes: Any, found: Sequence[tuple[float, float, float]], names: Seque
         axes.plot([value], [-at], color=BLUE, marker="o", markersize=4)
         if math.isfinite(low):
             axes.plot([low, high], [-at, -at], color=BLUE, linewidth=1.5)
-    texts = ["\n".join(labels.wrap(name, LEGEND_WIDTH // 2)) for name in names]
+    texts = ["\n".join(wrap(name, LEGEND_WIDTH // 2)) for name in names]
     axes.set_yticks([-at for at in range(len(texts))], texts, fontsize="x-small", parse_math=False)
 
 

@@ -25,7 +25,7 @@ import numpy as np
 from scipy import stats
 
 from estep.instruments.tables import PARTS
-from estep.plots import labels
+from estep.plots import labels, wording
 from estep.plots.curves import GREY, save, style
 from estep.plots.learning_curves import LEGEND_LINE
 from estep.runs import storage, tables
@@ -266,7 +266,7 @@ def draw_improvements(curves: Sequence[Sequence[ImprovementRow]], out: Path) -> 
         names = labels.labels((curve[0].algorithm, curve[0].settings) for curve in here)
         for i, curve in enumerate(here):
             one, k, mean = curve[0], [row.iteration for row in curve], [row.mean for row in curve]
-            label = "\n".join(labels.wrap(f"{names[one.algorithm, one.settings]}, seed {one.seed}", LABEL))
+            label = "\n".join(wording.wrap(f"{names[one.algorithm, one.settings]}, seed {one.seed}", LABEL))
             (line,) = axes.plot(k, mean, style(i), marker="o", markersize=3, label=label)
             low, high = [row.low for row in curve], [row.high for row in curve]
             axes.fill_between(k, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
@@ -290,7 +290,7 @@ def draw_biases(found: Sequence[Bias], out: Path) -> dict[str, str]:
             known = None if np.isnan(error).any() else error
             axes.errorbar([bias.mean], [at + 0.12 * i], xerr=known, marker="o", markersize=4, capsize=2, color=f"C{i}")
         names = labels.labels([group[1:] for group in groups if group[0] == env], without=("beta",))
-        texts.append("\n".join(labels.wrap(f"{env}, β {runs[0].beta:g}, {names[algorithm, settings]}", LABEL)))
+        texts.append("\n".join(wording.wrap(f"{env}, β {runs[0].beta:g}, {names[algorithm, settings]}", LABEL)))
     axes.axvline(0.0, color=GREY, linewidth=1)
     axes.set_yticks(range(len(groups)), texts, fontsize="x-small")
     axes.set(

@@ -1,8 +1,9 @@
 """Which run a line of a table is about, and the label of its curve in a figure.
 
 Tables over several runs begin with the same four columns: environment, algorithm, settings and seed. The column
-`settings` holds all settings of the run as a JSON object, so that it means the same when a default changes. A label
-names those settings in which the curves of one figure differ.
+`settings` holds all settings of the run as a JSON object, so that it means the same when a default changes. A setting
+that is newer than the table has its default, which is the behaviour of before. A label names those settings in which
+the curves of one figure differ.
 
 Tables of before have a column `changes` instead: what the run changed from the defaults of its time, such as
 `beta=1.0 warmup=500`. They are read as {"changes": {"beta": 1.0, "warmup_steps": 500}}. The other settings of such runs
@@ -15,12 +16,12 @@ import csv
 import functools as ft
 import json
 import os
-import textwrap
 from collections.abc import Collection, Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from estep.errors import RejectedInput
+from estep.plots.wording import label
 from estep.runs import strict, tables
 from estep.runs.folder import CONFIG, RunFolder
 from estep.settings import renamed, schema
@@ -34,7 +35,6 @@ IGNORED_FIELDS = (
 )
 """Settings in which the runs of one curve may differ."""
 CHANGES = "changes"
-BLANK = "\N{NO-BREAK SPACE}"
 
 Curve: TypeAlias = tuple[str, str]
 """Algorithm and settings, as tables have them."""
@@ -137,8 +137,21 @@ def _line(line: Mapping[str, str], about: Mapping[str, str] | None) -> dict[str,
     if CHANGES in line and "settings" not in line:
         found = {"settings" if name == CHANGES else name: text for name, text in found.items()}
         found["settings"] = strict.dump({CHANGES: _changes(line["algorithm"], line[CHANGES])}).decode()
-    recorded(found["settings"])
-    return found
+    return found | {"settings": _completed(found["algorithm"], found["settings"])}
+
+
+@ft.cache
+def _completed(algorithm: str, settings: str) -> str:
+    """The column `settings` by today's names. One that is newer than the table has its default, as in `run_label`.
+
+    Raises:
+        ValueError: it is not a JSON object.
+    """
+    found, whole = _parsed(settings)
+    known = _defaults(algorithm) | _defaults("")
+    values = renamed.settings(found, known)
+    here = {name: value for name, value in known.items() if name in values or name not in IGNORED_FIELDS}
+    return strict.dump(here | values).decode() if whole else settings
 
 
 def _changes(algorithm: str, text: str) -> dict[str, Any]:
@@ -256,42 +269,6 @@ def _differing(curves: Collection[Recorded]) -> list[str]:
     partial = [one.values for one in curves if not one.whole]
     in_some = {name for one in partial for name in one if any(name not in other for other in partial)}
     return sorted(name for name, values in tried.items() if len(values) > 1 or name in in_some)
-
-
-def label(algorithm: str, values: Mapping[str, Any]) -> str:
-    """An algorithm and some of its settings, for people.
-
-    Example:
-        >>> label("iterative-sac", {"act_iterations": 5, "direct_start": False})
-        'iterative-sac (act_iterations 5, no direct_start)'
-    """
-    texts = ", ".join(_text(name, value) for name, value in values.items())
-    return f"{algorithm} ({texts})" if texts else algorithm
-
-
-def wrap(text: str, width: int) -> list[str]:
-    """A label in lines that do not part a setting from its value.
-
-    Example:
-        >>> wrap("iterative-sac (act_iterations 5, no direct_start), 2 seeds", 40)
-        ['iterative-sac (act_iterations 5,', '    no direct_start), 2 seeds']
-    """
-    whole = text.replace(" ", BLANK).replace(f",{BLANK}", ", ")
-    lines = textwrap.wrap(whole, width, subsequent_indent="    ", break_on_hyphens=False)
-    return [line.replace(BLANK, " ") for line in lines]
-
-
-def _text(name: str, value: Any) -> str:
-    if value is True:
-        return name
-    if value is None or value is False or value in ("", []):
-        return f"no {name}"
-    items = [f"{item:g}" if isinstance(item, float) else str(item) for item in _items(value)]
-    return f"{name} {'×'.join(items)}"
-
-
-def _items(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
 
 
 def _hashable(value: Any) -> Hashable:

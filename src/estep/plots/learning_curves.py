@@ -26,6 +26,7 @@ from estep.errors import RejectedInput
 from estep.instruments.interval import MANY, middle
 from estep.plots import failures, labels
 from estep.plots.curves import save, style
+from estep.plots.wording import wrap
 from estep.runs import tables
 from estep.runs.folder import MEMBERS, RUN, safe_name
 
@@ -210,7 +211,7 @@ def draw(rows: Sequence[Seeds], out: Path, names: Mapping[labels.Curve, str] | N
         curve = [row for row in rows if (row.algorithm, row.settings) == of_curve]
         steps = [row.env_steps for row in curve]
         (line,) = axes.plot(steps, [row.middle for row in curve], style(i), marker="o", markersize=3)
-        label = labels.wrap(f"{name}, {seeds_label(curve[-1])}", LEGEND_WIDTH)
+        label = wrap(f"{name}, {seeds_label(curve[-1])}", LEGEND_WIDTH)
         line.set_label("\n".join(label))
         lines += len(label)
         ends.append(steps[-1])
