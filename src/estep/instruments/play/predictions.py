@@ -222,7 +222,8 @@ def end_chance(model: Model, squash: Squash, obs: Float[Array, "t o"], action: F
 
     def in_step(obs: Obs, action: Action) -> Array:
         members = jnp.arange(model.members)
-        return 1.0 - jax.vmap(lambda member: model.predict(obs, squash(action), member).go_on)(members).mean()
+        going_on = jax.vmap(lambda member: model.predict(obs, squash(action), member).go_on)(members)
+        return (1.0 - going_on).mean()  # one less their mean may be below 0, by rounding
 
     chance: Array = jax.vmap(in_step)(obs, action)
     return chance
