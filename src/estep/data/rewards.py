@@ -118,7 +118,3 @@ class Rewards:
         if self.spread is None:
             return batches
         return batches._replace(reward=batches.reward / np.float32(self.spread.divisor))
-
-    def record(self) -> dict[str, float]:
-        """The metric, where rewards are divided."""
-        return {} if self.spread is None else {"data/reward_divisor": self.spread.divisor}

@@ -176,7 +176,9 @@ class Session:
         record |= trainer.tally.means()
         record |= {"data/replay": len(trainer.replay), "data/bad": trainer.env.bad, "skipped": counts.skipped}
         share = at_bounds(trainer.replay, trainer.agent.spec.squash)
-        record |= ({} if share is None else {"data/at_bounds": share}) | trainer.rewards.record()
+        record |= {} if share is None else {"data/at_bounds": share}
+        if trainer.rewards.spread is not None:
+            record["data/reward_divisor"] = trainer.rewards.spread.divisor
         rare = {"data/dropped": counts.dropped, "rollbacks": counts.rollbacks, "data/retries": trainer.env.retries}
         record |= {name: number for name, number in rare.items() if number}
         record |= {f"time/{name}": seconds for name, seconds in trainer.seconds.items()}
