@@ -29,14 +29,13 @@ def estep_steps(together: int, gate: Gate) -> None:
 
     from estep import Spec, make_key
     from estep.core.learned import Learned, learn
-    from estep.core.optim import FOLLOW, adam, pieces
+    from estep.core.optim import pieces
     from estep.core.types import Transition
-    from estep.likelihoods.dynamics import Ensemble, ensemble, moments
+    from estep.likelihoods.dynamics import Ensemble, ensemble, pieces_of
 
     k_net, k_data, k_steps = jax.random.split(make_key(0), 3)
     model = ensemble(Spec(OBS, ACTION), HIDDEN, MEMBERS, key=k_net)
-    sizes = [sum(leaf.size for leaf in jax.tree.leaves(part)) for part in (model.nets, moments(model))]
-    learned = learn(model, pieces((sizes[0], adam(RATE)), (sizes[1], FOLLOW)))
+    learned = learn(model, pieces(*pieces_of(model, RATE)))
     learned = jax.tree.map(jnp.copy, learned)  # its own arrays: donated buffers may not be the same
     keys = jax.random.split(k_data, 4)
     obs, action, next_obs, reward = (

@@ -258,7 +258,19 @@ def optimiser(model: WorldModel, critic: Optimiser, learning_rate: float) -> Opt
         critic: the optimiser of the critic.
         learning_rate: the size of a step of the networks of the ensemble.
     """
-    parts = model.critic, model.dynamics.nets, moments(model.dynamics)
-    critics, networks, followed = (sum(leaf.size for leaf in jax.tree.leaves(part)) for part in parts)
-    learns = adam(learning_rate) if model.dynamics.every == 1 else in_turn(model.dynamics.every, adam(learning_rate))
-    return pieces((critics, critic), (networks, learns), (followed, FOLLOW))
+    return pieces((_size(model.critic), critic), *pieces_of(model.dynamics, learning_rate))
+
+
+def pieces_of(model: Ensemble, learning_rate: float) -> tuple[tuple[int, Optimiser], ...]:
+    """The parameters of an ensemble as `optim.pieces` takes them: its networks, and the moments that follow the data.
+
+    Args:
+        model: the ensemble.
+        learning_rate: the size of a step of its networks.
+    """
+    learns = adam(learning_rate) if model.every == 1 else in_turn(model.every, adam(learning_rate))
+    return (_size(model.nets), learns), (_size(moments(model)), FOLLOW)
+
+
+def _size(tree: Any) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
