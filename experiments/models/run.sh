@@ -9,6 +9,7 @@ NAME=models
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
 short=(--env Pendulum-v1 --steps 4000 --eval-every 500)
+new_searches=(--search-fraction 0.25 --dynamics optimistic)
 read -ra seeds <<<"${SEEDS:-0 1 2}"
 
 # collect PART: the curves and the table of the runs so far.
@@ -77,7 +78,7 @@ searches() {
             train "${prefix}pp_smc_$h" "$seed" pp-smc "$@" --horizon "$h" --eval-with policy
         done
         train "${prefix}pp_smc_anew" "$seed" pp-smc "$@" --horizon 4 --eval-with policy \
-            --search-fraction 0.25 --dynamics optimistic
+            "${new_searches[@]}"
     done
 }
 
@@ -96,10 +97,12 @@ choices() {
 # Short runs with the sizes of `make demo`: thresholds ENV STEPS GOAL.
 thresholds() {
     local seed row small=(--hidden-sizes 64 64 --batch-size 128 --learning-rate 1e-3)
+    small+=(--env "$1" --steps "$2" --eval-every 1000 --stop-at "$3")
     for seed in "${seeds[@]}"; do
         for row in mve kl-mve iterative-mve smcp pp-smc; do
-            train "models/$1_$row" "$seed" "$row" --env "$1" --steps "$2" --eval-every 1000 --stop-at "$3" "${small[@]}"
+            train "models/$1_$row" "$seed" "$row" "${small[@]}"
         done
+        train "models/$1_pp-smc_anew" "$seed" pp-smc "${small[@]}" "${new_searches[@]}"
     done
 }
 
