@@ -9,6 +9,7 @@ NAME=models
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
 short=(--env Pendulum-v1 --steps 4000 --eval-every 500)
+stored_searches=(--search-fraction 0 --dynamics variational)
 new_searches=(--search-fraction 0.25 --dynamics optimistic)
 read -ra seeds <<<"${SEEDS:-0 1 2}"
 
@@ -75,7 +76,8 @@ searches() {
     for seed in "${seeds[@]}"; do
         train "${prefix}mpo" "$seed" mpo "$@"
         for h in ${HORIZONS:-1 4 8}; do
-            train "${prefix}pp_smc_$h" "$seed" pp-smc "$@" --horizon "$h" --eval-with policy
+            train "${prefix}pp_smc_$h" "$seed" pp-smc "$@" --horizon "$h" --eval-with policy \
+                "${stored_searches[@]}"
         done
         train "${prefix}pp_smc_anew" "$seed" pp-smc "$@" --horizon 4 --eval-with policy \
             "${new_searches[@]}"
@@ -99,9 +101,10 @@ thresholds() {
     local seed row small=(--hidden-sizes 64 64 --batch-size 128 --learning-rate 1e-3)
     small+=(--env "$1" --steps "$2" --eval-every 1000 --stop-at "$3")
     for seed in "${seeds[@]}"; do
-        for row in mve kl-mve iterative-mve smcp pp-smc; do
+        for row in mve kl-mve iterative-mve smcp; do
             train "models/$1_$row" "$seed" "$row" "${small[@]}"
         done
+        train "models/$1_pp-smc" "$seed" pp-smc "${small[@]}" "${stored_searches[@]}"
         train "models/$1_pp-smc_anew" "$seed" pp-smc "${small[@]}" "${new_searches[@]}"
     done
 }

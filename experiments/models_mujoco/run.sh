@@ -50,7 +50,8 @@ search() {
     local seed env=HalfCheetah-v5
     for seed in ${SEEDS:-0 1 2}; do
         train "models/$env/mpo" "$seed" mpo --env "$env" "${common[@]}"
-        train "models/$env/pp_smc" "$seed" pp-smc --env "$env" "${common[@]}" --eval-with policy
+        train "models/$env/pp_smc" "$seed" pp-smc --env "$env" "${common[@]}" --eval-with policy \
+            --search-fraction 0 --dynamics variational
     done
     measured search
 }
