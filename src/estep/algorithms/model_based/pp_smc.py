@@ -7,9 +7,10 @@ likelihood   Q and a model         y = r + γ E_p̄ Q̄(s',a'), the plain return
 temperature  η, learned            E_s KL(softmax(Â/η)‖equal) ≤ ε, by the dual; Â of the roots
 m-step       trust region          max_θ Σ_i W_i log p_θ(a_i|s), KL of mean and of scale to p̄ bounded each
 
-Each step is taken by a search, which replay stores: the M-step fits the prior to the searches of the batch, or with
---search-fraction to new ones in its states. With h = 1 it is the E-step of MPO on Q = E[r + γ V̄(s')]. With
---kl-in-value, α is fixed and values are the soft values under p̄, as the search found them.
+Each step is taken by a search, which replay stores. The M-step fits the prior to new searches in a fraction of the
+batch's states, or with --search-fraction 0 to those of its steps. With h = 1 it is the E-step of MPO on
+Q = E[r + γ V̄(s')]. With --kl-in-value, α is fixed and values are the soft values under p̄, as the stored search found
+them.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ class PPSMC(
 
     particles: part_fields.PlanParticles = 16
     horizon: part_fields.PlanHorizon = 4
-    search_fraction: part_fields.SearchFraction = 0.0
+    dynamics: part_fields.Dynamics = "optimistic"
+    search_fraction: part_fields.SearchFraction = 0.25
     num_critics: fields.NumCritics = 1
     beta: fields.Pessimism = 0.0
     target: fields.CriticTarget = "td0"
