@@ -69,11 +69,16 @@ wrong_head() {
 }
 
 plans() {
-    local env
+    local env run
     for env in "${envs[@]}"; do
         train "models/$env/smcp" 0 smcp --env "$env" "${common[@]}" --eval-with policy
         python experiments/models/plans.py "$OUT" "$(run_of "models/$env/smcp" 0)" --checkpoint latest --name "$env"
     done
+    for run in "${runs[@]}"; do
+        estep inspect "$run" --only realised
+    done
+    compare_runs plans --inspected
+    runs=()
 }
 
 for part in ${PARTS:-steps search wrong_head plans}; do
