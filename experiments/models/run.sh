@@ -76,11 +76,9 @@ searches() {
     for seed in "${seeds[@]}"; do
         train "${prefix}mpo" "$seed" mpo "$@"
         for h in ${HORIZONS:-1 4 8}; do
-            train "${prefix}pp_smc_$h" "$seed" pp-smc "$@" --horizon "$h" --eval-with policy \
-                "${stored_searches[@]}"
+            train "${prefix}pp_smc_$h" "$seed" pp-smc "$@" --horizon "$h" --eval-with policy "${stored_searches[@]}"
         done
-        train "${prefix}pp_smc_anew" "$seed" pp-smc "$@" --horizon 4 --eval-with policy \
-            "${new_searches[@]}"
+        train "${prefix}pp_smc_anew" "$seed" pp-smc "$@" --horizon 4 --eval-with policy "${new_searches[@]}"
     done
 }
 
