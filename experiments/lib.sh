@@ -26,7 +26,7 @@ train() {
     shift 2
     run=$(run_of "$label" "$seed")
     if [[ -e $run/run.json ]]; then
-        estep resume "$run"
+        estep resume "$run" --allow-import # the modules that the script itself names
     else
         estep train "$@" --seed "$seed" --out "$RUNS/$label/$seed"
     fi

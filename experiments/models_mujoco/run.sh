@@ -2,7 +2,7 @@
 # Makes results/models_mujoco: algorithms with a learned model on HalfCheetah-v5 and Hopper-v5, beside those without.
 # What counts as yes and as no is in results/models_mujoco/README.md, which was written before the first run.
 #
-# PARTS chooses a part (default: steps search wrong_head plans), SEEDS and ENVS some of its runs.
+# PARTS chooses a part (default: steps search search_anew wrong_head plans), SEEDS and ENVS some of its runs.
 set -euo pipefail
 NAME=models_mujoco
 # shellcheck source=experiments/lib.sh
@@ -56,6 +56,19 @@ search() {
     measured search
 }
 
+# New searches in a fraction of each batch: one run of each choice, so that there is no score over seeds.
+search_anew() {
+    local env=HalfCheetah-v5 chosen h fraction
+    train "models/$env/mpo" 0 mpo --env "$env" "${common[@]}"
+    for chosen in ${SEARCHES:-1-0.25 4-0.25 8-0.25 1-1}; do
+        h=${chosen%-*} fraction=${chosen#*-}
+        train "models/$env/pp_smc_anew_$chosen" 0 pp-smc --env "$env" "${common[@]}" --eval-with policy \
+            --search-fraction "$fraction" --dynamics optimistic --horizon "$h"
+    done
+    compare_runs search_anew
+    runs=()
+}
+
 # Runs whose model gives an episode an even chance to go on at first. Their settings are those of `mve` in `steps`, so
 # they have a folder of their own.
 wrong_head() {
@@ -81,6 +94,6 @@ plans() {
     runs=()
 }
 
-for part in ${PARTS:-steps search wrong_head plans}; do
+for part in ${PARTS:-steps search search_anew wrong_head plans}; do
     "$part"
 done
