@@ -21,7 +21,7 @@ from estep.families.particles import exponential, kl_to_equal
 from estep.inference.smc import Search
 from estep.instruments.play.lockstep import Table, choose
 from estep.instruments.play.ways import candidates, direct_way
-from estep.policy.actor import memo_of_exploration
+from estep.policy.actor import memo_of_exploration, memo_widths
 from oracles import rows
 
 SPEC, N, E = Spec(3, 2), 6, 4
@@ -46,7 +46,7 @@ def smcp():
 
 @pytest.fixture(scope="module")
 def pp_smc():
-    row = PPSMC(**SMALL, samples=3)
+    row = PPSMC(**SMALL, samples=3, search_fraction=0)
     return rows.compiled(lambda key: row.init(SPEC, key))(make_key(0))
 
 
@@ -283,6 +283,26 @@ def test_searches_made_anew_are_those_of_the_agent_of_now(pp_smc, planned):
     # what replay has stored does not matter
     moved = planned._replace(memo={name: value * 0 for name, value in planned.memo.items()})
     np.testing.assert_array_equal(searched_anew(pp_smc, moved)[0].weight, draws.weight)
+
+
+@pytest.mark.parametrize(
+    ("settings", "stored"),
+    [
+        ({}, {PLAN: 6}),
+        ({"search_fraction": 0}, {PLAN: 6, "roots": 2 * N, "weight": N, "advantage": N}),
+        ({"kl_in_value": True}, {PLAN: 6, "roots": 2 * N, "weight": N, "advantage": N}),
+    ],
+)
+def test_replay_stores_searches_where_something_learns_from_them(settings, stored):
+    row = PPSMC(**SMALL, samples=3, **settings)
+    agent = rows.compiled(lambda key: row.init(SPEC, key))(make_key(0))
+    assert memo_widths(agent) == stored
+
+
+def test_new_searches_need_no_stored_ones(pp_smc, planned):
+    draws, memo, _ = searched_anew(pp_smc, planned._replace(memo={PLAN: planned.memo[PLAN]}))
+    assert set(memo) == {PLAN}
+    np.testing.assert_array_equal(draws.weight, searched_anew(pp_smc, planned)[0].weight)
 
 
 def test_a_new_search_that_is_not_finite_is_not_learned_from(pp_smc, planned):

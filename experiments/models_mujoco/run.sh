@@ -51,7 +51,7 @@ search() {
     for seed in ${SEEDS:-0 1 2}; do
         train "models/$env/mpo" "$seed" mpo --env "$env" "${common[@]}"
         train "models/$env/pp_smc" "$seed" pp-smc --env "$env" "${common[@]}" --eval-with policy \
-            --search-fraction 0 --dynamics variational
+            --replay-size 65536 --search-fraction 0 --dynamics variational
     done
     measured search
 }
@@ -63,7 +63,7 @@ search_anew() {
     for chosen in ${SEARCHES:-1-0.25 4-0.25 8-0.25 1-1}; do
         h=${chosen%-*} fraction=${chosen#*-}
         train "models/$env/pp_smc_anew_$chosen" 0 pp-smc --env "$env" "${common[@]}" --eval-with policy \
-            --search-fraction "$fraction" --dynamics optimistic --horizon "$h"
+            --replay-size 65536 --search-fraction "$fraction" --dynamics optimistic --horizon "$h"
     done
     compare_runs search_anew
     runs=()

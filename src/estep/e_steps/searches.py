@@ -51,8 +51,13 @@ def stored_search(agent: Agent, batch: Transition, key: Key) -> EStep:
         batch: steps [B, T] with what `StoreSearch` stores.
         key: a random key.
     """
-    found, memo, info = of_replay(agent, batch)
-    return agent, draws_of(found, agent, flatten(batch).obs, key), memo, info
+    rows = flatten(batch)
+    reports = Report(*memo_of(rows, PLAN).T)
+    weight, advantage = memo_of(rows, WEIGHT), memo_of(rows, ADVANTAGE)
+    roots = memo_of(rows, ROOTS).reshape(*weight.shape, -1)
+    found = Searched(roots, weight, advantage, reports.planned - reports.failed)
+    info = of_searches(found, agent.likelihood.count.astype(float) - reports.updates) | of_plans(reports)
+    return agent, draws_of(found, agent, rows.obs, key), with_gain(agent, batch), info
 
 
 class Searched(NamedTuple):
@@ -66,18 +71,14 @@ class Searched(NamedTuple):
     """1 for each row with a search, else 0."""
 
 
-def of_replay(agent: Agent, batch: Transition) -> tuple[Searched, Any, Info]:
-    """The searches that replay stores with a batch [B, T], the memo with what each found in the next state, and scalars
-    to log."""
+def with_gain(agent: Agent, batch: Transition) -> Memo:
+    """The memo of a batch [B, T], with what the stored search in each next state found above its value."""
     rows = flatten(batch)
     reports = Report(*memo_of(rows, PLAN).T)
-    weight, advantage = memo_of(rows, WEIGHT), memo_of(rows, ADVANTAGE)
-    searched = reports.planned - reports.failed
-    found = Searched(memo_of(rows, ROOTS).reshape(*weight.shape, -1), weight, advantage, searched)
-    info = of_searches(found, agent.likelihood.count.astype(float) - reports.updates)
     alpha = jax.vmap(agent.temperature.model)(rows.obs)
-    gain = jnp.where(searched > 0, gains(advantage, alpha), 0.0).reshape(batch.reward.shape)
-    return found, batch.memo | {GAIN: of_next(gain, batch.last)[..., None]}, info | of_plans(reports)
+    found = gains(memo_of(rows, ADVANTAGE), alpha)
+    gain = jnp.where(reports.planned > reports.failed, found, 0.0).reshape(batch.reward.shape)
+    return batch.memo | {GAIN: of_next(gain, batch.last)[..., None]}
 
 
 @dataclass(frozen=True)
@@ -93,15 +94,17 @@ class SearchFraction:
 
     def __call__(self, agent: Agent, batch: Transition, key: Key) -> EStep:
         k_search, k_others = jax.random.split(key)
-        _, memo, info = of_replay(agent, batch)
-        obs = first_rows(flatten(batch), self.part).obs
+        rows = flatten(batch)
+        obs = first_rows(rows, self.part).obs
         plans: Any = jax.vmap(agent.behave, (None, 0, 0))(agent, obs, jax.random.split(k_search, len(obs)))
         search, sound = plans.search, jax.vmap(lambda plan: plan.sound)(plans)
         weight, advantage = (
             jnp.where(sound[:, None], numbers, 0.0) for numbers in (jnp.exp(search.log_weight), search.advantage)
         )
         found = sg(Searched(search.action, weight, advantage, sound.astype(float)))
-        return agent, draws_of(found, agent, obs, k_others), memo, info | of_searches(found, jnp.zeros(len(obs)))
+        memo = with_gain(agent, batch) if ADVANTAGE in batch.memo else batch.memo
+        info = of_searches(found, jnp.zeros(len(obs))) | of_plans(Report(*memo_of(rows, PLAN).T))
+        return agent, draws_of(found, agent, obs, k_others), memo, info
 
 
 def draws_of(found: Searched, agent: Agent, obs: Float[Array, "b o"], key: Key) -> Draws:

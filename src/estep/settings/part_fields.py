@@ -185,7 +185,7 @@ SearchFraction: TypeAlias = Annotated[
     float,
     Help(
         "Fraction of a batch in whose states an update searches anew, with the policy and the critic of now, and to "
-        "which the policy is fitted. 0 fits it to the searches that replay keeps."
+        "which the policy is fitted. 0 fits it to the searches of the steps. Replay then keeps them: give it few steps."
     ),
     Interval(ge=0, le=1),
 ]

@@ -12,9 +12,6 @@ ANY = "*"
 """The environment of a preset that fits all of them."""
 AUTO, NONE = "auto", "none"
 """The environment's own preset if there is one, and no preset."""
-ANY_TASK = "any"
-"""The preset that an algorithm takes in environments without one, where it has one."""
-SEARCHES = 65_536
 
 
 class Preset(NamedTuple):
@@ -42,7 +39,7 @@ UNPUBLISHED = "reward scale as published for Hopper: none is for this task"
 
 MODEL_ROWS = {"mve": "sac", "iterative-mve": "iterative-sac", "kl-mve": "sac", "smcp": "sac"}
 """Rows with a model of the environment, and the row that each is built from."""
-PRIOR_ROWS = ("mpo", "mpo-parametric", "rerpi")
+PRIOR_ROWS = ("mpo", "mpo-parametric", "rerpi", "pp-smc")
 
 # Steps, warm-up of SAC, other changes for either algorithm, and what the source adds.
 _TASKS: Mapping[str, tuple[int, int, Mapping[str, Any], str]] = {
@@ -162,7 +159,6 @@ def presets() -> tuple[Preset, ...]:
         _preset("soft-pg", "Pendulum-v1", {**_FRESH, **_SOFT_PG_PENDULUM}, "all chosen here, on the first two seeds"),
         _preset("soft-pg", "CartPole-v1", {**_FRESH, **_SOFT_PG}, _SOFT_PG_SOURCE),
         *(preset for row in PRIOR_ROWS for preset in _learned_prior(row)),
-        *_searches(),
         Preset("fast", "iterative-sac", ANY, MappingProxyType(dict(_FAST)), _FAST_SOURCE),
         _preset("sql", "Pendulum-v1", _SQL_PENDULUM, f"{_PENDULUM_SOURCE}; alpha and target_period chosen here"),
         *(_sql(env) for env in _TASKS),
@@ -202,16 +198,6 @@ def _learned_prior(row: str) -> Iterator[Preset]:
         yield _preset(row, env, all_changes, _join("steps and warmup as for sac; not tuned for this row", source))
 
 
-def _searches() -> Iterator[Preset]:
-    """Searches of long ago, by a prior of long ago, are no data to fit a prior to: pp-smc keeps fewer of them."""
-    why = f"replay_size at most {SEARCHES:,}, since searches grow old"
-    for preset in _learned_prior("pp-smc"):
-        least = min(preset.changes.get("replay_size", SEARCHES), SEARCHES)
-        changes = MappingProxyType({**preset.changes, "replay_size": least})
-        yield preset._replace(changes=changes, source=_join(preset.source, why))
-    yield Preset(ANY_TASK, "pp-smc", ANY, MappingProxyType({"replay_size": SEARCHES}), why)
-
-
 def _discrete(row: str, env: str, source: str, **own: Any) -> Preset:
     """Small networks; the slow critic of sac follows faster than elsewhere, as values are 100 rewards high."""
     return _preset(row, env, {**_DISCRETE, **own}, source)
@@ -236,7 +222,7 @@ def _preset(algorithm: str, env: str, changes: Mapping[str, Any], source: str) -
 
 
 def find(algorithm: str, env: str, name: str = AUTO) -> Preset | None:
-    """The preset of this name; with `auto` the environment's own, else that for any, or None; with `none`, None.
+    """The preset of this name; with `auto` the environment's own or None; with `none`, None.
 
     A preset of one environment may be asked for by name on another. Raises UsageError for an unknown name.
     """
@@ -244,7 +230,7 @@ def find(algorithm: str, env: str, name: str = AUTO) -> Preset | None:
         return None
     known = {preset.name: preset for preset in presets() if preset.algorithm == algorithm}
     if name == AUTO:
-        return known.get(env.partition("?")[0].rpartition("=")[2]) or known.get(ANY_TASK)
+        return known.get(env.partition("?")[0].rpartition("=")[2])
     if name in known:
         return known[name]
     raise unknown(f"preset of {algorithm}", name, known, f"Give auto, none, or one of: {', '.join(known)}.")

@@ -7,8 +7,8 @@ likelihood   Q and a model         y = r + γ E_p̄ Q̄(s',a'), the plain return
 temperature  η, learned            E_s KL(softmax(Â/η)‖equal) ≤ ε, by the dual; Â of the roots
 m-step       trust region          max_θ Σ_i W_i log p_θ(a_i|s), KL of mean and of scale to p̄ bounded each
 
-Each step is taken by a search, which replay stores. The M-step fits the prior to new searches in a fraction of the
-batch's states, or with --search-fraction 0 to those of its steps. With h = 1 it is the E-step of MPO on
+Each step is taken by a search. The M-step fits the prior to new searches in a fraction of the batch's states, or with
+--search-fraction 0 to those of its steps, which replay then stores. With h = 1 it is the E-step of MPO on
 Q = E[r + γ V̄(s')]. With --kl-in-value, α is fixed and values are the soft values under p̄, as the stored search found
 them.
 """
@@ -28,7 +28,7 @@ from estep.core.acting import act_from_prior
 from estep.core.agent import Agent
 from estep.core.learned import fixed
 from estep.core.types import Key, Spec
-from estep.e_steps.plans import log_mean_exp
+from estep.e_steps.plans import log_mean_exp, report
 from estep.e_steps.searches import SearchFraction, StoreSearch, searched_value, stored_search
 from estep.m_steps.temperature import Constant
 from estep.settings import fields, groups, part_fields
@@ -77,7 +77,7 @@ class PPSMC(
             beside(mpo, self, key),
             behave=plan,
             e_step=SearchFraction(self.search_fraction) if self.search_fraction else stored_search,
-            remember=StoreSearch(self.particles),
+            remember=report if self.search_fraction and not self.kl_in_value else StoreSearch(self.particles),
         )
         if not self.kl_in_value:
             return agent
