@@ -4,7 +4,7 @@
 #
 # SEEDS and ENVS choose a part of the runs, for example to give each core a task: ENVS=Hopper-v5 SEEDS="0 1" run.sh
 # CRITICS chooses critics (default: "none best"; there is "layer" too). `best` is the one that experiments/critics
-# chose; BEST has the flags of another one.
+# chose; BEST has the flags of another one. PARTS="critics" or "imagined" makes one part.
 set -euo pipefail
 NAME=likelihoods
 # shellcheck source=experiments/lib.sh
@@ -13,6 +13,18 @@ source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 common=(--hidden-sizes 128 128 --batch-size 64 --beta 1 --checkpoint-every 50000 --keep-checkpoints 3 --steps 100000
     --warmup-steps 5000)
 read -ra best <<<"${BEST:---critic-norm layer --critic-loss hl-gauss}"
+
+# measured FOLDER: the runs so far, inspected and compared.
+measured() {
+    local run
+    for run in "${runs[@]}"; do
+        estep inspect "$run" --only calibration gap realised
+    done
+    compare_runs "$1"
+    compare_runs "$1" --inspected
+    python experiments/likelihoods/scores.py "$OUT/$1"
+    runs=()
+}
 
 # cell NAME FLAG...: the three ways to use inference, with one critic, in every task.
 cell() {
@@ -25,18 +37,30 @@ cell() {
     done
 }
 
-for seed in ${SEEDS:-0 1 2 3 4}; do
-    for critic in ${CRITICS:-none best}; do
-        case $critic in
-        none) cell none ;;
-        layer) cell layer --critic-norm layer ;;
-        best) cell best "${best[@]}" ;;
-        esac
+critics() {
+    local seed critic
+    for seed in ${SEEDS:-0 1 2 3 4}; do
+        for critic in ${CRITICS:-none best}; do
+            case $critic in
+            none) cell none ;;
+            layer) cell layer --critic-norm layer ;;
+            best) cell best "${best[@]}" ;;
+            esac
+        done
     done
+    measured .
+}
+
+# Returns of imagined steps in place of a critic. The runs of `mve` are those of models_mujoco.
+imagined() {
+    local seed env=HalfCheetah-v5
+    for seed in ${SEEDS:-0 1 2 3 4}; do
+        train "models/$env/mve" "$seed" mve --env "$env" "${common[@]}"
+        train "models/$env/iterative_mve" "$seed" iterative-mve --env "$env" "${common[@]}"
+    done
+    measured imagined
+}
+
+for part in ${PARTS:-critics imagined}; do
+    "$part"
 done
-for run in "${runs[@]}"; do
-    estep inspect "$run" --only calibration gap realised
-done
-compare_runs
-compare_runs . --inspected
-python experiments/likelihoods/scores.py "$OUT"

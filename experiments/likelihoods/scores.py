@@ -67,7 +67,7 @@ def scores(found: Sequence[Point]) -> list[Score]:
     runs: dict[tuple[Any, ...], list[Point]] = defaultdict(list)
     for point in sorted(found, key=lambda point: point.env_steps):
         chosen = json.loads(point.settings)
-        way = DIRECT if point.algorithm == "sac" else {"inference": ITERATIVE}.get(chosen["act_by"], START)
+        way = DIRECT if point.algorithm in ("sac", "mve") else {"inference": ITERATIVE}.get(chosen["act_by"], START)
         critic = f"{chosen['critic_norm']} {chosen['critic_loss']}"
         runs[point.env, critic, way, point.seed].append(point)
     return [
