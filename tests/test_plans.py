@@ -285,6 +285,12 @@ def test_searches_made_anew_are_those_of_the_agent_of_now(pp_smc, planned):
     np.testing.assert_array_equal(searched_anew(pp_smc, moved)[0].weight, draws.weight)
 
 
+@pytest.mark.parametrize("kind", [SMCP, PPSMC])
+def test_a_plan_asks_no_more_members_than_there_are(kind):
+    with pytest.raises(UsageError, match="plan_members is 3. It must be between 0 and 2, the members"):
+        kind(**SMALL, plan_members=3).init(SPEC, make_key(0))
+
+
 @pytest.mark.parametrize(
     ("settings", "stored"),
     [

@@ -63,7 +63,7 @@ search_anew() {
     for chosen in ${SEARCHES:-1-0.25 4-0.25 8-0.25 1-1}; do
         h=${chosen%-*} fraction=${chosen#*-}
         train "models/$env/pp_smc_anew_$chosen" 0 pp-smc --env "$env" "${common[@]}" --eval-with policy \
-            --replay-size 65536 --search-fraction "$fraction" --dynamics optimistic --horizon "$h"
+            --search-fraction "$fraction" --plan-members 1 --horizon "$h"
     done
     compare_runs search_anew
     runs=()

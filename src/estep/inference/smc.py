@@ -115,8 +115,11 @@ class SMC:
     power: float = 1.0
     """κ: below 1 weights are more equal."""
     dynamics: str = "variational"
-    """"variational": the expectation in Δ is over all members. "optimistic": each step is one draw of one member, the
-    same for all particles; a posterior over luck too, as published."""
+    """"variational": the expectation in Δ is over members, and the luck of a step is the same for all particles.
+    "optimistic": each step is one draw of one member, each particle has luck of its own, and good luck is a weight; a
+    posterior over luck too, as published."""
+    members: int = 0
+    """How many members that expectation is over, others at each step; 0 for all."""
 
     def __call__(self, world: World, obs: Obs, key: Key) -> Search:
         """Plan in one state.
@@ -167,12 +170,15 @@ class SMC:
         return after, (u, ess(log_weight), turn)
 
     def imagine(self, world: World, obs: Float[Array, "n o"], u: Float[Array, "n a"], key: Key) -> Onward:
-        """What follows a step of all particles. Rewards and ends enter the target by expectation, states by a draw."""
+        """What follows a step of all particles. Rewards and ends enter the target by expectation, states by a draw.
+
+        A particle that is weighed by luck of its own is chosen for its luck: on HalfCheetah-v5 four steps of it hide
+        nearly all that the first action does. So particles share their random numbers, unless luck is to count.
+        """
         n, count = self.particles, world.model.members
         k_member, k_state, k_value, k_end = jax.random.split(key, 4)
-        noise, chance = jax.random.normal(k_state, obs.shape), jax.random.uniform(k_end, (n,))
 
-        def by(member: Array) -> tuple[Array, Array, Array, Array]:
+        def by(member: Array, noise: Array) -> tuple[Array, Array, Array, Array]:
             def predict(obs: Obs, u: Action) -> Prediction:
                 return world.model.predict(obs, world.squash(u), member)
 
@@ -182,11 +188,13 @@ class SMC:
             return next_obs, value, step.reward + self.gamma * step.go_on * value, step.go_on
 
         if self.dynamics == "optimistic":
-            next_obs, value, target, go_on = by(jax.random.randint(k_member, (), 0, count))
+            noise, chance = jax.random.normal(k_state, obs.shape), jax.random.uniform(k_end, (n,))
+            next_obs, value, target, go_on = by(jax.random.randint(k_member, (), 0, count), noise)
         else:
-            every = jax.vmap(by)(jnp.arange(count))
-            chosen = jax.random.randint(k_member, (n,), 0, count), jnp.arange(n)
-            next_obs, value, go_on = (every[i][chosen] for i in (0, 1, 3))
+            asked = jax.random.permutation(k_member, count)[: self.members or count]
+            noise, chance = jax.random.normal(k_state, (len(asked), 1, obs.shape[1])), jax.random.uniform(k_end)
+            every = jax.vmap(by)(asked, noise)
+            next_obs, value, go_on = (every[i][0] for i in (0, 1, 3))
             target = every[2].mean(0)
         return Onward(next_obs, value, target, chance < go_on)
 

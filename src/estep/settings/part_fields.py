@@ -167,9 +167,14 @@ Resample: TypeAlias = Annotated[
 Dynamics: TypeAlias = Annotated[
     Literal["variational", "optimistic"],
     Help(
-        "Weigh an imagined step by its mean over all members of the model, or by one draw of one member, the same for "
-        "all particles: cheaper, and an average over luck that counts good luck more."
+        "Weigh an imagined step by its mean over members of the model, with the same luck for all particles; or by one "
+        "draw of one member, with luck of its own for each particle, as published: good luck is then a weight."
     ),
+]
+PlanMembers: TypeAlias = Annotated[
+    int,
+    Help("How many members of the model that mean is over, others at each imagined step (0: all)."),
+    Ge(0),
 ]
 PlanPower: TypeAlias = Annotated[
     float,
@@ -211,6 +216,7 @@ class Plans:
     particles: PlanParticles = 32
     resample: Resample = "ess"
     dynamics: Dynamics = "variational"
+    plan_members: PlanMembers = 0
     value_samples: ValueSamples = 1
     eval_with: EvalWith = "plan"
 

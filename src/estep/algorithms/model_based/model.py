@@ -90,8 +90,13 @@ def planner(row: Any, horizon: int, power: float = 1.0, proposal: Proposal = act
         horizon: h, the imagined steps of a search.
         power: κ.
         proposal: the policy from which a search draws its actions.
+
+    Raises:
+        UsageError: an imagined step is to be weighed by more members than there are.
     """
-    search = SMC(row.particles, horizon, row.gamma, row.resample, power, row.dynamics)
+    if row.plan_members > row.members:
+        raise refused("plan_members", row.plan_members, f"between 0 and {row.members}, the members")
+    search = SMC(row.particles, horizon, row.gamma, row.resample, power, row.dynamics, row.plan_members)
     return Planner(search, proposal, row.value_samples, row.eval_with)
 
 

@@ -55,7 +55,7 @@ class PPSMC(
 
     particles: part_fields.PlanParticles = 16
     horizon: part_fields.PlanHorizon = 4
-    dynamics: part_fields.Dynamics = "optimistic"
+    plan_members: part_fields.PlanMembers = 1
     search_fraction: part_fields.SearchFraction = 0.25
     num_critics: fields.NumCritics = 1
     beta: fields.Pessimism = 0.0
