@@ -287,7 +287,7 @@ def test_searches_made_anew_are_those_of_the_agent_of_now(pp_smc, planned):
 
 @pytest.mark.parametrize("kind", [SMCP, PPSMC])
 def test_a_plan_asks_no_more_members_than_there_are(kind):
-    with pytest.raises(UsageError, match="plan_members is 3. It must be between 0 and 2, the members"):
+    with pytest.raises(UsageError, match="plan-members is 3, which is not between 0 and 2"):
         kind(**SMALL, plan_members=3).init(SPEC, make_key(0))
 
 

@@ -287,6 +287,42 @@ def test_luck_that_all_particles_share_is_no_weight():
     np.testing.assert_allclose(size[2], 50.0, rtol=1e-5)
 
 
+class Lucky(NamedTuple):
+    """Each member leads to its number, with noise, and episodes end with probability ½."""
+
+    std: jax.Array
+    members: int = 3
+
+    def predict(self, obs, action, member):
+        return Prediction(jnp.full_like(obs, member), self.std, jnp.zeros(()), jnp.full((), 0.5))
+
+
+def test_luck_of_a_particle_is_a_weight_only_if_dynamics_are_optimistic():
+    """Where no action does anything, values of noisy states leave equal weights, and all particles live or end."""
+    still = lambda obs: Normal(jnp.zeros(1), jnp.full(1, -30.0))
+    lucky = World(Lucky(jnp.ones(1)), still, still, lambda obs, key: 5.0 * obs[0], jnp.asarray(1.0), Identity())
+    searches = [SMC(50, 4, 0.9), SMC(50, 4, 0.9, members=1), SMC(50, 4, 0.9, dynamics="optimistic")]
+    sizes = rows.compiled(lambda key: [search(lucky, jnp.zeros(1), key).ess for search in searches])(make_key(0))
+    for size in sizes[:2]:
+        np.testing.assert_allclose(size, 50.0, rtol=1e-4)
+    assert float(sizes[2][0]) < 10
+
+
+def test_each_step_asks_as_many_members_as_are_wanted():
+    """The target is the mean over the members that are asked, others with another key; the state is that of one."""
+    value, obs, u = (lambda obs, key: obs[0]), jnp.zeros((4, 1)), jnp.zeros((4, 1))
+    world = World(Lucky(jnp.zeros(1)), None, None, value, jnp.asarray(1.0), Identity())
+    for members, wanted in ((0, {1.0}), (3, {1.0}), (1, {0.0, 1.0, 2.0}), (2, {0.5, 1.0, 1.5})):
+        search = SMC(4, 1, 1.0, members=members)
+        found = rows.compiled(jax.vmap(lambda key, search=search: search.imagine(world, obs, u, key)))(
+            jax.random.split(make_key(0), 40)
+        )
+        target = 2 * np.asarray(found.target)
+        assert {round(float(each), 3) for each in target[:, 0]} == wanted
+        assert {round(float(each), 3) for each in found.value[:, 0]} == {0.0, 1.0, 2.0}
+        np.testing.assert_array_equal(target, target[:, :1] + np.zeros(4))
+
+
 def test_one_step_is_the_e_step_of_mpo():
     """Weights are the softmax of Q/η with Q = E[r + γ c V], to the last digit; resampling cannot touch them."""
     value = lambda obs, key: -(obs @ obs)
