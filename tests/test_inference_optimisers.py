@@ -20,8 +20,9 @@ from estep.families.full_gaussian import FullGaussian, FullNormal, full_kl
 from estep.families.gaussian import Gaussian
 from estep.families.mixture import Mixture
 from estep.families.noise import antithetic
-from estep.families.particles import ess
+from estep.families.particles import Boltzmann, ess
 from estep.inference.cem import CEM, by_value
+from estep.inference.closed_form import ClosedForm
 from estep.inference.direct import Direct
 from estep.inference.gradient import GradientAscent, semi_amortised, sgd
 from estep.inference.importance import Importance, from_prior
@@ -245,6 +246,25 @@ def test_distinct_modes_are_the_best_of_their_neighbourhood():
     np.testing.assert_array_equal(distinct_modes(lams, values, 0.1), [False, False, True, True, True, False])
     assert distinct_modes(lams, values, 0.01).sum() == 5
     assert distinct_modes(lams, values, 10.0).sum() == 1
+
+
+class Lucky(Quadratic):
+    """The same Q with noise, as returns of imagined steps have it."""
+
+    def __call__(self, problem, action, key):
+        return super().__call__(problem, action, key) + 5.0 * jax.random.normal(key)
+
+
+@pytest.mark.parametrize(
+    "optimiser", [Importance(50, 3), CEM(3, 50), ClosedForm(20)], ids=["importance", "cem", "particles"]
+)
+def test_luck_that_has_nothing_to_do_with_the_action_chooses_none(optimiser):
+    """Samples that are compared have the same random numbers, so noise that is equal for all moves nothing."""
+    family = Boltzmann(A, 20) if isinstance(optimiser, ClosedForm) else Gaussian(A)
+    sure = bandit()
+    lucky = sure._replace(likelihood=Lucky(sure.likelihood.b, sure.likelihood.c))
+    run = rows.compiled(lambda problem, key: family(optimiser(problem, family, key).lam).mode())
+    np.testing.assert_allclose(run(lucky, make_key(0)), run(sure, make_key(0)), atol=1e-4)
 
 
 def test_the_effective_sample_size_lies_between_one_and_the_number_of_draws():

@@ -60,12 +60,16 @@ search() {
 search_anew() {
     local env=HalfCheetah-v5 chosen h fraction
     train "models/$env/mpo" 0 mpo --env "$env" "${common[@]}"
+    train "models/$env/pp_smc_own_luck_4" 0 pp-smc --env "$env" "${common[@]}" --eval-with policy \
+        --replay-size 65536 --dynamics optimistic --horizon 4
     for chosen in ${SEARCHES:-1-0.25 4-0.25 8-0.25 1-1}; do
         h=${chosen%-*} fraction=${chosen#*-}
         train "models/$env/pp_smc_anew_$chosen" 0 pp-smc --env "$env" "${common[@]}" --eval-with policy \
             --search-fraction "$fraction" --plan-members 1 --horizon "$h"
     done
     compare_runs search_anew
+    python experiments/models/luck.py "$OUT" "$(run_of "models/$env/pp_smc_own_luck_4" 0)" \
+        "$(run_of "models/$env/smcp" 0)" "$(run_of models/Hopper-v5/smcp 0)"
     runs=()
 }
 

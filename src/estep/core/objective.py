@@ -48,7 +48,8 @@ def soft_value(q: Distribution, problem: Problem, key: Key, n: int = 1) -> tuple
 
 
 def values_of(problem: Problem, action: Float[Array, "n a"], key: Key) -> Float[Array, " n"]:
-    """Q̂ of each of n samples in one state, in units of the reward.
+    """Q̂ of each of n samples in one state, in units of the reward. Where Q̂ is random each has luck of its own, so that
+    their mean has little.
 
     Args:
         problem: the state and Q̂.
@@ -56,3 +57,14 @@ def values_of(problem: Problem, action: Float[Array, "n a"], key: Key) -> Float[
         key: a random key, split into one for each sample.
     """
     return jax.vmap(ft.partial(problem.likelihood, problem))(action, jax.random.split(key, action.shape[0]))
+
+
+def comparable_values(problem: Problem, action: Float[Array, "n a"], key: Key) -> Float[Array, " n"]:
+    """Q̂ of each of n samples in one state. Where Q̂ is random all have the same luck, so that none is chosen for it.
+
+    Args:
+        problem: the state and Q̂.
+        action: points u.
+        key: a random key, the same for all samples.
+    """
+    return jax.vmap(lambda u: problem.likelihood(problem, u, key))(action)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from estep.core.objective import values_of
+from estep.core.objective import comparable_values
 from estep.core.slots import Inference, Inferred, Lam, Posterior, Problem
 from estep.core.types import Action, Key, Scalar
 from estep.errors import UsageError
@@ -91,7 +91,7 @@ class CEM(Inference):
             q = posterior(lam)
             check_draws(q, "Use importance sampling, which is exact over choices.")
             action = q.draw(k_draw, self.population, prior).action
-            value = values_of(problem, action, k_value)
+            value = comparable_values(problem, action, k_value)
             # not `Draws.log_ratio`: that may be everywhere the KL, which ranks nothing
             log_ratio = jax.vmap(lambda u: q.log_prob(u) - prior.log_prob(u))(action)
             score = self.ranking(value, log_ratio, problem.alpha)

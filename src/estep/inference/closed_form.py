@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from estep.core.objective import values_of
+from estep.core.objective import comparable_values
 from estep.core.slots import Inference, Inferred, Posterior, Problem
 from estep.core.types import Action, Key, Spec
 from estep.families.categorical import check_draws, log_probs_of
@@ -55,7 +55,7 @@ class ClosedForm(Inference):
         prior = problem.prior(problem.obs)
         check_draws(prior, "Use Exact, which weighs every choice.")
         action = prior.draw(k_draw, self.samples, prior).action
-        values = values_of(problem, action, k_value)
+        values = comparable_values(problem, action, k_value)
         log_weight = self.weigh(values, problem.alpha)
         lam = jnp.concatenate([action.ravel(), log_weight])
         return Inferred(lam, jnp.zeros(()), jnp.zeros(0), {"ess": ess(log_weight)})
@@ -76,7 +76,7 @@ class Exact(Inference):
 
     def __call__(self, problem: Problem, posterior: Posterior, key: Key) -> Inferred:
         action = jnp.eye(sum(posterior.block_sizes))
-        values = values_of(problem, action, key)
+        values = comparable_values(problem, action, key)
         log_p = log_probs_of(problem.prior(problem.obs), action)
         return Inferred(log_p + exponential(values, problem.alpha), jnp.zeros(()), jnp.zeros(0))
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.lax import stop_gradient as sg
 from jaxtyping import Array, Float
 
-from estep.core.objective import values_of
+from estep.core.objective import comparable_values
 from estep.core.slots import Distribution, Inference, Inferred, Lam, Posterior, Problem
 from estep.core.types import Action, Key, Scalar
 from estep.families.particles import ess
@@ -100,7 +100,7 @@ class Importance(Inference):
             q = posterior(lam)
             proposal = self.proposal(prior, q)
             draws = proposal.draw(k_draw, self.samples, prior)
-            value = values_of(problem, draws.action, k_value)
+            value = comparable_values(problem, draws.action, k_value)
             log_p, log_q, log_r = (jax.vmap(density.log_prob)(draws.action) for density in (prior, q, proposal))
             base = jnp.log(draws.weight) - log_r
             log_weight = base + log_p + value / problem.alpha

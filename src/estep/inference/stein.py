@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from estep.core.agent import Agent
 from estep.core.bootstrap import log_mean_exp_value
-from estep.core.objective import values_of
+from estep.core.objective import comparable_values
 from estep.core.slots import Bootstrap, Distribution, Inference, Inferred, Posterior, Problem
 from estep.core.types import Key, Obs
 from estep.errors import UsageError
@@ -44,7 +44,7 @@ class Stein(Inference):
     def __call__(self, problem: Problem, posterior: Posterior, key: Key) -> Inferred:
         k_point, k_value = jax.random.split(key)
         action = self.points(problem.obs, k_point, self.samples)
-        values = values_of(problem, action, k_value)
+        values = comparable_values(problem, action, k_value)
         return Inferred(jnp.concatenate([action.ravel(), values]), jnp.zeros(()), jnp.zeros(0))
 
     def points(self, obs: Obs, key: Key, n: int) -> Float[Array, "n a"]:
