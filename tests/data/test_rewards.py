@@ -7,7 +7,7 @@ from estep.data.rewards import ReturnSpread, Rewards
 from estep.envs.gymnasium import make
 from estep.errors import RejectedInput, UsageError
 from estep.settings.run import RunConfig
-from estep.training.of_tasks import rewards_of
+from estep.training.scale import rewards_of
 
 GAMMA = 0.9
 

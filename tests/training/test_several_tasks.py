@@ -20,7 +20,8 @@ from estep.policy.actor import Actor
 from estep.policy.recorded import EvalSettings, evaluate_run
 from estep.runs import config_file
 from estep.runs.folder import RunFolder
-from estep.training.of_tasks import OfTasks, SpreadWatch, reward_scale
+from estep.training.of_tasks import OfTasks, SpreadWatch
+from estep.training.scale import reward_scale
 from estep.training.trainer import Trainer
 
 MOON = "moon $1=Pendulum-v1?g=1.6&max_episode_steps=20"

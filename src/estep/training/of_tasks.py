@@ -1,4 +1,4 @@
-"""What a run with several tasks knows of each: its last episodes, the spread of its rewards, and their scale."""
+"""What a run with several tasks knows of each: its last episodes, and the spread of its rewards."""
 
 from __future__ import annotations
 
@@ -9,12 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from estep.core.agent import Algorithm
-from estep.core.types import Floats
-from estep.data.rewards import ReturnSpread, Rewards
-from estep.envs.base import Episode, HostEnv
-from estep.errors import UsageError
-from estep.settings.run import RunConfig
+from estep.envs.base import Episode
 
 WATCHED = 1_000
 """Steps of each task at the beginning of a run whose rewards are compared."""
@@ -61,37 +56,6 @@ class OfTasks:
         for one, returns, successes in zip(saved, self.returns.values(), self.successes.values(), strict=True):
             returns.extend(float(value) for value in one["returns"])
             successes.extend(float(value) for value in one["successes"])
-
-
-def rewards_of(algorithm: Algorithm, config: RunConfig, env: HostEnv) -> Rewards:
-    """How rewards are scaled in a run.
-
-    Raises:
-        UsageError: there are neither one factor nor as many as tasks, or the algorithm has no discount.
-    """
-    factors = reward_scale(config.reward_scale, env)
-    if not config.normalise_rewards:
-        return Rewards(factors, None)
-    gamma = getattr(algorithm, "gamma", None)
-    if gamma is None:
-        what = "--normalise-rewards follows discounted returns, and this algorithm has no setting gamma."
-        raise UsageError(what, "Give the algorithm a setting gamma, or leave --normalise-rewards out.")
-    return Rewards(factors, ReturnSpread(env.num_envs, float(gamma)))
-
-
-def reward_scale(given: Sequence[float], env: HostEnv) -> Floats | None:
-    """The factor of the rewards of each environment [E], or None where rewards stay as they are.
-
-    Raises:
-        UsageError: there are neither one factor nor as many as tasks.
-    """
-    tasks = max(1, len(env.tasks))
-    if not given:
-        return None
-    if len(given) not in (1, tasks):
-        what = f"--reward-scale has {len(given)} factors, and there are {tasks} tasks."
-        raise UsageError(what, f"Give one factor for all, or one for each of: {', '.join(env.tasks) or env.name}.")
-    return np.repeat(np.resize(np.array(given, np.float32), tasks), env.per_task)
 
 
 class SpreadWatch:

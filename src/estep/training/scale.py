@@ -1,18 +1,20 @@
-"""Checks before and at the first steps of a run: images without a network of one's own, and numbers that are large."""
+"""The scale of rewards in a run, and checks before and at its first steps: images without a network of one's own, and
+numbers that are large."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from estep.core.agent import Agent
+from estep.core.agent import Agent, Algorithm
 from estep.core.optim import ZERO
 from estep.core.slots import Prior
 from estep.core.types import Floats
 from estep.data.normalise import CLIP
+from estep.data.rewards import ReturnSpread, Rewards
 from estep.envs.actions import BoxActions
 from estep.envs.base import HostEnv
 from estep.errors import UsageError
@@ -20,11 +22,43 @@ from estep.likelihoods.dynamics import WorldModel
 from estep.priors.levels import LevelPrior
 from estep.priors.restricted import Restricted
 from estep.priors.tempered import Tempered
+from estep.settings.run import RunConfig
 
 LARGE = 1e3
 """Bounds of actions and observations beyond this are warned of."""
 WATCHED = 1_000
 """Steps at the beginning of a run whose observations are looked at."""
+
+
+def rewards_of(algorithm: Algorithm, config: RunConfig, env: HostEnv) -> Rewards:
+    """How rewards are scaled in a run.
+
+    Raises:
+        UsageError: there are neither one factor nor as many as tasks, or the algorithm has no discount.
+    """
+    factors = reward_scale(config.reward_scale, env)
+    if not config.normalise_rewards:
+        return Rewards(factors, None)
+    gamma = getattr(algorithm, "gamma", None)
+    if gamma is None:
+        what = "--normalise-rewards follows discounted returns, and this algorithm has no setting gamma."
+        raise UsageError(what, "Give the algorithm a setting gamma, or leave --normalise-rewards out.")
+    return Rewards(factors, ReturnSpread(env.num_envs, float(gamma)))
+
+
+def reward_scale(given: Sequence[float], env: HostEnv) -> Floats | None:
+    """The factor of the rewards of each environment [E], or None where rewards stay as they are.
+
+    Raises:
+        UsageError: there are neither one factor nor as many as tasks.
+    """
+    tasks = max(1, len(env.tasks))
+    if not given:
+        return None
+    if len(given) not in (1, tasks):
+        what = f"--reward-scale has {len(given)} factors, and there are {tasks} tasks."
+        raise UsageError(what, f"Give one factor for all, or one for each of: {', '.join(env.tasks) or env.name}.")
+    return np.repeat(np.resize(np.array(given, np.float32), tasks), env.per_task)
 
 
 def check_image(algorithm: Any, env: HostEnv) -> None:

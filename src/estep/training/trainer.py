@@ -24,10 +24,10 @@ from estep.policy.spaces import spaces_in
 from estep.runs.leaves import skeleton
 from estep.settings.run import RunConfig
 from estep.training.allocation import allocate, check_fits
-from estep.training.of_tasks import OfTasks, SpreadWatch, rewards_of
+from estep.training.of_tasks import OfTasks, SpreadWatch
 from estep.training.recovery.skips import Counts, count_skips, halt
 from estep.training.recovery.suspects import allowed, to_blame
-from estep.training.scale import ScaleWatch, check_image, note_agent, warn_of_bounds
+from estep.training.scale import ScaleWatch, check_image, note_agent, rewards_of, warn_of_bounds
 from estep.training.update import Compiling, Improve, init
 
 RECENT = 10
