@@ -11,6 +11,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 short=(--env Pendulum-v1 --steps 4000 --eval-every 500)
 stored_searches=(--search-fraction 0 --dynamics variational)
 new_searches=(--search-fraction 0.25 --dynamics optimistic)
+common_luck=(--search-fraction 0.25 --plan-members 1) # the default
 read -ra seeds <<<"${SEEDS:-0 1 2}"
 
 # collect PART: the curves and the table of the runs so far.
@@ -69,7 +70,8 @@ swap() {
     runs=()
 }
 
-# searches PREFIX FLAG...: `mpo` beside `pp-smc` that learns from stored searches, and from new ones.
+# searches PREFIX FLAG...: `mpo` beside `pp-smc` that learns from stored searches, and from new ones with luck of their
+# own or the same luck for all particles.
 searches() {
     local prefix=models/$1 seed h
     shift
@@ -79,6 +81,7 @@ searches() {
             train "${prefix}pp_smc_$h" "$seed" pp-smc "$@" --horizon "$h" --eval-with policy "${stored_searches[@]}"
         done
         train "${prefix}pp_smc_anew" "$seed" pp-smc "$@" --horizon 4 --eval-with policy "${new_searches[@]}"
+        train "${prefix}pp_smc_common" "$seed" pp-smc "$@" --horizon 4 --eval-with policy "${common_luck[@]}"
     done
 }
 
@@ -104,6 +107,7 @@ thresholds() {
         done
         train "models/$1_pp-smc" "$seed" pp-smc "${small[@]}" "${stored_searches[@]}"
         train "models/$1_pp-smc_anew" "$seed" pp-smc "${small[@]}" "${new_searches[@]}"
+        train "models/$1_pp-smc_common" "$seed" pp-smc "${small[@]}" "${common_luck[@]}"
     done
 }
 
