@@ -78,7 +78,8 @@ def with_gain(agent: Agent, batch: Transition) -> Memo:
     alpha = jax.vmap(agent.temperature.model)(rows.obs)
     found = gains(memo_of(rows, ADVANTAGE), alpha)
     gain = jnp.where(reports.planned > reports.failed, found, 0.0).reshape(batch.reward.shape)
-    return batch.memo | {GAIN: of_next(gain, batch.last)[..., None]}
+    memo: Memo = batch.memo | {GAIN: of_next(gain, batch.last)[..., None]}
+    return memo
 
 
 @dataclass(frozen=True)

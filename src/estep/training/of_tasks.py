@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from estep.core.types import Floats
 from estep.envs.base import Episode
 
 WATCHED = 1_000
