@@ -7,7 +7,8 @@ where it leads, and multiplies the weight of the particle by exp(κ Δ),
 
 Where V is the optimal soft value, Δ_t = log π*(a_t|s_t)/q(a_t|s_t), so that weighted particles are samples of π*.
 Before a step particles of little weight may be replaced by copies of the others. The result is about the N first
-actions, the roots: each has the summed weight of the particles that descend from it.
+actions, the roots: each has the summed weight of the particles that descend from it. Particles share the random numbers
+of the model and of V, and differ by their actions alone.
 
 Source:
     Piché et al. 2019, Probabilistic planning with sequential Monte Carlo methods.

@@ -8,7 +8,7 @@ temperature  learned               H(π) ≥ -d
 m-step       α                     the prior is constant
 
 The critic, the policy π and α learn as in `sac`, from the steps that plans take. V(s) = E_π[Q̂ - α log π/p], by the same
-noise for all particles of a step. A plan that is not finite is replaced by the policy's action.
+noise for all particles of a step, as is all luck. A plan that is not finite is replaced by the policy's action.
 """
 
 from __future__ import annotations
