@@ -65,21 +65,21 @@ class Earned(NamedTuple):
     episodes: int
 
 
-def ways(here: Policy) -> dict[str, Policy]:
-    """The policy by every optimiser that it has what is needed for."""
+def ways(here: Policy, wanted: Sequence[str]) -> dict[str, Policy]:
+    """The policy by every wanted optimiser that it has what is needed for."""
     found = {}
-    for name, way in WAYS.items():
+    for name in wanted:
         try:
-            found[name] = here.changed(chosen(*way))
+            found[name] = here.changed(chosen(*WAYS[name]))
         except UsageError:
             continue
     return found
 
 
-def earned(run: Path, episodes: int, seed: int) -> list[Earned]:
+def earned(run: Path, episodes: int, seed: int, wanted: Sequence[str]) -> list[Earned]:
     """The rows of one run."""
     here = load(run, "latest")
-    agent, found = here.agent, ways(here)
+    agent, found = here.agent, ways(here, wanted)
     obs = scale(jnp.asarray(states.recent_states(here, "latest", STATES)), here.scaling)
     inferences = {"own": agent.acting(agent.inference.model)}
     inferences |= {name: policy.agent.inference.model for name, policy in found.items()}
@@ -164,11 +164,12 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--episodes", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0, help="of the episodes and of all draws")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="optimisers")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     before = args.out / "earned.csv"
     known = labels.read(before, Earned) if before.is_file() else []
-    found = labels.newest([known, *(earned(run, args.episodes, args.seed) for run in args.runs)])
+    found = labels.newest([known, *(earned(run, args.episodes, args.seed, args.ways) for run in args.runs)])
     tables.write(before, Earned._fields, found)
     tables.write(args.out / "summary.csv", Summary._fields, summary(found))
     draw(found, args.out / "earned.png")

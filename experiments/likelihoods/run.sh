@@ -5,6 +5,7 @@
 # SEEDS and ENVS choose a part of the runs, for example to give each core a task: ENVS=Hopper-v5 SEEDS="0 1" run.sh
 # CRITICS chooses critics (default: "none best"; there is "layer" too). `best` is the one that experiments/critics
 # chose; BEST has the flags of another one. PARTS="critics" or "imagined" makes one part.
+# CONTROL=1 adds to imagined the runs that act by the start of inference.
 set -euo pipefail
 NAME=likelihoods
 # shellcheck source=experiments/lib.sh
@@ -53,12 +54,15 @@ critics() {
 
 # Returns of imagined steps in place of a critic. The runs of `mve` are those of models_mujoco.
 imagined() {
-    local seed env=HalfCheetah-v5
+    local seed env=HalfCheetah-v5 iterative=()
     for seed in ${SEEDS:-0 1 2 3 4}; do
         train "models/$env/mve" "$seed" mve --env "$env" "${common[@]}"
         train "models/$env/iterative_mve" "$seed" iterative-mve --env "$env" "${common[@]}"
+        iterative+=("$(run_of "models/$env/iterative_mve" "$seed")")
+        [[ -z ${CONTROL:-} ]] || train "models/$env/start_mve" "$seed" iterative-mve --env "$env" "${common[@]}" --act-by start
     done
     measured imagined
+    python experiments/earned/earned.py "$OUT/imagined" "${iterative[@]}" --ways direct "iterative 2" "iterative 5"
 }
 
 for part in ${PARTS:-critics imagined}; do
