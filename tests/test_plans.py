@@ -46,7 +46,7 @@ def smcp():
 
 @pytest.fixture(scope="module")
 def pp_smc():
-    row = PPSMC(**SMALL, samples=3, search_fraction=0)
+    row = PPSMC(**SMALL, samples=3, search_fraction=0, plan_members=0)  # so that a bad member is always asked
     return rows.compiled(lambda key: row.init(SPEC, key))(make_key(0))
 
 
