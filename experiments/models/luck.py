@@ -101,8 +101,8 @@ def weighed(agent: Any, simulator: Simulator, table: Table, starts: Starts) -> I
 
 def q_of(agent: Any) -> Any:
     """Q̂ as the agent reads its critics to act."""
-    estimate = agent.acting_critic(agent.likelihood)
-    return lambda obs, u: agent.problem(estimate, obs).likelihood(agent.problem(estimate, obs), u, make_key(0))
+    critic = agent.acting_critic(agent.likelihood)
+    return lambda obs, u: critic(agent.problem(critic, obs), u, make_key(0))
 
 
 def returns(simulator: Simulator, table: Table, starts: Starts, obs: jax.Array, roots: jax.Array) -> np.ndarray:

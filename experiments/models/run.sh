@@ -9,7 +9,7 @@ NAME=models
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
 short=(--env Pendulum-v1 --steps 4000 --eval-every 500)
-stored_searches=(--search-fraction 0 --dynamics variational)
+stored_searches=(--search-fraction 0 --dynamics variational --plan-members 0)
 new_searches=(--search-fraction 0.25 --dynamics optimistic)
 common_luck=(--search-fraction 0.25 --plan-members 1) # the default
 read -ra seeds <<<"${SEEDS:-0 1 2}"

@@ -2,7 +2,7 @@
 # Makes results/models_mujoco: algorithms with a learned model on HalfCheetah-v5 and Hopper-v5, beside those without.
 # What counts as yes and as no is in results/models_mujoco/README.md, which was written before the first run.
 #
-# PARTS chooses a part (default: steps search search_anew wrong_head plans), SEEDS and ENVS some of its runs.
+# PARTS chooses a part (default: steps search search_anew wrong_head plans luck), SEEDS and ENVS some of its runs.
 set -euo pipefail
 NAME=models_mujoco
 # shellcheck source=experiments/lib.sh
@@ -51,25 +51,28 @@ search() {
     for seed in ${SEEDS:-0 1 2}; do
         train "models/$env/mpo" "$seed" mpo --env "$env" "${common[@]}"
         train "models/$env/pp_smc" "$seed" pp-smc --env "$env" "${common[@]}" --eval-with policy \
-            --replay-size 65536 --search-fraction 0 --dynamics variational
+            --replay-size 65536 --search-fraction 0 --dynamics variational --plan-members 0
     done
     measured search
+}
+
+# New searches whose particles have luck of their own.
+own_luck() {
+    train models/HalfCheetah-v5/pp_smc_own_luck_4 0 pp-smc --env HalfCheetah-v5 "${common[@]}" --eval-with policy \
+        --replay-size 65536 --dynamics optimistic --horizon 4
 }
 
 # New searches in a fraction of each batch: one run of each choice, so that there is no score over seeds.
 search_anew() {
     local env=HalfCheetah-v5 chosen h fraction
     train "models/$env/mpo" 0 mpo --env "$env" "${common[@]}"
-    train "models/$env/pp_smc_own_luck_4" 0 pp-smc --env "$env" "${common[@]}" --eval-with policy \
-        --replay-size 65536 --dynamics optimistic --horizon 4
+    own_luck
     for chosen in ${SEARCHES:-1-0.25 4-0.25 8-0.25 1-1}; do
         h=${chosen%-*} fraction=${chosen#*-}
         train "models/$env/pp_smc_anew_$chosen" 0 pp-smc --env "$env" "${common[@]}" --eval-with policy \
             --search-fraction "$fraction" --plan-members 1 --horizon "$h"
     done
     compare_runs search_anew
-    python experiments/models/luck.py "$OUT" "$(run_of "models/$env/pp_smc_own_luck_4" 0)" \
-        "$(run_of "models/$env/smcp" 0)" "$(run_of models/Hopper-v5/smcp 0)"
     runs=()
 }
 
@@ -85,10 +88,15 @@ wrong_head() {
     measured wrong_head
 }
 
+# act_by_plans ENV: the run of smcp.
+act_by_plans() {
+    train "models/$1/smcp" 0 smcp --env "$1" "${common[@]}" --eval-with policy
+}
+
 plans() {
     local env run
     for env in "${envs[@]}"; do
-        train "models/$env/smcp" 0 smcp --env "$env" "${common[@]}" --eval-with policy
+        act_by_plans "$env"
         python experiments/models/plans.py "$OUT" "$(run_of "models/$env/smcp" 0)" --checkpoint latest --name "$env"
     done
     for run in "${runs[@]}"; do
@@ -98,6 +106,15 @@ plans() {
     runs=()
 }
 
-for part in ${PARTS:-steps search search_anew wrong_head plans}; do
+# What the advantages of roots have to do with what they earn.
+luck() {
+    own_luck
+    act_by_plans HalfCheetah-v5
+    act_by_plans Hopper-v5
+    python experiments/models/luck.py "$OUT" "${runs[@]}"
+    runs=()
+}
+
+for part in ${PARTS:-steps search search_anew wrong_head plans luck}; do
     "$part"
 done

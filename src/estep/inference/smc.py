@@ -173,8 +173,8 @@ class SMC:
     def imagine(self, world: World, obs: Float[Array, "n o"], u: Float[Array, "n a"], key: Key) -> Onward:
         """What follows a step of all particles. Rewards and ends enter the target by expectation, states by a draw.
 
-        A particle that is weighed by luck of its own is chosen for its luck: on HalfCheetah-v5 four steps of it hide
-        nearly all that the first action does. So particles share their random numbers, unless luck is to count.
+        A particle that is weighed by luck of its own is chosen for its luck: on HalfCheetah-v5 the advantages of one
+        step then differ three times as much. So particles share their random numbers, unless luck is to count.
         """
         n, count = self.particles, world.model.members
         k_member, k_state, k_value, k_end = jax.random.split(key, 4)

@@ -7,8 +7,8 @@ likelihood   twin Q and a model    Q̂(s,a) = min_k Q_k(s,a),   y = r + γ V̄(s
 temperature  learned               H(π) ≥ -d
 m-step       α                     the prior is constant
 
-The critic, the policy π and α learn as in `sac`, from the steps that plans take. V(s) = E_π[Q̂ - α log π/p], by the same
-noise for all particles of a step, as is all luck. A plan that is not finite is replaced by the policy's action.
+The critic, the policy π and α learn as in `sac`, from the steps that plans take. V(s) = E_π[Q̂ - α log π/p]. All
+particles of a step have the same luck. A plan that is not finite is replaced by the policy's action.
 """
 
 from __future__ import annotations
