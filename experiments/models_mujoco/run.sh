@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Makes results/models_mujoco: algorithms with a learned model on HalfCheetah-v5 and Hopper-v5, beside those without.
-# What counts as yes and as no is in results/models_mujoco/README.md, which was written before the first run.
+# What counts as yes and as no is in results/models_mujoco/criteria.md, which was written before the first run.
 #
-# PARTS chooses a part (default: steps search search_anew wrong_head plans luck), SEEDS and ENVS some of its runs.
+# PARTS chooses a part (default: steps search search_anew wrong_head plans luck wider gaits), SEEDS and ENVS some of its runs.
 set -euo pipefail
 NAME=models_mujoco
 # shellcheck source=experiments/lib.sh
@@ -115,6 +115,29 @@ luck() {
     runs=()
 }
 
-for part in ${PARTS:-steps search search_anew wrong_head plans luck}; do
+# The entropy that the public code of SAC-SVG asks for.
+wider() {
+    local seed row env=HalfCheetah-v5
+    for seed in ${SEEDS:-0 1 2 3 4}; do
+        for row in sac mve; do
+            train "models/$env/${row}_wider" "$seed" "$row" --env "$env" "${common[@]}" --entropy -0.5
+        done
+    done
+    measured wider
+}
+
+# Who lies on its back, of the runs that are there.
+gaits() {
+    local label seed env=HalfCheetah-v5
+    for label in ${GAITS:-sac mpo mve iterative_mve pp_smc_anew_1-0.25 sac_wider mve_wider}; do
+        for seed in ${SEEDS:-0 1 2 3 4}; do
+            [[ ! -e $RUNS/models/$env/$label/$seed ]] || runs+=("$(run_of "models/$env/$label" "$seed")")
+        done
+    done
+    python experiments/models_mujoco/gaits.py "$OUT" "${runs[@]}"
+    runs=()
+}
+
+for part in ${PARTS:-steps search search_anew wrong_head plans luck wider gaits}; do
     "$part"
 done
