@@ -2,11 +2,12 @@
 # Makes results/models_mujoco: algorithms with a learned model on HalfCheetah-v5 and Hopper-v5, beside those without.
 # What counts as yes and as no is in results/models_mujoco/criteria.md, which was written before the first run.
 #
-# PARTS chooses a part (default: steps search search_anew wrong_head plans luck wider gaits), SEEDS and ENVS some of its runs.
+# PARTS chooses a part (default: steps search search_anew wrong_head plans luck wider upright gaits), SEEDS and ENVS some of its runs.
 set -euo pipefail
 NAME=models_mujoco
 # shellcheck source=experiments/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
+export PYTHONPATH=experiments/models_mujoco${PYTHONPATH:+:$PYTHONPATH} # upright.py
 
 common=(--hidden-sizes 128 128 --batch-size 64 --beta 1 --warmup-steps 5000 --keep-checkpoints 3)
 common+=(--steps 100000 --checkpoint-every 50000)
@@ -126,6 +127,17 @@ wider() {
     measured wider
 }
 
+# HalfCheetah-v5 whose forward speed is paid on its feet only.
+upright() {
+    local seed row env=UprightHalfCheetah-v0
+    for seed in ${SEEDS:-0 1 2 3 4}; do
+        for row in sac mve; do
+            train "models/$env/$row" "$seed" "$row" --env "upright:$env" "${common[@]}"
+        done
+    done
+    measured upright
+}
+
 # Who lies on its back, of the runs that are there.
 gaits() {
     local label seed env=HalfCheetah-v5
@@ -138,6 +150,6 @@ gaits() {
     runs=()
 }
 
-for part in ${PARTS:-steps search search_anew wrong_head plans luck wider gaits}; do
+for part in ${PARTS:-steps search search_anew wrong_head plans luck wider upright gaits}; do
     "$part"
 done
