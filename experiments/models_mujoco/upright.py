@@ -12,6 +12,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gaits import ANGLE
+from gymnasium.envs.mujoco.half_cheetah_v5 import HalfCheetahEnv
 
 
 class PaidOnItsFeet(gymnasium.Wrapper):
@@ -24,9 +25,4 @@ class PaidOnItsFeet(gymnasium.Wrapper):
         return obs, reward, terminated, truncated, info
 
 
-def upright() -> gymnasium.Env:
-    """The environment, whose episodes end after 1,000 steps."""
-    return PaidOnItsFeet(gymnasium.make("HalfCheetah-v5"))
-
-
-gymnasium.register("UprightHalfCheetah-v0", upright)
+gymnasium.register("UprightHalfCheetah-v0", lambda **given: PaidOnItsFeet(HalfCheetahEnv(**given)), max_episode_steps=1000)
