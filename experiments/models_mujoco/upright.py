@@ -25,4 +25,9 @@ class PaidOnItsFeet(gymnasium.Wrapper):
         return obs, reward, terminated, truncated, info
 
 
-gymnasium.register("UprightHalfCheetah-v0", lambda **given: PaidOnItsFeet(HalfCheetahEnv(**given)), max_episode_steps=1000)
+def make(**given: Any) -> PaidOnItsFeet:
+    """The environment, with arguments of HalfCheetah-v5."""
+    return PaidOnItsFeet(HalfCheetahEnv(**given))
+
+
+gymnasium.register("UprightHalfCheetah-v0", make, max_episode_steps=1000)
