@@ -13,7 +13,6 @@ from variants import LEFT_TO_LONG
 
 SRC = Path(__file__).parents[1] / "src" / "estep"
 FILES = sorted(SRC.rglob("*.py"))
-NAMES = [str(path.relative_to(SRC)) for path in FILES]
 ROWS = [
     *(
         path
@@ -68,13 +67,25 @@ MAY_IMPORT = {
 }
 """What the modules of each folder (or single file) may import of the package: nothing that stands below it."""
 
-every_file = pytest.mark.parametrize("path", FILES, ids=NAMES)
-
 TESTS = re.compile(r"^def (test_\w+)", re.MULTILINE)
 
 
+text_of = functools.cache(Path.read_text)
+
+
+@functools.cache
 def tree_of(path):
-    return ast.parse(path.read_text())
+    return ast.parse(text_of(path))
+
+
+def name_of(path):
+    return str(path.relative_to(SRC))
+
+
+def faulty(faults):
+    """The files of the package with faults, and these. One test looks at all files: a test for each takes longer."""
+    found = {name_of(path): list(faults(path)) for path in FILES}
+    return {name: each for name, each in found.items() if each}
 
 
 @functools.cache
@@ -97,15 +108,20 @@ def _imports(path):
             yield from (alias.name.removeprefix("estep.") for alias in node.names if alias.name.startswith("estep."))
 
 
-@every_file
-def test_imports_point_one_way(path):
-    home = path.relative_to(SRC).parts[0].removesuffix(".py")
-    if home in ("__init__", "__main__"):  # the Python API and the command line
-        return
-    assert home in MAY_IMPORT, f"say in MAY_IMPORT what {home} may import"
-    allowed = MAY_IMPORT[home]
-    wrong = [name for name in imports(path) if not any(f"{name}.".startswith(f"{each}.") for each in allowed)]
-    assert not wrong, f"{home} imports {wrong}"
+def home_of(path):
+    """The folder or the single file of the package in which a file is."""
+    return path.relative_to(SRC).parts[0].removesuffix(".py")
+
+
+def wrong_imports(path):
+    allowed = MAY_IMPORT.get(home_of(path), set())
+    return [name for name in imports(path) if not any(f"{name}.".startswith(f"{each}.") for each in allowed)]
+
+
+def test_imports_point_one_way():
+    free = {"__init__", "__main__"}  # the Python API and the command line
+    assert {home_of(path) for path in FILES} - free == set(MAY_IMPORT)
+    assert faulty(lambda path: [] if home_of(path) in free else wrong_imports(path)) == {}
 
 
 def test_folders_are_listed_from_the_bottom_up():
@@ -147,11 +163,11 @@ def test_a_row_can_be_read_in_few_files(path):
 
 def code_lines(path):
     """Lines that are neither blank, nor comments, nor docstrings."""
-    text, lines = path.read_text(), set()
+    text, lines = text_of(path), set()
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type not in (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT):
             lines.update(range(token.start[0], token.end[0] + 1) if token.string.strip() else ())
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
             lines.difference_update(range(node.lineno, node.end_lineno + 1))
     return len(lines)
@@ -186,24 +202,30 @@ def test_there_are_rows():
     assert {"sac", "iterative_sac"} <= {path.stem for path in ROWS}
 
 
-@every_file
-def test_files_are_short(path):
-    assert len(path.read_text().splitlines()) <= 300
+def test_files_are_short():
+    lengths = {name_of(path): len(text_of(path).splitlines()) for path in FILES}
+    assert {name: length for name, length in lengths.items() if length > 300} == {}
 
 
-def functions(path):
-    return [node for node in ast.walk(tree_of(path)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+def long_functions(tree):
+    for function in ast.walk(tree):
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            length = function.end_lineno - function.lineno + 1
+            args = function.args
+            count = len(args.posonlyargs + args.args + args.kwonlyargs)
+            count -= bool(args.args) and args.args[0].arg in ("self", "cls")
+            if length > 50 or count > 8:
+                yield f"{function.name}: {length} lines, {count} arguments"
 
 
-@every_file
-def test_functions_are_short_and_take_few_arguments(path):
-    for function in functions(path):
-        length = function.end_lineno - function.lineno + 1
-        assert length <= 50, f"{function.name} has {length} lines"
-        args = function.args
-        count = len(args.posonlyargs + args.args + args.kwonlyargs)
-        count -= bool(args.args) and args.args[0].arg in ("self", "cls")
-        assert count <= 8, f"{function.name} takes {count} arguments"
+def test_functions_are_short_and_take_few_arguments():
+    assert faulty(lambda path: long_functions(tree_of(path))) == {}
+
+
+def test_a_long_function_and_one_of_many_arguments_are_found():
+    long = "def f(self, a, b, c, d, e, f, g, h):\n" + "    pass\n" * 50
+    many = "async def g(a, b, c, d, /, e, f, *, g, h, i): ..."
+    assert list(long_functions(ast.parse(long + many))) == ["f: 51 lines, 8 arguments", "g: 1 lines, 9 arguments"]
 
 
 WRITERS = {
@@ -284,16 +306,14 @@ def opens_for_reading(source):
     ]
 
 
-@every_file
-def test_every_byte_on_a_disk_goes_through_storage(path):
-    if str(path.relative_to(SRC)) not in WRITES_ITS_OWN:
-        assert opens_for_writing(path.read_text()) == []
+def test_every_byte_on_a_disk_goes_through_storage():
+    found = faulty(lambda path: opens_for_writing(text_of(path)))
+    assert {name: each for name, each in found.items() if name not in WRITES_ITS_OWN} == {}
 
 
-@every_file
-def test_every_file_of_a_run_is_opened_by_reading(path):
-    if str(path.relative_to(SRC)) not in READS_ITS_OWN:
-        assert opens_for_reading(path.read_text()) == []
+def test_every_file_of_a_run_is_opened_by_reading():
+    found = faulty(lambda path: opens_for_reading(text_of(path)))
+    assert {name: each for name, each in found.items() if name not in READS_ITS_OWN} == {}
 
 
 @pytest.mark.parametrize(
@@ -336,11 +356,9 @@ def test_inheritance_is_one_deep():
             assert not above, f"{name} inherits from {base}, which inherits from {above}"
 
 
-@every_file
-def test_nothing_calls_super_or_is_left_to_do(path):
-    text = path.read_text()
-    assert "super()" not in text or path.name == "errors.py"  # an exception must tell its own base
-    assert not [mark for mark in ("TODO", "FIXME") if mark in text]
+def test_nothing_calls_super_or_is_left_to_do():
+    found = faulty(lambda path: [mark for mark in ("super()", "TODO", "FIXME") if mark in text_of(path)])
+    assert found == {"errors.py": ["super()"]}  # an exception must tell its own base
 
 
 def test_every_variant_that_is_left_to_make_long_is_one_of_a_test():
