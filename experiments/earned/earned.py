@@ -78,7 +78,7 @@ def ways(here: Policy, wanted: Sequence[str]) -> dict[str, Policy]:
 
 def earned(run: Path, episodes: int, seed: int, wanted: Sequence[str]) -> list[Earned]:
     """The rows of one run."""
-    here = load(run, "latest")
+    here = load(run, "latest", allow_import=True)
     agent, found = here.agent, ways(here, wanted)
     obs = scale(jnp.asarray(states.recent_states(here, "latest", STATES)), here.scaling)
     inferences = {"own": agent.acting(agent.inference.model)}

@@ -4,12 +4,13 @@
 #
 # SEEDS and ENVS choose a part of the runs, for example to give each core a task: ENVS=Hopper-v5 SEEDS="0 1" run.sh
 # CRITICS chooses critics (default: "none best"; there is "layer" too). `best` is the one that experiments/critics
-# chose; BEST has the flags of another one. PARTS="critics" or "imagined" makes one part.
-# CONTROL=1 adds to imagined the runs that act by the start of inference.
+# chose; BEST has the flags of another one. PARTS="critics", "imagined" or "upright" makes one part.
+# CONTROL=1 adds to the last two the runs that act by the start of inference.
 set -euo pipefail
 NAME=likelihoods
 # shellcheck source=experiments/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
+export PYTHONPATH=experiments/models_mujoco${PYTHONPATH:+:$PYTHONPATH} # upright.py
 
 common=(--hidden-sizes 128 128 --batch-size 64 --beta 1 --checkpoint-every 50000 --keep-checkpoints 3 --steps 100000
     --warmup-steps 5000)
@@ -19,7 +20,7 @@ read -ra best <<<"${BEST:---critic-norm layer --critic-loss hl-gauss}"
 measured() {
     local run
     for run in "${runs[@]}"; do
-        estep inspect "$run" --only calibration gap realised
+        estep inspect "$run" --allow-import --only calibration gap realised
     done
     compare_runs "$1"
     compare_runs "$1" --inspected
@@ -52,19 +53,29 @@ critics() {
     measured .
 }
 
-# Returns of imagined steps in place of a critic. The runs of `mve` are those of models_mujoco.
-imagined() {
-    local seed env=HalfCheetah-v5 iterative=()
+# on_imagined FOLDER ENV: returns of imagined steps in place of a critic. The runs of `mve` are those of models_mujoco.
+on_imagined() {
+    local seed folder=$1 given=$2 env=${2#*:} iterative=()
     for seed in ${SEEDS:-0 1 2 3 4}; do
-        train "models/$env/mve" "$seed" mve --env "$env" "${common[@]}"
-        train "models/$env/iterative_mve" "$seed" iterative-mve --env "$env" "${common[@]}"
+        train "models/$env/mve" "$seed" mve --env "$given" "${common[@]}"
+        train "models/$env/iterative_mve" "$seed" iterative-mve --env "$given" "${common[@]}"
         iterative+=("$(run_of "models/$env/iterative_mve" "$seed")")
-        [[ -z ${CONTROL:-} ]] || train "models/$env/start_mve" "$seed" iterative-mve --env "$env" "${common[@]}" --act-by start
+        [[ -z ${CONTROL:-} ]] ||
+            train "models/$env/start_mve" "$seed" iterative-mve --env "$given" "${common[@]}" --act-by start
     done
-    measured imagined
-    python experiments/earned/earned.py "$OUT/imagined" "${iterative[@]}" --ways direct "iterative 2" "iterative 5"
+    measured "$folder"
+    python experiments/earned/earned.py "$OUT/$folder" "${iterative[@]}" --ways direct "iterative 2" "iterative 5"
 }
 
-for part in ${PARTS:-critics imagined}; do
+imagined() {
+    on_imagined imagined HalfCheetah-v5
+}
+
+# HalfCheetah-v5 whose forward speed is paid on its feet only.
+upright() {
+    on_imagined upright upright:UprightHalfCheetah-v0
+}
+
+for part in ${PARTS:-critics imagined upright}; do
     "$part"
 done

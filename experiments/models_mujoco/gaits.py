@@ -1,4 +1,4 @@
-"""How much of the training of HalfCheetah-v5 an agent spends on its back, where it can slide but not run.
+"""How much of the training on HalfCheetah-v5 an agent spends on its back, where it can slide but not run.
 
 The states are those of the replay, which must hold every step of the run. Run as
 
@@ -26,6 +26,7 @@ EVERY = 10_000
 class Gait(NamedTuple):
     """Some steps of a run."""
 
+    env: str
     label: str
     """The name of these runs in run.sh."""
     seed: int
@@ -37,13 +38,13 @@ class Gait(NamedTuple):
 
 def gaits(run: Path) -> Iterator[Gait]:
     """The shares of a run, in the order of its steps."""
-    label, seed = run.parents[3].name, int(run.parents[2].name)
-    trained = load(run, "latest")
+    env, label, seed = (run.parents[i].name for i in (4, 3, 2))
+    trained = load(run, "latest", allow_import=True)
     states = replay_of(trained, "latest").latest(trained.env_steps)
     on_back = np.cos(states[:, ANGLE]) < 0.0
     for first in range(0, len(states), EVERY):
         share = float(on_back[first : first + EVERY].mean())
-        yield Gait(label, seed, first, min(first + EVERY, len(states)), share)
+        yield Gait(env, label, int(seed), first, min(first + EVERY, len(states)), share)
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ read -ra envs <<<"${ENVS:-HalfCheetah-v5 Hopper-v5}"
 measured() {
     local run
     for run in "${runs[@]}"; do
-        estep inspect "$run" --only calibration realised model
+        estep inspect "$run" --allow-import --only calibration realised model
     done
     compare_runs "$1" --inspected
     compare_runs "$1"
@@ -140,10 +140,10 @@ upright() {
 
 # Who lies on its back, of the runs that are there.
 gaits() {
-    local label seed env=HalfCheetah-v5
-    for label in ${GAITS:-sac mpo mve iterative_mve pp_smc_anew_1-0.25 sac_wider mve_wider}; do
+    local label seed any=HalfCheetah-v5 upright=UprightHalfCheetah-v0
+    for label in $any/{sac,mpo,mve,iterative_mve,pp_smc_anew_1-0.25,sac_wider,mve_wider} $upright/{sac,mve,iterative_mve}; do
         for seed in ${SEEDS:-0 1 2 3 4}; do
-            [[ ! -e $RUNS/models/$env/$label/$seed ]] || runs+=("$(run_of "models/$env/$label" "$seed")")
+            [[ ! -e $RUNS/models/$label/$seed ]] || runs+=("$(run_of "models/$label" "$seed")")
         done
     done
     python experiments/models_mujoco/gaits.py "$OUT" "${runs[@]}"
