@@ -60,6 +60,8 @@ PAIRS = (
     (("steps", "mve"), ("steps", "sac")),
     (("search", "pp-smc"), ("search", "mpo")),
     (("wrong_head", "mve"), ("steps", "mve")),
+    (("wider", "mve"), ("wider", "sac")),
+    (("upright", "mve"), ("upright", "sac")),
 )
 
 
