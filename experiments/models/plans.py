@@ -95,9 +95,7 @@ class Chosen(NamedTuple):
 
 
 def half_trained(run: Path, table: Path) -> Policy:
-    """The policy whose return is nearest to HALF_TRAINED; `table` has the returns of all checkpoints."""
-    if table.exists():
-        return load(run, next(int(row["env_steps"]) for row in tables.cells(table) if row["chosen"] == "True"))
+    """The policy whose return is nearest to HALF_TRAINED; the returns of all checkpoints are written to `table`."""
     policies = {step: load(run, step) for step in checkpoints(run)}
     means = {
         step: policy.acting_by("policy").evaluate(10, seed=CHOOSE, deterministic=False).mean
