@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from upright import ANGLE
 
 from estep.instruments.states import replay_of
 from estep.policy.policy import load
 from estep.runs import tables
 
-ANGLE = 1
-"""Which number of the observation is the angle of the body, in radians; 0 is on its feet."""
 EVERY = 10_000
 
 

@@ -2,7 +2,8 @@
 # Makes results/models_mujoco: algorithms with a learned model on HalfCheetah-v5 and Hopper-v5, beside those without.
 # What counts as yes and as no is in results/models_mujoco/criteria.md, which was written before the first run.
 #
-# PARTS chooses a part (default: steps search search_anew wrong_head plans luck wider upright gaits), SEEDS and ENVS some of its runs.
+# PARTS chooses a part (default: steps search search_anew wrong_head plans luck wider upright gaits), SEEDS and ENVS some
+# of its runs.
 set -euo pipefail
 NAME=models_mujoco
 # shellcheck source=experiments/lib.sh

@@ -11,8 +11,10 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gaits import ANGLE
 from gymnasium.envs.mujoco.half_cheetah_v5 import HalfCheetahEnv
+
+ANGLE = 1
+"""Which number of the observation is the angle of the body, in radians; 0 is on its feet."""
 
 
 class PaidOnItsFeet(gymnasium.Wrapper):
