@@ -114,7 +114,7 @@ def home_of(path):
 
 
 def wrong_imports(path):
-    allowed = MAY_IMPORT.get(home_of(path), set())
+    allowed = MAY_IMPORT[home_of(path)]
     return [name for name in imports(path) if not any(f"{name}.".startswith(f"{each}.") for each in allowed)]
 
 

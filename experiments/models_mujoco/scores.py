@@ -61,6 +61,7 @@ PAIRS = (
     (("search", "pp-smc"), ("search", "mpo")),
     (("wrong_head", "mve"), ("steps", "mve")),
     (("wider", "mve"), ("wider", "sac")),
+    (("wider", "mve"), ("steps", "sac")),
     (("upright", "mve"), ("upright", "sac")),
 )
 
