@@ -27,9 +27,25 @@ measured() {
     runs=()
 }
 
+# on_critic FOLDER ENV...: what the inference of `mve` gains on the critic alone.
+on_critic() {
+    local folder=$1 seed env run
+    shift
+    for seed in ${SEEDS:-0 1 2 3 4}; do
+        for env in "$@"; do
+            run=$(run_of "models/$env/mve" "$seed")
+            estep inspect "$run" --allow-import --only realised --no-imagined
+            runs+=("$run")
+        done
+    done
+    compare_runs "$folder" --inspected
+    python experiments/models_mujoco/gains.py "$OUT"
+    runs=()
+}
+
 # Imagined steps. What inference gains on the critic itself is in a folder of its own.
 steps() {
-    local seed env run
+    local seed env
     for seed in ${SEEDS:-0 1 2 3 4}; do
         for env in "${envs[@]}"; do
             train "models/$env/sac" "$seed" sac --env "$env" "${common[@]}"
@@ -37,15 +53,7 @@ steps() {
         done
     done
     measured steps
-    for seed in ${SEEDS:-0 1 2 3 4}; do
-        for env in "${envs[@]}"; do
-            run=$(run_of "models/$env/mve" "$seed")
-            estep inspect "$run" --only realised --no-imagined
-            runs+=("$run")
-        done
-    done
-    compare_runs steps_on_critic --inspected
-    runs=()
+    on_critic steps_on_critic "${envs[@]}"
 }
 
 search() {
@@ -137,6 +145,7 @@ upright() {
         done
     done
     measured upright
+    on_critic upright_on_critic "$env"
 }
 
 # Who lies on its back, of the runs that are there.

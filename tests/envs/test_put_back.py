@@ -98,6 +98,26 @@ class NoNoise(Whole):
         self.place, self.count, _ = state
 
 
+class Halved(gymnasium.Wrapper):
+    """Pays half, and keeps nothing."""
+
+    def step(self, action):
+        obs, reward, *ends = self.env.step(action)
+        return obs, reward / 2, *ends
+
+
+class Delayed(gymnasium.Wrapper):
+    """Pays one step later, so that it keeps a reward, from its first `reset` on."""
+
+    def reset(self, **given):
+        self.owed = 0.0
+        return self.env.reset(**given)
+
+    def step(self, action):
+        paid, (obs, self.owed, *ends) = self.owed, self.env.step(action)
+        return obs, paid, *ends
+
+
 def begun(make, **options):
     env = envs.make(make, **options)
     env.reset()
@@ -135,6 +155,22 @@ def test_a_part_of_the_state_that_is_not_saved_is_found(kind):
 def test_what_cannot_save_its_state_is_refused_by_name(make, named):
     with pytest.raises(UsageError, match=f"^{named} of .* cannot save and load its state"):
         Simulator(envs.make(make))
+
+
+def test_a_wrapper_of_ones_own_that_keeps_nothing_needs_no_methods():
+    env = begun(lambda: Halved(Whole()))
+    simulator, steps = played(env, np.zeros((4, 1), np.float32))
+    state = steps[2][0]
+    assert simulator.step([state], np.zeros((1, 1), np.float32)).reward == [1.5]
+    simulator.check_exact(state, 1)
+
+
+def test_a_wrapper_that_keeps_something_from_its_first_step_on_is_refused():
+    env = envs.make(lambda: Delayed(Whole()))
+    simulator = Simulator(env)  # nothing is seen yet
+    env.reset()
+    with pytest.raises(UsageError, match=r"^Delayed of .* cannot save and load its state"):
+        simulator.check_exact(simulator.save()[0], 1)
 
 
 def test_the_steps_before_a_time_limit_are_part_of_the_state():

@@ -1,7 +1,8 @@
 """Puts the states of a simulator back, so that several policies go on from exactly the same state.
 
 A state can be saved and loaded for MuJoCo and for Gymnasium's classic control, under wrappers of Gymnasium that have no
-state or only count steps. An environment or a wrapper of one's own says that it can by two methods:
+state or only count steps, and under any wrapper that has no attribute of its own. Another environment or wrapper says
+that it can by two methods:
 
     def save_state(self):          # all that `step` depends on, the random generator included; a copy
         return self.position.copy()
@@ -44,6 +45,8 @@ STATELESS = {
     "TransformReward",
 }
 """Wrappers of Gymnasium on whose state no observation and no reward depends."""
+OF_EVERY_WRAPPER = {"env", "_action_space", "_observation_space", "_metadata", "_cached_spec"}
+"""The attributes that every wrapper has from Gymnasium. One that has no others keeps nothing between steps."""
 ATTRIBUTES = {
     "gymnasium.wrappers.common.TimeLimit": ("_elapsed_steps",),
     "gymnasium.envs.classic_control.pendulum.PendulumEnv": ("state", "last_u"),
@@ -152,8 +155,9 @@ class Simulator:
             size: a, the size of an action.
 
         Raises:
-            UsageError: they differ.
+            UsageError: they differ, or a layer cannot save its state.
         """
+        savers(self._instances[0].env, self.name)  # again: a wrapper may set its first attribute in `reset` or `step`
         actions = np.random.default_rng(0).uniform(-1.0, 1.0, (TRIED, 1, size)).astype(np.float32)
         self._load(state)
         straight = []
@@ -200,9 +204,15 @@ def savers(env: gymnasium.Env[Any, Any], name: str) -> list[Saver]:
             found.append(_attributes(layer, ATTRIBUTES[kind]))
         elif kind.startswith(MUJOCO):
             found.append(_mujoco(layer))
-        elif not (kind.startswith("gymnasium.wrappers.") and type(layer).__name__ in STATELESS):
+        elif not _stateless(layer):
             raise _no_states(type(layer).__name__, name)
     return found
+
+
+def _stateless(layer: gymnasium.Env[Any, Any]) -> bool:
+    if type(layer).__module__.startswith("gymnasium.wrappers.") and type(layer).__name__ in STATELESS:
+        return True
+    return isinstance(layer, gymnasium.Wrapper) and vars(layer).keys() <= OF_EVERY_WRAPPER
 
 
 def _attributes(layer: Any, names: tuple[str, ...]) -> Saver:
