@@ -39,7 +39,6 @@ WAYS = {
     "Adam 100": ("gradient", InferenceSettings(100)),
 }
 """Names in the figure, and what is asked for."""
-REFERENCE = "iterative 5"
 STATES = 256
 """In which V is measured."""
 
@@ -95,7 +94,7 @@ def earned(run: Path, episodes: int, seed: int, wanted: Sequence[str]) -> list[E
 
 
 class Summary(NamedTuple):
-    """One optimiser over all runs, beside five iterations of the same run."""
+    """One optimiser over all runs, beside the reference in the same run."""
 
     way: str
     runs: int
@@ -114,12 +113,12 @@ class Summary(NamedTuple):
     """Mean difference of V."""
 
 
-def summary(rows: Sequence[Earned]) -> list[Summary]:
-    """Every optimiser over the runs that have it."""
-    reference = {row[:4]: row for row in rows if row.way == REFERENCE}
+def summary(rows: Sequence[Earned], reference: str) -> list[Summary]:
+    """Every optimiser over the runs that have it and the reference."""
+    bases = {row[:4]: row for row in rows if row.way == reference}
     found = []
     for name in WAYS:
-        pairs = [(row, reference[row[:4]]) for row in rows if row.way == name and row[:4] in reference]
+        pairs = [(row, bases[row[:4]]) for row in rows if row.way == name and row[:4] in bases]
         if pairs:
             mean, drawn = (_ratio(pairs, kind) for kind in ("mean", "drawn"))
             value = np.mean([row.value - base.value for row, base in pairs])
@@ -165,13 +164,14 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0, help="of the episodes and of all draws")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="optimisers")
+    parser.add_argument("--reference", choices=WAYS, default="iterative 5", help="what the summary compares with")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     before = args.out / "earned.csv"
     known = labels.read(before, Earned) if before.is_file() else []
     found = labels.newest([known, *(earned(run, args.episodes, args.seed, args.ways) for run in args.runs)])
     tables.write(before, Earned._fields, found)
-    tables.write(args.out / "summary.csv", Summary._fields, summary(found))
+    tables.write(args.out / "summary.csv", Summary._fields, summary(found, args.reference))
     draw(found, args.out / "earned.png")
 
 

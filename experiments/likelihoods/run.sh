@@ -4,7 +4,7 @@
 #
 # SEEDS and ENVS choose a part of the runs, for example to give each core a task: ENVS=Hopper-v5 SEEDS="0 1" run.sh
 # CRITICS chooses critics (default: "none best"; there is "layer" too). `best` is the one that experiments/critics
-# chose; BEST has the flags of another one. PARTS="critics", "imagined" or "upright" makes one part.
+# chose; BEST has the flags of another one. PARTS="critics", "imagined", "upright" or "acting" makes one part.
 # CONTROL=1 adds to the last two the runs that act by the start of inference.
 set -euo pipefail
 NAME=likelihoods
@@ -76,6 +76,22 @@ upright() {
     on_imagined upright upright:UprightHalfCheetah-v0
 }
 
-for part in ${PARTS:-critics imagined upright}; do
+# What agents that learned with direct inference earn by ten steps of Adam more, on returns of imagined steps (mve) and on
+# the critic (sac). The runs are those of models_mujoco.
+acting() {
+    local row env seed
+    for env in UprightHalfCheetah-v0 HalfCheetah-v5; do
+        for row in mve sac; do
+            for seed in ${SEEDS:-0 1 2 3 4}; do
+                runs+=("$(run_of "models/$env/$row" "$seed")")
+            done
+            python experiments/earned/earned.py "$OUT/acting/${env}_$row" "${runs[@]}" --ways direct "then Adam 10" \
+                --reference direct
+            runs=()
+        done
+    done
+}
+
+for part in ${PARTS:-critics imagined upright acting}; do
     "$part"
 done
