@@ -5,7 +5,7 @@
 # SEEDS and ENVS choose a part of the runs, for example to give each core a task: ENVS=Hopper-v5 SEEDS="0 1" run.sh
 # CRITICS chooses critics (default: "none best"; there is "layer" too). `best` is the one that experiments/critics
 # chose; BEST has the flags of another one. PARTS="critics", "imagined", "upright" or "acting" makes one part.
-# CONTROL=1 adds to the last two the runs that act by the start of inference.
+# CONTROL=1 adds to `imagined` and `upright` the runs that act by the start of inference.
 set -euo pipefail
 NAME=likelihoods
 # shellcheck source=experiments/lib.sh
