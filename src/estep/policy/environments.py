@@ -32,13 +32,21 @@ def task_records(env: Envs) -> tuple[TaskRecord, ...]:
     return tuple(TaskRecord(name, label(source), isinstance(source, str)) for name, source in named)
 
 
-def env_or_none(recipe: Recipe) -> Envs | None:
-    """The environment of a recorded run, or its tasks, if they can be made without an import of other modules."""
+def env_or_none(recipe: Recipe, allow_import: bool) -> Envs | None:
+    """The environment of a recorded run, or its tasks, if no module has to be imported for them, or any may be."""
     found = recorded_env(recipe)
     try:
-        return None if found is None or modules(map(str, sources(found))) else found
+        return None if found is None or (modules(map(str, sources(found))) and not allow_import) else found
     except UsageError:  # a folder may hold anything; whoever evaluates is told
         return None
+
+
+def no_env(what: str) -> UsageError:
+    """The error for a policy or a population of which `env_or_none` gave None."""
+    return UsageError(
+        f"The environment of this {what} is not known: a function or a module's id made it.",
+        "Pass that function or id as env. For an id it is enough to load with allow_import=True.",
+    )
 
 
 def recorded_env(recipe: Recipe) -> Envs | None:

@@ -31,7 +31,7 @@ from estep.export.program import one_shot
 from estep.likelihoods.state_value import StateValue
 from estep.policy import saving
 from estep.policy.actor import ACT, Actor, Scaling, key_of, scaling_of
-from estep.policy.environments import env_or_none, make_env
+from estep.policy.environments import env_or_none, make_env, no_env
 from estep.policy.evaluate import Evaluation, evaluate
 from estep.policy.job import QUIET
 from estep.policy.shown import Shown
@@ -203,10 +203,7 @@ class Policy(Shown):
             check_task(task, list(self.tasks))
         source = self.env if env is None else hosted(read_envs(env))
         if source is None:
-            raise UsageError(
-                "The environment of this policy is not known: a function or a module's id made it.",
-                "Pass that function or id as env.",
-            )
+            raise no_env("policy")
         run = dataclasses.replace(self.recipe.run, eval_episodes=arguments.count("episodes", episodes))
         chosen = run if seed is None else dataclasses.replace(run, seed=arguments.seed(seed))
         mode = arguments.truth("deterministic", deterministic)
@@ -257,7 +254,8 @@ def load(
     Args:
         path: the folder or the file.
         checkpoint_name: "best", "latest", a number of environment steps, or the folder's name, such as "step_1000".
-        allow_import: whether modules of algorithms, parts or networks that the folder names may be imported.
+        allow_import: whether modules that the folder names may be imported: now those of algorithms, parts or networks,
+            and those of environments when they are made.
         trust_dir: whether the folder is read although other users may write to it.
 
     Raises:
@@ -284,7 +282,7 @@ def load(
         env_steps,
         updates,
         folder.path if place is given else given.absolute(),
-        env_or_none(recipe),
+        env_or_none(recipe, allow_import),
         spaces.observation,
     )
     return Policy(recipe, agent, moments, spaces.action, *known, tasks=dict(spaces.tasks))

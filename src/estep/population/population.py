@@ -20,7 +20,7 @@ from estep.envs.pure.adapter import find, on_host
 from estep.envs.pure.environment import PureEnv
 from estep.envs.tasks.sources import label, read_envs
 from estep.errors import EnvironmentFailure, EstepError, RejectedInput, UsageError, check, describe
-from estep.policy.environments import env_or_none, make_env
+from estep.policy.environments import env_or_none, make_env, no_env
 from estep.policy.evaluate import Evaluation
 from estep.policy.job import QUIET
 from estep.policy.policy import Policy
@@ -107,8 +107,7 @@ class Population(Sequence[Policy]):
         """
         source = self.env if env is None else only_one(read_envs(env))
         if source is None:
-            what = "The environment of this population is not known: a function or a module's id made it."
-            raise UsageError(what, "Pass that function or id as env.")
+            raise no_env("population")
         episodes, greedy = arguments.count("episodes", episodes), arguments.truth("deterministic", deterministic)
         own = [self.recipe.run.seed + i for i in range(len(self))]
         seeds = own if seed is None else [arguments.seed(seed)] * len(self)
@@ -222,5 +221,5 @@ def load_population(path: Path | str, checkpoint_name: str | int = "best", *, al
         raise RejectedInput(what, "Give another one with --checkpoint latest or STEP.") from error
     one = skeleton(recipe.algorithm, spaces.spec)
     shaped = stacked(one, count)
-    agents, env = rebuild(shaped, files), env_or_none(recipe)
+    agents, env = rebuild(shaped, files), env_or_none(recipe, allow_import)
     return Population(recipe, agents, files.get("stats"), spaces, steps, updates, folder.path, env, failed)
