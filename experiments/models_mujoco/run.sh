@@ -150,8 +150,9 @@ upright() {
 
 # Who lies on its back, of the runs that are there.
 gaits() {
-    local label seed any=HalfCheetah-v5 upright=UprightHalfCheetah-v0
-    for label in $any/{sac,mpo,mve,iterative_mve,pp_smc_anew_1-0.25,sac_wider,mve_wider} $upright/{sac,mve,iterative_mve}; do
+    local label seed any=HalfCheetah-v5 upright=UprightHalfCheetah-v0 labels=()
+    labels+=($any/{sac,mpo,mve,iterative_mve,sac_wider,mve_wider} $any/pp_smc_anew_{1-0.25,4-0.25,8-0.25,1-1})
+    for label in "${labels[@]}" $upright/{sac,mve,iterative_mve}; do
         for seed in ${SEEDS:-0 1 2 3 4}; do
             [[ ! -e $RUNS/models/$label/$seed ]] || runs+=("$(run_of "models/$label" "$seed")")
         done
