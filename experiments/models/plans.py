@@ -11,7 +11,7 @@ counted in states of the replay. Run as
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -128,15 +128,20 @@ def particles(policy: Policy) -> Iterator[Particles]:
         yield Particles(*settings_of(planner), *map(float, means), len(states))
 
 
-def measured(policy: Policy, episodes: int) -> Iterator[Planned]:
-    """The policy, and each planner."""
+def measured(policy: Policy, episodes: int, known: Sequence[Planned]) -> Iterator[Planned]:
+    """The policy, and each planner. Planners of `known` are not measured again if its policy returned the same."""
 
     def returns(way: Policy) -> Any:
         return np.asarray(way.evaluate(episodes, seed=MEASURE, deterministic=False).returns)
 
     own = returns(policy.acting_by("policy"))
     yield Planned("policy", 0, 0, "", 0.0, "", own.mean(), own.std(), 0.0, 0.0, 0.0, episodes)
+    same = any(row.way == "policy" and row.mean == own.mean() for row in known)
+    before = {row[1:6]: row for row in known if row.way == "plan" and same and row.episodes == episodes}
     for planner in planners(policy):
+        if settings_of(planner) in before:
+            yield before[settings_of(planner)]
+            continue
         found = returns(policy.changed(lambda agent, planner=planner: replace(agent, behave=planner)))
         yield Planned("plan", *settings_of(planner), found.mean(), found.std(), *interval(found - own), episodes)
 
@@ -148,12 +153,14 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=20)
     parser.add_argument("--checkpoint", default="", help="the checkpoint; without it, the half-trained one")
     parser.add_argument("--name", default="", help="added to the names of the tables")
+    parser.add_argument("--go-on", action="store_true", help="keep what the table in OUT has of this policy")
     args = parser.parse_args()
     name, rows = f"plans_{args.name}" if args.name else "plans", []
     choice, table = args.out / f"{name}_checkpoints.csv", args.out / f"{name}.csv"
     policy = load(args.run, args.checkpoint) if args.checkpoint else half_trained(args.run, choice)
     tables.write(args.out / f"{name}_particles.csv", Particles._fields, particles(policy))
-    for row in measured(policy, args.episodes):
+    known = tables.read(table, Planned) if args.go_on and table.is_file() else []
+    for row in measured(policy, args.episodes, known):
         print(*row, flush=True)
         rows.append(row)
         tables.write(table, Planned._fields, rows)
