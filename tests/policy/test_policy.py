@@ -164,11 +164,12 @@ def test_resume_goes_on_with_a_finished_run(policy):
     assert estep.load(policy.run_dir, "latest").env_steps == 340
 
 
-def test_an_environment_of_a_module_is_known_to_whoever_lets_it_be_imported(tmp_path):
-    run = estep.train("sac", "gymnasium:Pendulum-v1", steps=150, out=tmp_path, **TINY).run_dir
+def test_an_environment_of_a_module_is_known_to_whoever_lets_it_be_imported(policy, tmp_path):
+    recipe = policy.recipe._replace(env="gymnasium:Pendulum-v1")
+    saved = dataclasses.replace(policy, recipe=recipe).save(tmp_path / "policy")
     with pytest.raises(UsageError, match="environment of this policy is not known"):
-        estep.load(run).evaluate(1)
-    assert len(estep.load(run, allow_import=True).evaluate(1).returns) == 1
+        estep.load(saved).evaluate(1)
+    assert len(estep.load(saved, allow_import=True).evaluate(1).returns) == 1
 
 
 def test_a_factory_is_an_environment_too(tmp_path):
