@@ -23,14 +23,14 @@ from oracles.rows import OF_TASKS, spec_of
 EXAMPLES = Path(__file__).parents[2] / "examples"
 OLD_RUN = EXAMPLES.parent / "tests" / "releases" / "0.1.0" / "sac-Pendulum-v1"
 PROGRAMS = [
-    ("own_part", "120"),
     ("own_environment", "150"),
-    ("own_images", "100"),
     ("deploy", str(OLD_RUN)),
     ("sac_in_60_lines",),
 ]
 TRAINED_FOR_LONG = [
     ("deploy",),  # what it trains where nobody gives it a run
+    ("own_part", "120"),  # the command line trains its parts below
+    ("own_images", "100"),  # another network of the same kind as that of `own_part`
     ("own_algorithm", "150"),  # `own_run` trains its algorithm by the command line
 ]
 TINY = ("--steps", "120", "--warmup-steps", "60", "--batch-size", "16", "--replay-size", "500", "--preset", "none")
