@@ -76,8 +76,8 @@ upright() {
     on_imagined upright upright:UprightHalfCheetah-v0
 }
 
-# What agents that learned with direct inference earn by ten steps of Adam more, on returns of imagined steps (mve) and on
-# the critic (sac). The runs are those of models_mujoco.
+# What agents that learned with direct inference earn by ten steps of Adam more, on returns of imagined steps (mve) and
+# on the critic (sac). The runs are those of models_mujoco.
 acting() {
     local row env seed
     for env in UprightHalfCheetah-v0 HalfCheetah-v5; do

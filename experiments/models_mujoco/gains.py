@@ -10,28 +10,46 @@ on the other, and the mean of the difference within a run, with 95 % intervals (
 from __future__ import annotations
 
 import argparse
-import csv
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from estep.instruments.interval import interval
+from estep.runs import tables
 
 FOLDERS = ("steps", "upright")
 ALGORITHM = "mve"
 
 
+class Gain(NamedTuple):
+    """The gain in return of one number of iterations, means over runs with their 95 % intervals."""
+
+    env: str
+    iterations: int
+    runs: int
+    imagined: float
+    """On returns of imagined steps."""
+    imagined_low: float
+    imagined_high: float
+    critic: float
+    critic_low: float
+    critic_high: float
+    difference: float
+    """Within a run: on imagined steps less on the critic."""
+    difference_low: float
+    difference_high: float
+
+
 def gains(path: Path) -> dict[tuple[str, int], dict[int, float]]:
     """By environment and number of iterations: the realised gain of each seed."""
     found: dict[tuple[str, int], dict[int, float]] = {}
-    with path.open(newline="") as file:
-        for row in csv.DictReader(file):
-            if row["algorithm"] == ALGORITHM:
-                key = row["env"], int(row["iterations"])
-                found.setdefault(key, {})[int(row["seed"])] = float(row["realised"])
+    for row in tables.cells(path):
+        if row["algorithm"] == ALGORITHM:
+            found.setdefault((row["env"], int(row["iterations"])), {})[int(row["seed"])] = float(row["realised"])
     return found
 
 
-def compared(out: Path) -> Iterator[dict[str, object]]:
+def compared(out: Path) -> Iterator[Gain]:
     """The rows of gains.csv."""
     for folder in FOLDERS:
         paths = [out / name / "realised.csv" for name in (folder, f"{folder}_on_critic")]
@@ -41,27 +59,16 @@ def compared(out: Path) -> Iterator[dict[str, object]]:
         for env, iterations in sorted(imagined.keys() & critic.keys()):
             one, other = imagined[env, iterations], critic[env, iterations]
             seeds = sorted(one.keys() & other.keys())
-            figures = {
-                "imagined": [one[seed] for seed in seeds],
-                "critic": [other[seed] for seed in seeds],
-                "difference": [one[seed] - other[seed] for seed in seeds],
-            }
-            row: dict[str, object] = {"env": env, "iterations": iterations, "runs": len(seeds)}
-            for name, values in figures.items():
-                mean, low, high = interval(values)
-                row |= {name: mean, f"{name}_low": low, f"{name}_high": high}
-            yield row
+            means = interval([one[seed] for seed in seeds]), interval([other[seed] for seed in seeds])
+            difference = interval([one[seed] - other[seed] for seed in seeds])
+            yield Gain(env, iterations, len(seeds), *means[0], *means[1], *difference)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("out", type=Path, metavar="OUT", help="results/models_mujoco, or where run.sh wrote")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path, help="results/models_mujoco, or where run.sh wrote")
     out = parser.parse_args().out
-    rows = list(compared(out))
-    with (out / "gains.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    tables.write(out / "gains.csv", Gain._fields, compared(out))
 
 
 if __name__ == "__main__":
