@@ -72,15 +72,20 @@ own_luck() {
         --replay-size 65536 --dynamics optimistic --horizon 4
 }
 
-# New searches in a fraction of each batch: one run of each choice, so that there is no score over seeds.
+# New searches in a fraction of each batch, for each choice of horizon and fraction. Beside them is the seed of `own_luck`.
 search_anew() {
-    local env=HalfCheetah-v5 chosen h fraction
-    train "models/$env/mpo" 0 mpo --env "$env" "${common[@]}"
+    local env=HalfCheetah-v5 chosen h fraction seed first
+    for seed in ${SEEDS:-0 1 2}; do
+        train "models/$env/mpo" "$seed" mpo --env "$env" "${common[@]}"
+    done
     own_luck
-    for chosen in ${SEARCHES:-1-0.25 4-0.25 8-0.25 1-1}; do
-        h=${chosen%-*} fraction=${chosen#*-}
-        train "models/$env/pp_smc_anew_$chosen" 0 pp-smc --env "$env" "${common[@]}" --eval-with policy \
-            --search-fraction "$fraction" --plan-members 1 --horizon "$h"
+    for chosen in ${SEARCHES:-1-0.25 4-0.25 8-0.25}; do
+        h=${chosen%-*} fraction=${chosen#*-} first=${#runs[@]}
+        for seed in ${SEEDS:-0 1 2}; do
+            train "models/$env/pp_smc_anew_$chosen" "$seed" pp-smc --env "$env" "${common[@]}" --eval-with policy \
+                --search-fraction "$fraction" --plan-members 1 --horizon "$h"
+        done
+        python experiments/models_mujoco/scores.py "$OUT" "search_anew_$chosen" "${runs[@]:first}"
     done
     compare_runs search_anew
     runs=()

@@ -59,6 +59,7 @@ Runs = Mapping[tuple[str, str, str], Mapping[int, Sequence[Timed]]]
 PAIRS = (
     (("steps", "mve"), ("steps", "sac")),
     (("search", "pp-smc"), ("search", "mpo")),
+    *(((f"search_anew_{chosen}", "pp-smc"), ("search", "mpo")) for chosen in ("1-0.25", "4-0.25", "8-0.25")),
     (("wrong_head", "mve"), ("steps", "mve")),
     (("wider", "mve"), ("wider", "sac")),
     (("wider", "mve"), ("steps", "sac")),
@@ -99,8 +100,8 @@ def score(run: Sequence[Timed], seconds: float = np.inf) -> float:
 
 
 def differences(runs: Runs) -> Iterator[Difference]:
-    """Each pair of groups of which there are runs, on each environment: at equal steps, and by the seconds that the
-    second one took for all its steps with the same seed."""
+    """Each pair of groups of which there are runs, on each environment: at equal steps, and of two algorithms by the
+    seconds too that the second one took for all its steps with the same seed."""
     for (part, algorithm), (other_part, other) in PAIRS:
         for env in sorted({env for name, env, _ in runs if name == part}):
             mine, against = runs.get((part, env, algorithm), {}), runs.get((other_part, env, other), {})
@@ -109,7 +110,7 @@ def differences(runs: Runs) -> Iterator[Difference]:
                 continue
             theirs = [score(against[seed]) for seed in both]
             equal = {"equal steps": [score(mine[seed]) for seed in both]}
-            if part == other_part:
+            if algorithm != other:
                 equal["equal time"] = [score(mine[seed], against[seed][-1].wall_s) for seed in both]
             for at, scores in equal.items():
                 means = float(np.mean(scores)), float(np.mean(theirs))
