@@ -136,7 +136,7 @@ def test_a_task_that_is_not_there_is_refused(policy, call):
     with pytest.raises(UsageError, match="no task 'mars'") as error:
         getattr(policy, call)(*arguments, task="mars")
     assert "moon $1" in error.value.fix
-    with pytest.raises(UsageError, match="no task ''"):
+    with pytest.raises(UsageError, match="none of them was named"):
         policy.act(np.zeros(3))
 
 

@@ -70,6 +70,8 @@ def space_record(spaces: Spaces) -> dict[str, Any]:
 
 def check_task(task: str, names: Sequence[str]) -> None:
     """Check that a run has a task of this name. Raises UsageError."""
+    if names and not task:
+        raise UsageError("This run has several tasks, and none of them was named.", f"Give one of: {', '.join(names)}.")
     if task not in names:
         fix = f"Give one of: {', '.join(names)}." if names else "Leave the task out."
         raise UsageError(f"This run has no task {task!r:.200}{'' if names else ': it has one environment'}.", fix)
