@@ -3,9 +3,10 @@
 # What counts as yes and as no is in results/likelihoods/criteria.md, which was written before the first run.
 #
 # SEEDS and ENVS choose a part of the runs, for example to give each core a task: ENVS=Hopper-v5 SEEDS="0 1" run.sh
-# CRITICS chooses critics (default: "none best"; there is "layer" too). `best` is the one that experiments/critics
-# chose; BEST has the flags of another one. PARTS="critics", "imagined", "upright" or "acting" makes one part.
-# CONTROL=1 adds to `imagined` and `upright` the runs that act by the start of inference.
+# CRITICS chooses critics (default: "none best"; there is "layer" too), WAYS ways to use inference (default: "sac
+# iterative start"). `best` is the critic that experiments/critics chose; BEST has the flags of another one.
+# PARTS="critics", "imagined", "upright" or "acting" makes one part. CONTROL=1 adds to `imagined` and `upright` the runs
+# that act by the start of inference.
 set -euo pipefail
 NAME=likelihoods
 # shellcheck source=experiments/lib.sh
@@ -28,14 +29,19 @@ measured() {
     runs=()
 }
 
-# cell NAME FLAG...: the three ways to use inference, with one critic, in every task.
+# cell NAME FLAG...: the ways to use inference, with one critic, in every task.
 cell() {
-    local critic=$1 env
+    local critic=$1 env way row=()
     shift
     for env in ${ENVS:-Hopper-v5 Walker2d-v5}; do
-        train "likelihoods/$env/sac_$critic" "$seed" sac --env "$env" "${common[@]}" "$@"
-        train "likelihoods/$env/iterative_$critic" "$seed" iterative-sac --env "$env" "${common[@]}" "$@"
-        train "likelihoods/$env/start_$critic" "$seed" iterative-sac --env "$env" "${common[@]}" --act-by start "$@"
+        for way in ${WAYS:-sac iterative start}; do
+            case $way in
+            sac) row=(sac) ;;
+            iterative) row=(iterative-sac) ;;
+            start) row=(iterative-sac --act-by start) ;;
+            esac
+            train "likelihoods/$env/${way}_$critic" "$seed" "${row[@]}" --env "$env" "${common[@]}" "$@"
+        done
     done
 }
 
