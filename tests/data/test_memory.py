@@ -3,10 +3,15 @@ import resource
 import numpy as np
 import pytest
 
+from estep.algorithms.mpo import MPO
+from estep.core.types import Spec
 from estep.data.memory import check_memory, format_bytes, memory_limit, round_down
 from estep.data.replay import CHUNK
 from estep.errors import UsageError
+from estep.population import sizes
+from estep.population.state import plan_of
 from estep.runs import strict
+from estep.runs.leaves import skeleton
 from estep.settings.run import RunConfig
 from estep.training.allocation import MOST_STEPS, check_fits
 from oracles import rows
@@ -70,6 +75,21 @@ def test_numbers():
         "5000.0 TB",
     ]
     assert [round_down(n) for n in (0, 7, 99, 101, 718_999)] == [0, 7, 99, 100, 710_000]
+
+
+@pytest.mark.parametrize("num_envs", [1, 3])
+def test_a_replay_that_is_shorter_than_what_is_read_at_once_is_refused(num_envs, tmp_path):
+    agent, steps = skeleton(MPO(unroll=5), Spec(3, 1)), 5 * num_envs
+    check_fits(agent, RunConfig(replay_size=steps), num_envs, np.dtype(np.float32))
+    short = RunConfig(replay_size=steps - 1, num_envs=num_envs, population=2)
+    one = plan_of(agent, agent.spec, short, np.float32)
+    for check in (
+        lambda: check_fits(agent, short, num_envs, np.dtype(np.float32)),
+        lambda: sizes.checked(short, agent, one.form, tmp_path),
+    ):
+        with pytest.raises(UsageError, match=f"--replay-size {steps - 1} is too small: 5 steps in a row") as refused:
+            check()
+        assert refused.value.fix == f"Give --replay-size at least {steps}."
 
 
 def test_a_replay_that_no_checkpoint_can_list_is_refused_at_the_start():

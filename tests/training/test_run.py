@@ -11,6 +11,7 @@ from estep.errors import UsageError
 from estep.policy.actor import key_of
 from estep.runs import checkpoint
 from estep.runs.folder import RunFolder
+from estep.settings.run import RunConfig
 from estep.training import update
 from estep.training.trainer import Trainer
 from estep.training.update import improve, init
@@ -158,8 +159,27 @@ def test_a_block_of_one_alternates_strictly(tmp_path, monkeypatch):
     assert [line["updates"] for line in metrics(result.run_dir)] == [0] * 40 + list(range(1, 21))
 
 
+@pytest.mark.parametrize(
+    ("rollout", "changes", "why"),
+    [
+        (0, {"steps": 400, "warmup_steps": 500}, "all 400 steps are random, since --warmup-steps is 500"),
+        (0, {"steps": 507, "warmup_steps": 500}, "7 updates are due (--updates-per-step), and 8 are made at a time"),
+        (0, {"steps": 600, "warmup_steps": 500, "updates_per_step": 0.01}, "1 updates are due"),
+        (0, {"steps": 508, "warmup_steps": 500}, ""),
+        (512, {"steps": 511}, "the first update comes after 512 steps (--rollout), and --steps is 511"),
+        (512, {"steps": 512}, ""),
+    ],
+)
+def test_a_run_that_is_too_short_to_learn_says_so(rollout, changes, why):
+    said = []
+    update.note_no_updates(RunConfig(**changes), rollout, 8, said.append)
+    assert (len(said), why in "".join(said)) == (bool(why), True)
+
+
 def test_replay_forgets_the_oldest_steps(tmp_path):
-    result = train(tmp_path, warmup_steps=200, replay_size=50)
+    notes = Notes()
+    result = train(tmp_path, warmup_steps=200, replay_size=50, report=notes)
+    assert sum("this run learns nothing: all 120 steps are random" in note for note in notes.notes) == 1
     assert [line["data/replay"] for line in metrics(result.run_dir)] == [20, 40, 50, 50, 50, 50]
 
 

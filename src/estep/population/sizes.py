@@ -16,7 +16,7 @@ from estep.population import ring
 from estep.population.ring import Layout
 from estep.runs import checkpoint
 from estep.settings.run import RunConfig
-from estep.training.allocation import MOST_STEPS
+from estep.training.allocation import MOST_STEPS, check_sequences
 
 COPIES = 3
 """Copies of an agent: the current one, the best one, and what an update needs."""
@@ -119,12 +119,13 @@ def checked(config: RunConfig, agent: Agent, form: Layout, out: Path) -> str:
         out: the folder of the run, or of all runs.
 
     Raises:
-        UsageError: the population does not fit in memory.
+        UsageError: the population does not fit in memory, or a replay is shorter than what is read at once.
         StorageFailure: its checkpoints do not fit on the disk.
     """
     count, one = config.population or 1, needs(agent, form)
     check_memory(count, one, form, device_memory())
     check_listed(count, form)
+    check_sequences(agent, config, config.num_envs)
     disk = check_disk(out, count, one, form, config.keep_checkpoints)
     steps, memory = form.size.steps_per_env * form.num_envs, format_bytes(count * one.all)
     return f"memory   {memory} for {count} seeds with {steps:,} transitions each; disk {format_bytes(disk)} at most"

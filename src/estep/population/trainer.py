@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools as ft
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -24,6 +23,7 @@ from estep.population.state import Learner, Plan
 from estep.runs.leaves import skeleton
 from estep.settings.run import RunConfig
 from estep.training.recovery.suspects import allowed
+from estep.training.update import updates_wanted
 
 LONGEST = 1024
 """Turns in one call of a program."""
@@ -78,12 +78,9 @@ class Schedule(NamedTuple):
 
     def blocks(self, env_steps: int, updates: int) -> int:
         """Blocks of updates that are due."""
-        if self.rollout:
-            return env_steps // self.rollout - updates // self.block
-        if env_steps < self.length * self.config.num_envs:
+        if not self.rollout and env_steps < self.length * self.config.num_envs:
             return 0
-        wanted = math.floor(max(0, env_steps - self.config.warmup_steps) * self.config.updates_per_step)
-        return max(0, wanted - updates) // self.block
+        return max(0, updates_wanted(self.config, self.rollout, self.block, env_steps) - updates) // self.block
 
     def turns(self, env_steps: int, updates: int, count: int) -> tuple[Turns, int, int]:
         """The next turns, and the counts after them."""

@@ -44,7 +44,7 @@ def check_fits(agent: Agent, config: RunConfig, num_envs: int, dtype: np.dtype[A
         dtype: type in which observations are stored.
 
     Raises:
-        UsageError: it does not fit in memory, or in a checkpoint.
+        UsageError: it is shorter than what is read at once, or does not fit in memory, or in a checkpoint.
     """
     filled = max(min(capacity(agent, config), config.steps), num_envs)
     if filled > MOST_STEPS:
@@ -52,7 +52,18 @@ def check_fits(agent: Agent, config: RunConfig, num_envs: int, dtype: np.dtype[A
         raise UsageError(what, f"Give --replay-size {MOST_STEPS} or less.")
     needed = bytes_needed(filled, num_envs, *row_of(agent, dtype))
     check_memory(needed, filled, needed / filled)
+    check_sequences(agent, config, num_envs)
     return needed
+
+
+def check_sequences(agent: Agent, config: RunConfig, num_envs: int) -> None:
+    """Refuse a replay with fewer steps of an environment than are read at once: it never has a batch. The arguments are
+    those of `check_fits`. Raises UsageError."""
+    if agent.rollout or config.replay_size // num_envs >= agent.length:
+        return
+    of_each = f" of each of {num_envs} environments" if num_envs > 1 else ""
+    what = f"--replay-size {config.replay_size} is too small: {agent.length} steps in a row{of_each} are read at once."
+    raise UsageError(what, f"Give --replay-size at least {agent.length * num_envs}.")
 
 
 def allocate(agent: Agent, config: RunConfig, num_envs: int, dtype: np.dtype[Any]) -> Replay:

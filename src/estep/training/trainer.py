@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -28,7 +27,7 @@ from estep.training.of_tasks import OfTasks, SpreadWatch
 from estep.training.recovery.skips import Counts, count_skips, halt
 from estep.training.recovery.suspects import allowed, to_blame
 from estep.training.scale import ScaleWatch, check_image, note_agent, rewards_of, warn_of_bounds
-from estep.training.update import Compiling, Improve, init
+from estep.training.update import Compiling, Improve, init, note_no_updates, updates_wanted
 
 RECENT = 10
 """The reported return and success are means over this many training episodes."""
@@ -92,6 +91,7 @@ class Trainer:
         self.spread_watch = SpreadWatch(list(env.tasks), note)
         warn_of_bounds(env)
         note_agent(self.agent, config.normalise, note)
+        note_no_updates(config, self.agent.rollout, self.block, note)
         self.sound = True
         """Whether agent and replay are whole: not while an update or the storing of a step goes on."""
         self.settled = True
@@ -157,14 +157,14 @@ class Trainer:
     @property
     def due(self) -> int:
         """How many updates are missing, given the number of environment steps so far."""
-        if self.agent.rollout:
-            return self.counts.env_steps // self.agent.rollout * self.block - self.counts.updates
-        after_warmup = max(0, self.counts.env_steps - self.config.warmup_steps)
-        wanted = math.floor(after_warmup * self.config.updates_per_step)
+        rollout, counts = self.agent.rollout, self.counts
+        missing = updates_wanted(self.config, rollout, self.block, counts.env_steps) - counts.updates
+        if rollout:
+            return missing
         ready = len(self.replay) >= self.agent.length * self.env.num_envs
-        if self.strata > 1 and wanted > self.counts.updates:  # a task may have lost its first steps
+        if self.strata > 1 and missing > 0:  # a task may have lost its first steps
             ready &= bool(self.replay.sequences(self.agent.length, self.strata).any(1).all())
-        return wanted - self.counts.updates if ready else 0
+        return missing if ready else 0
 
     def step(self) -> None:
         """Take one step in each environment and store it in replay."""

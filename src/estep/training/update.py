@@ -1,8 +1,9 @@
-"""The programs that make and update an agent, and the report of how long a program takes to compile."""
+"""The programs that make and update an agent, how many updates are due, and the report of how long compiling takes."""
 
 from __future__ import annotations
 
 import functools as ft
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +20,7 @@ from estep.policy.actor import (
     Scaling,
     scale,
 )
+from estep.settings.run import RunConfig
 
 
 @ft.partial(jax.jit, static_argnums=(0, 1))
@@ -51,6 +53,34 @@ def improve(
         return agent, (memo, info)
 
     return jax.lax.scan(update, agent, (batches, counter + jnp.arange(batches.reward.shape[0], dtype=jnp.uint32)))
+
+
+def updates_wanted(config: RunConfig, rollout: int, block: int, env_steps: int) -> int:
+    """Updates that belong to the first environment steps of a run.
+
+    Args:
+        config: the settings of the run.
+        rollout: environment steps between updates, for an algorithm that learns on-policy; 0 for one with a replay.
+        block: updates that are made together.
+        env_steps: how many environment steps.
+    """
+    if rollout:
+        return env_steps // rollout * block
+    return math.floor(max(0, env_steps - config.warmup_steps) * config.updates_per_step)
+
+
+def note_no_updates(config: RunConfig, rollout: int, block: int, note: Callable[[str], None]) -> None:
+    """Say that a run is too short for a single update. The arguments are those of `updates_wanted`."""
+    steps, wanted = config.steps, updates_wanted(config, rollout, block, config.steps)
+    if wanted >= block:
+        return
+    if rollout:
+        why = f"the first update comes after {rollout:,} steps (--rollout), and --steps is {steps:,}"
+    elif steps <= config.warmup_steps:
+        why = f"all {steps:,} steps are random, since --warmup-steps is {config.warmup_steps:,}"
+    else:
+        why = f"{wanted} updates are due (--updates-per-step), and {block} are made at a time (--updates-per-call)"
+    note(f"note     this run learns nothing: {why}")
 
 
 PROBED, PROBE_SECONDS = 50, 2.0
