@@ -244,7 +244,7 @@ def _settings(algorithm: Any, env: str, preset: Any, options: dict[str, Any]) ->
     preset = presets.NONE if preset is None else arguments.text("preset", preset)
     called, start = _algorithm(algorithm)
     chosen = presets.find(called, env, preset) if isinstance(algorithm, str) else None
-    changes = {**(chosen.changes if chosen else {}), **_today(options, start)}
+    changes = presets.changes(chosen, _today(options, start))
     row, changes = _take(start, changes)
     config, changes = _take(RunConfig(), changes)
     if changes:

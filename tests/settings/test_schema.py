@@ -7,13 +7,16 @@ import typing
 
 import pytest
 
+from estep import api
 from estep.algorithms import ALGORITHMS, IterativeSAC
 from estep.cli import comparing, configs, health, inspecting, listing, reading, training
 from estep.cli.parse import COMMON
+from estep.cli.resolve import resolve
 from estep.errors import UsageError
 from estep.settings import schema
-from estep.settings.presets import ANY, find, presets
+from estep.settings.presets import ANY, changes, find, presets
 from estep.settings.run import RunConfig
+from estep.sweeps import plan
 
 COMMANDS = [
     *(training.Train, training.Resume, reading.Evaluate, inspecting.Inspect, reading.Verify),
@@ -81,6 +84,30 @@ DISCRETE = {
 
 FRESH = ("vmpo", "soft-pg", "distral", "default-policy", "hierarchical", "compose")
 """Rows that have presets where they were tried, or none."""
+
+
+@pytest.mark.parametrize(
+    ("given", "warmup"),
+    [
+        ({"steps": 5_000}, 2_500),
+        ({"steps": 9_999}, 4_999),
+        ({"steps": 10_000}, None),
+        ({}, None),
+        ({"steps": 400, "warmup_steps": 399}, 399),
+        ({"steps": -5}, None),
+        ({"steps": "many"}, None),
+    ],
+)
+def test_a_short_run_has_a_short_warm_up_unless_one_is_given(given, warmup):
+    assert changes(None, given).get("warmup_steps") == warmup
+    assert changes(find("sac", "Pendulum-v1"), given)["warmup_steps"] == given.get("warmup_steps", 1_000)
+
+
+def test_all_doors_give_a_short_run_the_same_warm_up():
+    run = plan.make("sac", ["Nobody-v0"], 0, {}, "auto", {"steps": 3_000})
+    by_flags = resolve(schema.find("sac"), "Nobody-v0", "auto", {"steps": 3_000}).run
+    by_call = api._settings("sac", "Nobody-v0", "auto", {"steps": 3_000})[2]
+    assert {by_flags["warmup_steps"], by_call.warmup_steps, plan.resolved(run)["warmup_steps"]} == {1_500}
 
 
 def test_presets_are_found_by_environment_and_by_name():

@@ -43,7 +43,7 @@ def resolve(row: Row, env: str, preset: str, flags: Mapping[str, Any]) -> Resolv
         UsageError: the preset is unknown.
     """
     chosen = presets.find(row.name, env, preset)
-    changes = {**(chosen.changes if chosen else {}), **flags}
+    changes = presets.changes(chosen, flags)
     algorithm = {field.name: changes.get(field.name, field.default) for field in row.fields}
     run = {field.name: changes.get(field.name, field.default) for field in schema.run_fields()}
     return Resolved(algorithm, run, chosen.name if chosen else None)

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from estep.errors import unknown
+from estep.settings.run import RunConfig
 
 ANY = "*"
 """The environment of a preset that fits all of them."""
@@ -234,3 +235,20 @@ def find(algorithm: str, env: str, name: str = AUTO) -> Preset | None:
     if name in known:
         return known[name]
     raise unknown(f"preset of {algorithm}", name, known, f"Give auto, none, or one of: {', '.join(known)}.")
+
+
+def changes(preset: Preset | None, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What changes from the defaults: the settings of a preset, then those that the user gave.
+
+    A warm-up that none of them names is at most half of the steps, so that a short run learns too.
+
+    Example:
+        >>> from estep.settings.presets import changes
+        >>> changes(None, {"steps": 4_000})
+        {'steps': 4000, 'warmup_steps': 2000}
+    """
+    found = {**(preset.changes if preset else {}), **given}
+    steps = found.get("steps")
+    if "warmup_steps" not in found and isinstance(steps, int) and 0 < steps // 2 < RunConfig.warmup_steps:
+        found["warmup_steps"] = steps // 2
+    return found

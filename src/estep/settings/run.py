@@ -46,7 +46,11 @@ class RunConfig:
         Help("Updates compiled into one call. The policy that acts is at most this old; 1 alternates strictly."),
         Ge(1),
     ] = 8
-    warmup_steps: Annotated[int, Help("Uniformly random environment steps before the first update."), Ge(0)] = 5_000
+    warmup_steps: Annotated[
+        int,
+        Help("Uniformly random environment steps before the first update. If not given, at most half of --steps."),
+        Ge(0),
+    ] = 5_000
     replay_size: Annotated[int, Help("Transitions kept in replay."), Ge(1)] = 1_000_000
     reward_scale: Annotated[
         tuple[Annotated[float, Interval(gt=0, lt=1e9)], ...],

@@ -86,16 +86,17 @@ def make(
 
 def resolved(run: Run) -> dict[str, Any]:
     """Every setting of a run: the defaults, then those of its preset, then its own."""
-    before = _base(run.algorithm, run.env[0] if len(run.env) == 1 else "", run.preset)
-    return {**before, **run.settings, **run.values, "seed": run.seed}
+    chosen = presets.find(run.algorithm, run.env[0] if len(run.env) == 1 else "", run.preset)
+    changes = strict.plain(presets.changes(chosen, {**run.settings, **run.values}))
+    return {**_defaults(run.algorithm), **changes, "seed": run.seed}
 
 
 @ft.cache
-def _base(algorithm: str, env: str, preset: str) -> Mapping[str, Any]:
-    """The defaults of an algorithm and of a run, and what a preset changes."""
-    row, chosen = schema.find(algorithm), presets.find(algorithm, env, preset)
+def _defaults(algorithm: str) -> Mapping[str, Any]:
+    """The defaults of an algorithm and of a run."""
+    row = schema.find(algorithm)
     known = {field.name: field.default for field in (*(row.fields if row else ()), *schema.run_fields())}
-    return dict(strict.parse(strict.dump({**known, **(chosen.changes if chosen else {})})))
+    return dict(strict.parse(strict.dump(known)))
 
 
 def shape(run: Run) -> tuple[Any, ...]:
