@@ -100,7 +100,12 @@ FRESH = ("vmpo", "soft-pg", "distral", "default-policy", "hierarchical", "compos
 )
 def test_a_short_run_has_a_short_warm_up_unless_one_is_given(given, warmup):
     assert changes(None, given).get("warmup_steps") == warmup
-    assert changes(find("sac", "Pendulum-v1"), given)["warmup_steps"] == given.get("warmup_steps", 1_000)
+
+
+def test_a_warm_up_of_a_preset_is_shortened_with_the_run_alone():
+    assert all(changes(preset, {}) == preset.changes for preset in presets())
+    pendulum = find("sac", "Pendulum-v1")
+    assert [changes(pendulum, {"steps": steps})["warmup_steps"] for steps in (300, 4_000)] == [150, 1_000]
 
 
 def test_all_doors_give_a_short_run_the_same_warm_up():

@@ -8,6 +8,7 @@ import pytest
 import tuned_on_ray
 from commandline import command
 
+from estep.cli.sweeping import tune
 from estep.errors import EnvironmentFailure, UsageError
 from estep.settings import schema
 from estep.settings.kinds import plain
@@ -133,6 +134,21 @@ def test_a_trial_goes_from_rung_to_rung_as_one_run(place):
     fails = [plan.make("sac", ["Pendulum-v1"], 0, {}, "auto", {"steps": 90, "gamma": 0.2})]
     with pytest.raises(EnvironmentFailure, match="without a result"):
         train_to(Part(place.path / "fails", fails), 10)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "budget", "given", "warmup"),
+    [
+        ("asha", 9_000, {}, 500),  # trials are compared after 1,000 steps, when all would be random
+        ("asha", 90_000, {}, None),
+        ("pbt", 8_000, {}, 500),
+        ("asha", 9_000, {"warmup_steps": 900}, 900),
+    ],
+)
+def test_trials_have_learned_when_they_are_first_compared(scheduler, budget, given, warmup):
+    values = {"env": ("Nobody-v0",), "scheduler": scheduler, "budget": budget, "preset": "auto"}
+    assert tune._short_warm_up("sac", values, given, {}).get("warmup_steps") == warmup
+    assert tune._short_warm_up("sac", values, {}, {"warmup_steps": Among((1, 2))}) == {}
 
 
 def test_without_ray_tune_the_command_that_installs_it_is_said(place, monkeypatch):

@@ -240,7 +240,7 @@ def find(algorithm: str, env: str, name: str = AUTO) -> Preset | None:
 def changes(preset: Preset | None, given: Mapping[str, Any]) -> dict[str, Any]:
     """What changes from the defaults: the settings of a preset, then those that the user gave.
 
-    A warm-up that none of them names is at most half of the steps, so that a short run learns too.
+    A warm-up that the user did not give is at most half of the steps, so that a short run learns too.
 
     Example:
         >>> from estep.settings.presets import changes
@@ -248,7 +248,7 @@ def changes(preset: Preset | None, given: Mapping[str, Any]) -> dict[str, Any]:
         {'steps': 4000, 'warmup_steps': 2000}
     """
     found = {**(preset.changes if preset else {}), **given}
-    steps = found.get("steps")
-    if "warmup_steps" not in found and isinstance(steps, int) and 0 < steps // 2 < RunConfig.warmup_steps:
+    steps, warmup = found.get("steps"), found.get("warmup_steps", RunConfig.warmup_steps)
+    if "warmup_steps" not in given and isinstance(steps, int) and 0 < steps // 2 < warmup:
         found["warmup_steps"] = steps // 2
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -112,6 +113,8 @@ def _tuned(algorithm: str, values: dict[str, Any], settings: dict[str, Any]) -> 
         raise UsageError(f"{algorithm} has no search space.", "Give one: --space name=low..high.")
     chosen = reader.seeds(values["seeds"])
     read_env(values["env"])
+    if values["on"] == "ray":
+        settings = _short_warm_up(algorithm, values, settings, space)
     about = algorithm, values["env"], tuple(chosen), values["budget"], settings, space, values["preset"]
     tuned = Tuned(*about, values["scheduler"])
     tuned.defaults()  # an unknown preset is an error
@@ -121,6 +124,20 @@ def _tuned(algorithm: str, values: dict[str, Any], settings: dict[str, Any]) -> 
             what = f"No setting among {', '.join(space)} may change while a run goes on."
             raise UsageError(what, "Add one to --space that is a number with a fraction, such as learning_rate.")
     return tuned
+
+
+def _short_warm_up(
+    algorithm: str, values: dict[str, Any], settings: dict[str, Any], space: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The settings, with a warm-up that leaves half of the steps before the first comparison of trials for learning."""
+    from estep.settings import presets
+    from estep.tuning import members, rungs
+
+    env = values["env"][0] if len(values["env"]) == 1 else ""
+    preset = presets.find(algorithm, env, values["preset"])
+    steps = (members.rounds if values["scheduler"] == PBT else rungs.rungs)(values["budget"])
+    ends = [presets.changes(preset, {**settings, "steps": end}).get("warmup_steps") for end in (steps[0], steps[-1])]
+    return settings if ends[0] == ends[1] or "warmup_steps" in space else {**settings, "warmup_steps": ends[0]}
 
 
 def _work(study: Any, tuned: Any, folder: Path, values: dict[str, Any], context: Context) -> int:
