@@ -11,6 +11,7 @@ from estep.errors import UsageError
 from estep.policy.actor import key_of
 from estep.runs import checkpoint
 from estep.runs.folder import RunFolder
+from estep.settings import presets
 from estep.settings.run import RunConfig
 from estep.training import update
 from estep.training.trainer import Trainer
@@ -172,8 +173,16 @@ def test_a_block_of_one_alternates_strictly(tmp_path, monkeypatch):
 )
 def test_a_run_that_is_too_short_to_learn_says_so(rollout, changes, why):
     said = []
-    update.note_no_updates(RunConfig(**changes), rollout, 8, said.append)
+    update.note_updates(RunConfig(**changes), rollout, 8, said.append)
     assert (len(said), why in "".join(said)) == (bool(why), True)
+
+
+def test_settings_of_replay_are_named_where_there_is_none():
+    said, short = [], presets.changes(None, {"steps": 600})
+    update.note_updates(RunConfig(**short), 512, 8, said.append)
+    assert said == []
+    update.note_updates(RunConfig(**short, replay_size=50, updates_per_step=2.0), 512, 8, said.append)
+    assert ["no --replay-size and no --updates-per-step" in line for line in said] == [True]
 
 
 def test_replay_forgets_the_oldest_steps(tmp_path):

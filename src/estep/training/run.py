@@ -33,6 +33,7 @@ from estep.runs.config_file import Recipe
 from estep.runs.folder import RunFolder
 from estep.settings.run import RunConfig
 from estep.training import snapshot
+from estep.training.allocation import capacity
 from estep.training.callbacks import current_policy
 from estep.training.ending import Result, beginning, exactness, recorded_result, to_the_end
 from estep.training.mirrors.mirror import check_installed
@@ -273,7 +274,7 @@ def note_start(folder: RunFolder, trainer: Trainer, recipe: Recipe, report: Repo
     if tasks:
         each = trainer.sequences * trainer.agent.length // tasks
         report.note(f"tasks    {tasks}, of each {each} transitions in every batch")
-    size = min(recipe.run.replay_size, recipe.run.steps)
+    size = min(capacity(trainer.agent, recipe.run), recipe.run.steps)
     report.note(f"replay   {size:,} transitions = {format_bytes(trainer.replay_bytes)} on the host")
     devices = jax.devices()
     report.note(f"device   {devices[0].device_kind} ({devices[0].platform}), {os.cpu_count()} cores")

@@ -20,6 +20,7 @@ from estep.policy.actor import (
     Scaling,
     scale,
 )
+from estep.settings import presets
 from estep.settings.run import RunConfig
 
 
@@ -69,8 +70,20 @@ def updates_wanted(config: RunConfig, rollout: int, block: int, env_steps: int) 
     return math.floor(max(0, env_steps - config.warmup_steps) * config.updates_per_step)
 
 
-def note_no_updates(config: RunConfig, rollout: int, block: int, note: Callable[[str], None]) -> None:
-    """Say that a run is too short for a single update. The arguments are those of `updates_wanted`."""
+OF_REPLAY = ("replay_size", "updates_per_call", "updates_per_step", "warmup_steps")
+"""Settings that an algorithm without a replay does not have."""
+
+
+def note_updates(config: RunConfig, rollout: int, block: int, note: Callable[[str], None]) -> None:
+    """Say that a run is too short for a single update, or that settings of its updates do not apply.
+
+    The arguments are those of `updates_wanted`, and what is called with a line for the user.
+    """
+    usual = vars(RunConfig()), {**vars(RunConfig()), **presets.changes(None, {"steps": config.steps})}
+    chosen = [name for name in OF_REPLAY if all(vars(config)[name] != values[name] for values in usual)]
+    if rollout and chosen:
+        unused = [f"--{name.replace('_', '-')}" for name in chosen]
+        note(f"note     an algorithm that learns on-policy has no {' and no '.join(unused)}")
     steps, wanted = config.steps, updates_wanted(config, rollout, block, config.steps)
     if wanted >= block:
         return
