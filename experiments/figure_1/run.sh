@@ -5,22 +5,51 @@
 #
 # Acting by five iterations was the default of the version that made the runs, so --act-iterations 5 is given here. The
 # present gap.csv has HalfCheetah-v5 only; this script measures the gap of all four runs.
+#
+# PARTS=imagined makes the same figure of inference on returns of imagined steps, of runs of experiments/likelihoods:
+# iterative-mve on HalfCheetah-v5 and on the task that pays forward speed on the feet only, seeds 0 to 4.
 set -euo pipefail
 NAME=figure_1
 # shellcheck source=experiments/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
-common=(--act-iterations 5 --hidden-sizes 128 128 --batch-size 64 --checkpoint-every 50000 --keep-checkpoints 5)
-for seed in 0 1; do
-    train halfcheetah_128/act_5_beta_3.54 "$seed" iterative-sac --env HalfCheetah-v5 "${common[@]}" --steps 200000 \
-        --warmup-steps 10000
-done
-for seed in 0 1; do
-    train Hopper-v5/act_5_beta_2.12_short "$seed" iterative-sac --env Hopper-v5 "${common[@]}" --steps 150000 \
-        --warmup-steps 5000
-done
+export PYTHONPATH=experiments/models_mujoco${PYTHONPATH:+:$PYTHONPATH} # upright.py
 
-for run in "${runs[@]}"; do
-    estep inspect "$run" --only improvement gap calibration --iterations 10
+# measured FOLDER INSTRUMENT...: the runs so far, inspected and compared.
+measured() {
+    local run folder=$1
+    shift
+    for run in "${runs[@]}"; do
+        estep inspect "$run" --allow-import --only "$@" --iterations 10
+    done
+    compare_runs "$folder" --inspected
+    runs=()
+}
+
+common=(--act-iterations 5 --hidden-sizes 128 128 --batch-size 64 --checkpoint-every 50000 --keep-checkpoints 5)
+critic() {
+    local seed
+    for seed in 0 1; do
+        train halfcheetah_128/act_5_beta_3.54 "$seed" iterative-sac --env HalfCheetah-v5 "${common[@]}" --steps 200000 \
+            --warmup-steps 10000
+    done
+    for seed in 0 1; do
+        train Hopper-v5/act_5_beta_2.12_short "$seed" iterative-sac --env Hopper-v5 "${common[@]}" --steps 150000 \
+            --warmup-steps 5000
+    done
+    measured . improvement gap calibration
+}
+
+imagined() {
+    local seed env
+    for env in HalfCheetah-v5 UprightHalfCheetah-v0; do
+        for seed in 0 1 2 3 4; do
+            runs+=("$(run_of "models/$env/iterative_mve" "$seed")")
+        done
+    done
+    measured imagined improvement
+}
+
+for part in ${PARTS:-critic imagined}; do
+    "$part"
 done
-estep compare "$OUT" "${runs[@]}" --inspected
