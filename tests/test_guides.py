@@ -20,7 +20,7 @@ RELEASES = ROOT / "tests" / "releases"
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 GUIDES = ["five-minutes", "your-environment", "your-algorithm", "use-a-policy", "from-stable-baselines3"]
 """Pages that run from top to bottom, their commands too."""
-SMALL = {"steps": 400, "warmup_steps": 200, "hidden_sizes": (8,), "eval_episodes": 1, "replay_size": 1_000}
+SMALL = {"steps": 400, "hidden_sizes": (8,), "eval_episodes": 1, "replay_size": 1_000}
 BEFORE = {
     "command-line": "import estep",
     "populations": "import estep",
@@ -73,7 +73,7 @@ def test_a_page_runs_from_top_to_bottom(name, tmp_path, monkeypatch):
             exec(compile(body.replace("steps=6_000", "steps=600"), f"{name}.md", "exec"), names)
         elif name in GUIDES:
             for words in commands_in(f"```\n{body}```"):
-                less = ["--steps", "400", "--warmup-steps", "200", "--eval-episodes", "1"]
+                less = ["--steps", "400", "--eval-episodes", "1"]
                 words = [word for word in words if word not in ("--steps", "5000")]
                 ended = command(*words[1:], *(less if words[1] in ("train", "compose") else []))
                 assert ended.code == 0, f"{' '.join(words)}\n{ended.err}"
@@ -124,18 +124,7 @@ def test_the_commands_of_the_page_of_videos_run(tmp_path, monkeypatch):
     if backends.choose().name is None:
         pytest.skip("nothing draws here")
     monkeypatch.chdir(tmp_path)
-    small = [
-        "--steps",
-        "400",
-        "--warmup-steps",
-        "200",
-        "--hidden-sizes",
-        "8",
-        "--eval-episodes",
-        "1",
-        "--preset",
-        "none",
-    ]
+    small = ["--steps", "400", "--hidden-sizes", "8", "--eval-episodes", "1", "--preset", "none"]
     assert command("train", "sac", "--env", "Hopper-v5", "--run-dir", "RUN", *small).code == 0
     for words in commands_of("videos"):
         more = [] if words[1] == "record" else small
