@@ -173,15 +173,31 @@ def test_a_block_of_one_alternates_strictly(tmp_path, monkeypatch):
 )
 def test_a_run_that_is_too_short_to_learn_says_so(rollout, changes, why):
     said = []
-    update.note_updates(RunConfig(**changes), rollout, 8, said.append)
+    update.note_schedule(RunConfig(**changes), rollout, 8, said.append)
+    assert (len(said), why in "".join(said)) == (bool(why), True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"stop_at": -200.0, "eval_every": 0}, "the first is at the end (--eval-every 0)"),
+        ({"stop_at": -200.0, "eval_every": 6_000}, "the first is at the end (--eval-every 6,000)"),
+        ({"stop_at": -200.0, "eval_every": 5_999}, ""),
+        ({"record_every": 6_001}, "no video is recorded: --record-every is 6,001, and --steps is 6,000"),
+        ({"record_every": 6_000, "eval_every": 0}, ""),
+    ],
+)
+def test_what_comes_too_late_in_a_run_is_said(changes, why):
+    said = []
+    update.note_schedule(RunConfig(steps=6_000, **changes), 0, 8, said.append)
     assert (len(said), why in "".join(said)) == (bool(why), True)
 
 
 def test_settings_of_replay_are_named_where_there_is_none():
     said, short = [], presets.changes(None, {"steps": 600})
-    update.note_updates(RunConfig(**short), 512, 8, said.append)
+    update.note_schedule(RunConfig(**short), 512, 8, said.append)
     assert said == []
-    update.note_updates(RunConfig(**short, replay_size=50, updates_per_step=2.0), 512, 8, said.append)
+    update.note_schedule(RunConfig(**short, replay_size=50, updates_per_step=2.0), 512, 8, said.append)
     assert ["no --replay-size and no --updates-per-step" in line for line in said] == [True]
 
 

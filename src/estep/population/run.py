@@ -43,7 +43,7 @@ from estep.training.ending import Result, beginning, recorded_result, to_the_end
 from estep.training.run import check_drift, newest_sound, with_steps
 from estep.training.scale import check_image, note_agent
 from estep.training.snapshot import lacking
-from estep.training.update import note_updates
+from estep.training.update import note_schedule
 
 
 class Place(NamedTuple):
@@ -248,7 +248,7 @@ def planned(recipe: Recipe, place: Place, out: Path, report: Reporter) -> Plan:
     plan = plan_of(agent, spec, config, place.dtype)
     report.note(sizes.checked(config, agent, plan.form, out))
     note_agent(agent, config.normalise, report.note)
-    note_updates(config, agent.rollout, plan.block, report.note)
+    note_schedule(config, agent.rollout, plan.block, report.note)
     return plan
 
 

@@ -27,7 +27,7 @@ from estep.training.of_tasks import OfTasks, SpreadWatch
 from estep.training.recovery.skips import Counts, count_skips, halt
 from estep.training.recovery.suspects import allowed, to_blame
 from estep.training.scale import ScaleWatch, check_image, note_agent, rewards_of, warn_of_bounds
-from estep.training.update import Compiling, Improve, init, note_updates, updates_wanted
+from estep.training.update import Compiling, Improve, init, note_schedule, updates_wanted
 
 RECENT = 10
 """The reported return and success are means over this many training episodes."""
@@ -91,7 +91,7 @@ class Trainer:
         self.spread_watch = SpreadWatch(list(env.tasks), note)
         warn_of_bounds(env)
         note_agent(self.agent, config.normalise, note)
-        note_updates(config, self.agent.rollout, self.block, note)
+        note_schedule(config, self.agent.rollout, self.block, note)
         self.sound = True
         """Whether agent and replay are whole: not while an update or the storing of a step goes on."""
         self.settled = True

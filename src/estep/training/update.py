@@ -74,26 +74,40 @@ OF_REPLAY = ("replay_size", "updates_per_call", "updates_per_step", "warmup_step
 """Settings that an algorithm without a replay does not have."""
 
 
-def note_updates(config: RunConfig, rollout: int, block: int, note: Callable[[str], None]) -> None:
-    """Say that a run is too short for a single update, or that settings of its updates do not apply.
+def note_schedule(config: RunConfig, rollout: int, block: int, note: Callable[[str], None]) -> None:
+    """Say what was asked for and comes too late in the run, and which settings do not apply.
 
     The arguments are those of `updates_wanted`, and what is called with a line for the user.
     """
-    usual = vars(RunConfig()), {**vars(RunConfig()), **presets.changes(None, {"steps": config.steps})}
-    chosen = [name for name in OF_REPLAY if all(vars(config)[name] != values[name] for values in usual)]
-    if rollout and chosen:
-        unused = [f"--{name.replace('_', '-')}" for name in chosen]
-        note(f"note     an algorithm that learns on-policy has no {' and no '.join(unused)}")
     steps, wanted = config.steps, updates_wanted(config, rollout, block, config.steps)
-    if wanted >= block:
-        return
+    usual = vars(RunConfig()), {**vars(RunConfig()), **presets.changes(None, {"steps": steps})}
+    chosen = [name for name in OF_REPLAY if all(vars(config)[name] != values[name] for values in usual)]
+    said = {
+        f"an algorithm that learns on-policy has no {' and no '.join('--' + n.replace('_', '-') for n in chosen)}": (
+            rollout and chosen
+        ),
+        f"--stop-at is compared at evaluations, and the first is at the end (--eval-every {config.eval_every:,})": (
+            config.stop_at is not None and not 0 < config.eval_every < steps
+        ),
+        f"no video is recorded: --record-every is {config.record_every:,}, and --steps is {steps:,}": (
+            config.record_every > steps
+        ),
+        f"this run learns nothing: {_why_none(config, rollout, block)}": wanted < block,
+    }
+    for text, holds in said.items():
+        if holds:
+            note(f"note     {text}")
+
+
+def _why_none(config: RunConfig, rollout: int, block: int) -> str:
+    """Why a run makes no update, if it makes none."""
+    steps = config.steps
     if rollout:
-        why = f"the first update comes after {rollout:,} steps (--rollout), and --steps is {steps:,}"
-    elif steps <= config.warmup_steps:
-        why = f"all {steps:,} steps are random, since --warmup-steps is {config.warmup_steps:,}"
-    else:
-        why = f"{wanted} updates are due (--updates-per-step), and {block} are made at a time (--updates-per-call)"
-    note(f"note     this run learns nothing: {why}")
+        return f"the first update comes after {rollout:,} steps (--rollout), and --steps is {steps:,}"
+    if steps <= config.warmup_steps:
+        return f"all {steps:,} steps are random, since --warmup-steps is {config.warmup_steps:,}"
+    wanted = updates_wanted(config, rollout, block, steps)
+    return f"{wanted} updates are due (--updates-per-step), and {block} are made at a time (--updates-per-call)"
 
 
 PROBED, PROBE_SECONDS = 50, 2.0
