@@ -16,6 +16,7 @@ from estep.settings.search.spaces import Among, Between, chosen, fields_of, spac
 from estep.sweeps import plan
 from estep.tuning import trial as trials
 from estep.tuning.rungs import Part, rungs, train_to
+from estep.tuning.study import Tuned
 
 STUDY = ("--env", "Pendulum-v1", "--budget", "20", "--seeds", "0..1", "--fresh", "2", "--json")
 
@@ -146,9 +147,10 @@ def test_a_trial_goes_from_rung_to_rung_as_one_run(place):
     ],
 )
 def test_trials_have_learned_when_they_are_first_compared(scheduler, budget, given, warmup):
-    values = {"env": ("Nobody-v0",), "scheduler": scheduler, "budget": budget, "preset": "auto"}
-    assert tune._short_warm_up("sac", values, given, {}).get("warmup_steps") == warmup
-    assert tune._short_warm_up("sac", values, {}, {"warmup_steps": Among((1, 2))}) == {}
+    study = Tuned("sac", ("Nobody-v0",), (0,), budget, given, {}, "auto", scheduler)
+    assert tune._with_short_warm_up(study).settings.get("warmup_steps") == warmup
+    searched = study._replace(settings={}, space={"warmup_steps": Among((1, 2))})
+    assert tune._with_short_warm_up(searched) == searched
 
 
 def test_without_ray_tune_the_command_that_installs_it_is_said(place, monkeypatch):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +14,7 @@ from estep.cli.sweeping.sweep import note
 from estep.errors import STOPPED, UsageError, check
 from estep.settings import schema
 from estep.settings.search import spaces
-from estep.sweeps import engines
+from estep.sweeps import engines, plan
 from estep.sweeps.engines import Where
 from estep.tuning.study import PBT
 
@@ -113,11 +112,11 @@ def _tuned(algorithm: str, values: dict[str, Any], settings: dict[str, Any]) -> 
         raise UsageError(f"{algorithm} has no search space.", "Give one: --space name=low..high.")
     chosen = reader.seeds(values["seeds"])
     read_env(values["env"])
-    if values["on"] == "ray":
-        settings = _short_warm_up(algorithm, values, settings, space)
     about = algorithm, values["env"], tuple(chosen), values["budget"], settings, space, values["preset"]
     tuned = Tuned(*about, values["scheduler"])
     tuned.defaults()  # an unknown preset is an error
+    if values["on"] == "ray":
+        tuned = _with_short_warm_up(tuned)
     if tuned.scheduler == PBT:
         check("trials", values["trials"] >= 2, values["trials"], "at least 2, which are the population")
         if not spaces.changeable(algorithm, space):
@@ -126,18 +125,15 @@ def _tuned(algorithm: str, values: dict[str, Any], settings: dict[str, Any]) -> 
     return tuned
 
 
-def _short_warm_up(
-    algorithm: str, values: dict[str, Any], settings: dict[str, Any], space: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The settings, with a warm-up that leaves half of the steps before the first comparison of trials for learning."""
-    from estep.settings import presets
+def _with_short_warm_up(tuned: Any) -> Any:
+    """The study with a warm-up that leaves half of the steps before the first comparison of trials for learning."""
     from estep.tuning import members, rungs
 
-    env = values["env"][0] if len(values["env"]) == 1 else ""
-    preset = presets.find(algorithm, env, values["preset"])
-    steps = (members.rounds if values["scheduler"] == PBT else rungs.rungs)(values["budget"])
-    ends = [presets.changes(preset, {**settings, "steps": end}).get("warmup_steps") for end in (steps[0], steps[-1])]
-    return settings if ends[0] == ends[1] or "warmup_steps" in space else {**settings, "warmup_steps": ends[0]}
+    first = (members.rounds if tuned.scheduler == PBT else rungs.rungs)(tuned.budget)[0]
+    short, whole = [plan.resolved(one.runs({})[0])["warmup_steps"] for one in (tuned._replace(budget=first), tuned)]
+    if short == whole or "warmup_steps" in tuned.space:
+        return tuned
+    return tuned._replace(settings={**tuned.settings, "warmup_steps": short})
 
 
 def _work(study: Any, tuned: Any, folder: Path, values: dict[str, Any], context: Context) -> int:
