@@ -86,9 +86,12 @@ def make(
 
 def resolved(run: Run) -> dict[str, Any]:
     """Every setting of a run: the defaults, then those of its preset, then its own."""
-    chosen = presets.find(run.algorithm, run.env[0] if len(run.env) == 1 else "", run.preset)
+    chosen = _preset(run.algorithm, run.env[0] if len(run.env) == 1 else "", run.preset)
     changes = strict.plain(presets.changes(chosen, {**run.settings, **run.values}))
     return {**_defaults(run.algorithm), **changes, "seed": run.seed}
+
+
+_preset = ft.cache(presets.find)
 
 
 @ft.cache
