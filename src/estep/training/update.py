@@ -77,26 +77,23 @@ OF_REPLAY = ("replay_size", "updates_per_call", "updates_per_step", "warmup_step
 def note_schedule(config: RunConfig, rollout: int, block: int, note: Callable[[str], None]) -> None:
     """Say what was asked for and comes too late in the run, and which settings do not apply.
 
-    The arguments are those of `updates_wanted`, and what is called with a line for the user.
+    Args:
+        config: the settings of the run.
+        rollout, block: as in `updates_wanted`.
+        note: called with a line for the user.
     """
-    steps, wanted = config.steps, updates_wanted(config, rollout, block, config.steps)
+    steps, every = config.steps, config.eval_every
     usual = vars(RunConfig()), {**vars(RunConfig()), **presets.changes(None, {"steps": steps})}
-    chosen = [name for name in OF_REPLAY if all(vars(config)[name] != values[name] for values in usual)]
-    said = {
-        f"an algorithm that learns on-policy has no {' and no '.join('--' + n.replace('_', '-') for n in chosen)}": (
-            rollout and chosen
-        ),
-        f"--stop-at is compared at evaluations, and the first is at the end (--eval-every {config.eval_every:,})": (
-            config.stop_at is not None and not 0 < config.eval_every < steps
-        ),
-        f"no video is recorded: --record-every is {config.record_every:,}, and --steps is {steps:,}": (
-            config.record_every > steps
-        ),
-        f"this run learns nothing: {_why_none(config, rollout, block)}": wanted < block,
-    }
-    for text, holds in said.items():
-        if holds:
-            note(f"note     {text}")
+    unused = [name for name in OF_REPLAY if all(vars(config)[name] != values[name] for values in usual)]
+    if rollout and unused:
+        flags = " and no ".join("--" + name.replace("_", "-") for name in unused)
+        note(f"note     an algorithm that learns on-policy has no {flags}")
+    if config.stop_at is not None and not 0 < every < steps:
+        note(f"note     --stop-at is compared at evaluations, and the first is at the end (--eval-every {every:,})")
+    if config.record_every > steps:
+        note(f"note     no video is recorded: --record-every is {config.record_every:,}, and --steps is {steps:,}")
+    if updates_wanted(config, rollout, block, steps) < block:
+        note(f"note     this run learns nothing: {_why_none(config, rollout, block)}")
 
 
 def _why_none(config: RunConfig, rollout: int, block: int) -> str:
