@@ -72,7 +72,8 @@ own_luck() {
         --replay-size 65536 --dynamics optimistic --horizon 4
 }
 
-# New searches in a fraction of each batch, for each choice of horizon and fraction. Beside them is the seed of `own_luck`.
+# New searches in a fraction of each batch, for each choice of horizon and fraction, beside the one run of `own_luck`.
+# By its criterion SEARCHES=1-1, whole batches, has SEEDS=0 alone and no score over seeds.
 search_anew() {
     local env=HalfCheetah-v5 chosen h fraction seed first
     for seed in ${SEEDS:-0 1 2}; do
