@@ -1,5 +1,6 @@
 """`estep export` and `estep publish`: what they write, and what they refuse."""
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -11,8 +12,10 @@ import pytest
 from commandline import command
 
 import estep
+from estep.cli.sharing.publish import readme
 from estep.errors import UsageError
 from estep.export import archive, onnx_files, policy
+from estep.runs.config_file import TaskRecord
 
 RUN = Path(__file__).parents[1] / "releases" / "0.2.0" / "sac-Pendulum-v1"
 OBS = np.float32([1.0, 0.0, 0.5])
@@ -115,10 +118,38 @@ def test_a_published_policy_says_what_it_is_and_becomes_a_folder(trained, tmp_pa
     assert command("publish", str(trained.run_dir), "--out", "p.zip").code == 0
     ended = command("load", "p.zip", "--out", "here", "--json")
     assert ended.code == 0, ended.err
-    assert ended.record["policy"]["environment"] == "Pendulum-v1"
+    about = ended.record["policy"]
+    assert about["environment"] == "Pendulum-v1"
+    assert not {"tasks", "modules"} & set(about)
+    evaluations = trained.history.evaluations
+    assert evaluations["env_steps"][-1] == trained.env_steps
+    assert about["evaluation"].startswith(f"return {evaluations['mean'][-1]:.5g} ± ")
     assert (estep.load("here").act(OBS) == trained.act(OBS)).all()
     assert command("load", "p.zip", "--out", "here").code == 2
     assert command("load", "nothing.zip").code == 3
+
+
+def test_a_published_policy_says_its_own_evaluation(tmp_path):
+    run = shutil.copytree(RUN, tmp_path / "run")
+    head, row, *_ = (run / "eval.csv").read_text().splitlines()
+    evaluated = dict(zip(head.split(","), row.split(","), strict=True))
+    later = {**evaluated, "env_steps": str(int(evaluated["env_steps"]) + 1), "mean": "12345"}
+    (run / "eval.csv").write_text("\n".join([head, row, ",".join(later.values()), ""]))
+    step = evaluated["env_steps"]
+    assert command("publish", str(run), "--checkpoint", step, "--out", "p.zip").code == 0
+    page = archive.unpacked((tmp_path / "p.zip").read_bytes())["README.md"].decode()
+    assert f"- evaluation: return {float(evaluated['mean']):.5g} ± " in page
+    assert "12345" not in page
+
+
+def test_a_published_policy_says_its_tasks_and_its_modules(trained):
+    tasks = (TaskRecord("left", "theirs:Way-v0?side=-1", True), TaskRecord("right", "theirs:Way-v0", True))
+    several = dataclasses.replace(trained, recipe=trained.recipe._replace(env="left+right", tasks=tasks))
+    page = readme(several, {})
+    assert "- tasks: left=theirs:Way-v0?side=-1, right=theirs:Way-v0\n" in page
+    assert "- modules: theirs\n" in page
+    assert "estep eval FILE.zip --allow-import\n" in page
+    assert "estep.load('FILE.zip', allow_import=True)\naction = policy.act(observation, task='left')\n" in page
 
 
 def test_a_published_policy_of_a_newer_format_is_refused_and_leaves_nothing(trained, tmp_path):

@@ -69,7 +69,7 @@ def chosen_env(recipe: Recipe, env: Given | None, allow_import: bool) -> Envs:
         UsageError: the user must give the environment, or allow the import of its module; or gave others.
     """
     known = recorded_env(recipe)
-    records = recipe.tasks or (TaskRecord("", recipe.env, recipe.by_id),)
+    records = records_of(recipe)
     if env is not None:
         return _same(read_envs(env), recipe)
     if known is None:
@@ -88,6 +88,11 @@ def chosen_env(recipe: Recipe, env: Given | None, allow_import: bool) -> Envs:
             f"If you trust the module, give --env {_flags(recipe)} or --allow-import.",
         )
     return known
+
+
+def records_of(recipe: Recipe) -> tuple[TaskRecord, ...]:
+    """The tasks of a recorded run, or its only environment as a task without a name."""
+    return recipe.tasks or (TaskRecord("", recipe.env, recipe.by_id),)
 
 
 def _flags(recipe: Recipe) -> str:

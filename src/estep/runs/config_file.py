@@ -182,6 +182,15 @@ def _require_consent(part: str, reference: str, allow_import: bool) -> None:
         )
 
 
+def modules_of(recipe: Recipe) -> list[str]:
+    """The modules outside estep of the algorithm and of its parts, each once."""
+    named = [
+        *([recipe.name] if references.is_reference(recipe.name) else []),
+        *(text for _, text in _references(recipe.algorithm)),
+    ]
+    return list(dict.fromkeys(text.partition(":")[0] for text in named))
+
+
 def _references(row: Any) -> list[tuple[str, str]]:
     """The settings whose value is a reference `module:name` to code outside estep, and their values."""
     kind: Any = type(row)

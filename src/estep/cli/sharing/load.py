@@ -38,7 +38,7 @@ def load(arguments: list[str], context: Context) -> int:
     values, _ = parse("estep load", str(Load.__doc__), schema.of(Load), ("run",), arguments)
     arguments_of.checkpoint(values["checkpoint"])
 
-    from estep.cli.sharing.publish import facts
+    from estep.cli.sharing.publish import facts, usage
     from estep.export import archive
     from estep.policy import policy
     from estep.policy.saving import save
@@ -57,6 +57,6 @@ def load(arguments: list[str], context: Context) -> int:
     context.results.say("\n".join(f"{name:21s} {value}" for name, value in found.items()))
     if saved is not None:
         context.results.say(f"wrote    {saved}")
-    context.results.say(f"use      estep eval {saved or given}   or   estep.load({str(saved or given)!r})")
+    context.results.say("use      {}   or   {}".format(*usage(trained, saved or given)))
     about = {"env_steps": trained.env_steps, "updates": trained.updates}
     return context.results.finish(0, {**about, "policy": found, "folder": None if saved is None else str(saved)})

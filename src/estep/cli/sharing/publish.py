@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +63,7 @@ def publish(arguments: list[str], context: Context) -> int:
     storage.make_dir(path.absolute().parent)
     storage.write_atomic(path.absolute(), data)
     context.results.say(f"wrote    {path} ({len(data) / 1024:,.0f} KiB)")
-    context.results.say(f"use      estep eval {path}   or   estep.load({str(path)!r})")
+    context.results.say("use      {}   or   {}".format(*usage(trained, path)))
     return context.results.finish(0, {"file": str(path), "bytes": len(data)})
 
 
@@ -102,45 +103,76 @@ def packed(run: Path, trained: Policy) -> bytes:
 
 
 def facts(trained: Policy, record: Mapping[str, Any]) -> dict[str, str]:
-    """What a policy is, by name.
+    """What a policy is, by name, and what it needs.
 
     Args:
         trained: the policy.
         record: the content of run.json.
     """
-    result, versions = record.get("result") or {}, record.get("versions") or {}
-    scores = {"best evaluation": result.get("best_mean"), "last evaluation": result.get("eval_mean")}
-    observed = trained.observation_space
-    return {
-        "environment": trained.recipe.env,
-        "algorithm": f"{trained.recipe.name}, seed {trained.recipe.run.seed}",
+    recipe, observed = trained.recipe, trained.observation_space
+    versions: Mapping[str, Any] = record.get("versions") or {}
+    found = {
+        "environment": recipe.env,
+        "tasks": ", ".join(task.name if task.name == task.env else f"{task.name}={task.env}" for task in recipe.tasks),
+        "algorithm": f"{recipe.name}, seed {recipe.run.seed}",
         "trained": f"{trained.env_steps:,} environment steps, {trained.updates:,} updates",
+        "evaluation": _evaluation(trained),
         "observation": f"{'' if observed is None else observed.describe()} numbers",
         "action": trained.action_space.describe(),
-        **{name: f"{value:.5g} (mean return)" for name, value in scores.items() if value is not None},
+        "modules": ", ".join(_modules(trained)),
         "versions": ", ".join(f"{name} {value}" for name, value in versions.items() if value),
     }
+    return {name: text for name, text in found.items() if text}
+
+
+def _evaluation(trained: Policy) -> str:
+    """The evaluation at the step of this checkpoint; empty if there was none."""
+    rows = trained.history.evaluations
+    here = rows["env_steps"] == trained.env_steps if rows else []
+    if not any(here):
+        return ""
+    mean, std, episodes = (rows[name][here][-1] for name in ("mean", "std", "episodes"))
+    return f"return {mean:.5g} ± {std:.2g} over {episodes:.0f} episodes"
+
+
+def _modules(trained: Policy) -> list[str]:
+    """The modules that are not in the file, without which the algorithm or the environment cannot be made."""
+    from estep.envs.tasks.sources import modules
+    from estep.policy.environments import records_of
+    from estep.runs.config_file import modules_of
+
+    of_envs = modules(record.env for record in records_of(trained.recipe) if record.by_id)
+    return list(dict.fromkeys([*modules_of(trained.recipe), *of_envs]))
+
+
+def usage(trained: Policy, path: Path | str) -> tuple[str, str]:
+    """The command and the expression that read a shared policy, with consent to import if it needs modules."""
+    flag, argument = (" --allow-import", ", allow_import=True") if _modules(trained) else ("", "")
+    return f"estep eval {shlex.quote(str(path))}{flag}", f"estep.load({str(path)!r}{argument})"
 
 
 def readme(trained: Policy, record: Mapping[str, Any]) -> str:
     """The page that says what the file is and how to use it. The arguments are those of `facts`."""
-    about = "\n".join(f"- {name}: {value}" for name, value in facts(trained, record).items())
+    about = "\n".join(f"- {name}: {text}" for name, text in facts(trained, record).items())
+    command, expression = usage(trained, "FILE.zip")
+    task = f", task={trained.recipe.tasks[0].name!r}" if trained.recipe.tasks else ""
+    note = "\nIts modules are not in this file. If you have them and trust them, let estep import them, as below.\n"
     return f"""# {trained.recipe.name} on {trained.recipe.env}
 
 A policy that estep trained. There is no code in this file: it has arrays, a configuration and tables.
 
 {about}
-
+{note if _modules(trained) else ""}
 ```
 pip install estep
-estep eval FILE.zip
+{command}
 ```
 
 ```python
 import estep
 
-policy = estep.load("FILE.zip")
-action = policy.act(observation)
+policy = {expression}
+action = policy.act(observation{task})
 ```
 
 report.html shows the run: learning curve, health, settings. eval.csv has the evaluations, config.json the settings.
