@@ -37,7 +37,7 @@ from estep.population import run as run_of_many
 from estep.population.population import Population
 from estep.runs import reading
 from estep.runs.folder import record_ending
-from estep.settings import arguments, presets, renamed
+from estep.settings import arguments, presets, renamed, schema
 from estep.settings.run import RunConfig
 from estep.training import run
 from estep.training.callbacks import RunState
@@ -249,7 +249,9 @@ def _settings(algorithm: Any, env: str, preset: Any, options: dict[str, Any]) ->
     config, changes = _take(RunConfig(), changes)
     if changes:
         known = [field.name for part in (row, config) for field in dataclasses.fields(part)]
-        raise unknown("option", min(changes), known, f"Choose from {', '.join(known)}.")
+        wrong = min(changes)
+        listing = f"Choose from {', '.join(known)}."
+        raise schema.of_others(called, f"option {wrong!r}", wrong) or unknown("option", wrong, known, listing)
     return called, row, config, chosen.name if chosen else None
 
 

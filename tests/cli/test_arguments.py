@@ -45,7 +45,7 @@ BAD = {
     (): "No command",
     ("train",): "No algorithm",
     ("train", "--env", "Pendulum-v1"): "No algorithm",
-    ("train", "sac"): "--env",
+    ("train", "sac"): "estep train sac was not given --env",
     (*TRAIN, "--env", "Hopper-v5"): "given twice",
     (*TRAIN, "--hidden-sizes", "3", "--hidden-sizes", "4"): "given twice",
     (*TRAIN, "--normalise", "--no-normalise"): "given twice",
@@ -55,13 +55,24 @@ BAD = {
     (*TRAIN, "--env-timeout", "-inf"): "not a finite number",
     (*TRAIN, "--seed", "9" * 400): "too large",
     (*TRAIN, "--steps", "0"): "--steps is 0",
-    (*TRAIN, "--steps", "ten"): "--steps",
+    (*TRAIN, "--steps", "ten"): "--steps is 'ten', which is not a whole number at least 1",
+    (*TRAIN, "--steps=1.5"): "--steps is '1.5', which is not a whole number",
+    (*TRAIN, "--steps"): "--steps has no value",
+    (*TRAIN, "--stop-at", "high"): "--stop-at is 'high', which is not a finite number or none",
+    (*TRAIN, "--hidden-sizes", "64,x"): "--hidden-sizes is '64 x', which is not one or more sizes",
+    (*TRAIN, "--critic-norm", "Layer"): "--critic-norm is 'Layer', which is not one of none, layer",
+    (*TRAIN, "--normalise", "true"): "--normalise takes no value, and was given 'true'",
+    (*TRAIN, "--verbose=3"): "--verbose takes no value, and was given '3'",
+    (*TRAIN, "-seed", "3"): "no flag '-seed'",
+    (*TRAIN, "--horizon", "3"): "estep train sac has no --horizon, which is a setting of mve, ",
+    ("eval", "folder", "--gamma", "0.9"): "estep eval has no --gamma, which is a setting of sac, ",
     (*TRAIN, "--gamma", "1.5"): "--gamma is 1.5",
     (*TRAIN, "--hidden-sizes"): "--hidden-sizes is ()",
     (*TRAIN, "stray"): "stray",
+    ("eval", "folder", "stray"): "'stray' belongs to no flag",
     ("train", "sac", "--env", "no_such_module_here:X-v0"): "no_such_module_here",
     ("train", "sac", "--env", ""): "no environment",
-    ("eval",): "RUN",
+    ("eval",): "estep eval was not given RUN",
     ("eval", "folder", "--episodes", "0"): "--episodes is 0",
     ("resume", "folder", "--steps", "-1"): "--steps is -1",
     ("config",): "show",
@@ -187,3 +198,23 @@ def test_several_environments_and_the_run_in_any_order(argv):
     values, named = parse("estep eval", "", schema.of(Evaluate), ("run",), argv)
     assert (str(values["run"]), values["env"]) == ("runs/x", ("A", "B"))
     assert "env" in named
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "value"),
+    [
+        (["--steps", "1e6"], "steps", 1_000_000),
+        (["--steps=2.5e3"], "steps", 2_500),
+        (["--seed", "07"], "seed", 7),
+        (["--hidden-sizes", "64,32"], "hidden_sizes", (64, 32)),
+        (["--hidden-sizes", "[64, 32]"], "hidden_sizes", (64, 32)),
+        (["--hidden-sizes=64,32"], "hidden_sizes", (64, 32)),
+        (["--hidden-sizes", "64", "32"], "hidden_sizes", (64, 32)),
+        (["--stop-at", "-1e2"], "stop_at", -100.0),
+    ],
+)
+def test_numbers_and_lists_are_read_as_people_write_them(words, name, value):
+    fields = (*schema.rows()["sac"].fields, *schema.run_fields())
+    found = parse("estep train sac", "", fields, (), words)
+    assert found.values[name] == value
+    assert found.given == {name}

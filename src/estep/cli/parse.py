@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import itertools
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, NamedTuple
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
 from estep.errors import UsageError, unknown
-from estep.settings import renamed
+from estep.settings import kinds, renamed, schema
 from estep.settings.kinds import LARGEST
 from estep.settings.schema import Field
 
@@ -20,6 +21,7 @@ COMMON = (
     Field("verbose", bool, False, False, "Show the traceback of an error."),
 )
 _DRAWN = re.compile(r"\x1b\[[0-9;]*m|[╭╮╰╯│─]")
+_LISTED = re.compile(r"[^][(),\s]+")
 _RULE = re.compile(r"\s*-{5,}\s*")
 
 
@@ -52,7 +54,7 @@ def parse(program: str, about: str, fields: Sequence[Field], positional: Iterabl
     import tyro
 
     flags = {field.flag: field for field in (*fields, *COMMON)}
-    argv = [_current_flag(word, flags) for word in argv]
+    argv = _plain([_current_flag(word, flags) for word in argv], flags)
     wants_help = "-h" in argv or "--help" in argv
     given = frozenset() if wants_help else _given(argv, flags, program)
     form = _form(fields, frozenset(positional))
@@ -63,7 +65,9 @@ def parse(program: str, about: str, fields: Sequence[Field], positional: Iterabl
     except SystemExit as error:
         if wants_help:
             raise Help(out.getvalue()) from None
-        raise UsageError(_reason(err.getvalue()), f"See {program} --help.") from error
+        reason, hint = _reason(err.getvalue()), f"See {program} --help."
+        refusal = _wrong_value(argv, flags) or _missing(program, fields, positional, given, reason)
+        raise refusal or _surplus(argv, flags, reason, hint) or UsageError(reason, hint) from error
     values = {field.name: getattr(parsed, field.name) for field in (*fields, *COMMON)}
     for name, value in values.items():
         _check_size(name, value)
@@ -81,6 +85,110 @@ def _current_flag(word: str, flags: Mapping[str, Field]) -> str:
     return new + equals + value if "--" + new.removeprefix("--" + negation) in flags else word
 
 
+def _plain(argv: Sequence[str], flags: Mapping[str, Field]) -> list[str]:
+    """The words in the form that tyro reads: 1e6 as 1000000 where a whole number is wanted, and the lists 256,256 and
+    [256, 256] as two words."""
+    words: list[str] = []
+    field: Field | None = None
+    for word in argv:
+        value = word
+        if word.startswith("--"):
+            flag, equals, value = word.partition("=")
+            field = flags.get(flag.replace("_", "-"))
+            if not (equals and field):
+                words.append(word)
+                continue
+        if field is None:
+            words.append(word)
+            continue
+        several = get_origin(field.kind) is tuple and get_args(field.kind)[0] is not str
+        found = [_digits(part, field.kind) for part in (_LISTED.findall(value) if several else [value])]
+        if value is word:
+            words += found
+        else:
+            words += [field.flag, *found] if several else [f"{field.flag}={found[0]}"]
+    return words
+
+
+def _digits(word: str, kind: Any) -> str:
+    """A whole number such as 1e6 as digits; any other word as it is."""
+    if int not in (kind, *get_args(kind)) or word.lstrip("+-").isdigit():
+        return word
+    with contextlib.suppress(ValueError):
+        number = float(word)
+        return str(int(number)) if number.is_integer() else word
+    return word
+
+
+def _wrong_value(argv: Sequence[str], flags: Mapping[str, Field]) -> UsageError | None:
+    """The refusal of the first flag that has no value, or one of another type."""
+    for at, word in enumerate(argv):
+        flag, equals, value = word.partition("=")
+        field = flags.get(flag)
+        if field is not None and field.kind is bool and equals:
+            return _no_value(field, value)
+        if field is None or field.kind is bool:
+            continue
+        behind = list(itertools.takewhile(lambda word: not word.startswith("--"), argv[at + 1 :]))
+        several = get_origin(field.kind) is tuple
+        words = [value] if equals else behind if several else behind[:1]
+        if not words and not several:
+            return UsageError(f"{flag} has no value.", f"Give {flag} a value that is {kinds.limits(field.hint)}.")
+        kind = get_args(field.kind)[0] if several else field.kind
+        wrong = [word for word in words if not _reads(word, kind)]
+        if wrong:
+            return kinds.refused(field.name, wrong[0] if len(words) == 1 else " ".join(words), kinds.limits(field.hint))
+    return None
+
+
+def _no_value(field: Field, word: str) -> UsageError:
+    """The refusal of a value behind a flag that is yes or no."""
+    no = "" if field in COMMON else f", or write {field.flag.replace('--', '--no-', 1)} for no"
+    return UsageError(f"{field.flag} takes no value, and was given {word!r}.", f"Leave {word!r} out{no}.")
+
+
+def _reads(word: str, kind: Any) -> bool:
+    """Whether a word is a value of a type."""
+    if get_origin(kind) is Literal:
+        return word in get_args(kind)
+    if get_args(kind):
+        return any(_reads(word, one) for one in get_args(kind))
+    if kind is type(None):
+        return word == "None"
+    try:
+        kind(word)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _missing(
+    program: str, fields: Iterable[Field], positional: Iterable[str], given: Collection[str], reason: str
+) -> UsageError | None:
+    """The refusal of a command without an argument that it needs."""
+    if not reason.startswith("Missing from"):
+        return None
+    for field in fields:
+        name = field.name.upper() if field.name in positional else field.flag
+        if field.required and field.name not in given and name in reason:
+            return UsageError(f"{program} was not given {name}.", f"Give {name}: {field.help}")
+    return None
+
+
+def _surplus(argv: Sequence[str], flags: Mapping[str, Field], reason: str, hint: str) -> UsageError | None:
+    """The refusal of the first word that belongs to no argument."""
+    listed = reason.removeprefix("Unrecognized options: ")
+    word = next((word for word in argv if listed.startswith(word)), "") if listed != reason else ""
+    if not word:
+        return None
+    if re.match(r"-[A-Za-z]", word):
+        return unknown("flag", word, flags, hint)
+    before = flags.get(argv[argv.index(word) - 1]) if word in argv[1:] else None
+    if before is not None and before.kind is bool:
+        return _no_value(before, word)
+    return UsageError(f"{word!r} belongs to no flag and to no argument.", hint)
+
+
 def _given(argv: Sequence[str], flags: dict[str, Field], program: str) -> frozenset[str]:
     """The names of the flags on the command line. Raises UsageError if a flag is unknown or is given twice."""
     given: set[str] = set()
@@ -90,7 +198,8 @@ def _given(argv: Sequence[str], flags: dict[str, Field], program: str) -> frozen
         flag = word.partition("=")[0].replace("_", "-")
         field = flags.get(flag) or flags.get("--" + flag.removeprefix("--no-"))
         if field is None or (flag not in flags and field.kind is not bool):
-            raise unknown("flag", flag, flags, f"See {program} --help.")
+            name = flag.removeprefix("--").replace("-", "_")
+            raise schema.of_others(program, flag, name) or unknown("flag", flag, flags, f"See {program} --help.")
         if field.name in given:
             raise UsageError(f"{field.flag} is given twice.", f"Give {field.flag} only once.")
         given.add(field.name)

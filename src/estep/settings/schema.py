@@ -27,6 +27,8 @@ from estep.settings.kinds import Choices, hints_of, kind_of
 
 PACKAGE = Path(__file__).parents[1]
 RUN_CONFIG = (PACKAGE / "settings" / "run.py", "RunConfig")
+MOST_NAMED = 6
+"""Number of algorithms that a message names."""
 Hint: TypeAlias = Any
 """A type with its metadata."""
 NAMES: Mapping[str, Any] = {
@@ -104,6 +106,23 @@ def run_fields() -> tuple[Field, ...]:
 def rows() -> Mapping[str, Row]:
     """Every algorithm of the library by its short name."""
     return {name: _row(name) for name in sources()}
+
+
+def of_others(owner: str, written: str, name: str) -> UsageError | None:
+    """The refusal of a setting that other algorithms have; None if none has it.
+
+    Args:
+        owner: what was given the setting: an algorithm, or a command.
+        written: the setting as the user wrote it.
+        name: its name.
+    """
+    having = [row.name for row in rows().values() if any(field.name == name for field in row.fields)]
+    if not having:
+        return None
+    listed = ", ".join(having[:MOST_NAMED]) + (" and others" if len(having) > MOST_NAMED else "")
+    return UsageError(
+        f"{owner} has no {written}, which is a setting of {listed}.", f"estep explain {name} tells what it does."
+    )
 
 
 @ft.cache
