@@ -250,8 +250,8 @@ def _settings(algorithm: Any, env: str, preset: Any, options: dict[str, Any]) ->
     if changes:
         known = [field.name for part in (row, config) for field in dataclasses.fields(part)]
         wrong = min(changes)
-        listing = f"Choose from {', '.join(known)}."
-        raise schema.of_others(called, f"option {wrong!r}", wrong) or unknown("option", wrong, known, listing)
+        otherwise = unknown("option", wrong, known, f"Choose from {', '.join(known)}.")
+        raise schema.unknown_setting(called, f"option {wrong!r}", wrong, known, otherwise)
     return called, row, config, chosen.name if chosen else None
 
 

@@ -64,6 +64,8 @@ BAD = {
     (*TRAIN, "--normalise", "true"): "--normalise takes no value, and was given 'true'",
     (*TRAIN, "--verbose=3"): "--verbose takes no value, and was given '3'",
     (*TRAIN, "-seed", "3"): "no flag '-seed'",
+    (*TRAIN, "--total-timesteps", "3"): "In estep it is steps, as a flag --steps.",
+    ("train", "sac", "--env-id", "Pendulum-v1"): "In estep it is env, as a flag --env.",
     (*TRAIN, "--horizon", "3"): "estep train sac has no --horizon, which is a setting of mve, ",
     ("eval", "folder", "--gamma", "0.9"): "estep eval has no --gamma, which is a setting of sac, ",
     (*TRAIN, "--gamma", "1.5"): "--gamma is 1.5",

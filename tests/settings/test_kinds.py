@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import estep
 from estep import SAC, Compose, IterativeSAC, RunConfig
 from estep.errors import UsageError
-from estep.settings import fields, references
+from estep.settings import fields, references, renamed, schema
 from estep.settings.kinds import Help, kind_of, validate
 
 PLAIN = [
@@ -112,3 +113,17 @@ def test_a_class_of_anybody_is_checked_by_the_same_types():
     assert Own(gamma=0, anything=...).gamma == 0.0
     with pytest.raises(UsageError, match="--gamma is 2"):
         Own(gamma=2)
+
+
+def test_names_of_other_libraries_are_answered_with_settings_that_exist():
+    every = {field.name for row in schema.rows().values() for field in row.fields}
+    every |= {field.name for field in schema.run_fields()}
+    assert set(renamed.ELSEWHERE.values()) <= every | {"env", "out"}
+    assert not set(renamed.ELSEWHERE) & (every | set(renamed.SETTINGS))
+
+
+def test_python_answers_with_the_name_of_a_setting_and_with_the_algorithms_that_have_it():
+    with pytest.raises(UsageError, match=r"total_timesteps'.\nIn estep it is steps, "):
+        estep.train("sac", "Pendulum-v1", total_timesteps=100)
+    with pytest.raises(UsageError, match="sac has no option 'horizon', which is a setting of mve, "):
+        estep.train("sac", "Pendulum-v1", horizon=3)

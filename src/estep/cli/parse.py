@@ -199,7 +199,8 @@ def _given(argv: Sequence[str], flags: dict[str, Field], program: str) -> frozen
         field = flags.get(flag) or flags.get("--" + flag.removeprefix("--no-"))
         if field is None or (flag not in flags and field.kind is not bool):
             name = flag.removeprefix("--").replace("-", "_")
-            raise schema.of_others(program, flag, name) or unknown("flag", flag, flags, f"See {program} --help.")
+            otherwise = unknown("flag", flag, flags, f"See {program} --help.")
+            raise schema.unknown_setting(program, flag, name, {field.name for field in flags.values()}, otherwise)
         if field.name in given:
             raise UsageError(f"{field.flag} is given twice.", f"Give {field.flag} only once.")
         given.add(field.name)

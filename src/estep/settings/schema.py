@@ -14,7 +14,7 @@ import inspect
 import sys
 import textwrap
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -22,7 +22,7 @@ import annotated_types
 
 from estep.errors import UsageError
 from estep.settings import fields as field_types
-from estep.settings import groups, kinds, part_fields, references
+from estep.settings import groups, kinds, part_fields, references, renamed
 from estep.settings.kinds import Choices, hints_of, kind_of
 
 PACKAGE = Path(__file__).parents[1]
@@ -108,17 +108,22 @@ def rows() -> Mapping[str, Row]:
     return {name: _row(name) for name in sources()}
 
 
-def of_others(owner: str, written: str, name: str) -> UsageError | None:
-    """The refusal of a setting that other algorithms have; None if none has it.
+def unknown_setting(owner: str, written: str, name: str, known: Collection[str], otherwise: UsageError) -> UsageError:
+    """The refusal of a setting that other libraries call so, or that other algorithms have.
 
     Args:
         owner: what was given the setting: an algorithm, or a command.
         written: the setting as the user wrote it.
         name: its name.
+        known: the names of all settings that could be given.
+        otherwise: the refusal if nothing is known of the name.
     """
+    ours = renamed.ELSEWHERE.get(name)
+    if ours is not None and ours in known:
+        return UsageError(f"{owner} has no {written}.", f"In estep it is {ours}, as a flag --{ours.replace('_', '-')}.")
     having = [row.name for row in rows().values() if any(field.name == name for field in row.fields)]
     if not having:
-        return None
+        return otherwise
     listed = ", ".join(having[:MOST_NAMED]) + (" and others" if len(having) > MOST_NAMED else "")
     return UsageError(
         f"{owner} has no {written}, which is a setting of {listed}.", f"estep explain {name} tells what it does."

@@ -190,10 +190,8 @@ def _own(
             if name not in fields:
                 known = sorted(set(fields) - {"seed"})
                 hint = f" Or give it for one algorithm only: ALGO.{last}=..." if len(others) > 1 else ""
-                listing = f"See estep train {algorithm} --help."
-                error = schema.of_others(algorithm, last, name) or unknown(
-                    f"setting of {algorithm}", last, known, listing
-                )
+                error = unknown(f"setting of {algorithm}", last, known, f"See estep train {algorithm} --help.")
+                error = schema.unknown_setting(algorithm, last, name, known, error)
                 raise UsageError(error.what, error.fix + hint)
             found[name] = value
     return found

@@ -95,8 +95,8 @@ def chosen(algorithm: str, texts: Mapping[str, str]) -> Space:
     found: dict[str, Between | Among] = {}
     for name, text in texts.items():
         if name not in known or name == "seed":
-            listing = f"See estep train {algorithm} --help."
-            raise schema.of_others(algorithm, name, name) or unknown(f"setting of {algorithm}", name, known, listing)
+            otherwise = unknown(f"setting of {algorithm}", name, known, f"See estep train {algorithm} --help.")
+            raise schema.unknown_setting(algorithm, name, name, known, otherwise)
         range_, log = text.removesuffix(",log"), text.endswith(",log")
         low, dots, high = range_.partition("..")
         words = (low, high) if dots else tuple(text.split(","))
