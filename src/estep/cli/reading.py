@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from estep.cli.main import Context
 from estep.cli.parse import parse
 from estep.cli.resolve import read_env, run_folder
+from estep.cli.results import spread
 from estep.errors import RejectedInput, UsageError, check, unknown
 from estep.policy.job import RunContext
 from estep.policy.progress import Plain
@@ -114,9 +115,9 @@ def _evaluate(folder: Path, values: dict[str, Any], change: Callable[[Agent], Ag
         place = values["run"] if archive.is_file(values["run"]) else run
         result = recorded.evaluate_run(place, **chosen, change=change, context=run_context(context))
     scores, count = result.evaluation, len(result.evaluation.returns)
-    context.results.say(f"return   {scores.mean:.5g} ± {scores.std:.2g} over {count} episodes{scores.success_text}")
+    context.results.say(f"return   {spread(scores.mean, scores.std)} over {count} episodes{scores.success_text}")
     for task, one in scores.tasks.items():
-        context.results.say(f"         {one.mean:.5g} ± {one.std:.2g} in {task}{one.success_text}")
+        context.results.say(f"         {spread(one.mean, one.std)} in {task}{one.success_text}")
     record: dict[str, Any] = {"env_steps": result.env_steps, "updates": result.updates}
     record |= {"eval_mean": scores.mean, "eval_std": scores.std, "eval_success": scores.success}
     if scores.tasks:
@@ -186,7 +187,7 @@ def _evaluate_all(folder: Path, values: dict[str, Any], context: Context) -> int
     for i, one in enumerate(scores):
         note = f"   failed in training: {found.failed[i]}" if i in found.failed else ""
         seed = found.recipe.run.seed + i
-        context.results.say(f"seed {seed:<6d} return   {one.mean:.5g} ± {one.std:.2g}{one.success_text}{note}")
+        context.results.say(f"seed {seed:<6d} return   {spread(one.mean, one.std)}{one.success_text}{note}")
     sound = [one.mean for i, one in enumerate(scores) if i not in found.failed]
     mean = sum(sound) / len(sound) if sound else None
     context.results.say(f"mean     {mean:.5g} over {len(sound)} seeds" if sound else "All seeds failed in training.")

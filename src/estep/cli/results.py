@@ -24,6 +24,22 @@ ENDINGS = {0: "done", STOPPED: "stopped"}
 SHOW_CURSOR = b"\x1b[?25h\n"
 
 
+def spread(mean: float, std: float) -> str:
+    """A mean and a standard deviation of returns for people, without exponents of large numbers.
+
+    Example:
+        >>> spread(2825.73, 1402.1), spread(-15.0172, 0.0432)
+        ('2825.7 ± 1402', '-15.017 ± 0.043')
+    """
+    return f"{_figures(mean, 5)} ± {_figures(std, 2)}"
+
+
+def _figures(value: float, digits: int) -> str:
+    """A number with so many digits, or all of them before the point where it has more."""
+    text = f"{value:.{digits}g}"
+    return f"{value:.0f}" if "e+" in text else text
+
+
 class Results:
     """The only writer of stdout while a command runs. Everything that libraries write to stdout goes to stderr.
 

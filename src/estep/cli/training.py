@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 from estep.cli.main import Context
 from estep.cli.parse import Help, parse
 from estep.cli.resolve import read_env, resolve, row, run_folder
+from estep.cli.results import spread
 from estep.errors import STOPPED, UsageError, check
 from estep.policy.progress import reporter
+from estep.runs.folder import MEMBERS
 from estep.settings import schema
 
 if TYPE_CHECKING:
@@ -217,5 +219,7 @@ def _summary(result: Result) -> list[str]:
         f"steps    {result.env_steps:,} with {result.updates:,} updates in {result.wall_s:,.1f} s{speed}",
     ]
     if result.eval_mean is not None and result.eval_std is not None:
-        lines.append(f"return   {result.eval_mean:.5g} ± {result.eval_std:.2g} over {result.eval_episodes} episodes")
+        seeds = len(os.listdir(result.run_dir / MEMBERS)) if (result.run_dir / MEMBERS).is_dir() else 0
+        over = f"{seeds} seeds, {result.eval_episodes} episodes each" if seeds else f"{result.eval_episodes} episodes"
+        lines.append(f"return   {spread(result.eval_mean, result.eval_std)} over {over}")
     return [*lines, f"resume   estep resume {result.run_dir}"] if result.status == "stopped" else lines

@@ -12,6 +12,7 @@ from estep.cli.main import Context
 from estep.cli.parse import parse
 from estep.cli.reading import chosen_run
 from estep.cli.resolve import run_folder
+from estep.cli.results import spread
 from estep.errors import RejectedInput, UsageError
 from estep.settings import arguments as arguments_of
 from estep.settings import schema
@@ -132,7 +133,7 @@ def _evaluation(trained: Policy) -> str:
     if not any(here):
         return ""
     mean, std, episodes = (rows[name][here][-1] for name in ("mean", "std", "episodes"))
-    return f"return {mean:.5g} ± {std:.2g} over {episodes:.0f} episodes"
+    return f"return {spread(mean, std)} over {episodes:.0f} episodes"
 
 
 def _modules(trained: Policy) -> list[str]:
