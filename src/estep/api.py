@@ -130,6 +130,7 @@ def _train_many(row: Algorithm, env: Any, config: RunConfig, how: How) -> Popula
     """Train the seeds of a population."""
     _check_callbacks(how.context.on_step, how.context.on_evaluation)
     result = run_of_many.train(row, env, config, **how._asdict())
+    write_if_possible(result.run_dir, how.context.report.note)
     return dataclasses.replace(populations.load_population(result.run_dir, allow_import=True), env=env)
 
 
@@ -199,8 +200,7 @@ def resume(
     with reading.trusting(trusted):
         with _context(["estep.resume", str(path)], report, on_step, on_evaluation) as context:
             result = home.resume(path, steps=total, env=source, **given, context=context)
-            if not several:
-                write_if_possible(result.run_dir, context.report.note)
+            write_if_possible(result.run_dir, context.report.note)
         found = load(result.run_dir, allow_import=given["allow_import"])
     return found if env is None else dataclasses.replace(found, env=source)
 

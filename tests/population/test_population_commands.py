@@ -1,6 +1,7 @@
 """Populations on the command line: exit codes and what is printed."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from commandline import command
 from several import PURE
 
 from estep.envs.pure import mjx
+from estep.plots import views
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +51,16 @@ def test_every_seed_is_evaluated(whole):
     for member in ("3", "-1"):
         ended = command("eval", run, "--member", member)
         assert (ended.code, "from 0 to 2" in ended.err) == (2, True)
+
+
+def test_a_population_ends_with_its_curves_and_its_report(whole, tmp_path):
+    run = Path(shutil.copytree(whole[0], tmp_path / "run"))
+    lines = []
+    views.write_if_possible(run, lines.append)
+    assert lines == [f"wrote    {run / name}" for name in ("learning_curve.png", "learning_curve.svg", "report.html")]
+    (run / "members/0001/eval.csv").unlink()
+    views.write_if_possible(run, lines.append)
+    assert lines[3].startswith("note     no learning curve was drawn: ")
 
 
 @pytest.mark.long

@@ -102,8 +102,7 @@ def train(arguments: list[str], context: Context) -> int:
         run_context = _run_context(context, report)
         where: dict[str, Any] = {"out": out, "run_dir": values["run_dir"], "preset": preset}
         result = run.train(algorithm, env, config, **where, context=run_context)
-        if config.population is None:
-            _write_views(result, report)
+        _write_views(result, report)
     return _report_result(result, context)
 
 
@@ -143,8 +142,7 @@ def resume(arguments: list[str], context: Context) -> int:
         raise UsageError("This run has one seed, not a population.", "Leave --population out.")
     with _reporter(context) as report:
         result = _runner(several).resume(folder, **chosen, context=_run_context(context, report))
-        if not several:
-            _write_views(result, report)
+        _write_views(result, report)
     return _report_result(result, context)
 
 

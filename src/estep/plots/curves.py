@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import math
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ import numpy as np
 
 from estep.envs.tasks.sources import ALL
 from estep.runs import storage, tables
-from estep.runs.folder import EVALUATIONS, RunFolder
+from estep.runs.folder import EVALUATIONS, MEMBERS, RunFolder
 
 BLUE, GREY = "#1f5fa8", "#8a8f98"
 
@@ -48,6 +50,29 @@ def draw_run(run_dir: Path) -> dict[str, str]:
         axes.set_title(title if task == ALL else task, parse_math=False)
         axes.set(ylabel="return (mean ± std over episodes)")
     axes.set(xlabel="environment steps")
+    return save(figure, run_dir, "learning_curve")
+
+
+def draw_population(run_dir: Path) -> dict[str, str]:
+    """The learning curve of each seed of a population and their mean; returns the files by name. A seed that failed
+    ends where it failed.
+
+    Raises:
+        RejectedInput: not a run folder, or its configuration cannot be read.
+    """
+    config = RunFolder.open(run_dir).read_config()
+    figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    at: dict[float, list[float]] = defaultdict(list)
+    for place in sorted((run_dir / MEMBERS).iterdir()):
+        rows = tables.cells(place / EVALUATIONS)
+        curve = [(float(row["env_steps"]), float(row["mean"] or "nan")) for row in rows]
+        axes.plot(*zip(*curve, strict=True), color=GREY, linewidth=1, alpha=0.6)
+        for step, mean in curve:
+            if math.isfinite(mean):
+                at[step].append(mean)
+    axes.plot(list(at), [np.mean(means) for means in at.values()], color=BLUE, marker="o", markersize=3)
+    axes.set_title(f"{config['algorithm']['name']} on {config['env']['id']}", parse_math=False)
+    axes.set(xlabel="environment steps", ylabel="return (each seed, and mean)")
     return save(figure, run_dir, "learning_curve")
 
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from estep.errors import describe
-from estep.plots.curves import draw_run
+from estep.plots.curves import draw_population, draw_run
 from estep.report import page
-from estep.runs.folder import RunFolder
+from estep.runs.folder import MEMBERS, RunFolder
 
 PATIENCE = 60.0
 """Seconds that they may take."""
@@ -35,7 +35,8 @@ def write_if_possible(run_dir: Path, note: Callable[[str], None]) -> None:
 def _written(run_dir: Path) -> Iterator[str]:
     """A line for each file."""
     try:
-        yield from (f"wrote    {path}" for path in draw_run(run_dir).values())
+        draw = draw_population if (run_dir / MEMBERS).is_dir() else draw_run
+        yield from (f"wrote    {path}" for path in draw(run_dir).values())
     except Exception as error:
         yield f"note     no learning curve was drawn: {describe(error)}"
     try:
