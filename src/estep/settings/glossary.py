@@ -65,7 +65,7 @@ def entries() -> tuple[Entry, ...]:
 
 
 def find(name: str) -> list[Entry]:
-    """The entries of a setting, flag, metric, term or symbol; of a setting by its old name too.
+    """The entries of a setting, flag, metric, term or symbol; of a setting by its names of before and elsewhere too.
 
     Example:
         >>> [entry.topic for entry in find("--discount")]
@@ -73,7 +73,7 @@ def find(name: str) -> list[Entry]:
     """
     word = name.removeprefix("--")
     setting = word.replace("-", "_").removeprefix("no_")
-    named = {setting, renamed.SETTINGS.get(setting, setting)}
+    named = {setting, renamed.SETTINGS.get(setting, setting), renamed.ELSEWHERE.get(setting, setting)}
     found = {_metric(metric) for metric in metrics.find(word)} | {_term(term) for term in terms.find(word)}
     return [entry for entry in entries() if entry in found or (entry.topic in (ALGORITHM, RUN) and entry.name in named)]
 

@@ -118,16 +118,17 @@ def unknown_setting(owner: str, written: str, name: str, known: Collection[str],
         known: the names of all settings that could be given.
         otherwise: the refusal if nothing is known of the name.
     """
-    ours = renamed.ELSEWHERE.get(name)
-    if ours is not None and ours in known:
-        return UsageError(f"{owner} has no {written}.", f"In estep it is {ours}, as a flag --{ours.replace('_', '-')}.")
-    having = [row.name for row in rows().values() if any(field.name == name for field in row.fields)]
-    if not having:
-        return otherwise
+    ours = renamed.ELSEWHERE.get(name, name)
+    having = [row.name for row in rows().values() if any(field.name == ours for field in row.fields)]
     listed = ", ".join(having[:MOST_NAMED]) + (" and others" if len(having) > MOST_NAMED else "")
-    return UsageError(
-        f"{owner} has no {written}, which is a setting of {listed}.", f"estep explain {name} tells what it does."
-    )
+    if ours != name and ours in known:
+        return UsageError(f"{owner} has no {written}.", f"In estep it is {ours} (--{ours.replace('_', '-')}).")
+    if ours != name and having:
+        return UsageError(f"{owner} has no {written}.", f"In estep it is {ours}, a setting of {listed}.")
+    if having:
+        what = f"{owner} has no {written}, which is a setting of {listed}."
+        return UsageError(what, f"estep explain {name} tells what it does.")
+    return otherwise
 
 
 @ft.cache
