@@ -17,6 +17,7 @@ from estep.algorithms import ALGORITHMS
 from estep.algorithms.named import name_of
 from estep.errors import UsageError
 from estep.runs.folder import RunFolder
+from estep.runs.leaves import skeleton
 from estep.settings import references
 from oracles.rows import OF_TASKS, spec_of
 
@@ -140,6 +141,24 @@ def test_what_is_no_algorithm_is_refused(name, match, tmp_path):
     ended = command("train", name, "--env", "Pendulum-v1")
     assert ended.code == UsageError.exit_code
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda spec, key: 3, "init of .*Broken returned no Agent"),
+        (
+            lambda spec, key: key.nothing,
+            "init of .*Broken raised AttributeError: .*\nIt is called with the Spec and a key",
+        ),
+    ],
+)
+def test_an_init_that_makes_no_agent_is_named(make, match):
+    class Broken:
+        init = staticmethod(make)
+
+    with pytest.raises(UsageError, match=match):
+        skeleton(Broken(), estep.Spec(obs_dim=3, action_dim=1))
 
 
 def test_a_class_that_no_process_could_find_is_refused_before_training(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools as ft
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,8 @@ import numpy as np
 
 from estep.core.agent import Agent, Algorithm
 from estep.core.types import Spec
-from estep.errors import RejectedInput
+from estep.errors import RejectedInput, UsageError
+from estep.settings import references
 
 
 def leaf_name(path: Sequence[Any]) -> str:
@@ -29,9 +31,21 @@ def named_leaves(agent: Any) -> dict[str, dict[str, Any]]:
 
 
 def skeleton(algorithm: Algorithm, spec: Spec) -> Agent:
-    """The agent with shapes and dtypes in place of arrays."""
-    shaped: Agent = jax.eval_shape(lambda key: algorithm.init(spec, key), jax.random.key(0))
-    return shaped
+    """The agent with shapes and dtypes in place of arrays.
+
+    Raises:
+        UsageError: an algorithm of somebody's own raised an exception, or made something else.
+    """
+    kind = type(algorithm)
+    shape = ft.partial(jax.eval_shape, lambda key: algorithm.init(spec, key))
+    if kind.__module__.partition(".")[0] == "estep":
+        shaped: Agent = shape(jax.random.key(0))
+        return shaped
+    name = f"{kind.__module__}:{kind.__qualname__}"
+    made = references.call(shape, f"init of {name}", (jax.random.key(0),), "the Spec and a key")
+    if not isinstance(made, Agent):
+        raise UsageError(f"init of {name} returned no Agent.", "Return an estep Agent from it.")
+    return made
 
 
 def expected(shaped: Agent) -> dict[str, dict[str, tuple[tuple[int, ...], Any]]]:
