@@ -148,7 +148,7 @@ def construct(make: Callable[[], Any], name: str, watch: Watch) -> gymnasium.Env
     except (UsageError, KeyboardInterrupt):
         raise
     except (ImportError, gymnasium.error.DependencyNotInstalled) as error:
-        what = f"{name} needs a module that cannot be imported: {error}."
+        what = f"{name} needs a module that cannot be imported: {str(error).rstrip('.')}."
         raise UsageError(what, "Install that module.") from error
     except BaseException as error:
         what = f"Making the environment {name} raised {describe(error)}."
