@@ -9,7 +9,37 @@ from typing import Any
 
 import jax
 
+from estep.errors import UsageError
 from estep.runs import storage
+
+
+class _Process:
+    """What is known about this process."""
+
+    computed = False
+    """Whether estep has computed in it, or in the process from which it was forked."""
+    forked = False
+    """Whether it was forked from one in which estep had computed."""
+
+
+def _after_fork() -> None:
+    _Process.forked = _Process.computed
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def check_process() -> None:
+    """Refuse to compute in a process that was forked from one that has computed: JAX's threads are not in it, so it
+    would wait for them for ever.
+
+    Raises:
+        UsageError: it was.
+    """
+    if _Process.forked:
+        what = "This process was forked from one in which estep has computed, and JAX does not work in it."
+        raise UsageError(what, "Start processes with multiprocessing.get_context('spawn').")
+    _Process.computed = True
 
 
 def cache_folder() -> Path:
@@ -28,7 +58,11 @@ def use_cache() -> str | None:
 
     Returns:
         Why there is no cache, or None.
+
+    Raises:
+        UsageError: JAX does not work in this process.
     """
+    check_process()
     config: Any = jax.config
     if config.jax_compilation_cache_dir:
         return None

@@ -31,6 +31,7 @@ from estep.export.program import one_shot
 from estep.likelihoods.state_value import StateValue
 from estep.policy import saving
 from estep.policy.actor import ACT, Actor, Scaling, key_of, scaling_of
+from estep.policy.cache import check_process
 from estep.policy.environments import env_or_none, make_env, no_env
 from estep.policy.evaluate import Evaluation, evaluate
 from estep.policy.job import QUIET
@@ -219,6 +220,7 @@ class Policy(Shown):
             task: the name of the task that the environments are; empty if they are all.
         """
         with closing(env):
+            check_process()
             check_tasks(self.spaces, env, task)
             return evaluate(self._actor, env, run.eval_episodes, run.seed, self.scaling, deterministic)
 
@@ -264,6 +266,7 @@ def load(
     """
     which, allow_import = arguments.checkpoint(checkpoint_name), arguments.truth("allow_import", allow_import)
     given = arguments.path("path", path)
+    check_process()
     with reading.trusting(arguments.truth("trust_dir", trust_dir)), archive.folder_of(given) as place:
         folder = RunFolder.open(place)
         recipe = config_file.one_seed(config_file.decode(folder.read_config(), allow_import=allow_import))
