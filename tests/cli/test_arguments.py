@@ -195,7 +195,15 @@ def test_no_arguments_make_a_mess(argv, tmp_path):
 
 @pytest.mark.parametrize(
     "argv",
-    [["--env", "A", "B", "runs/x"], ["runs/x", "--env", "A", "B"], ["--env", "A", "B", "--episodes", "3", "runs/x"]],
+    [
+        ["--env", "A", "B", "runs/x"],
+        ["runs/x", "--env", "A", "B"],
+        ["--env", "A", "B", "--episodes", "3", "runs/x"],
+        ["--env", "A", "B", "runs/x", "--episodes", "3"],
+        ["--json", "runs/x", "--env", "A", "B", "--episodes=3"],
+        ["--episodes", "3", "runs/x", "--env", "A", "B"],
+        ["--env", "A", "B", "--", "runs/x"],
+    ],
 )
 def test_several_environments_and_the_run_in_any_order(argv):
     values, named = parse("estep eval", "", schema.of(Evaluate), ("run",), argv)

@@ -57,7 +57,10 @@ def parse(program: str, about: str, fields: Sequence[Field], positional: Iterabl
     argv = _plain([_current_flag(word, flags) for word in argv], flags)
     wants_help = "-h" in argv or "--help" in argv
     given = frozenset() if wants_help else _given(argv, flags, program)
-    form = _form(fields, frozenset(positional))
+    names = frozenset(positional)
+    wanted = [field for field in fields if field.required and field.name in names]
+    argv = _in_place(argv, flags, len(wanted))
+    form = _form(fields, names)
     out, err = io.StringIO(), io.StringIO()
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -110,6 +113,29 @@ def _plain(argv: Sequence[str], flags: Mapping[str, Field]) -> list[str]:
     return words
 
 
+def _in_place(argv: list[str], flags: Mapping[str, Field], wanted: int) -> list[str]:
+    """The words with the last value of a list in front, where an argument without a flag is missing otherwise: in
+    `--only gap RUN --states 8` the run belongs to no list."""
+    free, last = len(_values_at(argv, 0)), None
+    for at, word in enumerate(argv):
+        field = flags.get(word.partition("=")[0])
+        behind = len(_values_at(argv, at + 1))
+        if field is None:
+            free += behind if word == "--" else 0
+        elif get_origin(field.kind) is tuple and "=" not in word:
+            last = at + behind if behind > 1 else last
+        else:
+            free += max(0, behind - (field.kind is not bool and "=" not in word))
+    if last is None or free >= wanted:
+        return argv
+    return [argv[last], *argv[:last], *argv[last + 1 :]]
+
+
+def _values_at(argv: Sequence[str], at: int) -> list[str]:
+    """The words from a place up to the next flag."""
+    return list(itertools.takewhile(lambda word: not word.startswith("--"), argv[at:]))
+
+
 def _digits(word: str, kind: Any) -> str:
     """A whole number such as 1e6 as digits; any other word as it is."""
     if int not in (kind, *get_args(kind)) or word.lstrip("+-").isdigit():
@@ -129,7 +155,7 @@ def _wrong_value(argv: Sequence[str], flags: Mapping[str, Field]) -> UsageError 
             return _no_value(field, value)
         if field is None or field.kind is bool:
             continue
-        behind = list(itertools.takewhile(lambda word: not word.startswith("--"), argv[at + 1 :]))
+        behind = _values_at(argv, at + 1)
         several = get_origin(field.kind) is tuple
         words = [value] if equals else behind if several else behind[:1]
         if not words and not several:
