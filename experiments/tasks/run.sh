@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Makes the tables of results/tasks: several tasks learned together and alone, and a prior taken to a new task.
-# What counts as yes and as no is in results/tasks/README.md, which was written before the first run.
+# What counts as yes and as no is in results/tasks/criteria.md, which was written before the runs.
 #
 # SETS and SEEDS choose a part of the runs: SETS="fork corridor cartpole" are the quick ones (minutes a run); a run of
-# walker, transfer and cheetah takes a quarter of an hour and more. walker and transfer need:
+# walker, transfer and cheetah takes a quarter of an hour and more. ROWS chooses algorithms of walker: the default prices
+# are ROWS="distral default-policy hierarchical" SEEDS="0 1". walker and transfer need:
 # python -m pip install --editable '.[dm-control]'
 set -euo pipefail
 NAME=tasks
@@ -31,6 +32,7 @@ every() {
                     train "$set/independent_$i" "$seed" sac --env "${envs[i]#*=}" --steps "$alone" \
                         --eval-every $((alone / evaluations)) "$@"
                 done ;;
+            *-low) train "$set/$algorithm" "$seed" "${algorithm%-low}" --env "${envs[@]}" "${together[@]}" "$@" "${low[@]}" ;;
             sac-per-task) train "$set/sac-per-task" "$seed" sac --alpha-per-task --env "${envs[@]}" "${together[@]}" "$@" ;;
             *) train "$set/$algorithm" "$seed" "$algorithm" --env "${envs[@]}" "${together[@]}" "$@" ;;
             esac
@@ -41,6 +43,7 @@ every() {
 quick=(--hidden-sizes 64 64 --batch-size 64 --learning-rate 1e-3 --warmup-steps 200 --checkpoint-every 0)
 quick+=(--eval-episodes 2)
 larger=(--hidden-sizes 128 128 --batch-size 64 --warmup-steps 5000 --eval-episodes 3 --checkpoint-every 0)
+low=(--kl-cost 0.005 --entropy-cost 0.005) # rewards of walker are at most 1 a step
 body=dm_control/walker
 quickly=(independent sac distral default-policy hierarchical)
 for set in ${SETS:-fork corridor cartpole walker transfer cheetah}; do
@@ -55,17 +58,17 @@ for set in ${SETS:-fork corridor cartpole walker transfer cheetah}; do
         every cartpole 8000 10 "${quickly[@]}" -- plain=CartPole-v1 mirrored=quick_tasks:MirroredCartPole-v0 -- \
             "${quick[@]}" ;;
     walker)
-        every walker 180000 10 independent sac sac-per-task distral default-policy hierarchical -- \
+        every walker 180000 10 ${ROWS:-independent sac sac-per-task distral-low default-policy-low hierarchical-low} -- \
             stand=shimmy:$body-stand-v0 walk=shimmy:$body-walk-v0 run=shimmy:$body-run-v0 -- "${larger[@]}" ;;
     transfer) # walker-run with what was learned on walker-stand and walker-walk, and without
         for seed in "${seeds[@]}"; do
             for algorithm in default-policy hierarchical; do
                 train "first/$algorithm" "$seed" "$algorithm" --env stand=shimmy:$body-stand-v0 \
-                    walk=shimmy:$body-walk-v0 --steps 120000 --eval-every 40000 "${larger[@]}"
+                    walk=shimmy:$body-walk-v0 --steps 120000 --eval-every 40000 "${larger[@]}" "${low[@]}"
                 flag=--freeze-prior
                 [[ $algorithm == hierarchical ]] && flag=--freeze-low
                 train "transfer/$algorithm" "$seed" "$algorithm" --env shimmy:$body-run-v0 --steps 60000 \
-                    --eval-every 6000 $flag "$(run_of "first/$algorithm" "$seed")" "${larger[@]}"
+                    --eval-every 6000 $flag "$(run_of "first/$algorithm" "$seed")" "${larger[@]}" "${low[@]}"
             done
             train "transfer/sac" "$seed" sac --env shimmy:$body-run-v0 --steps 60000 --eval-every 6000 "${larger[@]}"
         done ;;
