@@ -39,7 +39,7 @@ def test_compare_writes_page_tables_and_figures_into_one_folder(run, tmp_path):
     again = tmp_path / "again"
     said = run("compare", str(out), RUNS[0], "--csv", str(again)).out  # its own folder stands for the runs in it
     assert "wrote    5 files" in said
-    assert "note     1 of the runs have the seed and the settings of another one. The last counts." in said
+    assert "note     1 run has the seed and the settings of another one. The last counts." in said
     assert (again / "evaluations.csv").read_bytes() == (out / "evaluations.csv").read_bytes()
 
 

@@ -346,3 +346,14 @@ def test_tables_and_page_have_every_statistic(tmp_path):
     text = page.write(compared, tmp_path / "cmp.html").read_text()
     assert set(data_of(text)["charts"]) == {"efficiency", "profile", "env0", "profile0", "env1", "profile1"}
     assert not Page(text).open
+
+
+def test_a_run_of_several_tasks_that_is_given_twice_is_one_run(tmp_path):
+    envs = ("a+b", "a+b: a", "a+b: b")
+    rows = [row for env in envs for row in points("sac", "0", [1.0, 2.0], env=env)]
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        tables.write(tmp_path / name / "evaluations.csv", Point._fields, rows)
+    found = sources.read([tmp_path / "one", tmp_path / "two"])
+    assert len(found.points) == len(rows)
+    assert found.notes == ["1 run has the seed and the settings of another one. The last counts."]

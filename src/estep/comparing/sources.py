@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from estep.errors import RejectedInput
 from estep.plots import labels
 from estep.plots.failures import failed
-from estep.plots.learning_curves import EVALUATIONS, Point, points
+from estep.plots.learning_curves import EVALUATIONS, OF_TASK, Point, points
 from estep.runs.folder import LATEST, MEMBERS, RUN, RunFolder
 
 DEPTH = 5
@@ -51,10 +51,16 @@ def read(named: Sequence[Path]) -> Found:
                     "Train it up to its first evaluation, or leave it out.",
                 )
     found = labels.newest(sources)
-    twice = sum(len(set(map(labels.run_key, rows))) for rows in sources) - len(set(map(labels.run_key, found)))
+    twice = sum(len(set(map(_run_of, rows))) for rows in sources) - len(set(map(_run_of, found)))
     if twice:
-        notes.append(f"{twice} of the runs have the seed and the settings of another one. The last counts.")
+        has = "run has" if twice == 1 else "runs have"
+        notes.append(f"{twice} {has} the seed and the settings of another one. The last counts.")
     return Found(found, notes)
+
+
+def _run_of(row: Point) -> Hashable:
+    """Equal for the lines of one run, also for those of its several tasks."""
+    return labels.run_key(row._replace(env=row.env.partition(OF_TASK)[0]))
 
 
 def _never_evaluated(path: Path) -> bool:

@@ -31,6 +31,8 @@ from estep.runs import tables
 from estep.runs.folder import MEMBERS, RUN, safe_name
 
 EVALUATIONS = "evaluations.csv"
+OF_TASK = ": "
+"""Stands between the name of a run's environments and that of one of its tasks."""
 LEGEND_LINE = 0.17
 """Height of a line of the legend, in inches: the axes keep their height, however many curves there are."""
 LEGEND_WIDTH = 90
@@ -122,7 +124,7 @@ def _lines(path: Path, about: Mapping[str, str], failed: int | None) -> list[Poi
     """The evaluations of one eval.csv. `about` has the other columns, and `failed` is the number of steps at which the
     seed failed, or None. Raises RejectedInput."""
     lines = labels.read(path, Line, {**about, "task": ALL}) if failed is None or path.is_file() else []
-    names = {line.task: about["env"] if line.task == ALL else f"{about['env']}: {line.task}" for line in lines}
+    names = {line.task: about["env"] if line.task == ALL else f"{about['env']}{OF_TASK}{line.task}" for line in lines}
     run = about["algorithm"], about["settings"], int(about["seed"])
     found = [Point(names[one.task], *run, one.env_steps, one.updates, one.mean, one.std, one.episodes) for one in lines]
     if failed is None:
