@@ -229,3 +229,8 @@ def test_numbers_and_lists_are_read_as_people_write_them(words, name, value):
     found = parse("estep train sac", "", fields, (), words)
     assert found.values[name] == value
     assert found.given == {name}
+
+
+def test_only_values_of_a_flag_become_digits():
+    values, _ = parse("estep eval", "", schema.of(Evaluate), ("run",), ["--episodes", "1e1", "2e3"])
+    assert (values["episodes"], str(values["run"])) == (10, "2e3")

@@ -110,6 +110,8 @@ def _plain(argv: Sequence[str], flags: Mapping[str, Field]) -> list[str]:
             words += found
         else:
             words += [field.flag, *found] if several else [f"{field.flag}={found[0]}"]
+        if not several:
+            field = None  # what comes next is no value of this flag
     return words
 
 
