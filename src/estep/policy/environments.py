@@ -103,7 +103,7 @@ def _flags(recipe: Recipe) -> str:
 
 def _same(given: Envs, recipe: Recipe) -> Envs:
     """The environments that a user gave for a run. Raises UsageError if they are not those of the run."""
-    ours = {task.name: task for task in recipe.tasks} or {"": TaskRecord("", recipe.env, recipe.by_id)}
+    ours = {task.name: task for task in records_of(recipe)}
     theirs = {task.name: task.source for task in given} if isinstance(given, tuple) else {"": given}
     texts = [
         name if name not in ours or not isinstance(source, str) or source == name else f"{name}={source}".lstrip("=")
