@@ -17,7 +17,7 @@ ROWS = [
     *(
         path
         for path in FILES
-        if path.parent.name == "algorithms" and path.stem not in ("__init__", "checks", "named", "shared")
+        if path.parent.name == "algorithms" and path.stem not in ("__init__", "checks", "contract", "named", "shared")
     ),
     SRC / "algorithms" / "compose" / "row.py",
     *(path for path in FILES if path.parent.name == "model_based" and path.stem not in ("__init__", "model")),

@@ -237,6 +237,7 @@ def chosen_inference(name: str | None, settings: dict[str, Any]) -> Callable[[Ag
             raise UsageError(f"{' and '.join(given)} {verb} --inference.", "Add --inference iterative, for example.")
         return None
 
+    from estep.algorithms.contract import check_parts
     from estep.inference.named import ON_A_CRITIC, RANKINGS, InferenceSettings, chosen
     from estep.settings.references import is_reference
 
@@ -245,4 +246,11 @@ def chosen_inference(name: str | None, settings: dict[str, Any]) -> Callable[[Ag
         raise unknown("inference optimiser", name, ON_A_CRITIC, known)
     if settings["rank_by"] is not None and settings["rank_by"] not in RANKINGS:
         raise unknown("ranking", settings["rank_by"], tuple(RANKINGS), f"Give one of: {', '.join(RANKINGS)}.")
-    return chosen(name, InferenceSettings(**settings))
+    change = chosen(name, InferenceSettings(**settings))
+
+    def checked(agent: Agent) -> Agent:
+        changed = change(agent)
+        check_parts(changed)
+        return changed
+
+    return checked if is_reference(name) else change

@@ -14,6 +14,7 @@ import gymnasium
 import jax
 import numpy as np
 
+from estep.algorithms.contract import check_own
 from estep.algorithms.named import name_of
 from estep.core.agent import Algorithm
 from estep.envs.actions import action_space
@@ -245,6 +246,7 @@ def planned(recipe: Recipe, place: Place, out: Path, report: Reporter) -> Plan:
     """What the compiled programs must know, after a check of memory and disk. Raises UsageError, StorageFailure."""
     spec, config = place.spaces.spec, recipe.run
     agent = skeleton(recipe.algorithm, spec)
+    check_own(recipe.algorithm, agent, max(1, config.batch_size // agent.length))
     plan = plan_of(agent, spec, config, place.dtype)
     report.note(sizes.checked(config, agent, plan.form, out))
     note_agent(agent, config.normalise, report.note)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from estep.algorithms.contract import home_of, is_own
 from estep.core.agent import Agent, Algorithm
 from estep.core.types import Spec
 from estep.errors import RejectedInput, UsageError
@@ -34,17 +35,16 @@ def skeleton(algorithm: Algorithm, spec: Spec) -> Agent:
     """The agent with shapes and dtypes in place of arrays.
 
     Raises:
-        UsageError: an algorithm of somebody's own raised an exception, or made something else.
+        UsageError: an algorithm or a part of somebody's own raised an exception, or made something else.
     """
-    kind = type(algorithm)
-    shape = ft.partial(jax.eval_shape, lambda key: algorithm.init(spec, key))
-    if kind.__module__.partition(".")[0] == "estep":
-        shaped: Agent = shape(jax.random.key(0))
+    shape, key = ft.partial(jax.eval_shape, lambda key: algorithm.init(spec, key)), jax.random.key(0)
+    if not is_own(algorithm):
+        shaped: Agent = shape(key)
         return shaped
-    name = f"{kind.__module__}:{kind.__qualname__}"
-    made = references.call(shape, f"init of {name}", (jax.random.key(0),), "the Spec and a key")
+    name = f"init of {home_of(algorithm)}"
+    made = references.call(shape, name, (key,), "the Spec and a key")
     if not isinstance(made, Agent):
-        raise UsageError(f"init of {name} returned no Agent.", "Return an estep Agent from it.")
+        raise UsageError(f"{name} returned no Agent.", "Return an estep Agent from it.")
     return made
 
 

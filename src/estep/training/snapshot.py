@@ -19,7 +19,8 @@ from estep.policy.spaces import Spaces, check_tasks, space_record, spaces_in, sp
 from estep.runs import checkpoint, manifest, provenance
 from estep.runs.leaves import expected, named_leaves, rebuild, skeleton
 from estep.training.recovery.skips import Counts
-from estep.training.trainer import Tally, Trainer
+from estep.training.trainer import Trainer
+from estep.training.update import Tally
 
 Arrays = dict[str, "np.ndarray[Any, Any]"]
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 import numpy.typing as npt
 
+from estep.algorithms.contract import check_own
 from estep.core.agent import Agent, Algorithm
 from estep.core.types import Floats, Tanh, Transition
 from estep.data.normalise import Moments
@@ -27,28 +27,10 @@ from estep.training.of_tasks import OfTasks, SpreadWatch
 from estep.training.recovery.skips import Counts, count_skips, halt
 from estep.training.recovery.suspects import allowed, to_blame
 from estep.training.scale import ScaleWatch, check_image, note_agent, rewards_of, warn_of_bounds
-from estep.training.update import Compiling, Improve, init, note_schedule, updates_wanted
+from estep.training.update import Compiling, Improve, Tally, init, note_schedule, updates_wanted
 
 RECENT = 10
 """The reported return and success are means over this many training episodes."""
-
-
-@dataclass
-class Tally:
-    """Sums of the metrics since the last line of metrics.jsonl."""
-
-    sums: dict[str, float] = field(default_factory=dict)
-    updates: int = 0
-
-    def add(self, info: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Add the metrics of a block of updates, each [K]."""
-        for name, values in info.items():
-            self.sums[name] = self.sums.get(name, 0.0) + float(values.astype(np.float64).sum())
-        self.updates += len(next(iter(info.values())))
-
-    def means(self) -> dict[str, float]:
-        """The mean of each metric over the updates so far."""
-        return {name: total / self.updates for name, total in self.sums.items()} if self.updates else {}
 
 
 class Trainer:
@@ -64,7 +46,8 @@ class Trainer:
             note: called with lines for the user.
 
         Raises:
-            UsageError: replay does not fit in memory, or observations are images and there is no network for them.
+            UsageError: replay does not fit in memory, observations are images and there is no network for them, or a
+                part of somebody's own does not give what it should.
         """
         self.algorithm, self.config, self.env, self.note = algorithm, config, env, note
         check_image(algorithm, env)
@@ -74,6 +57,7 @@ class Trainer:
         self.replay_bytes = check_fits(shaped, config, env.num_envs, stored)
         self.replay = allocate(shaped, config, env.num_envs, stored)
         self.agent: Agent = init(algorithm, spec, key_of(config.seed, 0))
+        check_own(algorithm, shaped, self.sequences)
         self.moments = Moments(spec.obs_dim, spec.tasks) if config.normalise else None
         self.counts, self.tally = Counts(), Tally()
         self.recent, self.successes = deque[float](maxlen=RECENT), deque[float](maxlen=RECENT)

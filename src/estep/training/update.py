@@ -1,16 +1,19 @@
-"""The programs that make and update an agent, how many updates are due, and the report of how long compiling takes."""
+"""The programs that make and update an agent, how many updates are due, their metrics, and the report of how long
+compiling takes."""
 
 from __future__ import annotations
 
 import functools as ft
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 from jaxtyping import Array
 
 from estep.core.agent import Agent, Algorithm
@@ -150,6 +153,24 @@ class Improve:
 def bits(tree: Any) -> list[bytes]:
     """The bytes of all arrays."""
     return [np.asarray(leaf).tobytes() for leaf in jax.device_get(jax.tree.leaves(tree))]
+
+
+@dataclass
+class Tally:
+    """Sums of the metrics since the last line of metrics.jsonl."""
+
+    sums: dict[str, float] = field(default_factory=dict)
+    updates: int = 0
+
+    def add(self, info: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Add the metrics of a block of updates, each [K]."""
+        for name, values in info.items():
+            self.sums[name] = self.sums.get(name, 0.0) + float(values.astype(np.float64).sum())
+        self.updates += len(next(iter(info.values())))
+
+    def means(self) -> dict[str, float]:
+        """The mean of each metric over the updates so far."""
+        return {name: total / self.updates for name, total in self.sums.items()} if self.updates else {}
 
 
 class Compiling:
