@@ -6,6 +6,8 @@
 # walker, transfer and cheetah takes a quarter of an hour and more. ROWS chooses algorithms of walker: the default prices
 # are ROWS="distral default-policy hierarchical" SEEDS="0 1". walker and transfer need:
 # python -m pip install --editable '.[dm-control]'
+# metaworld has SEEDS="0 1 2" and needs an environment of its own, in which this was installed:
+# python -m pip install --editable . metaworld==3.1.1
 set -euo pipefail
 NAME=tasks
 # shellcheck source=experiments/lib.sh
@@ -42,7 +44,8 @@ every() {
 
 quick=(--hidden-sizes 64 64 --batch-size 64 --learning-rate 1e-3 --warmup-steps 200 --checkpoint-every 0)
 quick+=(--eval-episodes 2)
-larger=(--hidden-sizes 128 128 --batch-size 64 --warmup-steps 5000 --eval-episodes 3 --checkpoint-every 0)
+wide=(--hidden-sizes 128 128 --batch-size 64 --warmup-steps 5000 --checkpoint-every 0)
+larger=("${wide[@]}" --eval-episodes 3)
 low=(--kl-cost 0.005 --entropy-cost 0.005) # rewards of walker are at most 1 a step
 body=dm_control/walker
 quickly=(independent sac distral default-policy hierarchical)
@@ -75,6 +78,13 @@ for set in ${SETS:-fork corridor cartpole walker transfer cheetah}; do
     cheetah)
         every cheetah 100000 10 independent sac sac-per-task distral default-policy -- forward=HalfCheetah-v5 \
             "backward=HalfCheetah-v5?forward_reward_weight=-1" -- "${larger[@]}" ;;
+    metaworld)
+        envs=()
+        for task in reach push drawer-open button-press-topdown; do
+            envs+=("$task=metaworld:Meta-World/MT1?env_name=\"$task-v3\"&seed=0")
+        done
+        every metaworld 200000 5 independent sac-per-task distral default-policy -- "${envs[@]}" -- "${wide[@]}" \
+            --eval-episodes 10 ;;
     esac
 done
 python experiments/tasks/table.py "$RUNS" "$OUT" ${BEFORE:+--before "$BEFORE"}

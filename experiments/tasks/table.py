@@ -1,15 +1,15 @@
 """Collects the scores of runs of several tasks: one line for each run, and the comparison that the page speaks of.
 
-A score is the mean over the evaluations of a run of its mean return over tasks. `python table.py RUNS OUT` reads
-RUNS/SET/LABEL/SEED and writes scores.csv and summary.csv. With `--before FOLDER` the scores in that folder, of runs on
-another machine, are added.
+A score is the mean over the evaluations of a run of its mean return over tasks; tasks that know when they are solved
+also have the share of successful episodes. `python table.py RUNS OUT` reads RUNS/SET/LABEL/SEED and writes scores.csv
+and summary.csv. With `--before FOLDER` the scores in that folder, of runs on another machine, are added.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,8 +17,9 @@ from statistics import mean
 from typing import NamedTuple
 
 from estep.instruments.interval import interval
+from estep.runs import tables
 
-SETS = ("fork", "corridor", "cartpole", "walker", "transfer", "cheetah")
+SETS = ("fork", "corridor", "cartpole", "walker", "transfer", "cheetah", "metaworld")
 ALONE, ONE_HOT = "independent", "sac"
 MARGIN = 0.1
 
@@ -33,40 +34,47 @@ class Score(NamedTuple):
     final: float
     """The mean return over tasks of the last evaluation."""
     steps: int
+    success: str
+    """The share of successful episodes of the last evaluation, the mean over tasks; empty if tasks do not know."""
 
 
-def curve(run: Path) -> list[tuple[int, float]]:
-    """Environment steps and mean return over tasks of every evaluation of a run."""
-    with (run / "eval.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    return [(int(row["env_steps"]), float(row["mean"])) for row in rows if row.get("task", "all") == "all"]
+class Point(NamedTuple):
+    """One evaluation of a run: means over tasks."""
+
+    env_steps: int
+    mean: float
+    success: float
+    """Not a number where tasks do not know it."""
+
+
+def curve(run: Path) -> list[Point]:
+    """The evaluations of a run."""
+    rows = [row for row in tables.cells(run / "eval.csv") if row.get("task", "all") == "all"]
+    return [Point(int(row["env_steps"]), float(row["mean"]), float(row["success"] or "nan")) for row in rows]
 
 
 def scores(runs: Path) -> list[Score]:
     """The scores of all finished runs below a folder. The runs of each task alone are one score."""
-    parts: dict[tuple[str, str, int], list[list[tuple[int, float]]]] = defaultdict(list)
+    parts: dict[tuple[str, str, int], list[list[Point]]] = defaultdict(list)
     for path in sorted(runs.glob("*/*/*/*/*/*/eval.csv")):
         name, label, seed = path.relative_to(runs).parts[:3]
         if name in SETS and json.loads((path.parent / "run.json").read_text("utf-8"))["status"] == "done":
             parts[name, ALONE if label.startswith(ALONE) else label, int(seed)].append(curve(path.parent))
-    return [
-        Score(*key, mean(mean(y for _, y in one) for one in curves), mean(one[-1][1] for one in curves), steps(curves))
-        for key, curves in sorted(parts.items())
-    ]
+    return [score_of(*key, curves) for key, curves in sorted(parts.items())]
+
+
+def score_of(name: str, algorithm: str, seed: int, curves: Sequence[Sequence[Point]]) -> Score:
+    """The score of one run of all tasks, or of one run of each task alone."""
+    last = [one[-1] for one in curves]
+    area, final = mean(mean(point.mean for point in one) for one in curves), mean(point.mean for point in last)
+    success = mean(point.success for point in last)
+    steps = sum(point.env_steps for point in last)
+    return Score(name, algorithm, seed, area, final, steps, "" if math.isnan(success) else f"{success:.4g}")
 
 
 def made_before(folder: Path) -> list[Score]:
     """The scores that `main` wrote into a folder."""
-    with (folder / "scores.csv").open(newline="", encoding="utf-8") as file:
-        return [
-            Score(name, algorithm, int(seed), float(score), float(final), int(steps))
-            for name, algorithm, seed, score, final, steps in list(csv.reader(file))[1:]
-        ]
-
-
-def steps(curves: Sequence[Sequence[tuple[int, float]]]) -> int:
-    """The steps of all tasks together."""
-    return sum(one[-1][0] for one in curves)
+    return tables.read(folder / "scores.csv", Score, lambda line: {"success": "", **line})
 
 
 def summary(found: Sequence[Score]) -> list[dict[str, str]]:
@@ -80,6 +88,8 @@ def summary(found: Sequence[Score]) -> list[dict[str, str]]:
         line = {"set": name, "algorithm": algorithm, "seeds": str(len(mine))}
         line |= {"score": f"{low.mean:.5g}", "low": f"{low.low:.5g}", "high": f"{low.high:.5g}"}
         line["final"] = f"{mean(one.final for one in mine.values()):.5g}"
+        known = [float(one.success) for one in mine.values() if one.success]
+        line["success"] = f"{mean(known):.3g}" if known else ""
         line["seeds_above_independent"] = above(mine, by_seed.get((name, ALONE), {}))
         line["seeds_above_one_hot"] = above(mine, by_seed.get((name, ONE_HOT), {}), 0.0)
         lines.append(line)
@@ -93,6 +103,11 @@ def above(mine: Mapping[int, Score], others: Mapping[int, Score], margin: float 
     return f"{count} of {len(both)}" if both else ""
 
 
+def round_to(number: float, digits: int = 6) -> float:
+    """A number with so many significant digits."""
+    return float(f"{number:.{digits}g}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", type=Path)
@@ -101,15 +116,10 @@ def main() -> None:
     args = parser.parse_args()
     every = [*(made_before(args.before) if args.before else []), *scores(args.runs)]
     found = list({one[:3]: one for one in every}.values())
-    with (args.out / "scores.csv").open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(Score._fields)
-        table.writerows((*one[:3], f"{one.score:.6g}", f"{one.final:.6g}", one.steps) for one in found)
+    rows = [one._replace(score=round_to(one.score), final=round_to(one.final)) for one in found]
+    tables.write(args.out / "scores.csv", Score._fields, rows)
     lines = summary(found)
-    with (args.out / "summary.csv").open("w", newline="", encoding="utf-8") as file:
-        named = csv.DictWriter(file, list(lines[0]))
-        named.writeheader()
-        named.writerows(lines)
+    tables.write(args.out / "summary.csv", list(lines[0]), [list(line.values()) for line in lines])
 
 
 if __name__ == "__main__":

@@ -189,6 +189,13 @@ def test_zoo(name, monkeypatch, tmp_path):
     assert failed <= {check, "step determinism", "restore"}
 
 
+@pytest.mark.parametrize("name", ["leaves its bounds", "huge reward", "refuses the bounds"])
+def test_after_a_wrong_value_the_other_checks_are_made(name):
+    found = {finding.name: finding.ok for finding in check_env(ZOO[name][0])}
+    assert found["later episodes"]
+    assert {"reset determinism", "step determinism", "restore"} <= set(found)
+
+
 @pytest.mark.parametrize(
     ("env", "said"),
     [

@@ -237,8 +237,9 @@ def compare_starts(training: HostEnv, evaluation: HostEnv | None, first: Floats)
     others = [task for i, task in enumerate(tasks) if starts[i].tobytes() != first[i * training.per_task].tobytes()]
     if not others:
         return None
+    verb = "starts" if len(others) == 1 else "start"
     return (
-        f"note     {', '.join(others)} starts differently from equal seeds, or evaluation has another environment than "
+        f"note     {', '.join(others)} {verb} differently from equal seeds, or evaluation has another environment than "
         "training: estep check-env tells"
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -118,3 +119,16 @@ def run_episode(env: gymnasium.Env[Any, Any], seed: int, cap: int, watch: Watch)
 def raised(error: BaseException) -> str:
     """What an exception says, as a detail of a finding."""
     return f"raised {describe(error)}"
+
+
+def equal_bits(a: list[Any], b: list[Any]) -> bool:
+    """Whether two lists of arrays are equal bit for bit."""
+    pairs = zip(a, b, strict=False)
+    return len(a) == len(b) and all(bits(x) == bits(y) for x, y in pairs)
+
+
+def bits(value: Any) -> bytes:
+    """The bits of an array, or of all arrays of a dict."""
+    if isinstance(value, Mapping):
+        return b"".join(bits(value[key]) for key in sorted(value))
+    return np.asarray(value).tobytes()
