@@ -14,7 +14,7 @@ from estep.core.learned import learn
 from estep.core.optim import adam
 from estep.errors import UsageError
 from estep.m_steps.temperature import KLConstraint, TaskConstraints
-from estep.policy import frozen
+from estep.policy import from_run
 from estep.runs.leaves import skeleton
 from oracles import rows
 
@@ -77,11 +77,11 @@ def test_a_swap_of_the_tasks_permutes_the_results_and_nothing_else():
 )
 def test_what_a_run_takes_from_another_has_the_sizes_and_places_of_its_own(monkeypatch, donor, taker, normalise, said):
     loaded = SimpleNamespace(agent=skeleton(donor, SPEC), moments=None)
-    monkeypatch.setattr(frozen, "load", lambda path: loaded)
+    monkeypatch.setattr(from_run, "load", lambda path: loaded)
     with pytest.raises(UsageError, match=said) as error:
-        frozen.with_frozen_part(skeleton(taker, SPEC), taker, normalise)
+        from_run.with_frozen_part(skeleton(taker, SPEC), taker, normalise)
     assert error.value.fix
-    assert frozen.with_frozen_part(loaded.agent, donor, normalise) is loaded.agent
+    assert from_run.with_frozen_part(loaded.agent, donor, normalise) is loaded.agent
 
 
 def test_each_alpha_meets_its_own_bound():

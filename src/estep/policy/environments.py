@@ -116,7 +116,8 @@ def _same(given: Envs, recipe: Recipe) -> Envs:
         return given
     now = " ".join(texts) or label(given)
     raise UsageError(
-        f"This run has the environment {_flags(recipe)}, not {now}.", f"Give --env {_flags(recipe)}, or omit --env."
+        f"This run has the environment {_flags(recipe)}, not {now}.",
+        f"Give --env {_flags(recipe)}, or omit --env. To go on in another one, train a new run with --start-from.",
     )
 
 

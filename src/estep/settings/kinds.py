@@ -6,6 +6,7 @@ import dataclasses
 import functools as ft
 import math
 import operator
+import os
 import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -237,6 +238,8 @@ def _is_truth(value: Any) -> bool:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, os.PathLike):  # a run folder
+        value = os.fspath(value)
     if isinstance(value, str):
         return str(value)
     raise TypeError

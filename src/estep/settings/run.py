@@ -27,6 +27,13 @@ class RunConfig:
         Help("Seed of everything: parameters, noise, replay, environments, evaluation."),
         Interval(ge=0, lt=2**32),
     ] = 0
+    start_from: Annotated[
+        str,
+        Help(
+            "A run folder, or a saved policy, whose agent is the first one of this run, with fresh optimisers and an "
+            "empty replay; it acts in the warm-up too (empty: a fresh agent)."
+        ),
+    ] = ""
     population: Annotated[
         int | None,
         Help("Train so many seeds at once as one program: seed, seed + 1 and so on. Without it, train one seed."),
@@ -151,6 +158,9 @@ class RunConfig:
         if self.population is not None and self.stop_at is not None:
             what = "--stop-at ends one run, but --population trains several seeds for the same number of steps."
             raise UsageError(what, "Leave --stop-at out, or train the seeds one by one.")
+        if self.population is not None and self.start_from:
+            what = "--start-from gives one agent, but --population trains several seeds."
+            raise UsageError(what, "Leave --start-from out, or train the seeds one by one.")
         if self.population is not None and self.env_workers:
             what = "--env-workers is for one run; a population steps the environments of its seeds in threads."
             raise UsageError(what, "Leave --env-workers out, or train the seeds one by one.")

@@ -26,7 +26,7 @@ from estep.policy.environments import (
     task_records,
     time_limit_note,
 )
-from estep.policy.frozen import with_frozen_part
+from estep.policy.from_run import starting_agent, with_frozen_part
 from estep.policy.job import Reporter, RunContext, note_reason, shielded
 from estep.runs import checkpoint, config_file, manifest, provenance
 from estep.runs.config_file import Recipe
@@ -176,7 +176,9 @@ def check_drift(folder: RunFolder, found: Path | None, allowed: bool, report: Re
 
 
 def begin(trainer: Trainer, algorithm: Algorithm) -> None:
-    """Begin a new run: with a part of another run where the algorithm takes one, and fresh environments."""
+    """Begin a new run in fresh environments: from another run's agent or with a part of it, where that is asked."""
+    if trainer.config.start_from:
+        trainer.agent = starting_agent(trainer.config.start_from, trainer.agent, trainer.moments)
     trainer.agent = with_frozen_part(trainer.agent, algorithm, trainer.config.normalise)
     trainer.begin()
 
@@ -274,6 +276,8 @@ def note_start(folder: RunFolder, trainer: Trainer, recipe: Recipe, report: Repo
     if tasks:
         each = trainer.sequences * trainer.agent.length // tasks
         report.note(f"tasks    {tasks}, of each {each} transitions in every batch")
+    if recipe.run.start_from:
+        report.note(f"start    from the agent of {recipe.run.start_from}, which also acts in the warm-up")
     size = min(capacity(trainer.agent, recipe.run), recipe.run.steps)
     report.note(f"replay   {size:,} transitions = {format_bytes(trainer.replay_bytes)} on the host")
     devices = jax.devices()

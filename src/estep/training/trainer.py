@@ -179,13 +179,14 @@ class Trainer:
             self.moments.update(obs)
 
     def choose(self) -> tuple[Floats, Floats, dict[str, Floats]]:
-        """Choose actions in the current states. During warm-up they are uniform; on-policy data have no warm-up.
+        """Choose actions in the current states. In the warm-up of a fresh agent they are uniform; on-policy data have
+        no warm-up.
 
         Returns:
             The points u [E, a], the actions [E, a] and their memo.
         """
         step = self.counts.env_steps
-        if step < self.config.warmup_steps and not self.agent.rollout:
+        if step < self.config.warmup_steps and not self.agent.rollout and not self.config.start_from:
             u, action = self.explore(step)
             memo = memo_of_exploration(self.agent, u)
             return u, action, {name: np.asarray(value) for name, value in memo.items()}

@@ -1,4 +1,4 @@
-"""The prior of another run, or its lower level, taken as it is."""
+"""What a new run takes from another one: the agent to start from, or a prior or a lower level that stays as it is."""
 
 from __future__ import annotations
 
@@ -10,12 +10,20 @@ from typing import Any, NamedTuple
 import jax
 
 from estep.core.agent import Agent, Algorithm
-from estep.errors import UsageError
+from estep.core.types import Spec
+from estep.data.normalise import Moments
+from estep.errors import EnvironmentFailure, EstepError, RejectedInput, UsageError
+from estep.export import archive
 from estep.families.levels import Levels
 from estep.inference.levels import TwoStage
 from estep.policy.policy import load
+from estep.policy.spaces import spaces_of
 from estep.priors.restricted import Restricted
 from estep.priors.tempered import Tempered
+from estep.runs import checkpoint
+from estep.runs.folder import RunFolder
+from estep.runs.leaves import named_leaves, rebuild
+from estep.settings import arguments
 
 
 class Part(NamedTuple):
@@ -26,6 +34,51 @@ class Part(NamedTuple):
     """From an agent to the network of the part, and the places of the observation that it sees."""
     put: Callable[[Agent, Any], Agent]
     """The agent with this network."""
+
+
+def starting_agent(path: str, agent: Agent, moments: Moments | None) -> Agent:
+    """The agent of another run with fresh optimisers, in place of a fresh agent. Its module need not be imported.
+
+    Args:
+        path: the folder of that run or of `Policy.save`, whose best checkpoint is taken; or a published file.
+        agent: the fresh agent.
+        moments: what scales observations, if they are normalised; it takes what the other run counted.
+
+    Raises:
+        RejectedInput: there is no such folder, or it is corrupt.
+        UsageError: it is of several seeds, has other sizes or other parts, or one of the runs normalises observations.
+    """
+    with archive.folder_of(arguments.path("start_from", path)) as place:
+        folder = RunFolder.open(place)
+        loaded = checkpoint.load(checkpoint.locate(folder.path, "best"), None, None)
+        algorithm = folder.read_config().get("algorithm")
+    if "failed" in loaded.meta:
+        what = f"{path} trained several seeds, and a run starts from one agent."
+        raise UsageError(what, "Save one: estep.load_population(RUN)[0].save(FOLDER), and give that folder.")
+    if (moments is None) != ("stats" not in loaded.tensors):
+        seen, fix = ("normalised", "Give") if moments is None else ("as they are", "Leave out")
+        raise UsageError(f"The agent of {path} sees observations {seen}.", f"{fix} --normalise.")
+    try:
+        theirs, ours = sizes_of(spaces_of(loaded.meta).spec), sizes_of(agent.spec)
+        if theirs != ours:
+            what = f"The agent of {path} is for {theirs}, and this environment has {ours}."
+            raise UsageError(what, "Give an environment of the same sizes, or leave out --start-from.")
+        taken = rebuild(agent, {"params": loaded.tensors["params"], "optim": named_leaves(agent)["optim"]})
+        if moments is not None:
+            moments.load(loaded.tensors["stats"])
+    except (RejectedInput, EnvironmentFailure, KeyError, TypeError, ValueError, AttributeError) as error:
+        what = f"The agent of {path} does not fit this run: {error.what if isinstance(error, EstepError) else error}"
+        name = algorithm.get("name") if isinstance(algorithm, dict) else algorithm
+        fix = f"Give its algorithm, {name!a:.100}, with the networks that its config.json has."
+        raise UsageError(what, fix) from error
+    return taken
+
+
+def sizes_of(spec: Spec) -> str:
+    """What an agent must know of an environment, in words."""
+    actions = f"{spec.action_dim} choices" if spec.factors else f"actions of size {spec.action_dim}"
+    tasks = f" and {spec.tasks} tasks" if spec.tasks else ""
+    return f"observations of size {spec.obs_dim}, {actions}{tasks}"
 
 
 def frozen_by(algorithm: Algorithm) -> tuple[str, str]:
