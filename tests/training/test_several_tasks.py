@@ -9,7 +9,9 @@ import pytest
 from child import Notes, metrics, outcome, records, resume, table, train
 
 import estep
-from estep.algorithms import Hierarchical
+from estep.algorithms import SAC, Distral, Hierarchical
+from estep.core.keys import make_key
+from estep.core.types import Spec
 from estep.envs.tasks.sources import read_envs
 from estep.errors import UsageError
 from estep.inference.named import InferenceSettings, chosen
@@ -21,8 +23,9 @@ from estep.policy.recorded import EvalSettings, evaluate_run
 from estep.runs import config_file
 from estep.runs.folder import RunFolder
 from estep.training.of_tasks import OfTasks, SpreadWatch
-from estep.training.scale import reward_scale
+from estep.training.scale import fixed_price, reward_scale
 from estep.training.trainer import Trainer
+from estep.training.update import init
 
 MOON = "moon $1=Pendulum-v1?g=1.6&max_episode_steps=20"
 EARTH = "Pendulum-v1?max_episode_steps=20"
@@ -216,7 +219,7 @@ def test_learned_rewards_are_scaled_by_task_and_returns_are_not():
 
 def test_rewards_of_unequal_spread_are_noted_once_with_factors():
     notes = []
-    watch = SpreadWatch(["small", "large"], notes.append)
+    watch = SpreadWatch(["small", "large"], 0.0, notes.append)
     generator = np.random.default_rng(0)
     for _ in range(1_100):
         watch.add(generator.normal(size=2).astype(np.float32) * [0.1, 5.0], np.ones(2, bool))
@@ -226,6 +229,30 @@ def test_rewards_of_unequal_spread_are_noted_once_with_factors():
     factors = [float(word) for word in notes[0].partition("--reward-scale ")[2].split()[:2]]
     assert factors == pytest.approx([50.0, 1.0], rel=0.2)
     assert OfTasks(["a", "b"], 3).named("e/value/1") == "e/value/b"
+
+
+def test_a_price_above_the_spread_of_rewards_is_noted():
+    notes = []
+    generator = np.random.default_rng(0)
+    rewards = generator.normal(size=(1_100, 3)).astype(np.float32) * [
+        0.05,
+        0.2,
+        0.0,
+    ]  # the last one knows no reward yet
+    for price in (0.1, 0.01):
+        watch = SpreadWatch(["run", "stand", "sparse"], price, notes.append)
+        for row in rewards:
+            watch.add(row, np.ones(3, bool))
+    said = [note for note in notes if "nat of the KL" in note]
+    assert len(said) == 1
+    assert "costs 0.1, more than the standard deviation of the rewards of run (0.0" in said[0]
+    assert "stand (" not in said[0]
+    assert fixed_price(agent_of(Distral(hidden_sizes=(8,), kl_cost=0.02, entropy_cost=0.03))) == pytest.approx(0.05)
+    assert fixed_price(agent_of(SAC(hidden_sizes=(8,)))) == 0.0
+
+
+def agent_of(row):
+    return init(row, Spec(5, 1, tasks=2), make_key(0))
 
 
 def test_a_name_that_looks_like_a_formula_stays_text(tmp_path):

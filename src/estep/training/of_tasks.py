@@ -60,16 +60,18 @@ class OfTasks:
 
 
 class SpreadWatch:
-    """Notes once where the rewards of two tasks differ so much in spread that one critic hardly sees the smaller."""
+    """Notes once where rewards are small: beside those of another task, so that one critic hardly sees them, or beside
+    the price of the KL, where it is fixed."""
 
-    def __init__(self, tasks: Sequence[str], note: Callable[[str], None]) -> None:
+    def __init__(self, tasks: Sequence[str], price: float, note: Callable[[str], None]) -> None:
         """Begin to watch.
 
         Args:
             tasks: names of the tasks.
+            price: the temperature where it is fixed, in units of reward per nat; 0 where it is learned.
             note: called with a line for the user.
         """
-        self._tasks, self._note = tasks, note
+        self._tasks, self._price, self._note = tasks, price, note
         self._rewards: list[list[float]] | None = [[] for _ in tasks] if tasks else None
 
     def add(self, reward: Floats, valid: npt.NDArray[np.bool_]) -> None:
@@ -81,7 +83,9 @@ class SpreadWatch:
             part = slice(i * each, (i + 1) * each)
             seen.extend(reward[part][valid[part]].tolist())
         if min(map(len, self._rewards)) >= WATCHED:
-            self._compare([float(np.std(seen)) for seen in self._rewards])
+            spreads = [float(np.std(seen)) for seen in self._rewards]
+            self._compare(spreads)
+            self._compare_price(spreads)
             self._rewards = None
 
     def _compare(self, spreads: Sequence[float]) -> None:
@@ -94,3 +98,13 @@ class SpreadWatch:
             f"{self._tasks[small]} one of {spreads[small]:.3g}, and one critic learns both. "
             f"With --reward-scale {factors} they would be alike"
         )
+
+    def _compare_price(self, spreads: Sequence[float]) -> None:
+        pairs = zip(self._tasks, spreads, strict=True)
+        small = [f"{task} ({spread:.3g})" for task, spread in pairs if 0 < spread < self._price]
+        if small:
+            self._note(
+                f"note     a nat of the KL costs {self._price:g}, more than the standard deviation of the rewards of "
+                f"{', '.join(small)}: policies may learn little else. Give a larger --reward-scale, or smaller prices, "
+                "such as --kl-cost"
+            )

@@ -19,6 +19,7 @@ from estep.envs.actions import BoxActions
 from estep.envs.base import HostEnv
 from estep.errors import UsageError
 from estep.likelihoods.dynamics import WorldModel
+from estep.m_steps.temperature import Constant
 from estep.priors.levels import LevelPrior
 from estep.priors.restricted import Restricted
 from estep.priors.tempered import Tempered
@@ -93,6 +94,12 @@ def note_agent(agent: Agent, normalise: bool, note: Callable[[str], None]) -> No
             "--prior-sees all lets the prior follow the policy in every state, and the price of the KL is fixed: the "
             "KL goes to 0, and no task learns from another by it"
         )
+
+
+def fixed_price(agent: Agent) -> float:
+    """The temperature, in units of reward per nat, where it stays as it is; 0 where it is learned."""
+    temperature = agent.temperature.model
+    return float(temperature.alpha) if isinstance(temperature, Constant) else 0.0
 
 
 def follows_everywhere(prior: Prior) -> bool:

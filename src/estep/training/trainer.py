@@ -26,7 +26,7 @@ from estep.training.allocation import allocate, check_fits
 from estep.training.of_tasks import OfTasks, SpreadWatch
 from estep.training.recovery.skips import Counts, count_skips, halt
 from estep.training.recovery.suspects import allowed, to_blame
-from estep.training.scale import ScaleWatch, check_image, note_agent, rewards_of, warn_of_bounds
+from estep.training.scale import ScaleWatch, check_image, fixed_price, note_agent, rewards_of, warn_of_bounds
 from estep.training.update import Compiling, Improve, Tally, init, note_schedule, updates_wanted
 
 RECENT = 10
@@ -72,7 +72,7 @@ class Trainer:
         self.obs: Floats = np.zeros((env.num_envs, spec.obs_dim), np.float32)
         self.halt_dump: dict[str, Any] = {}
         self.scale_watch = ScaleWatch(env, config.normalise)
-        self.spread_watch = SpreadWatch(list(env.tasks), note)
+        self.spread_watch = SpreadWatch(list(env.tasks), fixed_price(self.agent), note)
         warn_of_bounds(env)
         note_agent(self.agent, config.normalise, note)
         note_schedule(config, self.agent.rollout, self.block, note)
