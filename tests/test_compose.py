@@ -64,7 +64,7 @@ ON_POLICY = {"prior": "learned", "likelihood": "state-value", "inference": "adva
     [
         ({"posterior": "boltzmann"}, "no parameters"),
         ({"posterior": "boltzmann", "inference": "closed-form"}, "cannot be sampled"),
-        ({"inference": "closed-form"}, "not a gaussian"),
+        ({"inference": "closed-form"}, "not gaussian posteriors"),
         ({"posterior": "mixture", "inference": "cem"}, "no closed form"),
         ({"inference": "advantages"}, "do not go together"),
         ({"posterior": "categorical", "prior": "gaussian"}, "no discrete actions"),

@@ -52,7 +52,7 @@ class Part:
     def read(self, value: Any, out: Floats) -> str:
         """Write a value into `out` [size]. Returns what is wrong with it, or an empty string."""
         if not is_array(value, self.shape):
-            return f"{self.name} is a {type(value).__name__}, not an array"
+            return f"{self.name} is of type {type(value).__name__}, not an array"
         array = np.asarray(value)
         if array.shape != self.shape:
             return f"{self.name} has shape {array.shape}, not {self.shape}"

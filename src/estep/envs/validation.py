@@ -48,7 +48,7 @@ def read_observation(value: Any, space: ObservationSpace, out: Floats) -> str:
         return space.read(value, out) or ("" if finite(out) else "the observation is not finite in float32")
     if type(value) is not np.ndarray:
         if not is_array(value, space.shape):
-            return f"the observation is a {type(value).__name__}, not an array"
+            return f"the observation is of type {type(value).__name__}, not an array"
         value = np.asarray(value)
     if value.shape != space.shape:
         return f"the observation has shape {value.shape}, not {space.shape}"

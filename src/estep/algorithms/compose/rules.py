@@ -59,19 +59,19 @@ RULES = (
     ),
     Rule(
         lambda row: row.inference != "closed-form" or row.posterior in ("boltzmann", "categorical"),
-        "Closed-form inference gives weighted particles, not a {posterior}.",
+        "Closed-form inference gives weighted particles, and not {posterior} posteriors.",
         "Give --posterior boltzmann, or categorical where actions are discrete.",
     ),
     Rule(
         lambda row: row.inference != "cem" or row.posterior in FITTED or is_reference(row.posterior),
-        "The cross-entropy method fits the family to the best samples. For a {posterior} that fit has no closed form.",
+        "The cross-entropy method fits the family to the best samples. For {posterior} it has no closed form.",
         "Give --posterior gaussian or full-gaussian, or --inference gradient.",
     ),
     Rule(
         lambda row: (
             row.inference != "importance" or row.posterior in (*FITTED, "categorical") or is_reference(row.posterior)
         ),
-        "Importance sampling fits the family to weighted samples. For a {posterior} that fit has no closed form.",
+        "Importance sampling fits the family to weighted samples. For {posterior} it has no closed form.",
         "Give --posterior gaussian or full-gaussian, or --inference gradient.",
     ),
     Rule(
@@ -129,7 +129,7 @@ RULES = (
     ),
     Rule(
         lambda row: _may_learn(row) or (row.act_with != "prior" and row.kl_in_value),
-        "A {prior} prior does not learn, so it can neither act nor be the policy whose value the critic learns.",
+        "--prior {prior} does not learn, so it can neither act nor be the policy whose value the critic learns.",
         "Give --prior learned, or --act-with posterior --kl-in-value.",
     ),
     Rule(
@@ -249,7 +249,7 @@ def check_environment(row: Any, spec: Spec) -> None:
     if not is_reference(row.posterior) and not fits:
         kind = "several choices" if several else "one of several choices" if spec.discrete else "numbers"
         fix = "Give --posterior categorical." if spec.factors else "Give a --posterior other than categorical."
-        raise UsageError(f"A {row.posterior} posterior does not fit this environment, whose actions are {kind}.", fix)
+        raise UsageError(f"--posterior {row.posterior} does not fit this environment, whose actions are {kind}.", fix)
     if several:
         check_several(row, spec)
 
