@@ -200,8 +200,10 @@ def test_sources(monkeypatch, tmp_path):
         quiet("nowhere_at_all:Pendulum-v1")
     with pytest.raises(EnvironmentFailure, match=r"not a gymnasium\.Env"):
         quiet(NoGym)
-    with pytest.raises(EnvironmentFailure):
+    with pytest.raises(EnvironmentFailure, match="function that makes one"):
         quiet(3)
+    with pytest.raises(EnvironmentFailure, match=r"SyncVectorEnv is not .*\nPass one of its environments .* num_envs"):
+        quiet(gymnasium.make_vec("Pendulum-v1", 2))
     with pytest.raises(EnvironmentFailure, match="ZeroDivisionError"):
         quiet(lambda: 1 / 0)
     sizes = iter([1, 2])

@@ -96,8 +96,10 @@ def build(
     elif callable(source):
         envs = [construct(source, name, watch) for _ in range(num_envs)]
     else:
-        what = f"{name} is not a Gymnasium environment."
-        raise EnvironmentFailure(what, "Pass a Gymnasium id, a gymnasium.Env, or a function that makes one.")
+        fix = "Pass a Gymnasium id, a gymnasium.Env, or a function that makes one."
+        if isinstance(source, gymnasium.vector.VectorEnv):
+            fix = "Pass one of its environments or the id, with num_envs for how many."
+        raise EnvironmentFailure(f"{name} is not a Gymnasium environment.", fix)
     check_distinct(envs, name)
     return envs
 
