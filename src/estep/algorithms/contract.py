@@ -79,7 +79,7 @@ def check_parts(agent: Agent) -> None:
                 raise UsageError(f"{name} has the shape {jnp.shape(given)}, not {wanted}.", fix)
 
     spec = agent.spec
-    jax.eval_shape(check, agent, jnp.zeros(spec.obs_dim), jnp.zeros(spec.action_dim), make_key(0))
+    jax.eval_shape(check, agent, shape_of(spec.obs_dim), shape_of(spec.action_dim), make_key(0))
 
 
 def promises(agent: Agent, obs: Any, u: Any, key: Any) -> Iterator[Promise]:
@@ -133,10 +133,10 @@ def check_update(agent: Agent, sequences: int) -> None:
         UsageError: it does not, or a part raised an exception.
     """
     spec, size = agent.spec, (sequences, agent.length)
-    obs, number = jnp.zeros((*size, spec.obs_dim)), jnp.zeros(size)
-    memo: Any = jax.eval_shape(act_with_memo, agent, obs[:, 0], make_key(0))[2]
-    memo = {name: jnp.zeros((*size, *leaf.shape[1:]), leaf.dtype) for name, leaf in memo.items()} or ()
-    batch = Transition(obs, jnp.zeros((*size, spec.action_dim)), number, number, obs, number, memo)
+    obs, number = shape_of(*size, spec.obs_dim), shape_of(*size)
+    memo: Any = jax.eval_shape(act_with_memo, agent, shape_of(sequences, spec.obs_dim), make_key(0))[2]
+    memo = {name: shape_of(*size, *leaf.shape[1:], dtype=leaf.dtype) for name, leaf in memo.items()} or ()
+    batch = Transition(obs, shape_of(*size, spec.action_dim), number, number, obs, number, memo)
     trace = ft.partial(jax.eval_shape, step)
     new, _, info = references.call(trace, "An update with these parts", (agent, batch, make_key(0)), "a batch")
     before, after = forms(agent), forms(new)
@@ -148,6 +148,12 @@ def check_update(agent: Agent, sequences: int) -> None:
         if jnp.shape(value):
             what = f"The metric {name} of an update has the shape {jnp.shape(value)}."
             raise UsageError(what, "Log single numbers, such as its mean.")
+
+
+def shape_of(*shape: int, dtype: Any = jnp.float32) -> Any:
+    """The shape of an array, for programs that are traced alone."""
+    struct: Any = jax.ShapeDtypeStruct
+    return struct(shape, dtype)
 
 
 def forms(agent: Agent) -> dict[str, str]:
