@@ -43,6 +43,7 @@ ELSEWHERE: Mapping[str, str] = {
     **dict.fromkeys(("save_freq", "save_every", "checkpoint_freq"), "checkpoint_every"),
     **dict.fromkeys(("normalize", "normalize_obs", "norm_obs", "observation_normalization"), "normalise"),
     **dict.fromkeys(("normalize_reward", "normalize_rewards", "norm_reward"), "normalise_rewards"),
+    **dict.fromkeys(("pretrained", "load_path", "load_from", "init_from", "warm_start"), "start_from"),
     **dict.fromkeys(("env_id", "environment", "env_name"), "env"),
     **dict.fromkeys(("log_dir", "logdir", "output_dir", "save_path"), "out"),
 }
