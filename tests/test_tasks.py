@@ -77,7 +77,8 @@ def test_a_swap_of_the_tasks_permutes_the_results_and_nothing_else():
 )
 def test_what_a_run_takes_from_another_has_the_sizes_and_places_of_its_own(monkeypatch, donor, taker, normalise, said):
     loaded = SimpleNamespace(agent=skeleton(donor, SPEC), moments=None)
-    monkeypatch.setattr(from_run, "load", lambda path: loaded)
+    monkeypatch.setattr(from_run, "load", lambda path, allow_import: loaded)
+    monkeypatch.setattr(from_run, "check_modules", lambda path, algorithm: None)
     with pytest.raises(UsageError, match=said) as error:
         from_run.with_frozen_part(skeleton(taker, SPEC), taker, normalise)
     assert error.value.fix

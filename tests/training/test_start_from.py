@@ -1,5 +1,8 @@
 """A run that starts from the agent of another one."""
 
+import json
+import shutil
+
 import jax
 import numpy as np
 import pytest
@@ -10,7 +13,7 @@ from estep.algorithms import SAC
 from estep.cli.sharing.publish import packed
 from estep.errors import RejectedInput, UsageError
 from estep.policy.actor import key_of
-from estep.policy.from_run import starting_agent
+from estep.policy.from_run import check_modules, starting_agent
 from estep.runs.leaves import named_leaves
 from estep.settings.run import RunConfig
 from estep.training.trainer import Trainer
@@ -110,6 +113,18 @@ def test_several_seeds_and_no_run_at_all_are_refused(tmp_path):
 def test_another_environment_is_not_resumed_but_begun(first):
     with pytest.raises(UsageError, match="train a new run with --start-from"):
         resume(first, env="Pendulum-v1?g=5")
+
+
+def test_the_modules_of_a_run_are_imported_where_the_new_one_names_them(first, tmp_path):
+    """What `freeze_prior` and `freeze_low` take may have a network of one's own in front."""
+    run = shutil.copytree(first, tmp_path / "run")
+    config = json.loads((run / "config.json").read_text())
+    config["algorithm"]["features"] = "its_module:net"
+    (run / "config.json").write_text(json.dumps(config))
+    check_modules(str(run), SAC(features="its_module:other_net"))
+    with pytest.raises(UsageError, match=r"needs the module its_module, which this run does not name"):
+        check_modules(str(run), SAC(features="my_module:net"))
+    check_modules(str(first), SAC())
 
 
 def test_a_path_is_taken_as_its_text(tmp_path):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 
+from estep.algorithms.named import name_of
 from estep.core.agent import Agent, Algorithm
 from estep.core.types import Spec
 from estep.data.normalise import Moments
@@ -24,6 +25,7 @@ from estep.runs import checkpoint
 from estep.runs.folder import RunFolder
 from estep.runs.leaves import named_leaves, rebuild
 from estep.settings import arguments
+from estep.settings.references import is_reference
 
 
 class Part(NamedTuple):
@@ -109,12 +111,13 @@ def with_frozen_part(agent: Agent, algorithm: Algorithm, normalise: bool) -> Age
     Raises:
         RejectedInput: the named folder is no run folder.
         UsageError: there is no such part, it is of other sizes, sees other places, or either run normalises
-            observations.
+            observations; or that run names a module that the algorithm does not.
     """
     name, path = frozen_by(algorithm)
     if not name:
         return agent
-    part, policy = PARTS[name], load(Path(path))
+    check_modules(path, algorithm)
+    part, policy = PARTS[name], load(Path(path), allow_import=True)
     if normalise or policy.moments is not None:
         raise UsageError(
             f"A frozen {part.name} sees observations as in its own run, and --normalise scales them by those of each "
@@ -128,6 +131,29 @@ def with_frozen_part(agent: Agent, algorithm: Algorithm, normalise: bool) -> Age
             "Give the --prior-sees, --hidden-sizes and --network of that run, and an environment of the same sizes.",
         )
     return part.put(agent, kept[0])
+
+
+def check_modules(path: str, algorithm: Algorithm) -> None:
+    """Check that an algorithm names all modules that that of another run names, which is consent to import them.
+
+    Raises:
+        RejectedInput: there is no such run.
+        UsageError: that run names another one.
+    """
+    with archive.folder_of(Path(path)) as place:
+        record = RunFolder.open(place).read_config().get("algorithm")
+    theirs = modules_in(record.values() if isinstance(record, dict) else ())
+    missing = theirs - modules_in((name_of(algorithm), *vars(algorithm).values()))
+    if missing:
+        raise UsageError(
+            f"The run {path} needs the module {min(missing)}, which this run does not name.",
+            "Give this run the algorithm, features and parts of that one.",
+        )
+
+
+def modules_in(values: Iterable[Any]) -> set[str]:
+    """The modules of those settings that are the `module:name` of something."""
+    return {value.partition(":")[0] for value in values if isinstance(value, str) and is_reference(value)}
 
 
 def prior_of(agent: Agent) -> tuple[Any, tuple[int, ...]]:
