@@ -83,7 +83,7 @@ for set in ${SETS:-fork corridor cartpole walker transfer cheetah}; do
         for task in reach push drawer-open button-press-topdown; do
             envs+=("$task=metaworld:Meta-World/MT1?env_name=\"$task-v3\"&seed=0")
         done
-        every metaworld 200000 5 independent sac-per-task distral default-policy -- "${envs[@]}" -- "${wide[@]}" \
+        every metaworld 200000 5 independent sac-per-task distral -- "${envs[@]}" -- "${wide[@]}" \
             --eval-episodes 10 ;;
     esac
 done
