@@ -74,6 +74,10 @@ for set in ${SETS:-fork corridor cartpole walker transfer cheetah}; do
                     --eval-every 6000 $flag "$(run_of "first/$algorithm" "$seed")" "${larger[@]}" "${low[@]}"
             done
             train "transfer/sac" "$seed" sac --env shimmy:$body-run-v0 --steps 60000 --eval-every 6000 "${larger[@]}"
+            # the same row at a price of 0 for the prior, that is without it
+            train "transfer/default-policy-flat" "$seed" default-policy --env shimmy:$body-run-v0 --steps 60000 \
+                --eval-every 6000 --freeze-prior "$(run_of first/default-policy "$seed")" --kl-cost 0 \
+                --entropy-cost 0.01 "${larger[@]}"
         done ;;
     cheetah)
         every cheetah 100000 10 independent sac sac-per-task distral default-policy -- forward=HalfCheetah-v5 \
