@@ -1,8 +1,9 @@
 """Collects the scores of runs of several tasks: one line for each run, and the comparison that the page speaks of.
 
 A score is the mean over the evaluations of a run of its mean return over tasks; tasks that know when they are solved
-also have the share of successful episodes. `python table.py RUNS OUT` reads RUNS/SET/LABEL/SEED and writes scores.csv
-and summary.csv. With `--before FOLDER` the scores in that folder, of runs on another machine, are added.
+also have the share of successful episodes. `python table.py RUNS OUT` reads RUNS/SET/LABEL/SEED and writes scores.csv,
+summary.csv and, of each task that knows it, solved.csv. With `--before FOLDER` the tables in that folder, of runs on
+another machine, are added.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ import argparse
 import json
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from estep.instruments.interval import interval
 from estep.runs import tables
@@ -22,6 +23,7 @@ from estep.runs import tables
 SETS = ("fork", "corridor", "cartpole", "walker", "transfer", "cheetah", "metaworld")
 ALONE, ONE_HOT = "independent", "sac"
 MARGIN = 0.1
+Key: TypeAlias = tuple[str, str, int]
 
 
 class Score(NamedTuple):
@@ -47,6 +49,14 @@ class Point(NamedTuple):
     """Not a number where tasks do not know it."""
 
 
+def finished(runs: Path) -> Iterator[tuple[Key, Path]]:
+    """Set, algorithm and seed of all finished runs below a folder, with their folders."""
+    for path in sorted(runs.glob("*/*/*/*/*/*/eval.csv")):
+        name, label, seed = path.relative_to(runs).parts[:3]
+        if name in SETS and json.loads((path.parent / "run.json").read_text("utf-8"))["status"] == "done":
+            yield (name, ALONE if label.startswith(ALONE) else label, int(seed)), path.parent
+
+
 def curve(run: Path) -> list[Point]:
     """The evaluations of a run."""
     rows = [row for row in tables.cells(run / "eval.csv") if row.get("task", "all") == "all"]
@@ -55,11 +65,9 @@ def curve(run: Path) -> list[Point]:
 
 def scores(runs: Path) -> list[Score]:
     """The scores of all finished runs below a folder. The runs of each task alone are one score."""
-    parts: dict[tuple[str, str, int], list[list[Point]]] = defaultdict(list)
-    for path in sorted(runs.glob("*/*/*/*/*/*/eval.csv")):
-        name, label, seed = path.relative_to(runs).parts[:3]
-        if name in SETS and json.loads((path.parent / "run.json").read_text("utf-8"))["status"] == "done":
-            parts[name, ALONE if label.startswith(ALONE) else label, int(seed)].append(curve(path.parent))
+    parts: dict[Key, list[list[Point]]] = defaultdict(list)
+    for key, run in finished(runs):
+        parts[key].append(curve(run))
     return [score_of(*key, curves) for key, curves in sorted(parts.items())]
 
 
@@ -70,6 +78,29 @@ def score_of(name: str, algorithm: str, seed: int, curves: Sequence[Sequence[Poi
     success = mean(point.success for point in last)
     steps = sum(point.env_steps for point in last)
     return Score(name, algorithm, seed, area, final, steps, "" if math.isnan(success) else f"{success:.4g}")
+
+
+class Solved(NamedTuple):
+    """The last evaluation of a task in one run."""
+
+    set: str
+    algorithm: str
+    seed: int
+    task: str
+    """Its name, or its environment where it was learned alone."""
+    mean: float
+    success: float
+
+
+def solved(runs: Path) -> Iterator[Solved]:
+    """The last evaluations of all finished runs below a folder whose tasks know when they are solved."""
+    for (name, algorithm, seed), run in finished(runs):
+        alone = json.loads((run / "config.json").read_text("utf-8"))["env"]["id"]
+        rows = list(tables.cells(run / "eval.csv"))
+        for row in rows:
+            task = row.get("task", alone)
+            if row["env_steps"] == rows[-1]["env_steps"] and row["success"] and task != "all":
+                yield Solved(name, algorithm, seed, task, round_to(float(row["mean"])), float(row["success"]))
 
 
 def made_before(folder: Path) -> list[Score]:
@@ -118,6 +149,9 @@ def main() -> None:
     found = list({one[:3]: one for one in every}.values())
     rows = [one._replace(score=round_to(one.score), final=round_to(one.final)) for one in found]
     tables.write(args.out / "scores.csv", Score._fields, rows)
+    before = args.before / "solved.csv" if args.before else None
+    known = [*(tables.read(before, Solved) if before and before.is_file() else []), *solved(args.runs)]
+    tables.write(args.out / "solved.csv", Solved._fields, {one[:4]: one for one in known}.values())
     lines = summary(found)
     tables.write(args.out / "summary.csv", list(lines[0]), [list(line.values()) for line in lines])
 
