@@ -145,7 +145,7 @@ def test_a_run_with_it_ends_before_there_is_a_folder(prior, message, population,
     assert not list(tmp_path.iterdir())
 
 
-def test_what_the_library_has_is_not_checked_again(monkeypatch):
+def test_what_the_library_has_is_not_checked_again():
     assert not is_own(SAC())
     assert is_own(Compose(prior=wide_prior))
     check_own(SAC(), made(prior=fixed(Raising(jnp.zeros(A), jnp.ones(A)))), rows.BATCH)

@@ -90,12 +90,16 @@ def promises(agent: Agent, obs: Any, u: Any, key: Any) -> Iterator[Promise]:
     def problem() -> Problem:
         return agent.problem_from(optimiser, critic, obs, key)
 
+    def value() -> Any:
+        found = problem()
+        return found.likelihood(found, u, key)
+
     def behaviour() -> Distribution:
         return agent.behave(agent, obs, key)
 
     yield Promise("α of the temperature", agent.temperature.model, lambda: agent.temperature.model(obs), ())
     yield from of_density("prior", prior, lambda: prior(obs), (u, key), action)
-    yield Promise("Q̂ of the likelihood", critic, lambda: problem().likelihood(problem(), u, key), ())
+    yield Promise("Q̂ of the likelihood", critic, value, ())
     yield Promise("λ of the inference optimiser", optimiser, lambda: optimiser(problem(), q, key).lam, lam)
     yield from of_density("posterior", q, lambda: q(jnp.zeros(lam)), (u, key), action)
     yield from of_density("behaviour", agent.behave, behaviour, (u, key), action)
