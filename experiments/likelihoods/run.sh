@@ -5,8 +5,8 @@
 # SEEDS and ENVS choose a part of the runs, for example to give each core a task: ENVS=Hopper-v5 SEEDS="0 1" run.sh
 # CRITICS chooses critics (default: "none best"; there is "layer" too), WAYS ways to use inference (default: "sac
 # iterative start"). `best` is the critic that experiments/critics chose; BEST has the flags of another one.
-# PARTS="critics", "imagined", "upright" or "acting" makes one part. CONTROL=1 adds to `imagined` and `upright` the runs
-# that act by the start of inference.
+# PARTS="critics", "fraction", "imagined", "upright" or "acting" makes one part. CONTROL=1 adds to `imagined` and
+# `upright` the runs that act by the start of inference.
 set -euo pipefail
 NAME=likelihoods
 # shellcheck source=experiments/lib.sh
@@ -59,6 +59,20 @@ critics() {
     measured .
 }
 
+# A policy that learns from half of each batch, beside one that learns from all of it.
+fraction() {
+    local seed env
+    for seed in ${SEEDS:-0 1 2 3 4}; do
+        for env in ${ENVS:-Hopper-v5 Walker2d-v5 HalfCheetah-v5}; do
+            train "likelihoods/$env/sac_none" "$seed" sac --env "$env" "${common[@]}"
+            train "likelihoods/$env/sac_half" "$seed" sac --env "$env" "${common[@]}" --inference-fraction 0.5
+        done
+    done
+    compare_runs fraction
+    python experiments/likelihoods/scores.py "$OUT/fraction"
+    runs=()
+}
+
 # on_imagined FOLDER ENV: returns of imagined steps in place of a critic. The runs of `mve` are those of models_mujoco.
 on_imagined() {
     local seed folder=$1 given=$2 env=${2#*:} iterative=()
@@ -98,6 +112,6 @@ acting() {
     done
 }
 
-for part in ${PARTS:-critics imagined upright acting}; do
+for part in ${PARTS:-critics fraction imagined upright acting}; do
     "$part"
 done

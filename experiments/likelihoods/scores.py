@@ -24,7 +24,7 @@ from estep.runs import tables
 
 LAST = 5
 """Evaluations at the end that make the score of a run."""
-DIRECT, ITERATIVE, START = "direct", "iterative", "start"
+DIRECT, ITERATIVE, START, PART = "direct", "iterative", "start", "direct part"
 PLAIN = "none mse"
 
 
@@ -35,7 +35,8 @@ class Score(NamedTuple):
     critic: str
     """Its norm and its loss."""
     inference: str
-    """How actions are found: by the direct policy, by iterations, or acted by the start of the iterations."""
+    """How actions are found: by the direct policy, also one that learns from part of a batch, by iterations, or acted
+    by the start of the iterations."""
     seed: int
     env_steps: int
     score: float
@@ -67,7 +68,10 @@ def scores(found: Sequence[Point]) -> list[Score]:
     runs: dict[tuple[Any, ...], list[Point]] = defaultdict(list)
     for point in sorted(found, key=lambda point: point.env_steps):
         chosen = json.loads(point.settings)
-        way = DIRECT if point.algorithm in ("sac", "mve") else {"inference": ITERATIVE}.get(chosen["act_by"], START)
+        if point.algorithm in ("sac", "mve"):
+            way = DIRECT if chosen["inference_fraction"] == 1 else PART
+        else:
+            way = {"inference": ITERATIVE}.get(chosen["act_by"], START)
         critic = f"{chosen['critic_norm']} {chosen['critic_loss']}"
         runs[point.env, critic, way, point.seed].append(point)
     return [
@@ -88,7 +92,7 @@ def ratios(found: Sequence[Score]) -> Iterator[Ratio]:
     for one in found:
         groups[one.critic, one.inference][one.env].append(one.score)
     critics = sorted({critic for critic, _ in groups})
-    pairs = [((critic, way), (critic, DIRECT)) for critic, way in itertools.product(critics, (ITERATIVE, START))]
+    pairs = [((critic, way), (critic, DIRECT)) for critic, way in itertools.product(critics, (ITERATIVE, START, PART))]
     pairs += [((critic, DIRECT), (PLAIN, DIRECT)) for critic in critics if critic != PLAIN]
     for name, over in pairs:
         tasks = sorted(groups[name].keys() & groups[over].keys())
