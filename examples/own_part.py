@@ -1,7 +1,9 @@
-"""Parts of your own: an inference optimiser, a prior, and a network, each by its `module:function`.
+"""Parts of your own: an inference optimiser, a prior, a family of posteriors, and a network, each by its
+`module:function`.
 
 python own_part.py
 estep compose --env Pendulum-v1 --inference own_part:slow_ascent --steps 5000
+estep compose --env Pendulum-v1 --posterior own_part:logistic --steps 5000
 estep train sac --env Pendulum-v1 --features own_part:fourier
 estep eval RUN --inference own_part:slow_ascent --allow-import
 """
@@ -14,6 +16,7 @@ import jax.numpy as jnp
 
 import estep
 from estep.core.optim import adam
+from estep.core.slots import Distribution, Posterior
 from estep.inference.gradient import GradientAscent
 from estep.priors.gaussian import FixedGaussian
 
@@ -26,6 +29,45 @@ def slow_ascent(networks, settings):
 def narrow(settings, spec, key):
     """A prior p(a|s): N(0, 0.3²) before squashing, in every state."""
     return FixedGaussian(jnp.zeros(spec.action_dim), jnp.full(spec.action_dim, 0.3))
+
+
+class Logistic(Distribution):
+    """A density with heavier tails than a Gaussian. Its log-ratio to the prior is estimated from its samples."""
+
+    loc: jax.Array
+    log_scale: jax.Array
+
+    def sample(self, key):
+        return self.loc + jnp.exp(self.log_scale) * jax.random.logistic(key, self.loc.shape)
+
+    def log_prob(self, action):
+        z = (action - self.loc) * jnp.exp(-self.log_scale)
+        return -(z + 2 * jax.nn.softplus(-z) + self.log_scale).sum()
+
+    def mode(self):
+        return self.loc
+
+
+class LogisticFamily(Posterior):
+    """q(u; λ) with λ = (location, log scale)."""
+
+    action: int = eqx.field(static=True)
+
+    @property
+    def block_sizes(self):
+        return self.action, self.action
+
+    def start(self, prior):
+        return jnp.concatenate([prior.mode(), jnp.full(self.action, -1.0)])
+
+    def __call__(self, lam):
+        loc, log_scale = jnp.split(lam, 2)
+        return Logistic(loc, jnp.clip(log_scale, -5.0, 1.0))
+
+
+def logistic(settings, spec):
+    """A family of posteriors q(a|s), of which inference finds the parameters λ."""
+    return LogisticFamily(spec.action_dim)
 
 
 class Fourier(eqx.Module):
@@ -45,6 +87,6 @@ def fourier(obs_dim, key):
 if __name__ == "__main__":
     steps = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
     small = {"steps": steps, "warmup_steps": min(1_000, steps // 2), "batch_size": 64, "eval_episodes": 5}
-    parts = {"prior": narrow, "inference": slow_ascent, "start": "direct", "features": fourier}
+    parts = {"prior": narrow, "posterior": logistic, "inference": slow_ascent, "start": "direct", "features": fourier}
     policy = estep.train(estep.Compose(hidden_sizes=(64, 64), iterations=2, **parts), "Pendulum-v1", **small)
     print(f"with parts of our own: {policy.evaluate(5).mean:.1f}, in {policy.run_dir}")

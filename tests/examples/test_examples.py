@@ -178,7 +178,8 @@ def test_a_class_that_no_process_could_find_is_refused_before_training(tmp_path)
 
 OWN_PARTS = [
     (
-        *("compose", "--prior", "own_part:narrow", "--inference", "own_part:slow_ascent"),
+        *("compose", "--prior", "own_part:narrow", "--posterior", "own_part:logistic"),
+        *("--inference", "own_part:slow_ascent"),
         *("--start", "direct", "--iterations", "1", "--features", "own_part:fourier"),
     ),
     pytest.param(("iterative-sac", "--features", "own_part:fourier"), marks=pytest.mark.long),

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from typing import ClassVar, NamedTuple
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from estep.core.learned import Learned
@@ -48,15 +50,19 @@ class Distribution(eqx.Module):
     def mode(self) -> Action:
         """The deterministic action."""
 
-    @abc.abstractmethod
     def draw(self, key: Key, n: int, prior: Distribution) -> Draws:
         """Weighted samples, differentiable in the parameters of the density, with their log-ratio to the prior.
+
+        Here they are n equally weighted calls of `sample`, which is then differentiable: u = f(noise, parameters).
 
         Args:
             key: a random key.
             n: how many samples. A density that is a set of points gives all its points instead.
             prior: the density of the log-ratio.
         """
+        action = jax.vmap(self.sample)(jax.random.split(key, n))
+        log_ratio = jax.vmap(lambda u: self.log_prob(u) - prior.log_prob(u))(action)
+        return Draws(action, jnp.full(n, 1.0 / n), log_ratio)
 
 
 class Prior(eqx.Module):
@@ -80,15 +86,14 @@ class Posterior(eqx.Module):
         """Sizes of the blocks of λ that differ in kind (of a Gaussian: a means, a log standard deviations)."""
 
     @property
-    @abc.abstractmethod
     def num_scales(self) -> int:
-        """k, the number of log scales in λ: the size of the limits of `bound`."""
+        """k, the number of log scales in λ: the size of the limits of `bound`. Here there are none."""
+        return 0
 
     @abc.abstractmethod
     def start(self, prior: Distribution) -> Lam:
         """λ_0, where inference starts."""
 
-    @abc.abstractmethod
     def bound(self, lam: Lam, low: Float[Array, " k"], high: Float[Array, " k"]) -> Lam:
         """λ with its log scales moved smoothly into [low, high], and the rest as it was.
 
@@ -97,6 +102,7 @@ class Posterior(eqx.Module):
             low: the lower limit of each log scale.
             high: the upper limit of each log scale.
         """
+        return lam
 
     @abc.abstractmethod
     def __call__(self, lam: Lam) -> Distribution:

@@ -205,16 +205,9 @@ class Softmax(Posterior):
     def block_sizes(self) -> tuple[int, ...]:
         return (self.action,)
 
-    @property
-    def num_scales(self) -> int:
-        return 0
-
     def start(self, prior: Distribution) -> Lam:
         """The logits of the prior, or zeros where it has none."""
         return prior.logits if isinstance(prior, Categorical) else jnp.zeros(self.action)
-
-    def bound(self, lam: Lam, low: Float[Array, " k"], high: Float[Array, " k"]) -> Lam:
-        return lam
 
     def __call__(self, lam: Lam) -> Distribution:
         return Categorical(lam)
@@ -249,16 +242,9 @@ class FactoredSoftmax(Posterior):
     def block_sizes(self) -> tuple[int, ...]:
         return (sum(self.sizes),)
 
-    @property
-    def num_scales(self) -> int:
-        return 0
-
     def start(self, prior: Distribution) -> Lam:
         """The logits of the prior, or zeros where it has none."""
         return prior.logits if isinstance(prior, FactoredCategorical) else jnp.zeros(sum(self.sizes))
-
-    def bound(self, lam: Lam, low: Float[Array, " k"], high: Float[Array, " k"]) -> Lam:
-        return lam
 
     def __call__(self, lam: Lam) -> Distribution:
         return FactoredCategorical(lam, self.sizes, math.prod(self.sizes) <= MOST_COMBINATIONS)

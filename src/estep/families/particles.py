@@ -120,16 +120,9 @@ class Points(eqx.Module):
     def block_sizes(self) -> tuple[int, ...]:
         return self.samples * self.action, self.samples
 
-    @property
-    def num_scales(self) -> int:
-        return 0
-
     def start(self, prior: Distribution) -> Lam:
         """Every point at the prior's mode."""
         return jnp.concatenate([jnp.tile(prior.mode(), self.samples), jnp.zeros(self.samples)])
-
-    def bound(self, lam: Lam, low: Float[Array, " k"], high: Float[Array, " k"]) -> Lam:
-        return lam
 
     def split(self, lam: Lam) -> tuple[Float[Array, "n a"], Float[Array, " n"]]:
         """The points and their numbers."""

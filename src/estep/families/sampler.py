@@ -70,11 +70,6 @@ class EqualMixture(Distribution):
         one, other = self.one.mode(), self.other.mode()
         return jnp.where(self.log_prob(one) > self.log_prob(other), one, other)
 
-    def draw(self, key: Key, n: int, prior: Distribution) -> Draws:
-        action = jax.vmap(self.sample)(jax.random.split(key, n))
-        log_ratio = jax.vmap(lambda u: self.log_prob(u) - prior.log_prob(u))(action)
-        return Draws(action, jnp.full(n, 1.0 / n), log_ratio)
-
 
 class Implicit(Points, Posterior):
     """n samples and their values: λ = (u_1 .. u_n, Q̂_1 .. Q̂_n).

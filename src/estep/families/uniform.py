@@ -51,9 +51,6 @@ class UniformAction(Distribution):
     def mode(self) -> Action:
         return jnp.zeros(self.action)
 
-    def draw(self, key: Key, n: int, prior: Distribution) -> Draws:
-        return equal_draws(self, key, n, prior)
-
 
 class UniformSquashed(Distribution):
     """The uniform density 2^-d on the action box [-1, 1]^d, over u = artanh a.
@@ -75,20 +72,3 @@ class UniformSquashed(Distribution):
 
     def mode(self) -> Action:
         return jnp.zeros(self.action)
-
-    def draw(self, key: Key, n: int, prior: Distribution) -> Draws:
-        return equal_draws(self, key, n, prior)
-
-
-def equal_draws(q: Distribution, key: Key, n: int, prior: Distribution) -> Draws:
-    """n independent samples of equal weight, and their log-ratio to a prior.
-
-    Args:
-        q: a density that can be sampled.
-        key: a random key.
-        n: how many samples.
-        prior: the density of the log-ratio.
-    """
-    action = jax.vmap(q.sample)(jax.random.split(key, n))
-    log_ratio = jax.vmap(lambda u: q.log_prob(u) - prior.log_prob(u))(action)
-    return Draws(action, jnp.full(n, 1.0 / n), log_ratio)
