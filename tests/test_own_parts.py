@@ -2,21 +2,25 @@
 
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import pytest
 
-from estep import SAC, Compose, train
+from estep import SAC, Compose, train, update
 from estep.algorithms.contract import check_own, check_parts, check_update, is_own
 from estep.core.agent import Agent
 from estep.core.keys import make_key
-from estep.core.learned import fixed
+from estep.core.learned import fixed, learn
+from estep.core.optim import ZERO
 from estep.core.slots import Inference, Inferred, Likelihood, Temperature
 from estep.core.types import Spec
 from estep.errors import UsageError
 from estep.families.gaussian import Gaussian, Normal
 from estep.priors.gaussian import FixedGaussian
+from estep.runs.leaves import skeleton
 from oracles import rows
 
 A, SPEC = 2, Spec(3, 2)
@@ -89,7 +93,7 @@ WRONG = {
     ),
     "prior that raises": (
         {"prior": fixed(Raising(jnp.zeros(A), jnp.ones(A)))},
-        "prior test_own_parts:Raising raised ValueError: a mistake",
+        r"prior test_own_parts:Raising raised ValueError: a mistake \(test_own_parts\.py, line \d+\)",
     ),
     "temperature": ({"temperature": fixed(Vector())}, r"α of the temperature .*:Vector has the shape \(1,\)"),
     "likelihood": ({"likelihood": fixed(TwoValues())}, r"Q̂ of the likelihood .*:TwoValues has the shape \(2,\)"),
@@ -127,6 +131,74 @@ def test_every_algorithm_keeps_its_promises(name):
     agent = jax.eval_shape(rows.starter(name), make_key(0))
     check_parts(agent)
     check_update(agent, rows.BATCH)
+
+
+class Network(Likelihood):
+    """Q̂ by a network of Equinox, whose activation is a leaf."""
+
+    net: eqx.nn.MLP
+    scale: Any = eqx.field(static=True, default=1.0)
+
+    def __call__(self, problem, action, key):
+        return self.scale * self.net(jnp.concatenate([problem.obs, action]))[0]
+
+    def loss(self, batch, bootstrap, key):
+        rows = jax.tree.map(lambda part: part[:, 0], batch)
+        q = jax.vmap(lambda obs, action: self.net(jnp.concatenate([obs, action]))[0])(rows.obs, rows.action)
+        return jnp.square(q - rows.reward).mean(), {}
+
+
+class Scaled(Network):
+    factor: Any = 1.0
+
+
+def net(spec, key):
+    return eqx.nn.MLP(spec.obs_dim + spec.action_dim, 1, 8, 1, key=key)
+
+
+def by_equinox(settings, spec, key):
+    return Network(net(spec, key))
+
+
+def test_a_part_may_hold_a_network_of_equinox():
+    agent = Compose(likelihood="test_own_parts:by_equinox", hidden_sizes=(8,)).init(SPEC, make_key(0))
+    check_parts(agent)
+    check_update(agent, rows.BATCH)
+    given = jnp.ones(SPEC.obs_dim + SPEC.action_dim)
+    before = net(SPEC, make_key(0))
+    held = learn(Network(before), ZERO).model.net
+    assert jnp.array_equal(held(given), before(given))
+    after = update(agent, rows.batch(0), make_key(2))[0].likelihood.model.net
+    assert not jnp.array_equal(after.layers[0].weight, agent.likelihood.model.net.layers[0].weight)
+
+
+@pytest.mark.parametrize(
+    ("factor", "message"),
+    [
+        (0.5, r"Scaled\.factor is float, and a part learns arrays of floats alone"),
+        (jnp.arange(3), r"Scaled\.factor is an array of int32"),
+        ("half", r"Scaled\.factor is str"),
+    ],
+)
+def test_what_is_no_parameter_must_be_static(factor, message):
+    with pytest.raises(UsageError, match=message) as caught:
+        learn(Scaled(net(SPEC, make_key(0)), factor=factor), ZERO)
+    assert "static=True" in caught.value.fix
+
+
+class Loose(Gaussian):
+    """A family with a field that is not static."""
+
+    factor: Any = 1.0
+
+
+def loose(settings, spec):
+    return Loose(spec.action_dim)
+
+
+def test_a_number_in_a_family_is_refused_before_it_is_traced():
+    with pytest.raises(UsageError, match=r"^posterior\.factor of the agent is float, and no array"):
+        skeleton(Compose(posterior="test_own_parts:loose"), SPEC)
 
 
 def wide_prior(settings, spec, key):

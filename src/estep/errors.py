@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import sys
+import traceback
 from collections.abc import Iterable
+from pathlib import PurePath
 from typing import Any, ClassVar
 
 STOPPED = 75
@@ -76,6 +79,35 @@ def describe(error: BaseException) -> str:
     except Exception:  # an exception of somebody's own, which cannot be printed
         text = ""
     return f"{type(error).__name__}: {text}".removesuffix(": ").rstrip(".")
+
+
+BENEATH = frozenset(
+    {*sys.stdlib_module_names, "estep", "jax", "jaxlib", "jaxtyping", "equinox", "numpy", "gymnasium", "mujoco"}
+) - {"__main__"}
+"""Packages in which an exception of somebody's own code may come up."""
+
+
+def describe_raised(error: BaseException) -> str:
+    """What an exception of somebody's own code says, and the line of that code from which it came.
+
+    Args:
+        error: an exception that was caught.
+
+    Example:
+        >>> describe_raised(ValueError("no port"))  # it was never raised, so it has no line
+        'ValueError: no port'
+    """
+    frames = traceback.walk_tb(error.__traceback__)
+    places = [
+        (PurePath(frame.f_code.co_filename), line)
+        for frame, line in frames
+        if str(frame.f_globals.get("__name__")).partition(".")[0] not in BENEATH
+        and not frame.f_code.co_filename.startswith("<")
+    ]
+    own = [place for place in places if not {"site-packages", "dist-packages"} & {*place[0].parts}]
+    for path, line in (own or places)[-1:]:
+        return f"{describe(error)} ({path.name}, line {line})"
+    return describe(error)
 
 
 def check(name: str, sound: bool, value: Any, wanted: str) -> None:

@@ -170,7 +170,8 @@ def test_exceptions_say_where():
     env = quiet(lambda: Counter(fault=raising(2)))
     env.reset()
     env.step(act())
-    with pytest.raises(EnvironmentFailure, match=r"episode 0, step 1\) raised RuntimeError: boom") as error:
+    told = r"episode 0, step 1\) raised RuntimeError: boom \(\w+\.py, line \d+\)\.\n"
+    with pytest.raises(EnvironmentFailure, match=told) as error:
         env.step(act())
     assert isinstance(error.value.__cause__, RuntimeError)
     with pytest.raises(EnvironmentFailure, match="raised RuntimeError"):

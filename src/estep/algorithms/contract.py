@@ -17,6 +17,7 @@ from estep.core.acting import act_with_memo
 from estep.core.agent import Agent, Algorithm
 from estep.core.em import step
 from estep.core.keys import make_key
+from estep.core.learned import AS_STATIC
 from estep.core.slots import Distribution, Problem
 from estep.core.types import Transition
 from estep.errors import EstepError, UsageError
@@ -61,6 +62,18 @@ def is_own(algorithm: Algorithm) -> bool:
     if type(algorithm).__module__.partition(".")[0] != "estep":
         return True
     return any(isinstance(value, str) and references.is_reference(value) for value in vars(algorithm).values())
+
+
+def check_leaves(agent: Agent) -> None:
+    """Check that an agent holds arrays alone, before it is traced, where numbers turn into arrays.
+
+    Raises:
+        UsageError: a field that is not static holds something else.
+    """
+    for path, leaf in jax.tree_util.tree_flatten_with_path(agent)[0]:
+        if not hasattr(leaf, "dtype"):
+            what = f"{jax.tree_util.keystr(path).lstrip('.')} of the agent is {type(leaf).__name__}, and no array."
+            raise UsageError(what, AS_STATIC)
 
 
 def check_parts(agent: Agent) -> None:

@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Int
 
 from estep.core.optim import ZERO, Optimiser, global_norm, scale_to
 from estep.core.types import Scalar
+from estep.errors import UsageError
 
 M = TypeVar("M", bound=eqx.Module)
 T = TypeVar("T")
@@ -127,14 +128,63 @@ MAX_GRADIENT_NORM = 1e6
 """Far above any healthy gradient: it keeps Adam's second moment finite (its square overflows above 1.8e19)."""
 
 
+class Function(eqx.Module):
+    """A function in a module, such as the activation of `eqx.nn.MLP`, as a part of the module's structure."""
+
+    function: Callable[..., Any] = eqx.field(static=True)
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        return self.function(*arguments, **named)
+
+
+AS_STATIC = "Declare its field with eqx.field(static=True), or make it an array of floats."
+
+
+def parameters_of(model: M) -> M:
+    """A module whose leaves are its parameters alone.
+
+    Args:
+        model: the module. Functions in it become a part of its structure.
+
+    Raises:
+        UsageError: another leaf is no array of floats. The message has its path.
+
+    Example:
+        >>> import equinox as eqx
+        >>> import jax
+        >>> from estep.core.learned import parameters_of
+        >>> model = parameters_of(eqx.nn.MLP(2, 3, 8, 1, key=jax.random.key(0)))
+        >>> print(len(jax.tree.leaves(model)), model(jax.numpy.ones(2)).shape)
+        4 (3,)
+    """
+
+    def parameter(path: Any, leaf: Any) -> Any:
+        dtype = getattr(leaf, "dtype", None)
+        if dtype is not None and jnp.issubdtype(dtype, jnp.floating):
+            return jax.lax.convert_element_type(leaf, dtype)  # an update would drop weak types: two compilations
+        if dtype is None and callable(leaf):
+            return Function(leaf)
+        kind = type(leaf).__name__ if dtype is None else f"an array of {dtype}"
+        what = (
+            f"{type(model).__name__}{jax.tree_util.keystr(path)} is {kind}, and a part learns arrays of floats alone."
+        )
+        raise UsageError(what, AS_STATIC)
+
+    found: M = jax.tree_util.tree_map_with_path(parameter, model)
+    return found
+
+
 def learn(model: M, tx: Optimiser, tau: float | None = None, every: int = 1) -> Learned[M]:
     """A module to be trained, with a slow copy where `tau` is given: copy ← copy + τ (module - copy).
 
     Args:
-        model: the module. All its leaves are floating-point arrays.
+        model: the module. Its leaves are arrays of floats, and functions, which stay as they are.
         tx: the optimiser.
         tau: τ in (0, 1]; None for no slow copy.
         every: steps between two moves of the copy. τ = 1 and every = 100 is a hard copy every hundred updates.
+
+    Raises:
+        UsageError: another leaf is no array of floats.
 
     Example:
         >>> import jax.numpy as jnp
@@ -146,8 +196,7 @@ def learn(model: M, tx: Optimiser, tau: float | None = None, every: int = 1) -> 
         >>> round(float(after.model.alpha), 3), round(float(after.slow.alpha), 3)
         (0.9, 0.95)
     """
-    # an update would drop weak types, and so be compiled twice
-    model = jax.tree.map(lambda leaf: jax.lax.convert_element_type(leaf, leaf.dtype), model)
+    model = parameters_of(model)
     target = None if tau is None else jax.tree.map(jnp.copy, model)  # its own arrays: donated buffers may not alias
     return Learned(
         model,

@@ -19,7 +19,7 @@ from estep.envs.elsewhere.pool import Pool
 from estep.envs.elsewhere.slot import Elsewhere
 from estep.envs.guard.watch import UNWATCHED, Watch
 from estep.envs.pure.ids import inexact  # its import registers pure/Pendulum-v1 and others
-from estep.errors import EnvironmentFailure, UsageError, describe, unknown
+from estep.errors import EnvironmentFailure, UsageError, describe_raised, unknown
 from estep.settings.references import ENVPOOL, EnvText, env_text, import_module
 
 TRAIN, EVAL, FRESH = 0, 1, 2
@@ -153,7 +153,7 @@ def construct(make: Callable[[], Any], name: str, watch: Watch) -> gymnasium.Env
         what = f"{name} needs a module that cannot be imported: {str(error).rstrip('.')}."
         raise UsageError(what, "Install that module.") from error
     except BaseException as error:
-        what = f"Making the environment {name} raised {describe(error)}."
+        what = f"Making the environment {name} raised {describe_raised(error)}."
         raise EnvironmentFailure(what, "Check that the environment can be made without estep.") from error
     if not isinstance(env, gymnasium.Env):
         what = f"{name} made a {type(env).__name__}, which is not a gymnasium.Env."
@@ -163,7 +163,7 @@ def construct(make: Callable[[], Any], name: str, watch: Watch) -> gymnasium.Env
         try:
             watch.run(getattr, env, space)
         except Exception as error:
-            what = f"{name} has no {space}: reading it raised {describe(error)}."
+            what = f"{name} has no {space}: reading it raised {describe_raised(error)}."
             raise EnvironmentFailure(what, f"Set self.{space} to a Gymnasium space in __init__.") from error
     check_statistics(env, name)
     return env
@@ -176,7 +176,7 @@ def close(env: gymnasium.Env[Any, Any], name: str, watch: Watch) -> None:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        warnings.warn(f"{name}: close() raised {describe(error)}.", RuntimeWarning, stacklevel=3)
+        warnings.warn(f"{name}: close() raised {describe_raised(error)}.", RuntimeWarning, stacklevel=3)
 
 
 def check_statistics(env: gymnasium.Env[Any, Any], name: str) -> None:
@@ -226,7 +226,7 @@ def register(text: str) -> None:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a module may raise SystemExit, or a class of its own
-            what = f"Importing the module of {env_id} raised {describe(error)}."
+            what = f"Importing the module of {env_id} raised {describe_raised(error)}."
             raise EnvironmentFailure(what, "Check that the module can be imported without estep.") from error
     try:
         gymnasium.spec(name)

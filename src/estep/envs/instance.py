@@ -22,7 +22,7 @@ from estep.envs.validation import (
     read_reward,
     read_success,
 )
-from estep.errors import EnvironmentFailure, describe
+from estep.errors import EnvironmentFailure, describe_raised
 
 RECORDED = 100_000
 """Largest number of steps of an unfinished episode that are recorded for an exact restore."""
@@ -211,7 +211,7 @@ class EnvInstance:
     def _raised(self, error: BaseException) -> EnvironmentFailure:
         where = f"{self.stream.name} (environment {self.stream.index}, episode {self.episode}, step {self.length})"
         seed = self.stream.episode_seed(self.episode)
-        what = f"{where} raised {describe(error)}."
+        what = f"{where} raised {describe_raised(error)}."
         return EnvironmentFailure(what, f"Fix the environment. Its reset(seed={seed}) begins that episode.")
 
     def _malformed(self, method: str, wanted: str) -> EnvironmentFailure:

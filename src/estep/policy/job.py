@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 from estep import terminal
 from estep.envs.guard.watch import end_process
-from estep.errors import describe
+from estep.errors import describe_raised
 
 
 class Reporter(Protocol):
@@ -64,7 +64,7 @@ class Shielded:
         except Exception as error:
             self.failures += 1
             if self.failures == 1:
-                terminal.say(f"note     the progress of this run cannot be reported: {describe(error)}\n")
+                terminal.say(f"note     the progress of this run cannot be reported: {describe_raised(error)}\n")
 
 
 class RunContext(NamedTuple):

@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from estep.algorithms.contract import home_of, is_own
+from estep.algorithms.contract import check_leaves, home_of, is_own
 from estep.core.agent import Agent, Algorithm
-from estep.core.types import Spec
+from estep.core.types import Key, Spec
 from estep.errors import RejectedInput, UsageError
 from estep.settings import references
 
@@ -37,14 +37,20 @@ def skeleton(algorithm: Algorithm, spec: Spec) -> Agent:
     Raises:
         UsageError: an algorithm or a part of somebody's own raised an exception, or made something else.
     """
-    shape, key = ft.partial(jax.eval_shape, lambda key: algorithm.init(spec, key)), jax.random.key(0)
+    key = jax.random.key(0)
     if not is_own(algorithm):
-        shaped: Agent = shape(key)
+        shaped: Agent = jax.eval_shape(lambda key: algorithm.init(spec, key), key)
         return shaped
     name = f"init of {home_of(algorithm)}"
-    made = references.call(shape, name, (key,), "the Spec and a key")
-    if not isinstance(made, Agent):
-        raise UsageError(f"{name} returned no Agent.", "Return an estep Agent from it.")
+
+    def init(key: Key) -> Agent:
+        agent = algorithm.init(spec, key)
+        if not isinstance(agent, Agent):
+            raise UsageError(f"{name} returned no Agent.", "Return an estep Agent from it.")
+        check_leaves(agent)
+        return agent
+
+    made: Agent = references.call(ft.partial(jax.eval_shape, init), name, (key,), "the Spec and a key")
     return made
 
 

@@ -18,7 +18,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from estep.errors import EstepError, UsageError, describe
+from estep.errors import EstepError, UsageError, describe_raised
 
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
@@ -110,7 +110,7 @@ def call(maker: Callable[..., Any], name: str, arguments: Sequence[Any], takes: 
     except EstepError:
         raise
     except Exception as error:
-        what = f"{name} raised {describe(error)}."
+        what = f"{name} raised {describe_raised(error)}."
         raise UsageError(what, f"It is called with {takes}: correct it, and try again.") from error
 
 

@@ -16,7 +16,7 @@ from estep.core.agent import Agent
 from estep.core.types import Key, Scalar, Transition
 from estep.envs.build import close, construct, env_name, make, register
 from estep.envs.guard.watch import UNWATCHED, Watch
-from estep.errors import EnvironmentFailure, UsageError, describe
+from estep.errors import EnvironmentFailure, UsageError, describe, describe_raised
 from estep.policy.actor import ACT, key_of, scale
 from estep.policy.policy import Policy
 from estep.policy.spaces import rows_of
@@ -176,7 +176,7 @@ class _Stage(NamedTuple):
         except gymnasium.error.DependencyNotInstalled as error:
             raise UsageError(f"The environment needs a module to draw: {error}.", "Install that module.") from error
         except BaseException as error:  # an environment may raise SystemExit, or a class of its own
-            what = f"{name} of the environment raised {describe(error)}."
+            what = f"{name} of the environment raised {describe_raised(error)}."
             raise EnvironmentFailure(what, "Check that the environment plays and draws without estep.") from error
 
     def picture(self) -> Picture:

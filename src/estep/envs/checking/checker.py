@@ -30,7 +30,7 @@ from estep.envs.gymnasium import GymnasiumEnv, Options, wrap
 from estep.envs.observations import ObservationSpace, observation_space
 from estep.envs.second import build_again, independent
 from estep.envs.validation import is_flag, read_observation, read_reward
-from estep.errors import EnvironmentFailure, EstepError, UsageError, describe
+from estep.errors import EnvironmentFailure, EstepError, UsageError, describe_raised
 
 CAP = 1_000
 """Largest number of steps of an episode that is checked."""
@@ -93,7 +93,7 @@ def check_running(source: Source, env: gymnasium.Env[Any, Any], space: Observati
     except EstepError as error:
         findings.append(Finding("runs", False, f"{error.what} {error.fix}"))
     except (Exception, SystemExit) as error:
-        findings.append(Finding("runs", False, describe(error)))
+        findings.append(Finding("runs", False, describe_raised(error)))
     return findings
 
 
@@ -124,7 +124,9 @@ def check_bounds_of_actions(env: gymnasium.Env[Any, Any], watch: Watch) -> Findi
             begin(env, 5, watch)
             step(env, action, watch)
     except (Exception, SystemExit) as error:
-        return Finding("action bounds", False, f"it refuses an action at the bounds of its space: {describe(error)}")
+        return Finding(
+            "action bounds", False, f"it refuses an action at the bounds of its space: {describe_raised(error)}"
+        )
     return Finding("action bounds", True, "it takes every action of its space")
 
 

@@ -15,7 +15,7 @@ from estep.envs.actions import action_space
 from estep.envs.base import ActionSpace
 from estep.envs.guard.watch import Watch
 from estep.envs.validation import SimulationClock
-from estep.errors import describe
+from estep.errors import describe_raised
 
 
 class Finding(NamedTuple):
@@ -118,7 +118,7 @@ def run_episode(env: gymnasium.Env[Any, Any], seed: int, cap: int, watch: Watch)
 
 def raised(error: BaseException) -> str:
     """What an exception says, as a detail of a finding."""
-    return f"raised {describe(error)}"
+    return f"raised {describe_raised(error)}"
 
 
 def equal_bits(a: list[Any], b: list[Any]) -> bool:

@@ -33,7 +33,7 @@ from estep.envs.elsewhere.layout import (
     record,
 )
 from estep.envs.paths import find
-from estep.errors import EstepError, describe
+from estep.errors import EstepError, describe_raised
 from estep.settings import references
 
 NUMBER = (bool, np.bool_, int, float, np.floating)
@@ -119,7 +119,7 @@ class Place:
         try:
             return function(*arguments, **named)
         except BaseException as error:  # an environment may raise SystemExit, or a class of its own
-            return Raised(describe(error), traceback.format_exc())
+            return Raised(describe_raised(error), traceback.format_exc())
 
     def _obs_fits(self, answer: Answers, row: int, obs: Any) -> bool:
         """Write an observation into the memory. Returns False if it would be another one there."""
@@ -193,7 +193,7 @@ class Worker:
         try:
             self._connection.send(told)
         except Exception as error:  # what cannot be sent is no array either
-            self._connection.send({key: Raised(f"{describe(error)} (in a worker process)", "") for key in told})
+            self._connection.send({key: Raised(f"{describe_raised(error)} (in a worker process)", "") for key in told})
 
     def _answer(self, what: str, *arguments: Any) -> None:
         if what == "reset":
