@@ -66,11 +66,14 @@ def test_every_page_with_a_program_is_run():
 def test_a_page_runs_from_top_to_bottom(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(estep, "train", small_train, raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
     text, names = (ROOT / "docs" / f"{name}.md").read_text("utf-8"), {"__name__": "page"}
     exec(BEFORE.get(name, ""), names)
     for language, body in BLOCK.findall(text):
         if language == "python":
-            exec(compile(body.replace("steps=6_000", "steps=600"), f"{name}.md", "exec"), names)
+            body = body.replace("steps=6_000", "steps=600")
+            exec(compile(body, f"{name}.md", "exec"), names)
+            Path("my_module.py").write_text(body)
         elif name in GUIDES:
             for words in commands_in(f"```\n{body}```"):
                 less = ["--steps", "400", "--eval-episodes", "1"]

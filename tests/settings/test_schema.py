@@ -8,7 +8,7 @@ import typing
 import pytest
 
 from estep import api
-from estep.algorithms import ALGORITHMS, IterativeSAC
+from estep.algorithms import ALGORITHMS, SAC, IterativeSAC
 from estep.cli import comparing, configs, health, inspecting, listing, reading, training
 from estep.cli.parse import COMMON
 from estep.cli.resolve import resolve
@@ -133,3 +133,15 @@ def test_presets_are_found_by_environment_and_by_name():
         discrete = {env for env in found if env in DISCRETE["mpo"]}
         assert algorithm in FRESH or len(found - discrete) == 12
         assert discrete == DISCRETE.get(algorithm, set())
+
+
+@dataclasses.dataclass(frozen=True)
+class OfAnother:
+    """An algorithm with another one as a setting."""
+
+    base: SAC = SAC()  # noqa: RUF009, a frozen dataclass is no mutable default
+
+
+def test_a_setting_that_no_folder_can_hold_is_refused_by_name():
+    with pytest.raises(UsageError, match=r"setting base of my:OfAnother cannot be recorded: SAC\("):
+        schema.row_of("my:OfAnother", OfAnother)

@@ -19,6 +19,7 @@ from estep.runs import strict
 from estep.settings import references, renamed
 from estep.settings.kinds import hints_of, kind_of
 from estep.settings.run import RunConfig
+from estep.settings.schema import check_recordable
 
 FORMAT = 2
 READ = (1, 2)
@@ -58,11 +59,7 @@ def encode(recipe: Recipe) -> dict[str, Any]:
     """
     algorithm: Any = recipe.algorithm
     for field in dataclasses.fields(algorithm):
-        if not _is_plain(getattr(algorithm, field.name)):
-            raise UsageError(
-                f"The setting {field.name} of {recipe.name} cannot be recorded: {getattr(algorithm, field.name)!r}.",
-                "Use numbers, strings, True, False, None or tuples of them. Write a function as 'module:function'.",
-            )
+        check_recordable(field.name, recipe.name, getattr(algorithm, field.name))
     return {
         "format": FORMAT,
         "algorithm": {"name": recipe.name, **dataclasses.asdict(algorithm)},
@@ -228,13 +225,6 @@ def _convert(name: str, default: Any, value: Any) -> Any:
     if type(value) is not type(default):
         raise ValueError(f"{name} is not a {type(default).__name__}")
     return value
-
-
-def _is_plain(value: Any) -> bool:
-    """Whether a value can be written as JSON, with tuples as lists."""
-    if isinstance(value, tuple):
-        return all(_is_plain(item) for item in value)
-    return value is None or type(value) in (bool, int, float, str)
 
 
 def one_seed(recipe: Recipe) -> Recipe:

@@ -11,6 +11,7 @@ import ast
 import dataclasses
 import functools as ft
 import inspect
+import reprlib
 import sys
 import textwrap
 import typing
@@ -154,7 +155,7 @@ def row_of(name: str, algorithm: type) -> Row:
     """An algorithm of someone else, by its class.
 
     Raises:
-        UsageError: it is no dataclass, or a field has no default.
+        UsageError: it is no dataclass, or a field has no default, or one that a run folder could not hold.
     """
     if not (isinstance(algorithm, type) and dataclasses.is_dataclass(algorithm)):
         raise UsageError(
@@ -165,11 +166,33 @@ def row_of(name: str, algorithm: type) -> Row:
     for field in dataclasses.fields(algorithm):
         if field.default is dataclasses.MISSING:
             raise UsageError(f"The field {field.name} of {name} has no default.", "Give every field a default.")
+        if not callable(field.default):  # one's own part, which `validate` writes as module:function
+            check_recordable(field.name, name, field.default)
         found.append(
             Field(field.name, hints[field.name], False, field.default, _help(hints[field.name], texts, field.name))
         )
     table = sys.modules[algorithm.__module__].__doc__ or ""
     return Row(name, table, inspect.getdoc(algorithm) or "", tuple(found))
+
+
+def check_recordable(name: str, of: str, value: Any) -> None:
+    """Refuse a setting of an algorithm that a run folder could not hold, by its name and its value.
+
+    Raises:
+        UsageError: it has no JSON value.
+    """
+    if not _is_plain(value):
+        raise UsageError(
+            f"The setting {name} of {of} cannot be recorded: {reprlib.repr(value)}.",
+            "Use numbers, strings, True, False, None or tuples of them. Write a function as 'module:function'.",
+        )
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value can be written as JSON, with tuples as lists."""
+    if isinstance(value, tuple):
+        return all(_is_plain(item) for item in value)
+    return value is None or type(value) in (bool, int, float, str)
 
 
 def find(name: str) -> Row | None:
