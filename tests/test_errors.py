@@ -44,7 +44,7 @@ def told(of):
 )
 def test_the_line_of_own_code_is_named(of, where, monkeypatch):
     monkeypatch.setitem(told.__globals__, "__name__", "estep.tests")  # the lines here are those of the library
-    assert told(of).endswith(f"({where})")
+    assert told(of).endswith(f" ({where})")
 
 
 def test_an_installed_package_is_named_where_there_is_no_other_code(monkeypatch):

@@ -90,13 +90,15 @@ BENEATH = frozenset(
 def describe_raised(error: BaseException) -> str:
     """What an exception of somebody's own code says, and the line of that code from which it came.
 
-    Args:
-        error: an exception that was caught.
-
     Example:
         >>> describe_raised(ValueError("no port"))  # it was never raised, so it has no line
         'ValueError: no port'
     """
+    return f"{describe(error)}{place_of(error)}"
+
+
+def place_of(error: BaseException) -> str:
+    """The line of somebody's own code from which an exception came, such as " (arm.py, line 15)"; empty without one."""
     frames = traceback.walk_tb(error.__traceback__)
     places = [
         (PurePath(frame.f_code.co_filename), line)
@@ -106,8 +108,8 @@ def describe_raised(error: BaseException) -> str:
     ]
     own = [place for place in places if not {"site-packages", "dist-packages"} & {*place[0].parts}]
     for path, line in (own or places)[-1:]:
-        return f"{describe(error)} ({path.name}, line {line})"
-    return describe(error)
+        return f" ({path.name}, line {line})"
+    return ""
 
 
 def check(name: str, sound: bool, value: Any, wanted: str) -> None:

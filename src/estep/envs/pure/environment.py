@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array
 
 from estep.core.types import Identity, Key, Spec
-from estep.errors import EnvironmentFailure, describe
+from estep.errors import EnvironmentFailure, describe, place_of
 
 
 class PureEnv(NamedTuple):
@@ -85,7 +85,7 @@ def _shape(env: PureEnv, function: str, *args: Any) -> Any:
     try:
         return jax.eval_shape(lambda *given: getattr(env, function)(*given), *args)
     except Exception as error:
-        what = f"{env.name}: {function} cannot be compiled: {describe(error).partition(chr(10))[0]}."
+        what = f"{env.name}: {function} cannot be compiled: {describe(error).partition(chr(10))[0]}{place_of(error)}."
         fix = "Write it with jax.numpy, without if, float() or NumPy on its arguments."
         raise EnvironmentFailure(what, fix) from error
 
