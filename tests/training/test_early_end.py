@@ -59,11 +59,13 @@ def test_a_failing_environment_loses_nothing(ends, num_envs, tmp_path):
     assert notes.said(f"saved    {saved.name}")
     record = RunFolder.open(folder).read_run()
     assert (record["status"], record["exit_code"]) == ("error", 5)
+    assert "in step\n" in record["traceback"]  # of the environment, by which its line is found
     # What the environments did after the last stored step is not in replay, so their episodes are cut there.
     ends.at = 10**9
     notes = Notes()
     result = resume(folder, env=ends, report=notes)
     assert (result.status, result.env_steps) == ("done", 81 if num_envs == 3 else 80)
+    assert RunFolder.open(folder).read_run()["traceback"] is None
     assert notes.said("could not be restored exactly")
     assert checkpoint.load(checkpoint.newest(folder)[0], None, None).meta["counts"]["env_steps"] == result.env_steps
 

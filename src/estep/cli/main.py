@@ -116,7 +116,9 @@ def _guarded(name: str, rest: list[str], context: Context) -> int:
         return results.fail(error.exit_code, error.what, error.fix)
     except (Exception, SystemExit) as error:  # SystemExit: an environment may try to end the process
         _trace(results.verbose)
-        fix = "Please report it." if results.verbose else "Run again with --verbose to see where it comes from."
+        fix = "Run again with --verbose to see where it comes from."
+        if results.verbose or "run_dir" in results.known:
+            fix = "Please report it." if results.verbose else "Please report it, with the traceback in run.json."
         return results.fail(1, describe(error), fix)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -72,26 +73,32 @@ def to_the_end(
         numbers: what else run.json gets at the end, under "result" the numbers of a `Result`.
         close: closes the files.
     """
-    folder.write_run({**folder.read_run(), "status": "running", "exit_code": None, "error": None, "ended": None})
-    status, code, error, found = "error", 1, "", {}
+    begun = {"status": "running", "exit_code": None, "error": None, "traceback": None, "ended": None}
+    folder.write_run({**folder.read_run(), **begun})
+    status, code, error, trace, found = "error", 1, "", None, {}
     try:
         status = train()
         code = 0 if status == "done" else STOPPED
         found = numbers()
         return Result(status, folder.path, **found["result"])
     except EstepError as failure:
-        code, error = failure.exit_code, failure.what
+        code, error, trace = failure.exit_code, failure.what, traceback_of(failure) if failure.__cause__ else None
         raise
     except KeyboardInterrupt:
         status, code = "stopped", STOPPED
         raise
     except BaseException as failure:
-        error = describe(failure)
+        error, trace = describe(failure), traceback_of(failure)
         raise
     finally:
         close()
-        ending = {"status": status, "exit_code": code, "error": error or None}
+        ending = {"status": status, "exit_code": code, "error": error or None, "traceback": trace}
         record_end(folder, ending | (found or numbers()))
+
+
+def traceback_of(failure: BaseException) -> str:
+    """The end of the traceback of an exception, which may come after hours of training."""
+    return "".join(traceback.format_exception(failure))[-20_000:]
 
 
 def exactness(found: Improve, env: HostEnv) -> dict[str, Any]:
