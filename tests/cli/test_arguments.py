@@ -46,6 +46,7 @@ BAD = {
     ("train",): "No algorithm",
     ("train", "--env", "Pendulum-v1"): "No algorithm",
     ("train", "sac"): "estep train sac was not given --env",
+    ("train", "sac", "Pendulum-v1", "--steps", "3"): "Write --env Pendulum-v1.",
     (*TRAIN, "--env", "Hopper-v5"): "given twice",
     (*TRAIN, "--hidden-sizes", "3", "--hidden-sizes", "4"): "given twice",
     (*TRAIN, "--normalise", "--no-normalise"): "given twice",

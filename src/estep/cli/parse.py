@@ -69,7 +69,7 @@ def parse(program: str, about: str, fields: Sequence[Field], positional: Iterabl
         if wants_help:
             raise Help(out.getvalue()) from None
         reason, hint = _reason(err.getvalue()), f"See {program} --help."
-        refusal = _wrong_value(argv, flags) or _missing(program, fields, positional, given, reason)
+        refusal = _wrong_value(argv, flags) or _missing(program, argv, fields, names, given, reason)
         raise refusal or _surplus(argv, flags, reason, hint) or UsageError(reason, hint) from error
     values = {field.name: getattr(parsed, field.name) for field in (*fields, *COMMON)}
     for name, value in values.items():
@@ -191,7 +191,12 @@ def _reads(word: str, kind: Any) -> bool:
 
 
 def _missing(
-    program: str, fields: Iterable[Field], positional: Iterable[str], given: Collection[str], reason: str
+    program: str,
+    argv: Sequence[str],
+    fields: Iterable[Field],
+    positional: Collection[str],
+    given: Collection[str],
+    reason: str,
 ) -> UsageError | None:
     """The refusal of a command without an argument that it needs."""
     if not reason.startswith("Missing from"):
@@ -199,7 +204,9 @@ def _missing(
     for field in fields:
         name = field.name.upper() if field.name in positional else field.flag
         if field.required and field.name not in given and name in reason:
-            return UsageError(f"{program} was not given {name}.", f"Give {name}: {field.help}")
+            bare = [] if positional else [word for word in argv[:1] if not word.startswith("-")]
+            fix = f"Write {name} {bare[0]}." if bare else f"Give {name}: {field.help}"
+            return UsageError(f"{program} was not given {name}.", fix)
     return None
 
 
