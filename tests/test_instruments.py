@@ -301,7 +301,7 @@ def test_particles_have_no_optimiser_to_inspect():
             measure(agent, OBS, make_key(0))
     with pytest.raises(UsageError, match="no λ to optimise"):
         optimisers.run_candidates(agent, OBS, make_key(0), [optimisers.START])
-    with pytest.raises(UsageError, match="does not predict the return"):
+    with pytest.raises(UsageError, match="does not say what its networks predict"):
         calibration.critic(over("sac", Wavy()))
 
 

@@ -194,7 +194,7 @@ def test_more_particles_have_a_higher_value_than_the_direct_policy(row):
 def test_what_has_no_critic_of_actions_or_no_displacement_is_refused():
     with pytest.raises(UsageError, match="discrete"):
         check_agent(SAC(hidden_sizes=(8,)).init(Spec(2, 3, OneHot()), make_key(0)))
-    with pytest.raises(UsageError, match="does not predict the return"):
+    with pytest.raises(UsageError, match="does not say what its networks predict"):
         check_agent(rows.start("vmpo"))
 
 

@@ -138,8 +138,9 @@ def critic(agent: Agent) -> Ensemble:
     """The agent's critic as an ensemble. Raises UsageError if it is not an ensemble."""
     model = critic_of(agent.likelihood.model)
     if not isinstance(model, Ensemble):
-        what = f"The critic {type(model).__name__} does not predict the return of a pair (s, a)."
-        raise UsageError(what, "Inspect a run with Q functions, such as a run of sac.")
+        what = f"The critic {type(model).__name__} does not say what its networks predict for a pair (s, a)."
+        fix = "Inspect a run with Q functions, or give one of your own gamma, pessimism and values(obs, action)."
+        raise UsageError(what, fix)
     return model
 
 
