@@ -107,9 +107,10 @@ def place_of(error: BaseException) -> str:
         and not frame.f_code.co_filename.startswith("<")
     ]
     own = [place for place in places if not {"site-packages", "dist-packages"} & {*place[0].parts}]
-    for path, line in (own or places)[-1:]:
-        return f" ({path.name}, line {line})"
-    return ""
+    if not places:
+        return ""
+    path, line = (own or places)[-1]
+    return f" ({path.name}, line {line})"
 
 
 def check(name: str, sound: bool, value: Any, wanted: str) -> None:

@@ -116,9 +116,12 @@ def _guarded(name: str, rest: list[str], context: Context) -> int:
         return results.fail(error.exit_code, error.what, error.fix)
     except (Exception, SystemExit) as error:  # SystemExit: an environment may try to end the process
         _trace(results.verbose)
-        fix = "Run again with --verbose to see where it comes from."
-        if results.verbose or "run_dir" in results.known:
-            fix = "Please report it." if results.verbose else "Please report it, with the traceback in run.json."
+        if results.verbose:
+            fix = "Please report it."
+        elif "run_dir" in results.known:
+            fix = "Please report it, with the traceback in run.json."
+        else:
+            fix = "Run again with --verbose to see where it comes from."
         return results.fail(1, describe(error), fix)
 
 
