@@ -179,6 +179,7 @@ def test_a_class_that_no_process_could_find_is_refused_before_training(tmp_path)
 OWN_PARTS = [
     (
         *("compose", "--prior", "own_part:narrow", "--posterior", "own_part:logistic"),
+        *("--likelihood", "own_part:huber"),
         *("--inference", "own_part:slow_ascent"),
         *("--start", "direct", "--iterations", "1", "--features", "own_part:fourier"),
     ),
