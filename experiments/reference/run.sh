@@ -31,3 +31,4 @@ for seed in ${SEEDS:-0 1 2}; do
     done
 done
 compare_runs . "${tables[@]}"
+python experiments/reference/scores.py "$OUT"
