@@ -98,7 +98,10 @@ def describe_raised(error: BaseException) -> str:
 
 
 def place_of(error: BaseException) -> str:
-    """The line of somebody's own code from which an exception came, such as " (arm.py, line 15)"; empty without one."""
+    """The line of somebody's own code from which an exception came, such as " (arm.py, line 15)"; empty without one.
+
+    It is the innermost line outside packages, or else the innermost one of a package that is not in BENEATH.
+    """
     frames = traceback.walk_tb(error.__traceback__)
     places = [
         (PurePath(frame.f_code.co_filename), line)
@@ -106,9 +109,9 @@ def place_of(error: BaseException) -> str:
         if str(frame.f_globals.get("__name__")).partition(".")[0] not in BENEATH
         and not frame.f_code.co_filename.startswith("<")
     ]
-    own = [place for place in places if not {"site-packages", "dist-packages"} & {*place[0].parts}]
     if not places:
         return ""
+    own = [place for place in places if not {"site-packages", "dist-packages"} & {*place[0].parts}]
     path, line = (own or places)[-1]
     return f" ({path.name}, line {line})"
 
