@@ -115,7 +115,10 @@ def test_a_contract_of_a_newer_estep_is_refused(tmp_path):
 
 
 def test_a_published_policy_says_what_it_is_and_becomes_a_folder(trained, tmp_path):
+    path = trained.run_dir / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "traceback": "File /home/me/arm.py"}))
     assert command("publish", str(trained.run_dir), "--out", "p.zip").code == 0
+    assert json.loads(archive.unpacked((tmp_path / "p.zip").read_bytes())["run.json"])["traceback"] is None
     ended = command("load", "p.zip", "--out", "here", "--json")
     assert ended.code == 0, ended.err
     about = ended.record["policy"]

@@ -90,7 +90,8 @@ def packed(run: Path, trained: Policy) -> bytes:
         saved = save(trained, place / "policy", optimisers=False)
         paths = [path for path in saved.rglob("*") if path.is_file() and not path.name.startswith(".")]
         files = {str(path.relative_to(saved)): reading.read_path(path, archive.MOST_BYTES) for path in paths}
-    files[RUN] = strict.dump({**record, "status": "policy", "exit_code": 0}, indent=1) + b"\n"
+    published = {**record, "status": "policy", "exit_code": 0, "traceback": None}  # which names folders of this machine
+    files[RUN] = strict.dump(published, indent=1) + b"\n"
     files["report.html"] = page.page(contents.contents(folder)).encode()
     files["README.md"] = readme(trained, record).encode()
     try:
