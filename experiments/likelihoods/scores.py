@@ -33,7 +33,7 @@ class Score(NamedTuple):
 
     env: str
     critic: str
-    """Its norm and its loss."""
+    """Its network, if that is no multilayer perceptron, its norm and its loss."""
     inference: str
     """How actions are found: by the direct policy, also one that learns from part of a batch, by iterations, or acted
     by the start of the iterations."""
@@ -73,6 +73,8 @@ def scores(found: Sequence[Point]) -> list[Score]:
         else:
             way = {"inference": ITERATIVE}.get(chosen["act_by"], START)
         critic = f"{chosen['critic_norm']} {chosen['critic_loss']}"
+        if chosen["network"] != "mlp":
+            critic = f"{chosen['network']} {critic}"
         runs[point.env, critic, way, point.seed].append(point)
     return [
         Score(*about, run[-1].env_steps, float(np.mean([point.mean for point in run[-LAST:]])))
