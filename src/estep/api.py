@@ -45,13 +45,30 @@ from estep.training.callbacks import RunState
 
 @overload
 def train(
-    algorithm: str | Algorithm | type, env: Given | PureEnv, *, population: int, **options: Any
+    algorithm: str | Algorithm | type,
+    env: Given | PureEnv,
+    *,
+    population: int,
+    preset: str | None = "auto",
+    out: Path | str = "runs",
+    name: str | None = None,
+    report: Reporter | Literal["auto"] | None = "auto",
+    **options: Any,
 ) -> Population: ...
 
 
 @overload
 def train(
-    algorithm: str | Algorithm | type, env: Given | PureEnv, *, population: None = None, **options: Any
+    algorithm: str | Algorithm | type,
+    env: Given | PureEnv,
+    *,
+    preset: str | None = "auto",
+    out: Path | str = "runs",
+    name: str | None = None,
+    report: Reporter | Literal["auto"] | None = "auto",
+    on_step: Callable[[RunState], object] | None = None,
+    on_evaluation: Callable[[RunState], object] | None = None,
+    **options: Any,
 ) -> Policy: ...
 
 

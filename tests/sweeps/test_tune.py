@@ -174,3 +174,24 @@ def test_a_study_under_ray_tune_stops_trials_at_rungs(tmp_path):
     assert len(steps) == 4
     assert set(steps) <= {100, 300, 900}
     assert 900 in steps
+
+
+@pytest.mark.parametrize(
+    ("env", "has", "lacks"),
+    [("Pendulum-v1", "entropy", "entropy_fraction"), ("CartPole-v1", "entropy_fraction", "entropy")],
+)
+def test_the_default_space_is_that_of_the_actions(place, env, has, lacks):
+    pytest.importorskip("optuna", reason="Optuna is an extra")
+    given = ("tune", "sac", "--env", env, "--budget", "20", "--seeds", "0", "--fresh", "0", "--out", str(place.path))
+    assert command(*given, "--trials", "1").code == 0
+    space = json.loads((place.path / "study.json").read_text())["space"]
+    assert has in space
+    assert lacks not in space
+
+
+def test_a_study_goes_on_in_the_space_that_it_began_with(place, monkeypatch):
+    pytest.importorskip("optuna", reason="Optuna is an extra")
+    given = ("tune", "sac", "--env", "Pendulum-v1", *STUDY[2:], "--out", str(place.path))
+    assert command(*given, "--trials", "1").code == 0
+    monkeypatch.setattr(tune.spaces, "space_of", lambda name: {})
+    assert command(*given, "--trials", "2").code == 0

@@ -67,6 +67,33 @@ def import_optuna() -> Any:
     return optuna
 
 
+def space_in(folder: Path) -> Space | None:
+    """The space of a study that is in a folder, None where there is none. Raises RejectedInput."""
+    if not (folder / STUDY).is_file():
+        return None
+    try:
+        found = {name: _range(*parts) for name, parts in _record(folder / STUDY)["space"].items()}
+    except (AttributeError, KeyError, TypeError) as error:
+        what = f"{folder / STUDY} names no search space."
+        raise RejectedInput(what, "Restore it, or begin another study.") from error
+    return found
+
+
+def _range(kind: str, *parts: Any) -> Between | Among:
+    """The values of a setting, as study.json has them."""
+    if kind == Between.__name__:
+        return Between(*parts)
+    return Among(tuple(tuple(value) if isinstance(value, list) else value for value in parts[0]))
+
+
+def _record(path: Path) -> Any:
+    """What study.json says. Raises RejectedInput."""
+    try:
+        return strict.parse(reading.read_path(path, 1 << 20))
+    except (OSError, ValueError) as error:
+        raise RejectedInput(f"{path} cannot be read: {error}.", "Restore it, or begin another study.") from error
+
+
 def begin(folder: Path, tuned: Tuned) -> None:
     """Write what a study is about. One that is there already must be about the same. Raises UsageError."""
     record = {**tuned._asdict(), "space": {name: [type(s).__name__, *s] for name, s in tuned.space.items()}}
@@ -77,10 +104,7 @@ def begin(folder: Path, tuned: Tuned) -> None:
     if not path.is_file():
         storage.make_dir(folder)
         storage.write_atomic(path, data)
-    try:
-        before, now = strict.parse(reading.read_path(path, 1 << 20)), strict.parse(data)
-    except (OSError, ValueError) as error:
-        raise RejectedInput(f"{path} cannot be read: {error}.", "Restore it, or begin another study.") from error
+    before, now = _record(path), strict.parse(data)
     if not isinstance(before, dict):
         before = {}
     changed = sorted(name for name in {*now, *before} if before.get(name) != now.get(name))

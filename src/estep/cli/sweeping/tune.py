@@ -36,7 +36,7 @@ class Tune:
     """Seeds behind these, on which the best settings and the defaults are trained in the end (0: none)."""
     space: tuple[str, ...] = ()
     """name=low..high, name=low..high,log or name=v1,v2 ...: the search space. Without it, the one that estep algos ALGO
-    --space shows."""
+    --space shows, as far as it applies to the actions of the environment."""
     preset: str = "auto"
     """Name of a preset from which all trials start, auto for that of the environment, or none."""
     out: Path | None = None
@@ -103,7 +103,8 @@ def _tuned(algorithm: str, values: dict[str, Any], settings: dict[str, Any]) -> 
     """What the study is about, with every value checked. Raises UsageError."""
     from estep.tuning.study import Tuned
 
-    space = spaces.chosen(algorithm, reader.pairs("--space", values["space"])) or spaces.space_of(algorithm)
+    env = read_env(values["env"])
+    space = spaces.chosen(algorithm, reader.pairs("--space", values["space"])) or _space(algorithm, env, values["out"])
     if both := sorted(set(space) & set(settings)):
         if values["space"]:
             raise UsageError(f"{both[0]} is given as a flag and in --space.", "Give it once.")
@@ -111,7 +112,6 @@ def _tuned(algorithm: str, values: dict[str, Any], settings: dict[str, Any]) -> 
     if not space:
         raise UsageError(f"{algorithm} has no search space.", "Give one: --space name=low..high.")
     chosen = reader.seeds(values["seeds"])
-    read_env(values["env"])
     about = algorithm, values["env"], tuple(chosen), values["budget"], settings, space, values["preset"]
     tuned = Tuned(*about, values["scheduler"])
     tuned.defaults()  # an unknown preset is an error
@@ -123,6 +123,30 @@ def _tuned(algorithm: str, values: dict[str, Any], settings: dict[str, Any]) -> 
             what = f"No setting among {', '.join(space)} may change while a run goes on."
             raise UsageError(what, "Add one to --space that is a number with a fraction, such as learning_rate.")
     return tuned
+
+
+def _space(algorithm: str, env: Any, folder: Path) -> spaces.Space:
+    """The space of the study that is in the folder; else that of the algorithm, as far as it applies to the actions.
+
+    Raises:
+        UsageError: the environment's actions are of a kind that estep does not have.
+        EnvironmentFailure: the environment cannot be made.
+    """
+    from estep.envs.actions import action_space
+    from estep.envs.build import build
+    from estep.envs.choices import Choices, SeveralChoices
+    from estep.envs.pure.adapter import hosted
+    from estep.envs.tasks.sources import sources, task_name
+    from estep.tuning import study as studies
+
+    known = studies.space_in(folder)
+    if known is not None:
+        return known
+    first = sources(hosted(env))[0]
+    one = build(first, 1)[0]
+    actions = action_space(one.action_space, task_name(first))
+    one.close()
+    return spaces.of_actions(spaces.space_of(algorithm), isinstance(actions, Choices | SeveralChoices))
 
 
 def _with_short_warm_up(tuned: Any) -> Any:

@@ -48,6 +48,7 @@ ALL: Space = MappingProxyType(
         "hidden_sizes": _SIZES,
         "batch_size": Among((64, 128, 256)),
         "updates_per_step": Among((0.5, 1.0, 2.0)),
+        "entropy": Between(-2.0, 0.0),
         "entropy_fraction": Between(0.3, 0.95),
         "epsilon": Between(0.01, 1.0, log=True),
         "epsilon_mean": Between(1e-3, 0.1, log=True),
@@ -58,6 +59,8 @@ ALL: Space = MappingProxyType(
     }
 )
 """What holds for every algorithm that has the setting."""
+OF_ACTIONS: Mapping[str, bool] = MappingProxyType({"entropy": False, "entropy_fraction": True})
+"""Settings that one kind of action makes use of: True for choices, False for boxes."""
 OWN: Mapping[str, Space] = MappingProxyType(
     {
         "sql": {"alpha": Between(0.01, 10.0, log=True), "particles": Among((16, 32))},
@@ -73,6 +76,16 @@ def space_of(algorithm: str) -> Space:
     known, own = fields_of(algorithm), OWN.get(algorithm, {})
     both = {**{name: space for name, space in ALL.items() if name not in own}, **own}
     return {name: space for name, space in both.items() if name in known and space != Among(())}
+
+
+def of_actions(space: Space, choices: bool) -> Space:
+    """The part of a space that changes something where actions are choices, or where they are boxes.
+
+    Example:
+        >>> sorted(set(space_of("sac")) - set(of_actions(space_of("sac"), choices=False)))
+        ['entropy_fraction']
+    """
+    return {name: where for name, where in space.items() if OF_ACTIONS.get(name, choices) == choices}
 
 
 def fields_of(algorithm: str) -> dict[str, Field]:
@@ -126,7 +139,7 @@ def changeable(algorithm: str, space: Space) -> Space:
 
     Example:
         >>> sorted(changeable("sac", space_of("sac")))
-        ['beta', 'entropy_fraction', 'gamma', 'inference_fraction', 'learning_rate', 'tau']
+        ['beta', 'entropy', 'entropy_fraction', 'gamma', 'inference_fraction', 'learning_rate', 'tau']
     """
     row = schema.find(algorithm)
     numbers = {field.name for field in (row.fields if row else ()) if isinstance(field.default, float)}
