@@ -62,6 +62,13 @@ def test_open_takes_a_folder_or_its_latest_and_nothing_else(tmp_path):
             RunFolder.open(bad)
 
 
+def test_the_folder_of_an_environment_is_answered_with_its_newest_run(tmp_path):
+    with make(tmp_path) as folder:
+        latest = folder.path.parent / "latest"
+    with pytest.raises(RejectedInput, match=f"the newest is {latest}"):
+        RunFolder.open(latest.parent)
+
+
 @pytest.mark.parametrize("text", [b"../../x", b"/etc", b"", b".", b"absent", b"\xff", b"x" * 1000, b"a/b"])
 def test_a_latest_that_lies_is_refused(tmp_path, text):
     with make(tmp_path) as folder:

@@ -115,7 +115,7 @@ class RunFolder:
         except (OSError, ValueError):
             sound = False
         if not sound:
-            fix = _similar(path) or "Give the folder that estep train printed."
+            fix = _newest(path) or _similar(path) or "Give the folder that estep train printed."
             raise RejectedInput(f"{path} is not a run folder: it has no {RUN}.", fix)
         _check(path)
         return cls(path)
@@ -267,6 +267,14 @@ def is_alive(pid: int) -> bool:
     except OSError:  # it belongs to another user
         return True
     return True
+
+
+def _newest(path: Path) -> str:
+    """Where the newest run is, if this folder is the one of an environment."""
+    try:
+        return f"Give one of the runs in it; the newest is {path / LATEST}." if (path / LATEST).is_file() else ""
+    except (OSError, ValueError):  # a path that cannot be
+        return ""
 
 
 def _similar(path: Path) -> str:
