@@ -26,6 +26,7 @@ measured() {
     compare_runs "$1"
     compare_runs "$1" --inspected
     python experiments/likelihoods/scores.py "$OUT/$1"
+    python experiments/likelihoods/measured.py "$OUT/$1"
     runs=()
 }
 

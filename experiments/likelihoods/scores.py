@@ -63,18 +63,22 @@ Tasks = Mapping[str, Sequence[float]]
 """The scores of a group by task."""
 
 
+def named(algorithm: str, settings: str) -> tuple[str, str]:
+    """The critic of a run, and how it finds actions, in words."""
+    chosen = json.loads(settings)
+    if algorithm in ("sac", "mve"):
+        way = DIRECT if chosen["inference_fraction"] == 1 else PART
+    else:
+        way = {"inference": ITERATIVE}.get(chosen["act_by"], START)
+    critic = f"{chosen['critic_norm']} {chosen['critic_loss']}"
+    return critic if chosen["network"] == "mlp" else f"{chosen['network']} {critic}", way
+
+
 def scores(found: Sequence[Point]) -> list[Score]:
     """The score of each run."""
     runs: dict[tuple[Any, ...], list[Point]] = defaultdict(list)
     for point in sorted(found, key=lambda point: point.env_steps):
-        chosen = json.loads(point.settings)
-        if point.algorithm in ("sac", "mve"):
-            way = DIRECT if chosen["inference_fraction"] == 1 else PART
-        else:
-            way = {"inference": ITERATIVE}.get(chosen["act_by"], START)
-        critic = f"{chosen['critic_norm']} {chosen['critic_loss']}"
-        if chosen["network"] != "mlp":
-            critic = f"{chosen['network']} {critic}"
+        critic, way = named(point.algorithm, point.settings)
         runs[point.env, critic, way, point.seed].append(point)
     return [
         Score(*about, run[-1].env_steps, float(np.mean([point.mean for point in run[-LAST:]])))
