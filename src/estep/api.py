@@ -89,8 +89,8 @@ def train(
     Args:
         algorithm: a name ("sac", "iterative-sac", "my_module:Mine"), to which a preset applies; or an algorithm such as
             `estep.SAC()` or one of your own, which is taken as it is.
-        env: a Gymnasium id, with arguments as in "HalfCheetah-v5?frame_skip=10"; a `gymnasium.Env`; a function without
-            arguments that makes one; or a `PureEnv`. A list of them, or a dict of them by name, is several tasks.
+        env: a Gymnasium id or "module:Class", with arguments as in "HalfCheetah-v5?frame_skip=10"; a `gymnasium.Env`; a
+            function that makes one; or a `PureEnv`. A list of them, or a dict of them by name, is several tasks.
         preset: "auto" for the preset of the environment, "none" or None, or the name of a preset.
         out: the folder for run folders; that of this run is `policy.run_dir`.
         name: the environment's name in the run folder; None for its id or its class. Give it where one class is several

@@ -217,6 +217,39 @@ def test_sources(monkeypatch, tmp_path):
     assert "Mine-v0" in env_ids()
 
 
+def test_a_class_or_a_function_of_a_module_is_an_environment(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    source = "from faulty import Counter as Counting\n\ndef short(length=3):\n    return Counting(length=length)\n"
+    (tmp_path / "module_of_classes.py").write_text(source)
+    assert quiet("module_of_classes:Counting").reset().shape == (1, 3)
+    for text, length in (("module_of_classes:short", 3), ("module_of_classes:short?length=2", 2)):
+        env = quiet(text)
+        env.reset()
+        ends = [bool(env.step(act()).terminated[0]) for _ in range(length)]
+        assert ends == [False] * (length - 1) + [True]
+    assert "short" not in env_ids()
+    with pytest.raises(UsageError, match=r"cannot be made with size: .*size"):
+        quiet("module_of_classes:short?size=2")
+    with pytest.raises(UsageError, match="Did you mean module_of_classes:Counting"):
+        quiet("module_of_classes:Countin")
+    with pytest.raises(EnvironmentFailure, match=r"made a Path|not a gymnasium\.Env"):
+        quiet("pathlib:Path")
+
+
+def test_an_id_comes_before_a_class_of_its_name(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    lines = "import gymnasium", "from faulty import Counter as Both", "gymnasium.register('Both', 'faulty:Counter')"
+    (tmp_path / "module_of_both.py").write_text("\n".join(lines))
+    assert quiet("module_of_both:Both").envs[0].spec.id == "Both"
+    del gymnasium.registry["Both"]
+
+
+@pytest.mark.parametrize("text", ["hover.py", "hover.py:Hover", "./hover.py:Hover"])
+def test_a_file_is_answered_with_the_module(text):
+    with pytest.raises(UsageError, match=r"names a file.*\nWrite hover:(NAME|Hover)"):
+        quiet(text)
+
+
 def test_instances():
     with pytest.raises(UsageError, match="one environment"):
         quiet(Counter(), num_envs=2)

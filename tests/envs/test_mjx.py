@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import estep
-from estep.envs.build import register
+from estep.envs.ids import register
 from estep.envs.pure import ids, mjx
 from estep.envs.pure.adapter import find
 from estep.envs.pure.environment import check_pure

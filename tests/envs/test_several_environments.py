@@ -7,7 +7,7 @@ from gymnasium.spaces import Box
 from gymnasium.wrappers import TimeLimit
 
 from estep.envs import gymnasium as envs
-from estep.envs.build import register
+from estep.envs.ids import register
 from estep.envs.tasks.several import alone, join
 from estep.envs.tasks.sources import MOST_TASKS, Task, label, read_envs
 from estep.errors import EnvironmentFailure, UsageError

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from estep.core.types import Identity, OneHot, Spec
-from estep.envs.build import unknown_id
+from estep.envs.ids import unknown_id
 from estep.envs.pure.adapter import find, on_host
 from estep.envs.pure.environment import PureEnv, check_pure
 from estep.errors import EnvironmentFailure

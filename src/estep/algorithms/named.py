@@ -41,6 +41,7 @@ def class_of(name: str) -> type[Any]:
         return kind
     reference = name if references.is_reference(name) else references.installed().get(name)
     if reference is None:
+        references.check_no_file(name)
         known = [*ALGORITHMS, *references.installed()]
         raise unknown("algorithm", name, known, f"Choose one of {', '.join(known)}, or module:Class.")
     return check_class(name, references.resolve(reference))

@@ -41,7 +41,7 @@ class CheckEnv:
     """Check that estep can train in an environment. If a check fails, the exit code is 5."""
 
     env: str
-    """Gymnasium id, or module:Id. estep imports the module that you name."""
+    """Gymnasium id, module:Id, or module:Class. estep imports the module that you name."""
     env_timeout: float = 60.0
     """Seconds that one call of the environment may take before the check ends (0: no limit)."""
 

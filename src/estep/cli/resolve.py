@@ -24,6 +24,7 @@ def row(name: str) -> Row:
     """The algorithm of a name or of a `module:Class`. Raises UsageError with the nearest name if it is unknown."""
     algorithm = schema.find(name)
     if algorithm is None:
+        references.check_no_file(name)
         known = [*schema.rows(), *references.installed()]
         listing = f"Give one of: {', '.join(known)}; or module:Class for your own algorithm."
         raise unknown("algorithm", name, known, listing)
@@ -55,7 +56,7 @@ def read_env(given: Sequence[str]) -> Any:
     Raises:
         UsageError: none is given, two have one name, or one is malformed or unknown.
     """
-    from estep.envs.build import register
+    from estep.envs.ids import register
     from estep.envs.tasks.sources import read_envs, sources
 
     env = read_envs(tuple(given))

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
-import re
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import gymnasium
 from gymnasium.wrappers import TimeLimit
@@ -18,40 +16,14 @@ from estep.envs.elsewhere import in_threads
 from estep.envs.elsewhere.pool import Pool
 from estep.envs.elsewhere.slot import Elsewhere
 from estep.envs.guard.watch import UNWATCHED, Watch
-from estep.envs.pure.ids import inexact  # its import registers pure/Pendulum-v1 and others
-from estep.errors import EnvironmentFailure, UsageError, describe_raised, unknown
-from estep.settings.references import ENVPOOL, EnvText, env_text, import_module
+from estep.envs.ids import own, register
+from estep.errors import EnvironmentFailure, UsageError, describe_raised
+from estep.settings.references import ENVPOOL, EnvText, env_text
 
 TRAIN, EVAL, FRESH = 0, 1, 2
 """Three streams of episode seeds: for training, for the evaluations of a run, and for evaluations of a trained policy,
 whose episodes were neither trained on nor used to choose the best checkpoint."""
 Source: TypeAlias = "str | gymnasium.Env[Any, Any] | Callable[[], Any]"
-
-
-class Package(NamedTuple):
-    """A package that registers environments when its module is imported."""
-
-    pattern: str
-    """A regular expression for the beginning of its ids."""
-    install: str
-    """What pip installs."""
-    module: str
-    """The module to write before the id."""
-
-
-PACKAGES = (
-    Package(r"dm_control/", "shimmy[dm-control]", "shimmy"),
-    Package(r"ALE/|.*NoFrameskip|.*Deterministic-v", "ale-py", "ale_py"),
-    Package(r"Meta-World/|.*-v[23]-goal", "metaworld", "metaworld"),
-    Package(r"MiniGrid-|BabyAI-", "minigrid", "minigrid"),
-    Package(r"Panda(Reach|Push|Slide|PickAndPlace|Stack|Flip)", "panda-gym", "panda_gym"),
-    Package(r"(highway|merge|roundabout|parking|intersection|racetrack|exit|u-turn)-", "highway-env", "highway_env"),
-    Package(
-        r"Fetch|Hand(Reach|Manipulate)|AntMaze|PointMaze|AdroitHand|FrankaKitchen|Shadow|MaMuJoCo",
-        "gymnasium-robotics",
-        "gymnasium_robotics",
-    ),
-)
 
 
 VELOCITY = "estep/HalfCheetahVelocity-v0"
@@ -128,12 +100,15 @@ def _warn(message: str) -> None:
 
 
 def make(text: EnvText) -> gymnasium.Env[Any, Any]:
-    """Make an environment that is registered, with its arguments.
+    """Make an environment that `register` found, with its arguments.
 
     Raises:
         UsageError: it does not take them.
     """
+    maker = own(text.id)
     try:
+        if maker is not None:
+            return maker(**text.arguments)  # type: ignore[no-any-return]  # `construct` checks what it is
         arguments: dict[str, Any] = {"disable_env_checker": True, **text.arguments}
         return gymnasium.make(text.id, **arguments)
     except TypeError as error:
@@ -201,54 +176,6 @@ def layers(env: gymnasium.Env[Any, Any]) -> Iterator[gymnasium.Env[Any, Any]]:
         yield env
         env = env.env
     yield env
-
-
-def register(text: str) -> None:
-    """Import the module of a `[NAME=]module:Id[?name=value&...]` and look up the id.
-
-    Raises:
-        UsageError: the text is malformed, or the module or the id is unknown. The message names the most similar id.
-        EnvironmentFailure: importing the module raised an exception.
-    """
-    env_id = env_text(text).id
-    if env_id.startswith(ENVPOOL):  # known to EnvPool alone, which is asked when it makes the environment
-        return
-    module, colon, name = env_id.rpartition(":")
-    if colon:
-        try:
-            import_module(module)
-        except (ImportError, TypeError, ValueError) as error:  # the last two: an empty or relative module name
-            for near in difflib.get_close_matches(module, ("mjx", "pure"), 1):
-                if f"{near}/{name}" in gymnasium.registry:
-                    raise unknown("environment", env_id, [f"{near}/{name}"], "") from error
-            what = f"The module of {env_id} cannot be imported: {error}."
-            raise UsageError(what, "Install the module, or add its folder to PYTHONPATH.") from error
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # a module may raise SystemExit, or a class of its own
-            what = f"Importing the module of {env_id} raised {describe_raised(error)}."
-            raise EnvironmentFailure(what, "Check that the module can be imported without estep.") from error
-    try:
-        gymnasium.spec(name)
-    except gymnasium.error.Error as error:
-        raise unknown_id(name) from error
-
-
-def unknown_id(name: str) -> UsageError:
-    """The error for an id that is not in Gymnasium's registry: the package that has it, or the nearest known id.
-
-    Example:
-        >>> unknown_id("FetchReach-v4").fix
-        'Run pip install gymnasium-robotics, then give gymnasium_robotics:FetchReach-v4.'
-    """
-    other = inexact(name)
-    if other is not None:
-        return other
-    for package in PACKAGES:
-        if re.match(package.pattern, name):
-            what = f"There is no environment {name!r} here. Environments of that name are in {package.install}."
-            return UsageError(what, f"Run pip install {package.install}, then give {package.module}:{name}.")
-    return unknown("environment", name, gymnasium.registry, "`estep envs` lists all environments.")
 
 
 def source_name(source: Source) -> str:

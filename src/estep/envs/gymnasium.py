@@ -38,7 +38,8 @@ def make(env: Source, *, num_envs: int = 1, name: str | None = None, **options: 
     """Make environments for the training loop.
 
     Args:
-        env: a Gymnasium id (`module:Id` too), one instance, or a function without arguments that makes one.
+        env: a Gymnasium id (`module:Id` and `module:Class` too), one instance, or a function without arguments that
+            makes one.
         num_envs: how many environments.
         name: their name; None takes the id as it is given, or the class.
         **options: the fields of `Options`.

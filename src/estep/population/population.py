@@ -14,8 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from estep.core.agent import Agent
-from estep.envs.build import FRESH, Source, register
+from estep.envs.build import FRESH, Source
 from estep.envs.guard.watch import end_process
+from estep.envs.ids import register
 from estep.envs.pure.adapter import find, on_host
 from estep.envs.pure.environment import PureEnv
 from estep.envs.tasks.sources import label, read_envs

@@ -18,7 +18,8 @@ from estep.algorithms.contract import check_own
 from estep.algorithms.named import name_of
 from estep.core.agent import Algorithm
 from estep.envs.actions import action_space
-from estep.envs.build import Source, register, source_name
+from estep.envs.build import Source, source_name
+from estep.envs.ids import register
 from estep.envs.observations import observation_space
 from estep.envs.pure.adapter import find, on_host
 from estep.envs.pure.environment import PureEnv, check_pure

@@ -259,6 +259,7 @@ def _choice(name: str, choices: Choices, value: Any) -> str:
         value = references.reference_of(value)
     if value in choices.names or references.is_reference(value):
         return str(value)
+    references.check_no_file(value)
     raise refused(name, value, _choice_words(choices))
 
 

@@ -21,11 +21,27 @@ from typing import Any, NamedTuple
 from estep.errors import EstepError, UsageError, describe_raised
 
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+_FILE = re.compile(r"(?:\./)?([\w/]+)\.py(?::(\w+))?")
+"""A file of Python below this folder, and what is meant in it."""
 
 
 def is_reference(text: str) -> bool:
     """Whether a text has the form `module:name`."""
     return _REFERENCE.fullmatch(text) is not None
+
+
+def check_no_file(text: str) -> None:
+    """Refuse a file in place of a module. Raises UsageError with what is to be written.
+
+    Example:
+        >>> check_no_file("envs/hover.py:Hover")
+        Traceback (most recent call last):
+        estep.errors.UsageError: envs/hover.py:Hover names a file, and it is a module that is imported.
+        Write envs.hover:Hover.
+    """
+    if (file := _FILE.fullmatch(text)) is not None:
+        what = f"{text} names a file, and it is a module that is imported."
+        raise UsageError(what, f"Write {file[1].replace('/', '.')}:{file[2] or 'NAME'}.")
 
 
 def reference_of(thing: Any) -> str:
@@ -73,6 +89,7 @@ def resolve(reference: str) -> Any:
     Raises:
         UsageError: there is no such module, or it has no such name.
     """
+    check_no_file(reference)
     home, _, name = reference.partition(":")
     try:
         found = _module(home)

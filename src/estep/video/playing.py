@@ -14,8 +14,9 @@ from jaxtyping import Array
 
 from estep.core.agent import Agent
 from estep.core.types import Key, Scalar, Transition
-from estep.envs.build import close, construct, env_name, make, register
+from estep.envs.build import close, construct, env_name, make
 from estep.envs.guard.watch import UNWATCHED, Watch
+from estep.envs.ids import register
 from estep.errors import EnvironmentFailure, UsageError, describe, describe_raised
 from estep.policy.actor import ACT, key_of, scale
 from estep.policy.policy import Policy
