@@ -82,6 +82,12 @@ def test_an_unknown_option_is_refused_with_the_nearest(kind, option, near):
         kind(**{option: 3})
 
 
+def test_the_form_of_another_library_is_answered_with_ours():
+    with pytest.raises(UsageError, match=r"nor an environment\.\nWrite policy = estep\.train"):
+        estep.SAC("MlpPolicy", "Pendulum-v1")
+    assert estep.SAC((8, 8)).hidden_sizes == (8, 8)
+
+
 def test_a_part_may_be_named_or_given():
     from own_part import narrow, slow_ascent
 
