@@ -15,6 +15,15 @@ from estep.core.optim import adam, bounded_adam, global_norm, scale_to
 quick = settings(deadline=None, max_examples=60, derandomize=True)
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("count", [1, 2, 100])
+def test_the_norm_of_large_numbers_does_not_overflow(compiled, count):
+    norm = jax.jit(global_norm) if compiled else global_norm
+    for size in (1e-3, 1.0, 1e15, 1e20, 1e30):
+        np.testing.assert_allclose(norm(jnp.full(count, -size, jnp.float32)), size * count**0.5, rtol=1e-5)
+    assert not any(np.isfinite(norm(jnp.full(count, bad))) for bad in (jnp.nan, jnp.inf))
+
+
 def test_adam_is_the_adam_of_optax():
     rng = np.random.default_rng(0)
     params = {"a": jnp.asarray(rng.normal(size=(3, 4)), jnp.float32), "b": jnp.asarray(rng.normal(size=5), jnp.float32)}
