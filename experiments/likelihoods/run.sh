@@ -4,7 +4,7 @@
 #
 # SEEDS and ENVS choose a part of the runs, for example to give each core a task: ENVS=Hopper-v5 SEEDS="0 1" run.sh
 # CRITICS chooses critics (default: "none best"; there are "layer" and "simba2" too), WAYS ways to use inference (default: "sac
-# iterative start"). `best` is the critic that experiments/critics chose; BEST has the flags of another one.
+# iterative start"; there is "whole" too). `best` is the critic that experiments/critics chose; BEST has the flags of another one.
 # PARTS="critics", "fraction", "imagined", "upright" or "acting" makes one part. CONTROL=1 adds to `imagined` and
 # `upright` the runs that act by the start of inference.
 set -euo pipefail
@@ -40,6 +40,7 @@ cell() {
             sac) row=(sac) ;;
             iterative) row=(iterative-sac) ;;
             start) row=(iterative-sac --act-by start) ;;
+            whole) row=(iterative-sac --inference-fraction 1) ;;
             esac
             train "likelihoods/$env/${way}_$critic" "$seed" "${row[@]}" --env "$env" "${common[@]}" "$@"
         done

@@ -24,7 +24,7 @@ from estep.runs import tables
 
 LAST = 5
 """Evaluations at the end that make the score of a run."""
-DIRECT, ITERATIVE, START, PART = "direct", "iterative", "start", "direct part"
+DIRECT, ITERATIVE, START, PART, WHOLE = "direct", "iterative", "start", "direct part", "iterative whole"
 PLAIN = "none mse"
 
 
@@ -35,8 +35,8 @@ class Score(NamedTuple):
     critic: str
     """Its network, if that is no multilayer perceptron, its norm and its loss."""
     inference: str
-    """How actions are found: by the direct policy, also one that learns from part of a batch, by iterations, or acted
-    by the start of the iterations."""
+    """How actions are found: by the direct policy, also one that learns from part of a batch; by iterations, which learn
+    from half of each batch or from all of it; or acted by their start."""
     seed: int
     env_steps: int
     score: float
@@ -68,8 +68,10 @@ def named(algorithm: str, settings: str) -> tuple[str, str]:
     chosen = json.loads(settings)
     if algorithm in ("sac", "mve"):
         way = DIRECT if chosen["inference_fraction"] == 1 else PART
+    elif chosen["act_by"] == "start":
+        way = START
     else:
-        way = {"inference": ITERATIVE}.get(chosen["act_by"], START)
+        way = WHOLE if chosen["inference_fraction"] == 1 else ITERATIVE
     critic = f"{chosen['critic_norm']} {chosen['critic_loss']}"
     return critic if chosen["network"] == "mlp" else f"{chosen['network']} {critic}", way
 
@@ -92,13 +94,15 @@ def ratio_of(first: Group, second: Group) -> Any:
 
 
 def ratios(found: Sequence[Score]) -> Iterator[Ratio]:
-    """Of each critic its inference over direct inference, and direct inference over that with the plain critic. Both
-    groups have the tasks of which there are runs of both."""
+    """Of each critic its inference over direct inference, iterations on whole batches over those on half of them, and
+    direct inference over that with the plain critic. Both groups have the tasks of which there are runs of both."""
     groups: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for one in found:
         groups[one.critic, one.inference][one.env].append(one.score)
     critics = sorted({critic for critic, _ in groups})
-    pairs = [((critic, way), (critic, DIRECT)) for critic, way in itertools.product(critics, (ITERATIVE, START, PART))]
+    ways = ITERATIVE, START, PART, WHOLE
+    pairs = [((critic, way), (critic, DIRECT)) for critic, way in itertools.product(critics, ways)]
+    pairs += [((critic, WHOLE), (critic, ITERATIVE)) for critic in critics]
     pairs += [((critic, DIRECT), (PLAIN, DIRECT)) for critic in critics if critic != PLAIN]
     for name, over in pairs:
         tasks = sorted(groups[name].keys() & groups[over].keys())
