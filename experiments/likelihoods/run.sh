@@ -3,8 +3,9 @@
 # What counts as yes and as no is in results/likelihoods/criteria.md, which was written before the first run.
 #
 # SEEDS and ENVS choose a part of the runs, for example to give each core a task: ENVS=Hopper-v5 SEEDS="0 1" run.sh
-# CRITICS chooses critics (default: "none best"; there are "layer" and "simba2" too), WAYS ways to use inference (default: "sac
-# iterative start"; there is "whole" too). `best` is the critic that experiments/critics chose; BEST has the flags of another one.
+# CRITICS chooses critics (default: "none best"; there are "layer" and "simba2" too), WAYS ways to use inference
+# (default: "sac iterative start"; there is "whole" too). `best` is the critic that experiments/critics chose; BEST has
+# the flags of another one.
 # PARTS="critics", "fraction", "imagined", "upright" or "acting" makes one part. CONTROL=1 adds to `imagined` and
 # `upright` the runs that act by the start of inference.
 set -euo pipefail

@@ -35,8 +35,8 @@ class Score(NamedTuple):
     critic: str
     """Its network, if that is no multilayer perceptron, its norm and its loss."""
     inference: str
-    """How actions are found: by the direct policy, also one that learns from part of a batch; by iterations, which learn
-    from half of each batch or from all of it; or acted by their start."""
+    """How actions are found: by the direct policy, also one that learns from part of a batch; by iterations, which
+    learn from half of each batch or from all of it; or acted by their start."""
     seed: int
     env_steps: int
     score: float
