@@ -219,8 +219,14 @@ def test_sources(monkeypatch, tmp_path):
 
 def test_a_class_or_a_function_of_a_module_is_an_environment(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
-    source = "from faulty import Counter as Counting\n\ndef short(length=3):\n    return Counting(length=length)\n"
-    (tmp_path / "module_of_classes.py").write_text(source)
+    lines = (
+        "from __future__ import annotations",
+        "import gymnasium",
+        "from faulty import Counter as Counting",
+        "def short(length=3) -> gymnasium.Env[object, object]: return Counting(length=length)",
+        "def untold(): raise AssertionError('it is called')",
+    )
+    (tmp_path / "module_of_classes.py").write_text("\n".join(lines))
     assert quiet("module_of_classes:Counting").reset().shape == (1, 3)
     for text, length in (("module_of_classes:short", 3), ("module_of_classes:short?length=2", 2)):
         env = quiet(text)
@@ -232,8 +238,18 @@ def test_a_class_or_a_function_of_a_module_is_an_environment(tmp_path, monkeypat
         quiet("module_of_classes:short?size=2")
     with pytest.raises(UsageError, match="Did you mean module_of_classes:Counting"):
         quiet("module_of_classes:Countin")
-    with pytest.raises(EnvironmentFailure, match=r"made a Path|not a gymnasium\.Env"):
-        quiet("pathlib:Path")
+    with pytest.raises(UsageError, match=r"does not say that .*\nWrite def untold\(\.\.\.\) -> gymnasium\.Env"):
+        quiet("module_of_classes:untold")
+
+
+@pytest.mark.parametrize("text", ["subprocess:getoutput", "os:system", "pathlib:Path", "builtins:exec", "os:environ"])
+def test_no_other_thing_of_a_module_is_called(text, tmp_path):
+    """A run folder may hold any text, and consent to import a module is none to call what is in it."""
+    made = tmp_path / "made"
+    for name in ("cmd", "command", "source"):
+        with pytest.raises(UsageError, match=r"There is no environment|does not say"):
+            quiet(f'{text}?{name}="touch {made}"')
+    assert not made.exists()
 
 
 def test_an_id_comes_before_a_class_of_its_name(tmp_path, monkeypatch):

@@ -108,7 +108,7 @@ def make(text: EnvText) -> gymnasium.Env[Any, Any]:
     maker = own(text.id)
     try:
         if maker is not None:
-            return maker(**text.arguments)  # type: ignore[no-any-return]  # `construct` checks what it is
+            return maker(**text.arguments)
         arguments: dict[str, Any] = {"disable_env_checker": True, **text.arguments}
         return gymnasium.make(text.id, **arguments)
     except TypeError as error:

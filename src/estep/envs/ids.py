@@ -6,7 +6,8 @@ import difflib
 import re
 import sys
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from types import FunctionType
+from typing import Any, NamedTuple, get_origin, get_type_hints
 
 import gymnasium
 
@@ -63,13 +64,32 @@ def register(text: str) -> None:
         raise unknown_id(env_id) from error
 
 
-def own(env_id: str) -> Callable[..., Any] | None:
-    """The class, or the function, of a `module:name` that is imported. An id that the module registers comes first."""
+def own(env_id: str) -> Callable[..., gymnasium.Env[Any, Any]] | None:
+    """The class or function that a `module:name` names, whose module is imported. An id of that name comes first.
+
+    A run folder may hold any text, with arguments. So not every function is called: it must say that it returns an
+    environment.
+    """
+    found = None if env_id.rpartition(":")[2] in gymnasium.registry else _named(env_id)
+    return found if _is_env(found) or _returns_env(found) else None
+
+
+def _named(env_id: str) -> Any:
+    """What has this name in its module, if anything."""
     module, colon, name = env_id.rpartition(":")
-    if not colon or name in gymnasium.registry:
-        return None
-    found = getattr(sys.modules.get(module), name, None)
-    return found if callable(found) else None
+    return getattr(sys.modules.get(module), name, None) if colon else None
+
+
+def _is_env(found: Any) -> bool:
+    kind = get_origin(found) or found
+    return isinstance(kind, type) and issubclass(kind, gymnasium.Env)
+
+
+def _returns_env(found: Any) -> bool:
+    try:
+        return isinstance(found, FunctionType) and _is_env(get_type_hints(found).get("return"))
+    except Exception:  # an annotation may name anything
+        return False
 
 
 def _import(module: str, name: str) -> None:
@@ -104,10 +124,9 @@ def unknown_id(env_id: str) -> UsageError:
         if re.match(package.pattern, name):
             what = f"There is no environment {name!r} here. Environments of that name are in {package.install}."
             return UsageError(what, f"Run pip install {package.install}, then give {package.module}:{name}.")
-    classes = [
-        key
-        for key, value in vars(sys.modules.get(module, object)).items()
-        if isinstance(value, type) and issubclass(value, gymnasium.Env)
-    ]
+    if isinstance(_named(env_id), FunctionType):
+        what = f"{env_id} is a function that does not say that it returns an environment."
+        return UsageError(what, f"Write def {name}(...) -> gymnasium.Env, or give a class.")
+    classes = [key for key, value in vars(sys.modules.get(module, object)).items() if _is_env(value)]
     known = [*(f"{module}:{key}" for key in classes), *gymnasium.registry]
     return unknown("environment", env_id if classes else name, known, "`estep envs` lists all environments.")
