@@ -243,6 +243,18 @@ def test_an_algorithm_is_one_curve_over_tasks_whatever_its_presets_are():
     assert list(one(*runs).runs) == ["a (beta 0.3)", "a (beta 0.3) #2", "a (beta 1)"]
 
 
+def test_a_curve_has_one_label_on_all_tasks_although_one_task_has_more_curves():
+    runs = [
+        points("a", seed, [1.0, 2.0], env=env, settings=json.dumps({"beta": beta, "tau": tau}))
+        for env, beta, tau in (("X-v0", 1, 1), ("X-v0", 1, 2), ("X-v0", 2, 1), ("Y-v0", 1, 1), ("Y-v0", 2, 1))
+        for seed in range(2)
+    ]
+    pair = "a (beta 1, tau 1)", "a (beta 2, tau 1)"
+    compared = scores.tasks(found(*runs).points)
+    assert [tuple(task.runs) for task in compared] == [(pair[0], "a (beta 1, tau 2)", pair[1]), pair]
+    assert [(one.first, one.second) for one in comparison.compare(found(*runs)).over.pairs] == [pair]
+
+
 def test_the_mean_over_the_tasks_of_a_run_is_no_task_of_its_own():
     runs = [
         points(name, seed, [1.0, 2.0], env=env)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +14,8 @@ from estep.plots import labels
 from estep.plots.learning_curves import Point, Seeds, curves
 
 END = "end"
+Names = dict[tuple[str, str], str]
+"""The label of each curve of a task by algorithm and settings."""
 
 
 class Run(NamedTuple):
@@ -75,14 +77,15 @@ def tasks(found: Sequence[Point], at: str = END) -> list[Task]:
         RejectedInput: curves have no step in common, or not this one.
     """
     rows = curves(found)
+    named = _differing(rows)
     by_env: dict[str, list[Point]] = {}
     for point in sorted(found, key=lambda point: point.env_steps):
         by_env.setdefault(point.env, []).append(point)
-    return [_task(env, points, [row for row in rows if row.env == env], at) for env, points in by_env.items()]
+    of_env = {env: [row for row in rows if row.env == env] for env in by_env}
+    return [_task(env, points, of_env[env], _names(of_env[env], named), at) for env, points in by_env.items()]
 
 
-def _task(env: str, found: Sequence[Point], rows: Sequence[Seeds], at: str) -> Task:
-    names = _names(rows)
+def _task(env: str, found: Sequence[Point], rows: Sequence[Seeds], names: Names, at: str) -> Task:
     by_key = {(of[0], labels.settings_key(of[1])): name for of, name in names.items()}
     seeds: dict[str, dict[int, list[Point]]] = {name: {} for name in names.values()}
     for point in found:
@@ -100,14 +103,25 @@ def _task(env: str, found: Sequence[Point], rows: Sequence[Seeds], at: str) -> T
     return Task(env, runs, drawn, shortest, longest, _at(at, env, first, shortest))
 
 
-def _names(rows: Sequence[Seeds]) -> dict[tuple[str, str], str]:
-    """A label for each curve by algorithm and settings, which names the settings in which curves of one algorithm
-    differ. So an algorithm has the same label on all tasks, whatever their presets are. Marks that would turn the
-    rest of a sentence round are written as their numbers."""
+def _differing(rows: Sequence[Seeds]) -> dict[str, set[str]]:
+    """The settings in which curves of an algorithm differ on some task. What differs between tasks alone, such as by
+    their presets, is not among them."""
+    found: dict[str, set[str]] = {}
+    for env, algorithm in dict.fromkeys((row.env, row.algorithm) for row in rows):
+        of = [row.settings for row in rows if (row.env, row.algorithm) == (env, algorithm)]
+        found.setdefault(algorithm, set()).update(labels.differing(dict.fromkeys(of)))
+    return found
+
+
+def _names(rows: Sequence[Seeds], named: Mapping[str, Collection[str]]) -> Names:
+    """A label for each curve of a task by algorithm and settings, which names the settings in which curves of one
+    algorithm differ, on this task or on another. So an algorithm has the same label on all tasks, whatever their
+    presets are. Marks that would turn the rest of a sentence round are written as their numbers."""
     every = dict.fromkeys((row.algorithm, row.settings) for row in rows)
-    found: dict[tuple[str, str], str] = {}
+    found: Names = {}
     for algorithm in dict.fromkeys(algorithm for algorithm, _ in every):
-        for of, name in labels.labels(curve for curve in every if curve[0] == algorithm).items():
+        mine = [curve for curve in every if curve[0] == algorithm]
+        for of, name in labels.labels(mine, besides=sorted(named[algorithm])).items():
             name = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in name)
             # Numbers may look the same when they are written short.
             same = sum(known.partition(" #")[0] == name for known in found.values())

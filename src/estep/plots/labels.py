@@ -234,7 +234,7 @@ def newest(sources: Iterable[Iterable[R]]) -> list[R]:
     return [row for rows in runs.values() for row in rows]
 
 
-def labels(curves: Iterable[Curve], without: Collection[str] = ()) -> dict[Curve, str]:
+def labels(curves: Iterable[Curve], without: Collection[str] = (), besides: Collection[str] = ()) -> dict[Curve, str]:
     """The label of each curve of one figure: its algorithm, and its value of each setting in which the curves differ.
 
     Settings in which curves of the same algorithm differ come first.
@@ -242,6 +242,7 @@ def labels(curves: Iterable[Curve], without: Collection[str] = ()) -> dict[Curve
     Args:
         curves: algorithm and settings of every curve in the figure.
         without: settings that the figure shows otherwise.
+        besides: settings that are named too, although the curves do not differ in them.
 
     Example:
         >>> curves = [("sac", '{"beta":1.0,"tau":0.005}'), ("sac", '{"beta":2.0,"tau":0.005}')]
@@ -252,12 +253,22 @@ def labels(curves: Iterable[Curve], without: Collection[str] = ()) -> dict[Curve
     by_algorithm: dict[str, list[Recorded]] = {}
     for (algorithm, _), one in known.items():
         by_algorithm.setdefault(algorithm, []).append(one)
-    named = [name for each in by_algorithm.values() for name in _differing(each)]
+    named = [*besides, *(name for each in by_algorithm.values() for name in _differing(each))]
     named = [name for name in dict.fromkeys([*named, *_differing(known.values())]) if name not in without]
     return {
         curve: label(curve[0], {name: one.values[name] for name in named if name in one.values})
         for curve, one in known.items()
     }
+
+
+def differing(settings: Iterable[str]) -> list[str]:
+    """The names of the settings in which some columns `settings` differ.
+
+    Example:
+        >>> differing(['{"beta":1.0,"tau":0.005}', '{"beta":2.0,"tau":0.005}'])
+        ['beta']
+    """
+    return _differing([recorded(one) for one in settings])
 
 
 def _differing(curves: Collection[Recorded]) -> list[str]:
