@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args
 from annotated_types import GroupedMetadata
 
 from estep.errors import UsageError, unknown
-from estep.settings import references, renamed
+from estep.settings import references
 
 LARGEST = 2**53
 """Integers up to here keep their value in any JSON reader."""
@@ -72,6 +72,10 @@ def _bounds(metadata: list[Any]) -> Iterator[Any]:
             yield one
 
 
+POLICIES = ("MlpPolicy", "CnnPolicy", "MultiInputPolicy")
+"""What stable-baselines3 is given first, before the environment."""
+
+
 def named_options(kind: type[T]) -> type[T]:
     """Decorate a dataclass of settings: an unknown name is refused, and the nearest one is named.
 
@@ -88,7 +92,7 @@ def named_options(kind: type[T]) -> type[T]:
 
     @ft.wraps(construct)
     def construct_checked(self: Any, *values: Any, **options: Any) -> None:
-        if values and isinstance(values[0], str) and values[0] in renamed.POLICIES:
+        if values and isinstance(values[0], str) and values[0] in POLICIES:
             what = f"{kind.__name__} takes settings alone, and neither {values[0]!r} nor an environment."
             raise UsageError(what, 'Write policy = estep.train("sac", env, steps=50_000).')
         known = [field.name for field in dataclasses.fields(self)]

@@ -50,9 +50,6 @@ ELSEWHERE: Mapping[str, str] = {
 """Names of other libraries for settings of estep. They are answered with ours, and not taken: a value may mean another
 thing there."""
 
-POLICIES = ("MlpPolicy", "CnnPolicy", "MultiInputPolicy")
-"""What stable-baselines3 takes first, before the environment, where it makes an algorithm."""
-
 LEAVES: Mapping[str, str] = {}
 """Beginnings of the names of a checkpoint's arrays, such as `inference.model.net.`. None was renamed so far."""
 
