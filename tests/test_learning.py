@@ -1,6 +1,5 @@
 """Both rows learn a real environment from one call: a short run, far above chance, not a benchmark (see results/)."""
 
-import numpy as np
 import pytest
 
 import estep
@@ -13,5 +12,4 @@ SMALL = {"hidden_sizes": (64, 64), "batch_size": 128, "steps": 6_000, "eval_ever
 def test_pendulum_is_swung_up(algorithm, tmp_path):
     # untrained policies score about -1,200; the swing-up alone costs about -150
     policy = estep.train(algorithm, "Pendulum-v1", seed=2, out=tmp_path, stop_at=-200.0, **SMALL)
-    returns = policy.evaluate(10, seed=7).returns
-    assert np.median(returns) > -250  # a short run may fail from one of ten starts
+    assert policy.evaluate(10, seed=7).mean > -250

@@ -19,6 +19,7 @@ from typing import NamedTuple
 from scores import named
 
 from estep.instruments.interval import interval
+from estep.plots import labels
 from estep.runs import tables
 
 
@@ -42,13 +43,13 @@ Read = tuple[tuple[str, str, str, str, str], float]
 
 
 def read(out: Path) -> Iterator[Read]:
-    """Every number that was measured in one run."""
-    for row in tables.cells(out / "gap.csv"):
+    """Every number that was measured in a run. An instrument that measured none has no table."""
+    for row in labels.read_lines(out / "gap.csv"):
         yield (*_about(row), "gap", ""), float(row["total"])
-    for row in tables.cells(out / "calibration.csv"):
+    for row in labels.read_lines(out / "calibration.csv"):
         if float(row["beta"]) == json.loads(row["settings"])["beta"]:
             yield (*_about(row), "over-estimation", ""), float(row["mean"])
-    for row in tables.cells(out / "realised.csv"):
+    for row in labels.read_lines(out / "realised.csv"):
         for quantity in ("predicted", "realised", "control"):
             yield (*_about(row), quantity, row["iterations"]), float(row[quantity])
 

@@ -193,5 +193,8 @@ def test_a_study_goes_on_in_the_space_that_it_began_with(place, monkeypatch):
     pytest.importorskip("optuna", reason="Optuna is an extra")
     given = ("tune", "sac", "--env", "Pendulum-v1", *STUDY[2:], "--out", str(place.path))
     assert command(*given, "--trials", "1").code == 0
+    other = command("tune", "vmpo", *given[2:], "--trials", "2")
+    assert other.code == 2
+    assert "about another" in other.record["error"]
     monkeypatch.setattr(tune.spaces, "space_of", lambda name: {})
     assert command(*given, "--trials", "2").code == 0

@@ -52,8 +52,8 @@ def register(text: str) -> None:
     env_id = env_text(text).id
     if env_id.startswith(ENVPOOL):  # known to EnvPool alone, which is asked when it makes the environment
         return
-    module, colon, name = env_id.rpartition(":")
     check_no_file(env_id)
+    module, colon, name = env_id.rpartition(":")
     if colon:
         _import(module, name)
     if own(env_id) is not None:
@@ -127,6 +127,7 @@ def unknown_id(env_id: str) -> UsageError:
     if isinstance(_named(env_id), FunctionType):
         what = f"{env_id} is a function that does not say that it returns an environment."
         return UsageError(what, f"Write def {name}(...) -> gymnasium.Env, or give a class.")
-    classes = [key for key, value in vars(sys.modules.get(module, object)).items() if _is_env(value)]
+    names = vars(sys.modules[module]) if module in sys.modules else {}
+    classes = [key for key, value in names.items() if _is_env(value)]
     known = [*(f"{module}:{key}" for key in classes), *gymnasium.registry]
     return unknown("environment", env_id if classes else name, known, "`estep envs` lists all environments.")

@@ -67,16 +67,18 @@ def import_optuna() -> Any:
     return optuna
 
 
-def space_in(folder: Path) -> Space | None:
-    """The space of a study that is in a folder, None where there is none. Raises RejectedInput."""
+def space_in(folder: Path, algorithm: str) -> Space | None:
+    """The space of a study of this algorithm that is in a folder, None where there is none. Raises RejectedInput."""
     if not (folder / STUDY).is_file():
         return None
+    known = _record(folder / STUDY)
     try:
-        found = {name: _range(*parts) for name, parts in _record(folder / STUDY)["space"].items()}
+        if known["algorithm"] != algorithm:  # `begin` refuses it
+            return None
+        return {name: _range(*parts) for name, parts in known["space"].items()}
     except (AttributeError, KeyError, TypeError) as error:
         what = f"{folder / STUDY} names no search space."
         raise RejectedInput(what, "Restore it, or begin another study.") from error
-    return found
 
 
 def _range(kind: str, *parts: Any) -> Between | Among:

@@ -139,7 +139,7 @@ def _space(algorithm: str, env: Any, folder: Path) -> spaces.Space:
     from estep.envs.tasks.sources import sources, task_name
     from estep.tuning import study as studies
 
-    known = studies.space_in(folder)
+    known = studies.space_in(folder, algorithm)
     if known is not None:
         return known
     first = sources(hosted(env))[0]
