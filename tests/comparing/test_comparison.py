@@ -255,6 +255,36 @@ def test_a_curve_has_one_label_on_all_tasks_although_one_task_has_more_curves():
     assert [(one.first, one.second) for one in comparison.compare(found(*runs)).over.pairs] == [pair]
 
 
+def begun(seed, freeze_prior="", settings=(), **starts):
+    values = {"beta": 1, "steps": 100, "freeze_prior": freeze_prior, **dict(settings), **starts}
+    return points("a", seed, [1.0, 2.0], settings=json.dumps(values))
+
+
+def test_runs_that_each_begin_with_a_run_of_their_own_share_a_curve():
+    own = [begun(seed, start_from=f"runs/a/s{seed}", freeze_prior="one") for seed in range(3)]
+    fresh = [begun(seed, start_from="", freeze_prior="one") for seed in range(3)]
+    task = one(*own, *fresh)
+    assert {name: len(runs) for name, runs in task.runs.items()} == {
+        "a (start_from one of each seed)": 3,
+        "a (no start_from)": 3,
+    }
+    assert [row.seeds for rows in task.drawn.values() for row in rows] == [3, 3, 3, 3]
+    assert comparison.check(found(*own, *fresh), by_task=False).points == found(*own, *fresh).points  # as recorded
+    with pytest.raises(RejectedInput, match="differ in the seed alone"):
+        comparison.check(found(*own), by_task=False)
+    both = [begun(seed, f"low/{seed}", start_from=f"high/{seed}") for seed in range(2)]
+    assert [len(runs) for runs in one(*both).runs.values()] == [2]
+    betas = [begun(seed, f"low/{seed}/{beta}", {"beta": beta}) for seed in range(2) for beta in (1, 2)]
+    assert {name: len(runs) for name, runs in one(*betas).runs.items()} == {"a (beta 1)": 2, "a (beta 2)": 2}
+
+
+def test_a_run_with_which_several_seeds_begin_is_a_curve():
+    several = [begun(seed, start_from=name) for name in ("long", "short") for seed in range(2)]
+    assert list(one(*several).runs) == ["a (start_from long)", "a (start_from short)"]
+    assert len(one(begun(0, start_from="long"), begun(0, start_from="short")).runs) == 2
+    assert len(one(*several[:3]).runs) == 2
+
+
 def test_the_mean_over_the_tasks_of_a_run_is_no_task_of_its_own():
     runs = [
         points(name, seed, [1.0, 2.0], env=env)

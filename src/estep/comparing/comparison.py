@@ -11,7 +11,7 @@ from estep.comparing.scores import Task, single_tasks
 from estep.comparing.sources import Found
 from estep.comparing.summary import Section
 from estep.errors import RejectedInput
-from estep.plots import labels
+from estep.plots import labels, starts
 
 FEW = 5
 """With fewer seeds the page says that the intervals are wide."""
@@ -87,7 +87,7 @@ def check(found: Found, by_task: bool) -> Found:
                 "Give --by task to compare them on each one, or give runs on one environment.",
             )
         found = found._replace(points=[point for point in found.points if point.env in alone])
-    curves = {(one.env, one.algorithm, labels.settings_key(one.settings)) for one in found.points}
+    curves = {(one.env, one.algorithm, labels.settings_key(one.settings)) for one in starts.shared(found.points)}
     if len(curves) == len({env for env, *_ in curves}):
         what = "There are no two curves to compare: all runs on an environment differ in the seed alone."
         raise RejectedInput(what, "Give runs of two algorithms, or of two values of a setting.")

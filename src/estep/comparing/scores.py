@@ -10,7 +10,7 @@ import numpy as np
 
 from estep.comparing.statistics import Array
 from estep.errors import RejectedInput
-from estep.plots import labels
+from estep.plots import labels, starts
 from estep.plots.learning_curves import Point, Seeds, curves
 
 END = "end"
@@ -76,6 +76,7 @@ def tasks(found: Sequence[Point], at: str = END) -> list[Task]:
     Raises:
         RejectedInput: curves have no step in common, or not this one.
     """
+    found = starts.shared(found)
     rows = curves(found)
     named = _differing(rows)
     by_env: dict[str, list[Point]] = {}

@@ -25,7 +25,7 @@ import numpy as np
 from scipy import stats
 
 from estep.instruments.tables import PARTS
-from estep.plots import labels, wording
+from estep.plots import labels, starts, wording
 from estep.plots.curves import GREY, save, style
 from estep.plots.learning_curves import LEGEND_LINE
 from estep.runs import storage, tables
@@ -246,7 +246,7 @@ def write(sources: Sequence[Path], out: Path) -> list[Path]:
     storage.make_dir(out)
     files = [tables.write(out / f"{name}.csv", head, rows) for name, head, rows in written if rows]
     files += [Path(file) for file in (draw_improvements(curves, out) if curves else {}).values()]
-    return files + [Path(file) for file in (draw_biases(found, out) if found else {}).values()]
+    return files + [Path(file) for file in (draw_biases(starts.shared(found), out) if found else {}).values()]
 
 
 def copied(source: Path, name: str) -> list[dict[str, str]]:

@@ -217,6 +217,13 @@ def shared(settings: str) -> str:
     return strict.dump(values if whole else {CHANGES: values}).decode()
 
 
+def replaced(settings: str, values: Mapping[str, Any]) -> str:
+    """The column `settings` with other values of some settings."""
+    found, whole = _parsed(settings)
+    found = {**found, **values}
+    return strict.dump(found if whole else {CHANGES: found}).decode()
+
+
 def run_key(row: tuple[Any, ...]) -> Hashable:
     """Equal for the lines of one run, whose first columns are its label."""
     env, algorithm, settings, seed = row[: len(LABEL_FIELDS)]
