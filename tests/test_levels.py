@@ -21,7 +21,7 @@ from estep.errors import UsageError
 from estep.families.gaussian import Normal, gaussian_kl
 from estep.families.levels import OverLatents, TwoLevels
 from estep.inference.levels import Following
-from estep.policy.from_run import PARTS, frozen_by
+from estep.policy.starts.from_run import PARTS, frozen_by
 from estep.priors.levels import fit_levels
 from estep.priors.uniform import Uniform
 from estep.runs.leaves import skeleton

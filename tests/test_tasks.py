@@ -14,7 +14,7 @@ from estep.core.learned import learn
 from estep.core.optim import adam
 from estep.errors import UsageError
 from estep.m_steps.temperature import KLConstraint, TaskConstraints
-from estep.policy import from_run
+from estep.policy.starts import from_run
 from estep.runs.leaves import skeleton
 from oracles import rows
 

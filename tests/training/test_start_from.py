@@ -9,11 +9,12 @@ import pytest
 from child import SMALL, Notes, digest, resume, train
 
 import estep
-from estep.algorithms import SAC
+from estep.algorithms import SAC, DefaultPolicy, Hierarchical
 from estep.cli.sharing.publish import packed
 from estep.errors import RejectedInput, UsageError
 from estep.policy.actor import key_of
-from estep.policy.from_run import check_modules, starting_agent
+from estep.policy.starts.from_run import check_modules, starting_agent
+from estep.policy.starts.of_seed import with_runs
 from estep.runs.leaves import named_leaves
 from estep.settings.run import RunConfig
 from estep.training.trainer import Trainer
@@ -125,6 +126,26 @@ def test_the_modules_of_a_run_are_imported_where_the_new_one_names_them(first, t
     with pytest.raises(UsageError, match=r"needs the module its_module, which this run does not name"):
         check_modules(str(run), SAC(features="my_module:net"))
     check_modules(str(first), SAC())
+
+
+def test_of_a_folder_of_runs_the_one_with_the_same_seed_is_taken(tmp_path):
+    before, notes = tmp_path / "before", Notes()
+    runs = [train(before, seed=seed, **NO_UPDATE).run_dir for seed in (3, 4)]
+    run = train(tmp_path / "after", start_from=str(before), seed=4, report=notes, **NO_UPDATE).run_dir
+    assert notes.said(f"start    from the agent of {runs[1]}")
+    assert json.loads((run / "config.json").read_text())["run"]["start_from"] == str(runs[1])
+    jax.tree.map(np.testing.assert_array_equal, *(parameters(estep.load(one).agent) for one in (run, runs[1])))
+
+    one = with_runs(Hierarchical(freeze_low=str(before)), 3)
+    assert (one.freeze_low, with_runs(one, 4), with_runs(SAC(), 4)) == (str(runs[0]), one, SAC())
+    with pytest.raises(UsageError, match=r"--start-from names the folder .*, in which none of 2 runs has the seed 5"):
+        train(tmp_path / "none", start_from=str(before), seed=5, **NO_UPDATE)
+    with pytest.raises(UsageError, match=r"--freeze-prior names the folder .* has the seed 0"):
+        with_runs(DefaultPolicy(freeze_prior=str(before)), 0)
+    shutil.copytree(runs[0], runs[0].with_name("again"))
+    with pytest.raises(UsageError, match=r"2 runs have the seed 3: .*, again\.\nGive one of them"):
+        train(tmp_path / "none", start_from=str(before), seed=3, **NO_UPDATE)
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_path_is_taken_as_its_text(tmp_path):

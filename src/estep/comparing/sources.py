@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,10 +12,8 @@ from estep.errors import RejectedInput
 from estep.plots import labels
 from estep.plots.failures import failed
 from estep.plots.learning_curves import EVALUATIONS, OF_TASK, Point, points
+from estep.policy.starts.of_seed import below
 from estep.runs.folder import LATEST, MEMBERS, RUN, RunFolder
-
-DEPTH = 5
-"""Levels of folders in which runs are looked for: OUT/ALGO/ENV/RUN and one more."""
 
 
 class Found(NamedTuple):
@@ -79,7 +77,7 @@ def holds_a_run(path: Path) -> bool:
     """Whether a path is a run, a table, or a folder in which there are runs; not a folder of tables."""
     if path.name == LATEST or path.suffix == ".csv" or os.path.lexists(path / RUN):
         return True
-    return next(_inside(path.absolute(), DEPTH), None) is not None
+    return next(below(path.absolute()), None) is not None
 
 
 def members(path: Path) -> list[Path]:
@@ -90,17 +88,4 @@ def members(path: Path) -> list[Path]:
     """
     if path.name == LATEST:
         return [RunFolder.open(path).path]
-    return [path] if _is_source(path) else sorted(_inside(path.absolute(), DEPTH)) or [RunFolder.open(path).path]
-
-
-def _inside(folder: Path, depth: int) -> Iterator[Path]:
-    """The run folders below a folder. No link is followed."""
-    try:
-        below = [path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()]
-    except OSError:
-        return
-    for path in below:
-        if os.path.lexists(path / RUN):
-            yield path
-        elif depth > 1:
-            yield from _inside(path, depth - 1)
+    return [path] if _is_source(path) else sorted(below(path.absolute())) or [RunFolder.open(path).path]

@@ -6,9 +6,8 @@ from collections.abc import Hashable, Sequence
 from typing import Any, TypeVar
 
 from estep.plots import labels
+from estep.policy.starts.of_seed import STARTS
 
-STARTS = "start_from", "freeze_prior", "freeze_low"
-"""Settings that name a run."""
 OF_EACH_SEED = "one of each seed"
 """Their value where each seed of a curve names a run of its own."""
 R = TypeVar("R", bound=tuple[Any, ...])

@@ -14,7 +14,7 @@ import numpy as np
 from estep.core.agent import Algorithm
 from estep.envs.base import Episode
 from estep.policy.evaluate import Evaluation
-from estep.policy.from_run import check_no_frozen_part
+from estep.policy.starts.from_run import check_no_frozen_part
 from estep.population import state
 from estep.population.programs import dropping
 from estep.population.programs.loop import Turns

@@ -115,7 +115,11 @@ EntropyIn: TypeAlias = Annotated[
     Help("Where entropy has its price: in the policy and in the critic, or, as in public code, in the policy alone."),
 ]
 FreezePrior: TypeAlias = Annotated[
-    str, Help("A run folder whose prior is taken as it is and not trained, for a new task or several (empty: none).")
+    str,
+    Help(
+        "A run folder whose prior is taken as it is and not trained, for a new task or several; of a folder of runs, "
+        "that of the run with the same seed (empty: none)."
+    ),
 ]
 
 Latent: TypeAlias = Annotated[
@@ -144,7 +148,10 @@ LowLevel: TypeAlias = Annotated[
 ]
 FreezeLow: TypeAlias = Annotated[
     str,
-    Help("A run folder whose lower level is taken as it is and not trained, for a new task or several (empty: none)."),
+    Help(
+        "A run folder whose lower level is taken as it is and not trained, for a new task or several; of a folder of "
+        "runs, that of the run with the same seed (empty: none)."
+    ),
 ]
 
 # Plans

@@ -31,7 +31,8 @@ class RunConfig:
         str,
         Help(
             "A run folder, or a saved policy, whose agent is the first one of this run, with fresh optimisers and an "
-            "empty replay; it acts in the warm-up too (empty: a fresh agent)."
+            "empty replay; it acts in the warm-up too. Of a folder of runs, the run with the same seed (empty: a "
+            "fresh agent)."
         ),
     ] = ""
     population: Annotated[

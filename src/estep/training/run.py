@@ -26,8 +26,9 @@ from estep.policy.environments import (
     task_records,
     time_limit_note,
 )
-from estep.policy.from_run import starting_agent, with_frozen_part
 from estep.policy.job import Reporter, RunContext, note_reason, shielded
+from estep.policy.starts import of_seed
+from estep.policy.starts.from_run import starting_agent, with_frozen_part
 from estep.runs import checkpoint, config_file, manifest, provenance
 from estep.runs.config_file import Recipe
 from estep.runs.folder import RunFolder
@@ -77,11 +78,11 @@ def train(
     out, run_dir = out.absolute(), run_dir and run_dir.absolute()  # an environment may change the working directory
     context = shielded(context)
     note_reason(cache.use_cache(), context.report)
+    algorithm, config = of_seed.with_runs(algorithm, config.seed), of_seed.with_runs(config, config.seed)
     with make_pair(env, config, context) as (training_env, evaluation_env):
-        name = name or training_env.name
         tasks = task_records(env)
         by_id = all(task.by_id for task in tasks) if tasks else isinstance(env, str)
-        recipe = Recipe(name_of(algorithm), algorithm, name, by_id, config, preset, tasks)
+        recipe = Recipe(name_of(algorithm), algorithm, name or training_env.name, by_id, config, preset, tasks)
         config_file.check_readable(recipe)
         trainer = Trainer(algorithm, training_env, config, context.report.note)
         begin(trainer, algorithm)

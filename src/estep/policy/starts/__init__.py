@@ -1,0 +1,1 @@
+"""What a new run takes from an earlier one."""
