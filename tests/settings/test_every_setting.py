@@ -1,8 +1,10 @@
 """Whatever settings are valid, an agent of them starts and two updates leave it finite."""
 
 import dataclasses
+import re
 import typing
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,13 +13,16 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from estep.algorithms import ALGORITHMS
+from estep.core.acting import act, act_greedily
 from estep.core.em import update
 from estep.core.keys import make_key
 from estep.core.types import OneHot, Spec, Transition
 from estep.errors import UsageError
 from estep.policy.actor import memo_widths
+from estep.policy.environments import idle_note
+from estep.settings import groups
 from estep.settings.kinds import kind_of
-from oracles.rows import compiled, spec_of
+from oracles.rows import ROWS, compiled, spec_of
 
 SPECS = Spec(3, 2), Spec(3, 3, OneHot())
 MOST = 4
@@ -112,3 +117,62 @@ def test_valid_settings_start_and_stay_finite(name, data):
 @given(st.data())
 def test_many_valid_settings_start_and_stay_finite(name, data):
     check(data.draw(rows(ALGORITHMS[name])), spec_of(name, data.draw(st.sampled_from(SPECS))))
+
+
+OTHER = {
+    "entropy": -0.5,
+    "entropy_fraction": 0.7,
+    "sigma": 0.5,
+    "antithetic": lambda own: not own,
+    "act_samples": 7,
+    "epsilon_box": 0.5,
+    "epsilon_scale": 0.01,
+    "trust_region": lambda own: "joint" if own == "coupled" else "coupled",
+}
+"""Another value of each setting that one kind of action makes no use of, or a function from its value to one."""
+
+
+def changed(row, names):
+    """The row with other values of some settings."""
+    return dataclasses.replace(
+        row, **{name: OTHER[name](getattr(row, name)) if callable(OTHER[name]) else OTHER[name] for name in names}
+    )
+
+
+def program(row, spec):
+    """All that an agent does: how it starts, learns and acts, with every number in it."""
+    agent = row.init(spec, make_key(0))
+    seen, key = batch(agent), make_key(1)
+    made = [
+        eqx.filter_make_jaxpr(function)(agent, *inputs)[0]
+        for function, inputs in ((update, (seen, key)), (act, (seen.obs[0], key)), (act_greedily, (seen.obs[0], key)))
+    ]
+    numbers = [leaf.tobytes() for leaf in map(np.asarray, jax.tree.leaves(eqx.filter(agent, eqx.is_inexact_array)))]
+    return numbers, [re.sub("0x[0-9a-f]+", "", str(one.jaxpr)) + str(one.consts) for one in made]
+
+
+@pytest.mark.parametrize(
+    "name", ["sac", "iterative-sac", "mpo", "mpo-parametric", "rerpi", "vmpo", "soft-pg", "distral"]
+)
+def test_settings_of_another_kind_of_action_change_nothing(name):
+    row = ROWS[name]
+    own = {field.name for field in dataclasses.fields(row)}
+    for spec, idle in zip(SPECS, (groups.OF_CHOICES, groups.OF_BOXES), strict=True):
+        spec = spec_of(name, spec)
+        whole = program(row, spec)
+        if names := own & idle:
+            assert program(changed(row, names), spec) == whole, names
+        for used in own & OTHER.keys() - idle:
+            assert program(changed(row, {used}), spec) != whole, used
+    assert OTHER.keys() == groups.OF_CHOICES | groups.OF_BOXES
+
+
+def test_a_run_names_the_settings_that_change_nothing():
+    boxes, choices = SPECS
+    assert idle_note(["entropy_fraction", "gamma"], boxes) == (
+        "note     --entropy-fraction does nothing here, where actions are numbers"
+    )
+    assert idle_note(["sigma", "entropy"], choices).endswith(
+        "--sigma, --entropy do nothing here, where actions are choices"
+    )
+    assert idle_note(["entropy", "gamma"], boxes) is None

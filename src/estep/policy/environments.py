@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import gymnasium
 
-from estep.core.types import Floats
+from estep.core.types import Floats, Spec
 from estep.envs import gymnasium as envs
 from estep.envs.base import HostEnv
 from estep.envs.build import EVAL, TRAIN
@@ -21,6 +21,7 @@ from estep.errors import UsageError
 from estep.policy.job import RunContext
 from estep.policy.spaces import check_task
 from estep.runs.config_file import Recipe, TaskRecord
+from estep.settings import groups
 from estep.settings.run import RunConfig
 
 
@@ -262,6 +263,14 @@ def flattening_note(env: HostEnv) -> str | None:
             order = ", ".join(".".join(part.path) for part in space.parts)
             return f"note     the Dict observation of {name} is flattened in the order {order}"
     return None
+
+
+def idle_note(changed: Collection[str], spec: Spec) -> str | None:
+    """A note on settings that were changed and change nothing, as they are for another kind of action; else None."""
+    idle, actions = (groups.OF_BOXES, "choices") if spec.factors else (groups.OF_CHOICES, "numbers")
+    named = [f"--{name.replace('_', '-')}" for name in changed if name in idle]
+    does = "does" if len(named) == 1 else "do"
+    return f"note     {', '.join(named)} {does} nothing here, where actions are {actions}" if named else None
 
 
 SIDE_BY_SIDE = 10

@@ -25,7 +25,7 @@ from estep.envs.pure.adapter import find, on_host
 from estep.envs.pure.environment import PureEnv, check_pure
 from estep.errors import UsageError
 from estep.policy import cache
-from estep.policy.environments import chosen_env, make_pair
+from estep.policy.environments import chosen_env, idle_note, make_pair
 from estep.policy.job import Reporter, RunContext, note_reason, shielded
 from estep.policy.spaces import Spaces, spaces_in
 from estep.population import sizes, snapshot
@@ -269,10 +269,10 @@ def note_start(folder: RunFolder, recipe: Recipe, place: Place, context: RunCont
     """Report the first lines of a run."""
     report, run = context.report, recipe.run
     report.started(folder.path)
-    report.note(
-        f"run      {folder.path}  ({run.population} seeds, {run.seed} to {run.seed + (run.population or 1) - 1})"
-    )
+    last = run.seed + (run.population or 1) - 1
+    report.note(f"run      {folder.path}  ({run.population} seeds, {run.seed} to {last})")
     report.note(f"env      {place.name}, {run.num_envs} for each seed, {place.text}")
+    note_reason(idle_note(config_file.differences(recipe), place.spaces.spec), report)
     device = jax.devices()[0]
     alone = "; there is no accelerator" if device.platform == "cpu" else ""
     report.note(f"device   {device.device_kind} ({device.platform}), {os.cpu_count()} cores{alone}")

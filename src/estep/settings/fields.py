@@ -196,7 +196,7 @@ TargetSamplesOrSame: TypeAlias = Annotated[
     int, Help("Samples at the next state in the critic's target (0: as in training)."), Ge(0)
 ]
 Antithetic: TypeAlias = Annotated[
-    bool, Help("Draw noise in pairs ξ, -ξ. One pair does what ten independent samples do.")
+    bool, Help("Draw noise in pairs ξ, -ξ. One pair does what ten independent samples do (discrete actions: not used).")
 ]
 GradEncoding: TypeAlias = Annotated[
     Literal["log_sign", "layer_norm", "none"],

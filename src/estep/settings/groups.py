@@ -19,6 +19,12 @@ from estep.errors import UsageError
 from estep.settings import fields
 from estep.settings.kinds import validate
 
+OF_BOXES = frozenset(("entropy", "sigma", "antithetic", "act_samples", "epsilon_box", "epsilon_scale", "trust_region"))
+"""Settings that change nothing where actions are choices: of a distribution over boxes, and of samples of it, whose
+place an exact mean over the choices takes."""
+OF_CHOICES = frozenset(("entropy_fraction",))
+"""Settings that change nothing where actions are boxes."""
+
 
 @dataclass(frozen=True)
 class Learner:

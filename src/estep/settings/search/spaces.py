@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from estep.errors import UsageError, unknown
-from estep.settings import kinds, schema
+from estep.settings import groups, kinds, schema
 from estep.settings.schema import Field
 
 
@@ -59,8 +59,6 @@ ALL: Space = MappingProxyType(
     }
 )
 """What holds for every algorithm that has the setting."""
-OF_ACTIONS: Mapping[str, bool] = MappingProxyType({"entropy": False, "entropy_fraction": True})
-"""Settings that one kind of action makes use of: True for choices, False for boxes."""
 OWN: Mapping[str, Space] = MappingProxyType(
     {
         "sql": {"alpha": Between(0.01, 10.0, log=True), "particles": Among((16, 32))},
@@ -85,7 +83,8 @@ def of_actions(space: Space, choices: bool) -> Space:
         >>> sorted(set(space_of("sac")) - set(of_actions(space_of("sac"), choices=False)))
         ['entropy_fraction']
     """
-    return {name: where for name, where in space.items() if OF_ACTIONS.get(name, choices) == choices}
+    idle = groups.OF_BOXES if choices else groups.OF_CHOICES
+    return {name: where for name, where in space.items() if name not in idle}
 
 
 def fields_of(algorithm: str) -> dict[str, Field]:
