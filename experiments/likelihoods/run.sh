@@ -3,9 +3,9 @@
 # What counts as yes and as no is in results/likelihoods/criteria.md, which was written before the first run.
 #
 # SEEDS and ENVS choose a part of the runs, for example to give each core a task: ENVS=Hopper-v5 SEEDS="0 1" run.sh
-# CRITICS chooses critics (default: "none best"; there are "layer" and "simba2" too), WAYS ways to use inference
-# (default: "sac iterative start"; there is "whole" too). `best` is the critic that experiments/critics chose; BEST has
-# the flags of another one.
+# CRITICS chooses critics (default: "none best"; there are "layer", "simba2" and "pessimist" too), WAYS ways to use
+# inference (default: "sac iterative start"; there is "whole" too). `best` is the critic that experiments/critics chose;
+# BEST has the flags of another one.
 # PARTS="critics", "fraction", "imagined", "upright" or "acting" makes one part. CONTROL=1 adds to `imagined` and
 # `upright` the runs that act by the start of inference.
 set -euo pipefail
@@ -14,8 +14,9 @@ NAME=likelihoods
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 export PYTHONPATH=experiments/models_mujoco${PYTHONPATH:+:$PYTHONPATH} # upright.py
 
-common=(--hidden-sizes 128 128 --batch-size 64 --beta 1 --checkpoint-every 50000 --keep-checkpoints 3 --steps 100000
+sizes=(--hidden-sizes 128 128 --batch-size 64 --checkpoint-every 50000 --keep-checkpoints 3 --steps 100000
     --warmup-steps 5000)
+common=("${sizes[@]}" --beta 1)
 read -ra best <<<"${BEST:---critic-norm layer --critic-loss hl-gauss}"
 
 # measured FOLDER: the runs so far, inspected and compared.
@@ -33,17 +34,21 @@ measured() {
 
 # cell NAME FLAG...: the ways to use inference, with one critic, in every task.
 cell() {
-    local critic=$1 env way row=()
+    local critic=$1 beta=1 env way row=() acting=()
     shift
+    if [[ $critic == pessimist ]]; then # as in the code of Marino et al. 2021, who act by less pessimism
+        beta=3.54 acting=(--act-beta 1.41)
+    fi
     for env in ${ENVS:-Hopper-v5 Walker2d-v5}; do
         for way in ${WAYS:-sac iterative start}; do
             case $way in
             sac) row=(sac) ;;
-            iterative) row=(iterative-sac) ;;
+            iterative) row=(iterative-sac "${acting[@]}") ;;
             start) row=(iterative-sac --act-by start) ;;
             whole) row=(iterative-sac --inference-fraction 1) ;;
             esac
-            train "likelihoods/$env/${way}_$critic" "$seed" "${row[@]}" --env "$env" "${common[@]}" "$@"
+            train "likelihoods/$env/${way}_$critic" "$seed" "${row[@]}" --env "$env" "${sizes[@]}" \
+                --beta "$beta" "$@"
         done
     done
 }
@@ -57,6 +62,7 @@ critics() {
             layer) cell layer --critic-norm layer ;;
             best) cell best "${best[@]}" ;;
             simba2) cell simba2 --network simba2 --critic-loss hl-gauss ;;
+            pessimist) cell pessimist ;;
             esac
         done
     done

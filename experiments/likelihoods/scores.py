@@ -33,7 +33,7 @@ class Score(NamedTuple):
 
     env: str
     critic: str
-    """Its network, if that is no multilayer perceptron, its norm and its loss."""
+    """Its network, if that is no multilayer perceptron, its norm, its loss, and its pessimism, if that is not 1."""
     inference: str
     """How actions are found: by the direct policy, also one that learns from part of a batch; by iterations, which
     learn from half of each batch or from all of it; or acted by their start."""
@@ -72,8 +72,9 @@ def named(algorithm: str, settings: str) -> tuple[str, str]:
         way = START
     else:
         way = WHOLE if chosen["inference_fraction"] == 1 else ITERATIVE
-    critic = f"{chosen['critic_norm']} {chosen['critic_loss']}"
-    return critic if chosen["network"] == "mlp" else f"{chosen['network']} {critic}", way
+    network = [] if chosen["network"] == "mlp" else [chosen["network"]]
+    pessimism = [] if chosen["beta"] == 1 else [f"β {chosen['beta']:g}"]
+    return " ".join([*network, chosen["critic_norm"], chosen["critic_loss"], *pessimism]), way
 
 
 def scores(found: Sequence[Point]) -> list[Score]:
@@ -95,7 +96,8 @@ def ratio_of(first: Group, second: Group) -> Any:
 
 def ratios(found: Sequence[Score]) -> Iterator[Ratio]:
     """Of each critic its inference over direct inference, iterations on whole batches over those on half of them, and
-    direct inference over that with the plain critic. Both groups have the tasks of which there are runs of both."""
+    direct inference and iterations over direct inference with the plain critic. Both groups have the tasks of which
+    there are runs of both."""
     groups: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for one in found:
         groups[one.critic, one.inference][one.env].append(one.score)
@@ -103,7 +105,7 @@ def ratios(found: Sequence[Score]) -> Iterator[Ratio]:
     ways = ITERATIVE, START, PART, WHOLE
     pairs = [((critic, way), (critic, DIRECT)) for critic, way in itertools.product(critics, ways)]
     pairs += [((critic, WHOLE), (critic, ITERATIVE)) for critic in critics]
-    pairs += [((critic, DIRECT), (PLAIN, DIRECT)) for critic in critics if critic != PLAIN]
+    pairs += [((critic, way), (PLAIN, DIRECT)) for critic in critics if critic != PLAIN for way in (DIRECT, ITERATIVE)]
     for name, over in pairs:
         tasks = sorted(groups[name].keys() & groups[over].keys())
         if tasks:
