@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from estep.algorithms import ALGORITHMS
+from estep.algorithms import ALGORITHMS, MPO, PPSMC, SAC, Compose
 from estep.core.acting import act, act_greedily
 from estep.core.em import update
 from estep.core.keys import make_key
@@ -20,8 +20,10 @@ from estep.core.types import OneHot, Spec, Transition
 from estep.errors import UsageError
 from estep.policy.actor import memo_widths
 from estep.policy.environments import idle_note
+from estep.runs.config_file import Recipe
 from estep.settings import groups
 from estep.settings.kinds import kind_of
+from estep.settings.run import RunConfig
 from oracles.rows import ROWS, compiled, spec_of
 
 SPECS = Spec(3, 2), Spec(3, 3, OneHot())
@@ -119,24 +121,22 @@ def test_many_valid_settings_start_and_stay_finite(name, data):
     check(data.draw(rows(ALGORITHMS[name])), spec_of(name, data.draw(st.sampled_from(SPECS))))
 
 
-OTHER = {
-    "entropy": -0.5,
-    "entropy_fraction": 0.7,
-    "sigma": 0.5,
-    "antithetic": lambda own: not own,
-    "act_samples": 7,
-    "epsilon_box": 0.5,
-    "epsilon_scale": 0.01,
-    "trust_region": lambda own: "joint" if own == "coupled" else "coupled",
-}
-"""Another value of each setting that one kind of action makes no use of, or a function from its value to one."""
+def other(row, name):
+    """Another value of a setting."""
+    value, kind = getattr(row, name), kind_of(typing.get_type_hints(type(row), include_extras=True)[name])
+    if typing.get_origin(kind.base) is typing.Literal or kind.choices is not None:
+        known = kind.choices.names if kind.choices is not None else typing.get_args(kind.base)
+        return next(word for word in known if word != value)
+    if isinstance(value, tuple):
+        return tuple(2 * size for size in value)
+    if isinstance(value, bool):
+        return not value
+    return value + 1 if isinstance(value, int) else 0.9 * (value or 0.5)
 
 
 def changed(row, names):
     """The row with other values of some settings."""
-    return dataclasses.replace(
-        row, **{name: OTHER[name](getattr(row, name)) if callable(OTHER[name]) else OTHER[name] for name in names}
-    )
+    return dataclasses.replace(row, **{name: other(row, name) for name in names})
 
 
 def program(row, spec):
@@ -151,28 +151,58 @@ def program(row, spec):
     return numbers, [re.sub("0x[0-9a-f]+", "", str(one.jaxpr)) + str(one.consts) for one in made]
 
 
-@pytest.mark.parametrize(
-    "name", ["sac", "iterative-sac", "mpo", "mpo-parametric", "rerpi", "vmpo", "soft-pg", "distral"]
-)
-def test_settings_of_another_kind_of_action_change_nothing(name):
+OF_ONE_CRITIC = {"beta", "act_beta"}
+"""They scale a spread, which is 0 of one critic."""
+FRESH = {"posterior": "boltzmann", "inference": "advantages", "likelihood": "state-value", "act_with": "prior"}
+SMALL = {"hidden_sizes": (8,), "model_hidden_sizes": (8,), "members": 2}
+COMPOSED = {
+    "compose": Compose(**SMALL),
+    "compose cem": Compose(**SMALL, inference="cem", posterior="full-gaussian", target="n-step"),
+    "compose mixture": Compose(**SMALL, prior="gaussian", inference="gradient", posterior="mixture"),
+    "compose fresh": Compose(**SMALL, prior="learned", **FRESH),
+    "compose model": Compose(**SMALL, likelihood="model"),
+    "compose plan": Compose(**SMALL, likelihood="model", act_with="plan"),
+}
+IDLE_IN = "sac", "iterative-sac", "mpo", "mpo-parametric", "rerpi", "vmpo", "soft-pg", "distral", "default-policy"
+
+
+@pytest.mark.parametrize("name", [*IDLE_IN, *COMPOSED])
+def test_settings_that_are_called_idle_change_nothing(name):
+    row = {**ROWS, **COMPOSED}[name]
+    own = {field.name for field in dataclasses.fields(row)}
+    for spec in SPECS[: 1 if name in COMPOSED else None]:
+        spec = spec_of(name, spec)
+        names = own & groups.idle(vars(row), spec.discrete) - OF_ONE_CRITIC
+        assert program(changed(row, names), spec) == program(row, spec), names
+
+
+@pytest.mark.parametrize("name", ["iterative-sac", "mpo"])
+def test_settings_of_the_kind_of_action_change_something(name):
     row = ROWS[name]
     own = {field.name for field in dataclasses.fields(row)}
-    for spec, idle in zip(SPECS, (groups.OF_CHOICES, groups.OF_BOXES), strict=True):
-        spec = spec_of(name, spec)
+    for spec, used in zip(SPECS, (groups.OF_BOXES, groups.OF_CHOICES), strict=True):
         whole = program(row, spec)
-        if names := own & idle:
-            assert program(changed(row, names), spec) == whole, names
-        for used in own & OTHER.keys() - idle:
-            assert program(changed(row, {used}), spec) != whole, used
-    assert OTHER.keys() == groups.OF_CHOICES | groups.OF_BOXES
+        assert [one for one in own & used if program(changed(row, {one}), spec) == whole] == []
+
+
+def test_what_is_used_is_not_called_idle():
+    names = {"beta", "unroll", "components", "particles", "horizon", "rollout", "sigma", "iterations"}
+    assert groups.idle(vars(ROWS["sac"]), choices=False) == groups.OF_CHOICES
+    assert names & groups.idle(vars(PPSMC(kl_in_value=True, num_critics=2)), choices=False) == set()
+    used = Compose(prior="learned", likelihood="model", act_with="plan", target="n-step")
+    assert names & groups.idle(vars(used), choices=False) == {"components", "rollout", "iterations"}
+    own = Compose(prior="mine:prior", likelihood="mine:likelihood", inference="mine:inference")
+    assert names & groups.idle(vars(own), choices=False) == {"components", "unroll", "particles"}
 
 
 def test_a_run_names_the_settings_that_change_nothing():
+    def note(name, row, spec):
+        return idle_note(Recipe(name, row, "X-v0", True, RunConfig(), None), spec)
+
     boxes, choices = SPECS
-    assert idle_note(["entropy_fraction", "gamma"], boxes) == (
-        "note     --entropy-fraction does nothing here, where actions are numbers"
+    assert note("sac", SAC(entropy_fraction=0.9, gamma=0.9), boxes) == (
+        "note     --entropy-fraction does nothing with the other settings and actions that are numbers"
     )
-    assert idle_note(["sigma", "entropy"], choices).endswith(
-        "--sigma, --entropy do nothing here, where actions are choices"
-    )
-    assert idle_note(["entropy", "gamma"], boxes) is None
+    assert "--beta, --sigma do nothing" in note("mpo", MPO(sigma=0.3, beta=1.0), choices)
+    assert note("mpo", MPO(beta=1.0, num_critics=2), choices) is None
+    assert note("mine:SAC", SAC(entropy_fraction=0.9), boxes) is None

@@ -129,6 +129,9 @@ def check_plans(row: Any) -> None:
         UsageError: a value is out of bounds; or the critic's target needs the density of the actions taken.
     """
     groups.validate_with_inference(row)
+    if row.inference_fraction != 1:
+        what = "Plans are searched for in --search-fraction of each batch, and --inference-fraction does nothing."
+        raise UsageError(what, "Leave out --inference-fraction, and give --search-fraction.")
     if row.target == "retrace":
         raise UsageError(
             "Retrace needs the density of the actions taken, and plans are weighted samples, which have none.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import gymnasium
@@ -20,8 +20,9 @@ from estep.envs.tasks.sources import Envs, Given, Task, label, modules, read_env
 from estep.errors import UsageError
 from estep.policy.job import RunContext
 from estep.policy.spaces import check_task
+from estep.runs import config_file
 from estep.runs.config_file import Recipe, TaskRecord
-from estep.settings import groups
+from estep.settings import groups, schema
 from estep.settings.run import RunConfig
 
 
@@ -265,12 +266,16 @@ def flattening_note(env: HostEnv) -> str | None:
     return None
 
 
-def idle_note(changed: Collection[str], spec: Spec) -> str | None:
-    """A note on settings that were changed and change nothing, as they are for another kind of action; else None."""
-    idle, actions = (groups.OF_BOXES, "choices") if spec.factors else (groups.OF_CHOICES, "numbers")
-    named = [f"--{name.replace('_', '-')}" for name in changed if name in idle]
-    does = "does" if len(named) == 1 else "do"
-    return f"note     {', '.join(named)} {does} nothing here, where actions are {actions}" if named else None
+def idle_note(recipe: Recipe, spec: Spec) -> str | None:
+    """A note on settings that were changed and change nothing, beside the others or with this kind of action; else
+    None. It is not known of somebody's own algorithm."""
+    settings = vars(recipe.algorithm) if recipe.name in schema.sources() else {}
+    idle = groups.idle(settings, bool(spec.factors)) & settings.keys()
+    named = [f"--{name.replace('_', '-')}" for name in config_file.differences(recipe) if name in idle]
+    if not named:
+        return None
+    does, kind = "does" if len(named) == 1 else "do", "choices" if spec.factors else "numbers"
+    return f"note     {', '.join(named)} {does} nothing with the other settings and actions that are {kind}"
 
 
 SIDE_BY_SIDE = 10

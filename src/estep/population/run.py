@@ -272,7 +272,7 @@ def note_start(folder: RunFolder, recipe: Recipe, place: Place, context: RunCont
     last = run.seed + (run.population or 1) - 1
     report.note(f"run      {folder.path}  ({run.population} seeds, {run.seed} to {last})")
     report.note(f"env      {place.name}, {run.num_envs} for each seed, {place.text}")
-    note_reason(idle_note(config_file.differences(recipe), place.spaces.spec), report)
+    note_reason(idle_note(recipe, place.spaces.spec), report)
     device = jax.devices()[0]
     alone = "; there is no accelerator" if device.platform == "cpu" else ""
     report.note(f"device   {device.device_kind} ({device.platform}), {os.cpu_count()} cores{alone}")

@@ -12,18 +12,14 @@ stands in its own file alone.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from estep.errors import UsageError
 from estep.settings import fields
 from estep.settings.kinds import validate
-
-OF_BOXES = frozenset(("entropy", "sigma", "antithetic", "act_samples", "epsilon_box", "epsilon_scale", "trust_region"))
-"""Settings that change nothing where actions are choices: of a distribution over boxes, and of samples of it, whose
-place an exact mean over the choices takes."""
-OF_CHOICES = frozenset(("entropy_fraction",))
-"""Settings that change nothing where actions are boxes."""
+from estep.settings.references import is_reference
 
 
 @dataclass(frozen=True)
@@ -205,3 +201,50 @@ def validate_with_inference(settings: Any) -> None:
             "--pessimism difference is about the spread of several critics, and --num-critics is 1.",
             "Give --num-critics 2 or more, or --pessimism value.",
         )
+
+
+OF_BOXES = frozenset(("entropy", "sigma", "antithetic", "act_samples", "epsilon_box", "epsilon_scale", "trust_region"))
+"""Settings of a distribution over boxes, and of samples of it, whose place an exact mean over choices takes."""
+OF_CHOICES = frozenset(("entropy_fraction",))
+"""Settings of a distribution over choices."""
+
+
+OF_PARTS = (
+    (("members", "model_rate", "model_every", "model_hidden_sizes"), "likelihood", ("model",)),
+    (("horizon", "model_lambda", "members_used", "model_beta"), "likelihood", ("model",)),
+    (("particles", "resample", "dynamics", "plan_members", "value_samples"), "act_with", ("plan",)),
+    (("eval_with", "plan_horizon", "power"), "act_with", ("plan",)),
+    (("rollout", "gae_lambda", "epochs"), "likelihood", ("state-value",)),
+    (("components",), "posterior", ("mixture",)),
+    (("num_candidates",), "inference", ("cem", "importance")),
+    (("iterations",), "inference", ("iterative", "gradient", "semi-amortised", "cem", "importance")),
+    (("sigma", "epsilon_mean", "epsilon_scale"), "prior", ("learned",)),
+)
+"""Settings of `compose`, and the parts that make use of them."""
+
+
+def idle(settings: Mapping[str, Any], choices: bool) -> frozenset[str]:
+    """The settings of an algorithm that change nothing beside its other ones.
+
+    Args:
+        settings: those of an algorithm of the library by name, with their values.
+        choices: whether actions are choices, not boxes.
+
+    Example:
+        >>> sorted(idle({"num_critics": 1, "beta": 2.0, "sigma": 0.7}, choices=True) & {"beta", "sigma"})
+        ['beta', 'sigma']
+    """
+    composed, fresh = "likelihood" in settings, settings.get("likelihood") == "state-value"
+    found = set(OF_BOXES if choices else OF_CHOICES)
+    if settings.get("num_critics") == 1 or fresh:
+        found |= {"beta", "act_beta"}
+    if fresh:
+        found |= {"num_critics"}
+    if settings.get("persist") is False:
+        found |= {"restart_probability"}
+    if settings.get("target") == "td0" and not fresh and (composed or not settings.get("kl_in_value")):
+        found |= {"unroll"}
+    for names, part, values in OF_PARTS if composed else ():
+        if settings[part] not in values and not is_reference(settings[part]):
+            found.update(names)
+    return frozenset(found)

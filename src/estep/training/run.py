@@ -267,12 +267,12 @@ def note_start(folder: RunFolder, trainer: Trainer, recipe: Recipe, report: Repo
     """Report the first lines of a run: its folder, environment, replay and device."""
     report.started(folder.path)
     preset = f"preset {recipe.preset}" if recipe.preset else "no preset"
-    changes = config_file.differences(recipe)
-    report.note(f"run      {folder.path}  ({preset}, {len(changes)} settings differ from the defaults)")
+    changes = len(config_file.differences(recipe))
+    report.note(f"run      {folder.path}  ({preset}, {changes} settings differ from the defaults)")
     report.note("env      " + " · ".join(f"{name} {text}" for name, text in trainer.env.describe().items()))
     note_reason(time_limit_note(trainer.env, recipe.run), report)
     note_reason(flattening_note(trainer.env), report)
-    note_reason(idle_note(changes, trainer.agent.spec), report)
+    note_reason(idle_note(recipe, trainer.agent.spec), report)
     if trainer.env.unrepeatable:
         report.note(f"note     {trainer.env.unrepeatable}")
     tasks = len(trainer.env.tasks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -104,7 +105,9 @@ def _tuned(algorithm: str, values: dict[str, Any], settings: dict[str, Any]) -> 
     from estep.tuning.study import Tuned
 
     env = read_env(values["env"])
-    space = spaces.chosen(algorithm, reader.pairs("--space", values["space"])) or _space(algorithm, env, values["out"])
+    of_runs = plan.resolved(plan.make(algorithm, values["env"], 0, {}, values["preset"], settings))
+    space = spaces.chosen(algorithm, reader.pairs("--space", values["space"]))
+    space = space or _space(algorithm, env, values["out"], of_runs)
     if both := sorted(set(space) & set(settings)):
         if values["space"]:
             raise UsageError(f"{both[0]} is given as a flag and in --space.", "Give it once.")
@@ -125,8 +128,9 @@ def _tuned(algorithm: str, values: dict[str, Any], settings: dict[str, Any]) -> 
     return tuned
 
 
-def _space(algorithm: str, env: Any, folder: Path) -> spaces.Space:
-    """The space of the study that is in the folder; else that of the algorithm, as far as it applies to the actions.
+def _space(algorithm: str, env: Any, folder: Path, of_runs: Mapping[str, Any]) -> spaces.Space:
+    """The space of the study that is in the folder; else that of the algorithm, as far as it changes something with the
+    actions of the environment and the settings of all runs.
 
     Raises:
         UsageError: the environment's actions are of a kind that estep does not have.
@@ -146,7 +150,7 @@ def _space(algorithm: str, env: Any, folder: Path) -> spaces.Space:
     one = build(first, 1)[0]
     actions = action_space(one.action_space, task_name(first))
     one.close()
-    return spaces.of_actions(spaces.space_of(algorithm), isinstance(actions, Choices | SeveralChoices))
+    return spaces.of_use(spaces.space_of(algorithm), of_runs, isinstance(actions, Choices | SeveralChoices))
 
 
 def _with_short_warm_up(tuned: Any) -> Any:

@@ -1,4 +1,7 @@
-"""The run with which a new run begins, where a folder of runs is named: the one that has the same seed."""
+"""The run with which a new run begins, where a folder of runs is named: the one that has the same seed.
+
+Importing it imports no JAX.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from estep.core.agent import Algorithm
 from estep.errors import UsageError
 from estep.runs.folder import LATEST, RUN, RunFolder
-from estep.settings.run import RunConfig
 
 DEPTH = 5
 """Levels of folders in which runs are looked for: OUT/ALGO/ENV/RUN and one more."""
 STARTS = "start_from", "freeze_prior", "freeze_low"
 """Settings of algorithms and of runs that name a run which comes before."""
-S = TypeVar("S", Algorithm, RunConfig)
+S = TypeVar("S")
 
 
 def with_runs(settings: S, seed: int) -> S:

@@ -64,6 +64,7 @@ OWN: Mapping[str, Space] = MappingProxyType(
         "sql": {"alpha": Between(0.01, 10.0, log=True), "particles": Among((16, 32))},
         "soft-pg": {"alpha": Between(0.01, 1.0, log=True), "updates_per_step": Among(())},
         "vmpo": {"updates_per_step": Among(())},
+        "pp-smc": {"search_fraction": Among((0.1, 0.25, 0.5)), "inference_fraction": Among(())},
     }
 )
 """What one algorithm adds or replaces. Without values, a setting is left out: it does not apply."""
@@ -76,14 +77,21 @@ def space_of(algorithm: str) -> Space:
     return {name: space for name, space in both.items() if name in known and space != Among(())}
 
 
-def of_actions(space: Space, choices: bool) -> Space:
-    """The part of a space that changes something where actions are choices, or where they are boxes.
+def of_use(space: Space, settings: Mapping[str, Any], choices: bool) -> Space:
+    """The part of a space that changes something beside the other settings.
+
+    Args:
+        space: the search space of an algorithm.
+        settings: the settings of its runs by name, with their values.
+        choices: whether actions are choices, not boxes.
 
     Example:
-        >>> sorted(set(space_of("sac")) - set(of_actions(space_of("sac"), choices=False)))
+        >>> sorted(set(space_of("sac")) - set(of_use(space_of("sac"), {"num_critics": 2}, choices=False)))
         ['entropy_fraction']
+        >>> "beta" in of_use(space_of("mpo"), {"num_critics": 1}, choices=False)
+        False
     """
-    idle = groups.OF_BOXES if choices else groups.OF_CHOICES
+    idle = groups.idle(settings, choices)
     return {name: where for name, where in space.items() if name not in idle}
 
 
