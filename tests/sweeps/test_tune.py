@@ -75,10 +75,10 @@ def test_a_study_ends_with_the_best_on_fresh_seeds_and_goes_on(place):
     assert sorted(path.name for path in (place.path / "trials").iterdir()) == ["0000", "0001", "0002"]
     first = json.loads((place.path / "trials" / "0000" / "plan.json").read_text())["runs"][0]
     assert first["settings"] == {"beta": 1.0, "learning_rate": 1e-3, "steps": 20}  # those of the preset
-    more = command("tune", "sac", *STUDY, *space, "--trials", "4", "--out", str(place.path))
+    more = command("tune", "sac", *STUDY, "--trials", "4", "--out", str(place.path))  # in the space of the study
     assert more.code == 0
     assert len(list((place.path / "trials").iterdir())) == 4
-    other = command("tune", "sac", *STUDY, "--trials", "4", "--out", str(place.path))
+    other = command("tune", "sac", *STUDY, "--space", "beta=0..1", "--trials", "4", "--out", str(place.path))
     assert (other.code, "another space" in other.record["error"]) == (2, True)
 
 
