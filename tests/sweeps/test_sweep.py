@@ -10,6 +10,7 @@ import time
 import fake_sweep
 import pytest
 
+from estep.runs import storage
 from estep.runs.folder import take_lock
 from estep.sweeps import cancel, drive, lines, local, plan, process, status
 from estep.sweeps.lines import Consent, Task
@@ -237,7 +238,7 @@ def test_a_holder_that_does_not_end_is_named(place, monkeypatch):
     monkeypatch.setattr(cancel.os, "kill", lambda *_: None)
     with pytest.raises(cancel.RejectedInput, match="does not end"):
         cancel.cancel(place.path, [])
-    os.close(lock)
+    storage.close(lock)
 
 
 def test_the_adapters_are_short():
