@@ -94,6 +94,7 @@ on_imagined() {
             train "models/$env/start_mve" "$seed" iterative-mve --env "$given" "${common[@]}" --act-by start
     done
     measured "$folder"
+    python experiments/likelihoods/seeds.py "$OUT/$folder"
     python experiments/earned/earned.py "$OUT/$folder" "${iterative[@]}" --ways direct "iterative 2" "iterative 5"
 }
 

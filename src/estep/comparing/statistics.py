@@ -88,18 +88,19 @@ def _of_tasks(group: Group) -> Array:
     return np.stack([task.mean(-1) for task in group], axis=-1)
 
 
-def bootstrap(statistic: Callable[..., Array], *groups: Group, repeats: int = REPEATS) -> Array:
-    """The limits of a 95 % interval by the stratified percentile bootstrap: the seeds of each task are resampled, and
-    the tasks stay. Equal numbers give equal limits. NaN where a task has a single seed, which tells of no spread.
+def bootstrap(statistic: Callable[..., Array], *groups: Group, repeats: int = REPEATS, tail: float = TAIL) -> Array:
+    """The limits of an interval by the stratified percentile bootstrap: the seeds of each task are resampled, and the
+    tasks stay. Equal numbers give equal limits. NaN where a task has a single seed, which tells of no spread.
 
     Args:
         statistic: of resampled groups, whose arrays have the resamples on the first axis.
         groups: what is resampled.
         repeats: number of resamples.
+        tail: the chance that the truth is below the interval, and that it is above it.
     """
     random = np.random.default_rng(0)
     drawn = [[task[random.integers(len(task), size=(repeats, len(task)))] for task in group] for group in groups]
-    limits = np.quantile(statistic(*drawn), (TAIL, 1 - TAIL), axis=0)
+    limits = np.quantile(statistic(*drawn), (tail, 1 - tail), axis=0)
     single = any(len(task) < 2 for group in groups for task in group)
     return np.full_like(limits, np.nan) if single else limits
 
