@@ -96,8 +96,8 @@ def ratio_of(first: Group, second: Group) -> Any:
 
 def ratios(found: Sequence[Score]) -> Iterator[Ratio]:
     """Of each critic its inference over direct inference, iterations on whole batches over those on half of them, and
-    direct inference and iterations over direct inference with the plain critic. Both groups have the tasks of which
-    there are runs of both."""
+    direct inference and iterations over direct inference with the plain critic, and iterations over those with it. Both
+    groups have the tasks of which there are runs of both."""
     groups: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for one in found:
         groups[one.critic, one.inference][one.env].append(one.score)
@@ -105,7 +105,9 @@ def ratios(found: Sequence[Score]) -> Iterator[Ratio]:
     ways = ITERATIVE, START, PART, WHOLE
     pairs = [((critic, way), (critic, DIRECT)) for critic, way in itertools.product(critics, ways)]
     pairs += [((critic, WHOLE), (critic, ITERATIVE)) for critic in critics]
-    pairs += [((critic, way), (PLAIN, DIRECT)) for critic in critics if critic != PLAIN for way in (DIRECT, ITERATIVE)]
+    others = [critic for critic in critics if critic != PLAIN]
+    pairs += [((critic, way), (PLAIN, DIRECT)) for critic in others for way in (DIRECT, ITERATIVE)]
+    pairs += [((critic, ITERATIVE), (PLAIN, ITERATIVE)) for critic in others]
     for name, over in pairs:
         tasks = sorted(groups[name].keys() & groups[over].keys())
         if tasks:
