@@ -22,21 +22,22 @@ def shared(rows: Sequence[R]) -> list[R]:
     Args:
         rows: named tuples whose first fields are those of `labels.LABEL_FIELDS`.
     """
+    runs = dict.fromkeys(row[: len(labels.LABEL_FIELDS)] for row in rows)
+    parted = {settings: _parted(settings) for _, _, settings, _ in runs}
     groups: dict[Hashable, dict[tuple[Any, ...], set[int]]] = {}
-    for env, algorithm, settings, seed in dict.fromkeys(row[: len(labels.LABEL_FIELDS)] for row in rows):
-        others, begun = _parted(settings)
+    for env, algorithm, settings, seed in runs:
+        others, begun = parted[settings]
         groups.setdefault((env, algorithm, others), {}).setdefault(begun, set()).add(seed)
     differ = {of: _own(starts) for of, starts in groups.items()}
-
-    def named(row: R) -> R:
-        env, algorithm, settings, *_ = row
-        own = differ[env, algorithm, _parted(settings)[0]]
-        if not own:
-            return row
-        written = labels.replaced(settings, dict.fromkeys(own, OF_EACH_SEED))
-        return row._replace(settings=written)  # type: ignore[attr-defined, no-any-return]
-
-    return [named(row) for row in rows]
+    written = {
+        run: labels.replaced(run[2], dict.fromkeys(own, OF_EACH_SEED))
+        for run in runs
+        if (own := differ[run[0], run[1], parted[run[2]][0]])
+    }
+    return [
+        row._replace(settings=written[run]) if (run := row[: len(labels.LABEL_FIELDS)]) in written else row  # type: ignore[attr-defined]
+        for row in rows
+    ]
 
 
 def _parted(settings: str) -> tuple[Hashable, tuple[Any, ...]]:
