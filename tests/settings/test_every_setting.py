@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from estep.algorithms import ALGORITHMS, MPO, PPSMC, SAC, Compose
+from estep.algorithms import ALGORITHMS, MPO, PPSMC, RERPI, SAC, Compose
 from estep.core.acting import act, act_greedily
 from estep.core.em import update
 from estep.core.keys import make_key
@@ -172,7 +172,7 @@ def test_settings_that_are_called_idle_change_nothing(name):
     own = {field.name for field in dataclasses.fields(row)}
     for spec in SPECS[: 1 if name in COMPOSED else None]:
         spec = spec_of(name, spec)
-        names = own & groups.idle(vars(row), spec.discrete) - OF_ONE_CRITIC
+        names = own & groups.idle(vars(row), len(spec.factors)) - OF_ONE_CRITIC
         assert program(changed(row, names), spec) == program(row, spec), names
 
 
@@ -187,12 +187,13 @@ def test_settings_of_the_kind_of_action_change_something(name):
 
 def test_what_is_used_is_not_called_idle():
     names = {"beta", "unroll", "components", "particles", "horizon", "rollout", "sigma", "iterations"}
-    assert groups.idle(vars(ROWS["sac"]), choices=False) == groups.OF_CHOICES
-    assert names & groups.idle(vars(PPSMC(kl_in_value=True, num_critics=2)), choices=False) == set()
+    assert groups.idle(vars(ROWS["sac"]), choices=0) == groups.OF_CHOICES
+    assert names & groups.idle(vars(PPSMC(kl_in_value=True, num_critics=2)), choices=0) == set()
+    assert [groups.idle(vars(MPO()), choices) >= groups.SAMPLED for choices in (0, 1, 2)] == [False, True, False]
     used = Compose(prior="learned", likelihood="model", act_with="plan", target="n-step")
-    assert names & groups.idle(vars(used), choices=False) == {"components", "rollout", "iterations"}
+    assert names & groups.idle(vars(used), choices=0) == {"components", "rollout", "iterations"}
     own = Compose(prior="mine:prior", likelihood="mine:likelihood", inference="mine:inference")
-    assert names & groups.idle(vars(own), choices=False) == {"components", "unroll", "particles"}
+    assert names & groups.idle(vars(own), choices=0) == {"components", "unroll", "particles"}
 
 
 def test_a_run_names_the_settings_that_change_nothing():
@@ -204,5 +205,7 @@ def test_a_run_names_the_settings_that_change_nothing():
         "note     --entropy-fraction does nothing with the other settings and actions that are numbers"
     )
     assert "--beta, --sigma do nothing" in note("mpo", MPO(sigma=0.3, beta=1.0), choices)
+    assert "--rank-shift does nothing" in note("rerpi", RERPI(rank_shift=2.0), boxes)
+    assert note("rerpi", RERPI(rank_shift=2.0, weights="rank"), boxes) is None
     assert note("mpo", MPO(beta=1.0, num_critics=2), choices) is None
     assert note("mine:SAC", SAC(entropy_fraction=0.9), boxes) is None

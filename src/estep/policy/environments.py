@@ -270,7 +270,7 @@ def idle_note(recipe: Recipe, spec: Spec) -> str | None:
     """A note on settings that were changed and change nothing, beside the others or with this kind of action; else
     None. It is not known of somebody's own algorithm."""
     settings = vars(recipe.algorithm) if recipe.name in schema.sources() else {}
-    idle = groups.idle(settings, bool(spec.factors)) & settings.keys()
+    idle = groups.idle(settings, len(spec.factors)) & settings.keys()
     named = [f"--{name.replace('_', '-')}" for name in config_file.differences(recipe) if name in idle]
     if not named:
         return None

@@ -207,6 +207,8 @@ OF_BOXES = frozenset(("entropy", "sigma", "antithetic", "act_samples", "epsilon_
 """Settings of a distribution over boxes, and of samples of it, whose place an exact mean over choices takes."""
 OF_CHOICES = frozenset(("entropy_fraction",))
 """Settings of a distribution over choices."""
+SAMPLED = frozenset(("samples", "target_samples"))
+"""Settings of samples whose place an exact mean takes where the agent makes one choice."""
 
 
 OF_PARTS = (
@@ -223,23 +225,31 @@ OF_PARTS = (
 """Settings of `compose`, and the parts that make use of them."""
 
 
-def idle(settings: Mapping[str, Any], choices: bool) -> frozenset[str]:
+def idle(settings: Mapping[str, Any], choices: int) -> frozenset[str]:
     """The settings of an algorithm that change nothing beside its other ones.
 
     Args:
         settings: those of an algorithm of the library by name, with their values.
-        choices: whether actions are choices, not boxes.
+        choices: how many choices an action is made of; 0 where actions are numbers.
 
     Example:
-        >>> sorted(idle({"num_critics": 1, "beta": 2.0, "sigma": 0.7}, choices=True) & {"beta", "sigma"})
+        >>> sorted(idle({"num_critics": 1, "beta": 2.0, "sigma": 0.7}, choices=1) & {"beta", "sigma"})
         ['beta', 'sigma']
     """
     composed, fresh = "likelihood" in settings, settings.get("likelihood") == "state-value"
     found = set(OF_BOXES if choices else OF_CHOICES)
+    if choices == 1 and "latent" not in settings:
+        found |= SAMPLED
     if settings.get("num_critics") == 1 or fresh:
         found |= {"beta", "act_beta"}
     if fresh:
-        found |= {"num_critics"}
+        found |= {"num_critics", "posterior", "samples", "target", "kl_in_value"}
+    if settings.get("weights") == "exponential":
+        found |= {"rank_shift"}
+    if settings.get("freeze_prior"):
+        found |= {"prior_fit"}
+    if settings.get("prior_fit") == "distil" or settings.get("freeze_prior"):
+        found |= {"dual_learning_rate", "epsilon_mean", "epsilon_scale"}
     if settings.get("persist") is False:
         found |= {"restart_probability"}
     if settings.get("target") == "td0" and not fresh and (composed or not settings.get("kl_in_value")):

@@ -150,7 +150,8 @@ def _space(algorithm: str, env: Any, folder: Path, of_runs: Mapping[str, Any]) -
     one = build(first, 1)[0]
     actions = action_space(one.action_space, task_name(first))
     one.close()
-    return spaces.of_use(spaces.space_of(algorithm), of_runs, isinstance(actions, Choices | SeveralChoices))
+    choices = len(actions.factors) if isinstance(actions, Choices | SeveralChoices) else 0
+    return spaces.of_use(spaces.space_of(algorithm), of_runs, choices)
 
 
 def _with_short_warm_up(tuned: Any) -> Any:

@@ -77,18 +77,18 @@ def space_of(algorithm: str) -> Space:
     return {name: space for name, space in both.items() if name in known and space != Among(())}
 
 
-def of_use(space: Space, settings: Mapping[str, Any], choices: bool) -> Space:
+def of_use(space: Space, settings: Mapping[str, Any], choices: int) -> Space:
     """The part of a space that changes something beside the other settings.
 
     Args:
         space: the search space of an algorithm.
         settings: the settings of its runs by name, with their values.
-        choices: whether actions are choices, not boxes.
+        choices: how many choices an action is made of; 0 where actions are numbers.
 
     Example:
-        >>> sorted(set(space_of("sac")) - set(of_use(space_of("sac"), {"num_critics": 2}, choices=False)))
+        >>> sorted(set(space_of("sac")) - set(of_use(space_of("sac"), {"num_critics": 2}, choices=0)))
         ['entropy_fraction']
-        >>> "beta" in of_use(space_of("mpo"), {"num_critics": 1}, choices=False)
+        >>> "beta" in of_use(space_of("mpo"), {"num_critics": 1}, choices=0)
         False
     """
     idle = groups.idle(settings, choices)
