@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from estep.comparing.statistics import Group, bootstrap, interquartile_mean
+from estep.comparing.statistics import TAIL, Group, bootstrap, interquartile_mean
 from estep.plots.learning_curves import Point, points
 from estep.runs import tables
 
@@ -94,7 +94,7 @@ def ratio_of(first: Group, second: Group) -> Any:
     return interquartile_mean(first) / interquartile_mean(second)
 
 
-def ratios(found: Sequence[Score]) -> Iterator[Ratio]:
+def ratios(found: Sequence[Score], tail: float = TAIL) -> Iterator[Ratio]:
     """Of each critic its inference over direct inference, iterations on whole batches over those on half of them, and
     direct inference and iterations over direct inference with the plain critic, and iterations over those with it. Both
     groups have the tasks of which there are runs of both."""
@@ -111,15 +111,16 @@ def ratios(found: Sequence[Score]) -> Iterator[Ratio]:
     for name, over in pairs:
         tasks = sorted(groups[name].keys() & groups[over].keys())
         if tasks:
-            yield Ratio(*name, *over, len(tasks), *compared(groups[name], groups[over], tasks))
+            yield Ratio(*name, *over, len(tasks), *compared(groups[name], groups[over], tasks, tail))
 
 
-def compared(mine: Tasks, others: Tasks, tasks: Sequence[str]) -> tuple[Any, ...]:
-    """The numbers of runs, the interquartile means, and their ratio with its interval."""
+def compared(mine: Tasks, others: Tasks, tasks: Sequence[str], tail: float) -> tuple[Any, ...]:
+    """The numbers of runs, the interquartile means, and their ratio with its interval, which leaves `tail` out on each
+    side."""
     first, second = ([np.asarray(group[task]) for task in tasks] for group in (mine, others))
     counts = sum(map(len, first)), sum(map(len, second))
     middles = float(interquartile_mean(first)), float(interquartile_mean(second))
-    low, high = bootstrap(ratio_of, first, second)
+    low, high = bootstrap(ratio_of, first, second, tail=tail)
     return *counts, *middles, float(ratio_of(first, second)), float(low), float(high)
 
 
