@@ -1,5 +1,5 @@
-"""Ratios over tasks whose returns differ in size: each score is divided by the mean on its task of direct inference with
-the plain critic, of the seeds that were run first.
+"""Ratios over tasks whose returns differ in size: each score is divided by the mean on its task of direct inference
+with the plain critic, of the seeds that were run first.
 
 It reads the scores.csv of scores.py in one folder or several, and writes over_tasks.csv: the ratios of the seeds that
 were run first at the level of a second look, and those of the new seeds alone. Run as
