@@ -1,10 +1,10 @@
 """Ratios over tasks whose returns differ in size: each score is divided by the mean on its task of direct inference
 with the plain critic, of the seeds that were run first.
 
-It reads the scores.csv of scores.py in one folder or several, and writes over_tasks.csv: the ratios of the seeds that
-were run first at the level of a second look, and those of the new seeds alone. Run as
+It reads the scores.csv of scores.py and writes over_tasks.csv: the ratios of the seeds that were run first at the level
+of a second look, and those of the new seeds alone. Run as
 
-    python experiments/likelihoods/over_tasks.py results/likelihoods/three_tasks results/likelihoods OTHER...
+    python experiments/likelihoods/over_tasks.py results/likelihoods/three_tasks
 """
 
 from __future__ import annotations
@@ -45,11 +45,10 @@ def rows(found: Sequence[Score]) -> Iterator[tuple[Any, ...]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path, help="the folder of the table")
-    parser.add_argument("folders", type=Path, nargs="+", help="folders with a scores.csv, each with tasks of its own")
-    args = parser.parse_args()
-    found = [one for folder in args.folders for one in tables.read(folder / "scores.csv", Score)]
-    tables.write(args.out / "over_tasks.csv", COLUMNS, rows(relative(found)))
+    parser.add_argument("out", type=Path, help="the folder of scores.csv, and of the table")
+    out = parser.parse_args().out
+    found = tables.read(out / "scores.csv", Score)
+    tables.write(out / "over_tasks.csv", COLUMNS, rows(relative(found)))
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@
 # CRITICS chooses critics (default: "none best"; there are "layer", "simba2" and "pessimist" too), WAYS ways to use
 # inference (default: "sac iterative start"; there is "whole" too). `best` is the critic that experiments/critics chose;
 # BEST has the flags of another one.
-# PARTS="critics", "fraction", "imagined", "upright" or "acting" makes one part. CONTROL=1 adds to `imagined` and
-# `upright` the runs that act by the start of inference.
+# PARTS="critics", "pessimism", "fraction", "imagined", "upright" or "acting" makes one part. CONTROL=1 adds to `imagined`
+# and `upright` the runs that act by the start of inference.
 set -euo pipefail
 NAME=likelihoods
 # shellcheck source=experiments/lib.sh
@@ -69,6 +69,18 @@ critics() {
     measured .
 }
 
+# The pessimism of the authors over three tasks, and on five seeds that nothing was chosen on.
+pessimism() {
+    local seed ENVS=${ENVS:-Hopper-v5 Walker2d-v5 HalfCheetah-v5}
+    for seed in ${SEEDS:-0 1 2 3 4 5 6 7 8 9}; do
+        WAYS=sac cell none
+        ((seed >= 5)) || WAYS=iterative cell none
+        WAYS="sac iterative" cell pessimist
+    done
+    measured three_tasks
+    python experiments/likelihoods/over_tasks.py "$OUT/three_tasks"
+}
+
 # A policy that learns from half of each batch, beside one that learns from all of it.
 fraction() {
     local seed env
@@ -123,6 +135,6 @@ acting() {
     done
 }
 
-for part in ${PARTS:-critics fraction imagined upright acting}; do
+for part in ${PARTS:-critics pessimism fraction imagined upright acting}; do
     "$part"
 done
