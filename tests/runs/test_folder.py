@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -88,14 +89,13 @@ def test_a_run_json_that_cannot_be_read_is_refused(tmp_path, text):
             folder.read_run()
 
 
-def test_the_second_writer_is_refused_at_once_and_learns_who(tmp_path):
+def test_the_second_writer_is_refused_at_once_and_learns_who(tmp_path, monkeypatch):
+    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("it waits for the first"))
     folder = make(tmp_path)
     other = RunFolder.open(folder.path)
     before = {path.name: path.read_bytes() for path in folder.path.iterdir()}
-    start = time.monotonic()
     with pytest.raises(RejectedInput) as caught:
         other.lock()
-    assert time.monotonic() - start < 1
     assert caught.value.exit_code == 3
     assert f"process {os.getpid()} on host {os.uname().nodename}" in caught.value.what
     assert str(datetime.now().year) in caught.value.what
@@ -164,6 +164,7 @@ def test_provenance_is_complete_and_holds_no_secret(tmp_path, monkeypatch):
     assert provenance.git(tmp_path / "absent") is None
 
 
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 def test_a_dirty_checkout_is_told(tmp_path):
     def git(*arguments: str) -> None:
         who = ["-c", "user.name=x", "-c", "user.email=x@x"]
