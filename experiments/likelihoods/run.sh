@@ -4,7 +4,7 @@
 #
 # SEEDS and ENVS choose a part of the runs, for example to give each core a task: ENVS=Hopper-v5 SEEDS="0 1" run.sh
 # CRITICS chooses critics (default: "none best"; there are "layer", "simba2" and "pessimist" too), WAYS ways to use
-# inference (default: "sac iterative start"; there is "whole" too). `best` is the critic that experiments/critics chose;
+# inference (default: "sac iterative start"; there are "whole" and "same" too). `best` is the critic that experiments/critics chose;
 # BEST has the flags of another one.
 # PARTS="critics", "pessimism", "fraction", "imagined", "upright" or "acting" makes one part. CONTROL=1 adds to `imagined`
 # and `upright` the runs that act by the start of inference.
@@ -46,6 +46,7 @@ cell() {
             iterative) row=(iterative-sac "${acting[@]}") ;;
             start) row=(iterative-sac --act-by start) ;;
             whole) row=(iterative-sac --inference-fraction 1) ;;
+            same) row=(iterative-sac) ;; # acts by the pessimism that it learns with
             esac
             train "likelihoods/$env/${way}_$critic" "$seed" "${row[@]}" --env "$env" "${sizes[@]}" \
                 --beta "$beta" "$@"
@@ -76,6 +77,7 @@ pessimism() {
         WAYS=sac cell none
         ((seed >= 5)) || WAYS=iterative cell none
         WAYS="sac iterative" cell pessimist
+        ((seed >= 5)) || ENVS=HalfCheetah-v5 WAYS=same cell pessimist
     done
     measured three_tasks
     python experiments/likelihoods/over_tasks.py "$OUT/three_tasks"

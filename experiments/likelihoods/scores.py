@@ -25,6 +25,7 @@ from estep.runs import tables
 LAST = 5
 """Evaluations at the end that make the score of a run."""
 DIRECT, ITERATIVE, START, PART, WHOLE = "direct", "iterative", "start", "direct part", "iterative whole"
+SAME = "iterative same β"
 PLAIN = "none mse"
 
 
@@ -36,7 +37,8 @@ class Score(NamedTuple):
     """Its network, if that is no multilayer perceptron, its norm, its loss, and its pessimism, if that is not 1."""
     inference: str
     """How actions are found: by the direct policy, also one that learns from part of a batch; by iterations, which
-    learn from half of each batch or from all of it; or acted by their start."""
+    learn from half of each batch or from all of it, or which act by the pessimism that they learn with, and not by less;
+    or acted by their start."""
     seed: int
     env_steps: int
     score: float
@@ -70,6 +72,8 @@ def named(algorithm: str, settings: str) -> tuple[str, str]:
         way = DIRECT if chosen["inference_fraction"] == 1 else PART
     elif chosen["act_by"] == "start":
         way = START
+    elif chosen["beta"] != 1 and chosen["act_beta"] is None:
+        way = SAME
     else:
         way = WHOLE if chosen["inference_fraction"] == 1 else ITERATIVE
     network = [] if chosen["network"] == "mlp" else [chosen["network"]]
@@ -95,16 +99,16 @@ def ratio_of(first: Group, second: Group) -> Any:
 
 
 def ratios(found: Sequence[Score], tail: float = TAIL) -> Iterator[Ratio]:
-    """Of each critic its inference over direct inference, iterations on whole batches over those on half of them, and
-    direct inference and iterations over direct inference with the plain critic, and iterations over those with it. Both
+    """Of each critic its inference over direct inference, iterations on whole batches or with one pessimism over the
+    others, and direct inference and iterations over direct inference with the plain critic, and iterations over those with it. Both
     groups have the tasks of which there are runs of both."""
     groups: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for one in found:
         groups[one.critic, one.inference][one.env].append(one.score)
     critics = sorted({critic for critic, _ in groups})
-    ways = ITERATIVE, START, PART, WHOLE
+    ways = ITERATIVE, START, PART, WHOLE, SAME
     pairs = [((critic, way), (critic, DIRECT)) for critic, way in itertools.product(critics, ways)]
-    pairs += [((critic, WHOLE), (critic, ITERATIVE)) for critic in critics]
+    pairs += [((critic, way), (critic, ITERATIVE)) for critic in critics for way in (WHOLE, SAME)]
     others = [critic for critic in critics if critic != PLAIN]
     pairs += [((critic, way), (PLAIN, DIRECT)) for critic in others for way in (DIRECT, ITERATIVE)]
     pairs += [((critic, ITERATIVE), (PLAIN, ITERATIVE)) for critic in others]
