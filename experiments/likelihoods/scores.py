@@ -37,8 +37,8 @@ class Score(NamedTuple):
     """Its network, if that is no multilayer perceptron, its norm, its loss, and its pessimism, if that is not 1."""
     inference: str
     """How actions are found: by the direct policy, also one that learns from part of a batch; by iterations, which
-    learn from half of each batch or from all of it, or which act by the pessimism that they learn with, and not by less;
-    or acted by their start."""
+    learn from half of each batch or from all of it, or act by the pessimism that they learn with and not by less; or by
+    their start."""
     seed: int
     env_steps: int
     score: float
@@ -100,8 +100,8 @@ def ratio_of(first: Group, second: Group) -> Any:
 
 def ratios(found: Sequence[Score], tail: float = TAIL) -> Iterator[Ratio]:
     """Of each critic its inference over direct inference, iterations on whole batches or with one pessimism over the
-    others, and direct inference and iterations over direct inference with the plain critic, and iterations over those with it. Both
-    groups have the tasks of which there are runs of both."""
+    others, and direct inference and iterations over direct inference with the plain critic, and iterations over those
+    with it. Both groups have the tasks of which there are runs of both."""
     groups: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for one in found:
         groups[one.critic, one.inference][one.env].append(one.score)
