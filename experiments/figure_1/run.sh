@@ -8,6 +8,7 @@
 #
 # PARTS=imagined makes the same figure of inference on returns of imagined steps, of runs of experiments/likelihoods:
 # iterative-mve on HalfCheetah-v5 and on the task that pays forward speed on the feet only, seeds 0 to 4.
+# PARTS=pessimism makes it of iterative-sac with the pessimism of the authors on three tasks, seeds 0 to 4.
 set -euo pipefail
 NAME=figure_1
 # shellcheck source=experiments/lib.sh
@@ -50,6 +51,17 @@ imagined() {
     measured imagined improvement
 }
 
-for part in ${PARTS:-critic imagined}; do
+# The runs are those of experiments/likelihoods.
+pessimism() {
+    local seed env
+    for env in HalfCheetah-v5 Hopper-v5 Walker2d-v5; do
+        for seed in 0 1 2 3 4; do
+            runs+=("$(run_of "likelihoods/$env/iterative_pessimist" "$seed")")
+        done
+    done
+    measured pessimism improvement
+}
+
+for part in ${PARTS:-critic imagined pessimism}; do
     "$part"
 done
