@@ -24,7 +24,7 @@ from estep.runs.config_file import Recipe
 from estep.settings import groups
 from estep.settings.kinds import kind_of
 from estep.settings.run import RunConfig
-from oracles.rows import ROWS, compiled, spec_of
+from oracles.rows import ROWS, WITH_MODEL, compiled, spec_of
 
 SPECS = Spec(3, 2), Spec(3, 3, OneHot())
 MOST = 4
@@ -174,6 +174,21 @@ def test_settings_that_are_called_idle_change_nothing(name):
         spec = spec_of(name, spec)
         names = own & groups.idle(vars(row), len(spec.factors)) - OF_ONE_CRITIC
         assert program(changed(row, names), spec) == program(row, spec), names
+
+
+OF_ONE_CHOICE = {
+    "compose": Compose(**SMALL, posterior="categorical"),
+    "compose closed": Compose(**SMALL, posterior="categorical", inference="closed-form", prior="learned"),
+    **{name: WITH_MODEL[name] for name in ("iterative-mve", "kl-mve", "pp-smc")},
+}
+
+
+@pytest.mark.parametrize("name", OF_ONE_CHOICE)
+def test_samples_change_nothing_where_an_action_is_one_choice(name):
+    row, choices = OF_ONE_CHOICE[name], SPECS[1]
+    names = groups.SAMPLED & {field.name for field in dataclasses.fields(row)}
+    assert names <= groups.idle(vars(row), len(choices.factors))
+    assert program(changed(row, names), choices) == program(row, choices)
 
 
 @pytest.mark.parametrize("name", ["iterative-sac", "mpo"])
