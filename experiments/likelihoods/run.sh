@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the learning runs of results/likelihoods: two critics, three ways to use inference, two tasks, five seeds.
+# Makes the learning runs of results/likelihoods: critics, ways to use inference and pessimism, on two or three tasks.
 # What counts as yes and as no is in results/likelihoods/criteria.md, which was written before the first run.
 #
 # SEEDS and ENVS choose a part of the runs, for example to give each core a task: ENVS=Hopper-v5 SEEDS="0 1" run.sh
