@@ -17,7 +17,7 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PYTHONS = ("3.11", "3.12", "3.13", "3.14")
+PYTHONS = ("3.11", "3.12", "3.13", "3.14", "3.15")
 TESTS = (
     *("tests/core", "tests/settings/test_kinds.py", "tests/policy/test_policy.py", "tests/training/test_run.py"),
     *(
