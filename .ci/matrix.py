@@ -18,6 +18,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PYTHONS = ("3.11", "3.12", "3.13", "3.14", "3.15")
+FIRST_JAX = {"3.15": "0.12.0"}
+"""The first release that a Python has, where it is newer than the first of the range."""
 TESTS = (
     *("tests/core", "tests/settings/test_kinds.py", "tests/policy/test_policy.py", "tests/training/test_run.py"),
     *(
@@ -37,14 +39,14 @@ def jax_range() -> str:
     return found.removeprefix("jax")
 
 
-def wanted_jax(which: str) -> list[str]:
-    """What pip is asked for: the first release of the range, or the newest release that this Python can have."""
+def wanted_jax(which: str, python: str) -> list[str]:
+    """What pip is asked for: the first or the newest release of the range that this Python can have."""
     allowed = jax_range()
     if which == "newest":
         return [f"jax{allowed}"]
     first = re.search(r">=\s*([0-9.]+)", allowed)
     assert first, f"pyproject.toml has no oldest JAX: {allowed}"
-    version = ".".join([*first[1].split("."), "0", "0"][:3])
+    version = FIRST_JAX.get(python, ".".join([*first[1].split("."), "0", "0"][:3]))
     return [f"jax=={version}", f"jaxlib=={version}"]
 
 
@@ -65,7 +67,7 @@ def install(python: str, which: str) -> Path:
         subprocess.run([f"python{python}", "-m", "venv", str(folder)], check=True)
         pip = [str(inside), "-m", "pip", "install", "--quiet"]
         subprocess.run([*pip, "--upgrade", "pip"], check=True)
-        subprocess.run([*pip, "--editable", ".", "--group", "test", *wanted_jax(which)], cwd=ROOT, check=True)
+        subprocess.run([*pip, "--editable", ".", "--group", "test", *wanted_jax(which, python)], cwd=ROOT, check=True)
         (folder / "installed").touch()  # last, so that an interrupted installation starts again
     return inside
 
