@@ -6,16 +6,16 @@
 # CRITICS chooses critics (default: "none best"; there are "layer", "simba2" and "pessimist" too), WAYS ways to use
 # inference (default: "sac iterative start"; there are "whole" and "same" too). `best` is the critic that experiments/critics chose;
 # BEST has the flags of another one.
-# PARTS="critics", "pessimism", "fraction", "imagined", "upright" or "acting" makes one part. CONTROL=1 adds to `imagined`
-# and `upright` the runs that act by the start of inference.
+# PARTS="critics", "pessimism", "long", "fraction", "imagined", "upright" or "acting" makes one part. CONTROL=1 adds to
+# `imagined` and `upright` the runs that act by the start of inference.
 set -euo pipefail
 NAME=likelihoods
 # shellcheck source=experiments/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 export PYTHONPATH=experiments/models_mujoco${PYTHONPATH:+:$PYTHONPATH} # upright.py
 
-sizes=(--hidden-sizes 128 128 --batch-size 64 --checkpoint-every 50000 --keep-checkpoints 3 --steps 100000
-    --warmup-steps 5000)
+sizes=(--hidden-sizes 128 128 --batch-size 64 --checkpoint-every 50000 --keep-checkpoints 3 --warmup-steps 5000
+    --steps 100000)
 common=("${sizes[@]}" --beta 1)
 read -ra best <<<"${BEST:---critic-norm layer --critic-loss hl-gauss}"
 
@@ -48,7 +48,7 @@ cell() {
             whole) row=(iterative-sac --inference-fraction 1) ;;
             same) row=(iterative-sac) ;; # acts by the pessimism that it learns with
             esac
-            train "likelihoods/$env/${way}_$critic" "$seed" "${row[@]}" --env "$env" "${sizes[@]}" \
+            train "likelihoods/$env/${way}_$critic${suffix:-}" "$seed" "${row[@]}" --env "$env" "${sizes[@]}" \
                 --beta "$beta" "$@"
         done
     done
@@ -81,6 +81,19 @@ pessimism() {
     done
     measured three_tasks
     python experiments/likelihoods/over_tasks.py "$OUT/three_tasks"
+}
+
+# The same with three times the steps. The runs of results/ are those of `pessimism`, which `estep resume --steps 300000`
+# took on: the same as if they had not ended.
+long() {
+    local seed suffix=_300k ENVS=${ENVS:-Hopper-v5 Walker2d-v5 HalfCheetah-v5}
+    local sizes=("${sizes[@]:0:${#sizes[@]}-1}" 300000)
+    for seed in ${SEEDS:-5 6 7 8 9}; do
+        WAYS="sac iterative" cell pessimist
+        WAYS=sac cell none
+    done
+    measured long
+    python experiments/likelihoods/over_tasks.py "$OUT/long"
 }
 
 # A policy that learns from half of each batch, beside one that learns from all of it.
@@ -137,6 +150,6 @@ acting() {
     done
 }
 
-for part in ${PARTS:-critics pessimism fraction imagined upright acting}; do
+for part in ${PARTS:-critics pessimism long fraction imagined upright acting}; do
     "$part"
 done
