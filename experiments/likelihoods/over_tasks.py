@@ -1,10 +1,10 @@
 """Ratios over tasks whose returns differ in size: each score is divided by the mean on its task of direct inference
-with the plain critic, of the seeds that were run first.
+with the plain critic, of the seeds that were run first if there are any.
 
-It reads the scores.csv of scores.py and writes over_tasks.csv: the ratios of the seeds that were run first at the level
-of a second look, and those of the new seeds alone. Run as
+It reads the evaluations.csv of `estep compare` and writes over_tasks.csv: the ratios of the seeds that were run first
+at the level of a second look, and those of the new seeds alone, after so many steps each as --at says. Run as
 
-    python experiments/likelihoods/over_tasks.py results/likelihoods/three_tasks
+    python experiments/likelihoods/over_tasks.py results/likelihoods/three_tasks --at 100000
 """
 
 from __future__ import annotations
@@ -16,22 +16,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scores import DIRECT, PLAIN, Ratio, Score, ratios
+from scores import DIRECT, PLAIN, Ratio, Score, ratios, scores
 from seeds import SECOND_LOOK, SEEN
 
 from estep.comparing.statistics import TAIL
+from estep.plots.learning_curves import Point, points
 from estep.runs import tables
 
-COLUMNS = ("seeds", "level", *Ratio._fields)
+COLUMNS = ("env_steps", "seeds", "level", *Ratio._fields)
 
 
 def relative(found: Sequence[Score]) -> list[Score]:
     """The scores, each divided by the mean of direct inference on its task."""
-    plain: dict[str, list[float]] = defaultdict(list)
+    plain: dict[str, list[Score]] = defaultdict(list)
     for one in found:
-        if (one.critic, one.inference) == (PLAIN, DIRECT) and one.seed < SEEN:
-            plain[one.env].append(one.score)
-    return [one._replace(score=one.score / float(np.mean(plain[one.env]))) for one in found if one.env in plain]
+        if (one.critic, one.inference) == (PLAIN, DIRECT):
+            plain[one.env].append(one)
+    first = {env: [one for one in runs if one.seed < SEEN] or runs for env, runs in plain.items()}
+    units = {env: float(np.mean([one.score for one in runs])) for env, runs in first.items()}
+    return [one._replace(score=one.score / units[one.env]) for one in found if one.env in units]
 
 
 def rows(found: Sequence[Score]) -> Iterator[tuple[Any, ...]]:
@@ -43,12 +46,19 @@ def rows(found: Sequence[Score]) -> Iterator[tuple[Any, ...]]:
         yield "new", 1 - 2 * TAIL, *ratio
 
 
+def over_time(found: Sequence[Point], at: Sequence[int]) -> Iterator[tuple[Any, ...]]:
+    """The same of each run as it was after so many steps."""
+    for steps in at:
+        for row in rows(relative(scores([point for point in found if point.env_steps <= steps]))):
+            yield steps, *row
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path, help="the folder of scores.csv, and of the table")
-    out = parser.parse_args().out
-    found = tables.read(out / "scores.csv", Score)
-    tables.write(out / "over_tasks.csv", COLUMNS, rows(relative(found)))
+    parser.add_argument("out", type=Path, help="the folder of evaluations.csv, and of the table")
+    parser.add_argument("--at", type=int, nargs="+", required=True, help="numbers of environment steps")
+    args = parser.parse_args()
+    tables.write(args.out / "over_tasks.csv", COLUMNS, over_time(points(args.out), args.at))
 
 
 if __name__ == "__main__":

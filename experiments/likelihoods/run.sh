@@ -80,7 +80,7 @@ pessimism() {
         ((seed >= 5)) || ENVS=HalfCheetah-v5 WAYS=same cell pessimist
     done
     measured three_tasks
-    python experiments/likelihoods/over_tasks.py "$OUT/three_tasks"
+    python experiments/likelihoods/over_tasks.py "$OUT/three_tasks" --at 100000
 }
 
 # The same with three times the steps. The runs of results/ are those of `pessimism`, which `estep resume --steps 300000`
@@ -93,7 +93,7 @@ long() {
         WAYS=sac cell none
     done
     measured long
-    python experiments/likelihoods/over_tasks.py "$OUT/long"
+    python experiments/likelihoods/over_tasks.py "$OUT/long" --at 100000 200000 300000
 }
 
 # A policy that learns from half of each batch, beside one that learns from all of it.
