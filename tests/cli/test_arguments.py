@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 
 import pytest
 from commandline import command
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from estep.cli.main import COMMANDS
 from estep.cli.parse import parse
 from estep.cli.reading import Evaluate
 from estep.settings import schema
@@ -113,6 +115,19 @@ def test_help_is_a_result(run, argv):
     assert ended.code == 0
     assert ended.err == ""
     assert ended.out.startswith("usage: estep")
+
+
+@pytest.mark.parametrize(("argv", "names"), [(("--help",), COMMANDS), (("train", "--help"), schema.rows())])
+def test_an_overview_has_a_line_for_each_name(run, argv, names):
+    (rows,) = (part.splitlines() for part in run(*argv).out.split("\n\n") if part.startswith("  " + next(iter(names))))
+    assert [line.split()[0] for line in rows] == list(names)
+    assert all("  " in line.strip() for line in rows)
+
+
+def test_the_columns_of_flags_never_touch(run):
+    rows = [re.split("  +", line.strip()) for line in run("algos").out.split("\n") if line.startswith("  --")]
+    fields = [field for found in schema.rows().values() for field in found.fields]
+    assert [(row[0], row[-1]) for row in rows] == [(field.flag, field.help) for field in fields]
 
 
 def test_every_hyperparameter_is_a_flag_with_its_help(run):

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from estep.cli.main import Context
 from estep.cli.parse import parse
+from estep.cli.results import aligned
 from estep.errors import EnvironmentFailure, describe
 from estep.settings import schema
 
@@ -50,7 +51,7 @@ def doctor(arguments: list[str], context: Context) -> int:
     """Check this machine and this installation."""
     parse("estep doctor", str(Doctor.__doc__), schema.of(Doctor), (), arguments)
     checks = [_run(name, function) for name, function in CHECKS.items()]
-    lines = [f"{'ok' if check.ok else 'FAIL':5s}{check.name:9s}{check.found}" for check in checks]
+    lines = aligned([("ok" if check.ok else "FAIL", check.name, check.found) for check in checks], indent="")
     context.results.say("\n".join(lines))
     context.results.known["checks"] = [check._asdict() for check in checks]
     failed = [check for check in checks if not check.ok]
@@ -163,8 +164,8 @@ def check_env(arguments: list[str], context: Context) -> int:
     watch = Watch(values["env_timeout"], values["env"], context.results.hang)
     findings = check(values["env"], watch)
     watch.close()
-    lines = [f"{'ok' if finding.ok else 'FAIL':5s}{finding.name:20s}{finding.detail}" for finding in findings]
-    context.results.say("\n".join(lines))
+    rows = [("ok" if finding.ok else "FAIL", finding.name, finding.detail) for finding in findings]
+    context.results.say("\n".join(aligned(rows, indent="")))
     context.results.known["findings"] = [finding._asdict() for finding in findings]
     failed = [f"{finding.name}: {finding.detail}" for finding in findings if not finding.ok]
     if failed:

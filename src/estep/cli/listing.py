@@ -9,6 +9,7 @@ from typing import Any
 from estep.cli.main import Context
 from estep.cli.parse import COMMON, parse
 from estep.cli.resolve import row
+from estep.cli.results import aligned
 from estep.errors import unknown
 from estep.settings import glossary, schema
 from estep.settings import presets as known_presets
@@ -65,14 +66,14 @@ def algos(arguments: list[str], context: Context) -> int:
 def _spaces(shown: list[Row], context: Context) -> int:
     """The search spaces of algorithms."""
     found = {one.name: space_of(one.name) for one in shown}
-    pages = [[name, "", *(f"  {key:22s}{where}" for key, where in space.items())] for name, space in found.items()]
+    pages = [[name, "", *aligned([(key, str(where)) for key, where in space.items()])] for name, space in found.items()]
     context.results.say("\n\n".join("\n".join(page) for page in pages))
     texts = {name: {key: str(where) for key, where in space.items()} for name, space in found.items()}
     return context.results.finish(0, {"spaces": texts})
 
 
 def _page(found: Row) -> str:
-    lines = [f"  {field.flag:22s}{_value(field.default):14s}{field.help}" for field in found.fields]
+    lines = aligned([(field.flag, _value(field.default), field.help) for field in found.fields])
     return "\n".join([found.name, "", *(f"  {line}".rstrip() for line in found.table.splitlines()), "", *lines])
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from estep import terminal
 from estep.cli.lifecycle import Lifecycle
-from estep.cli.results import Results
+from estep.cli.results import Results, aligned
 from estep.errors import EstepError, UsageError, describe, unknown
 
 GRACE = 20.0
@@ -157,18 +157,21 @@ def _version(context: Context) -> int:
 def usage() -> str:
     """The help of the command line as a whole."""
     calls = {f"{name} {command.usage}".strip(): command.summary for name, command in COMMANDS.items()}
-    lines = [f"  {call:24s}{summary}" for call, summary in calls.items()]
+    options = {
+        "--json": "end stdout with one JSON object, whatever happens",
+        "--verbose": "show the traceback of an error",
+        "--version": "print the version",
+    }
+    lines = aligned([*calls.items(), *options.items()])
     return "\n".join(
         [
             "usage: estep COMMAND ... [--json] [--verbose]",
             "",
             "Variational reinforcement learning for continuous and discrete control.",
             "",
-            *lines,
+            *lines[: len(calls)],
             "",
-            "  --json                  end stdout with one JSON object, whatever happens",
-            "  --verbose               show the traceback of an error",
-            "  --version               print the version",
+            *lines[len(calls) :],
             "",
             "estep COMMAND --help explains a command; estep train ALGO --help lists every hyperparameter.",
             "Exit codes: 0 done, 2 usage, 3 input rejected, 4 numeric halt, 5 environment failure, 6 storage failure,",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from estep.cli.main import Context
 from estep.cli.parse import Help, parse
 from estep.cli.resolve import read_env, resolve, row, run_folder
-from estep.cli.results import spread
+from estep.cli.results import aligned, spread
 from estep.errors import STOPPED, UsageError, check
 from estep.policy.progress import reporter
 from estep.runs.folder import MEMBERS
@@ -112,7 +112,7 @@ def compose(arguments: list[str], context: Context) -> int:
 
 
 def _overview() -> str:
-    lines = [f"  {name:16s}{found.summary}" for name, found in schema.rows().items()]
+    lines = aligned([(name, found.summary.partition("\n")[0]) for name, found in schema.rows().items()])
     return "\n".join(
         [
             "usage: estep train ALGO --env ID [ID ...] [--steps N] [--seed S] [--out DIR] [every setting of ALGO]",

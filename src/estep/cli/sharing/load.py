@@ -9,6 +9,7 @@ from estep.cli.main import Context
 from estep.cli.parse import parse
 from estep.cli.reading import chosen_run
 from estep.cli.resolve import run_folder
+from estep.cli.results import aligned
 from estep.errors import UsageError
 from estep.settings import arguments as arguments_of
 from estep.settings import schema
@@ -54,7 +55,7 @@ def load(arguments: list[str], context: Context) -> int:
             found = facts(trained, RunFolder.open(run).read_run())
             saved = None if out is None else save(trained, out, optimisers=False)
     context.results.known["run_dir"] = str(given)
-    context.results.say("\n".join(f"{name:21s} {value}" for name, value in found.items()))
+    context.results.say("\n".join(aligned([(name, str(value)) for name, value in found.items()], indent="")))
     if saved is not None:
         context.results.say(f"wrote    {saved}")
     context.results.say("use      {}   or   {}".format(*usage(trained, saved or given)))

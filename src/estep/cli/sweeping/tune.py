@@ -10,6 +10,7 @@ from typing import Any, Literal
 from estep.cli.main import Context
 from estep.cli.parse import COMMON, parse
 from estep.cli.resolve import read_env, row
+from estep.cli.results import aligned
 from estep.cli.sweeping import given as reader
 from estep.cli.sweeping.sweep import note
 from estep.errors import STOPPED, UsageError, check
@@ -194,7 +195,7 @@ def _work(study: Any, tuned: Any, folder: Path, values: dict[str, Any], context:
         return context.results.fail(1, "No trial has a result.", f"See the logs in {folder / studies.TRIALS}.")
     stages = summary.best_stages(study, tuned, folder)
     best, shares = stages[-1].values, {} if tuned.scheduler == PBT else summary.importances(study)
-    lines = [*summary.table(study), *(f"  {name:22s} {summary.text(share)}" for name, share in shares.items())]
+    lines = [*summary.table(study), *aligned([(name, summary.text(share)) for name, share in shares.items()])]
     lines += ["", *summary.schedule(stages), *summary.preset(tuned, best), ""]
     fresh = None
     if values["fresh"]:
