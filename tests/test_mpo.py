@@ -256,8 +256,8 @@ def test_actions_are_clipped_where_the_box_is_and_free_where_there_is_none(row):
         (ParametricMPO, {"hidden_sizes": ()}),
     ],
 )
-def test_bad_numbers_are_refused_by_their_flag(kind, change):
-    with pytest.raises(UsageError, match="--" + next(iter(change)).replace("_", "-")):
+def test_bad_numbers_are_refused_by_their_name(kind, change):
+    with pytest.raises(UsageError, match=next(iter(change))):
         kind(**change)
 
 

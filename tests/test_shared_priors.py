@@ -372,9 +372,9 @@ def test_rows_about_tasks_refuse_one_and_prices_that_are_nothing(kind):
     with pytest.raises(UsageError, match="the temperature, is 0") as error:
         kind(kl_cost=0.0, entropy_cost=0.0)
     assert "1e-6" in error.value.fix
-    with pytest.raises(UsageError, match="--kl-cost"):
+    with pytest.raises(UsageError, match="kl_cost"):
         kind(kl_cost=-1.0)
-    with pytest.raises(UsageError, match="--heads"):
+    with pytest.raises(UsageError, match="heads"):
         kind(heads="many")
 
 

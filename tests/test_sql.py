@@ -325,8 +325,8 @@ def test_the_temperature_stays_and_the_slow_critic_is_a_hard_copy():
         {"hidden_sizes": ()},
     ],
 )
-def test_bad_numbers_are_refused_by_their_flag(change):
-    with pytest.raises(UsageError, match="--" + next(iter(change)).replace("_", "-")):
+def test_bad_numbers_are_refused_by_their_name(change):
+    with pytest.raises(UsageError, match=next(iter(change))):
         SQL(**change)
 
 

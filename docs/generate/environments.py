@@ -53,7 +53,7 @@ def one(env: str) -> dict[str, str]:
         wrong = [f"{finding.name}: {finding.detail}" for finding in check_env(source) if not finding.ok]
         checked = "; ".join(wrong) or "ok"
     except EstepError as error:
-        checked = str(error)
+        checked = f"{error.what} {error.fix}"
     small = {"hidden_sizes": (32, 32), "batch_size": 32, "warmup_steps": 100, "replay_size": 1000, "eval_every": 0}
     try:
         with tempfile.TemporaryDirectory() as out:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import sys
 import traceback
 from collections.abc import Iterable
@@ -13,8 +14,55 @@ STOPPED = 75
 """The exit code of a run that stopped cleanly and can be resumed. It is no error."""
 
 
+SENTENCE = (
+    r"(?:a|above|an|and|another|are|as|at|before|below|cannot|clips|does|ends|follows|for|from|gives|has|have|if|in"
+    r"|instead|is|it|makes|merges|names|needs|of|on|only|or|other|out|prints|records|scales|shows|so|steps|such|takes"
+    r"|than|that|the|to|too|trains|use|uses|was|which|with|without)(?![\w-])"
+)
+"""Words with which a sentence goes on: after a flag they are not its value, and after `estep` no command."""
+COMMAND_OR_FLAG = re.compile(
+    rf"(?P<command>\bestep (?!{SENTENCE})[a-z-]+(?: [^\s,;]+)*)"
+    r"|(?<![\w-])--\w[\w-]*(?: \S+)? \(in Python (?P<given>.+?)\)(?=[\s.,;]|$)"
+    r"|(?<![\w-])--(?P<no>no-)?(?P<name>[a-z][a-z0-9-]*)"
+    rf"(?: (?!{SENTENCE})(?P<value>[\w/:?&=-]+(?:\.[\w/:?&=-]+)*))?"
+)
+
+
+def as_arguments(text: str) -> str:
+    """A message for the command line as one for Python: flags become arguments, and commands stay as they are.
+
+    Example:
+        >>> as_arguments("Give --network mlp and --num-critics 2 or more. See estep train sac --help.")
+        'Give network="mlp" and num_critics=2 or more. See estep train sac --help.'
+        >>> as_arguments("Give --gamma below 1, --no-kl-in-value, or --normalise (in Python normalise=True) instead.")
+        'Give gamma below 1, kl_in_value=False, or normalise=True instead.'
+    """
+    return COMMAND_OR_FLAG.sub(_argument, text)
+
+
+def _argument(found: re.Match[str]) -> str:
+    """What stands in Python for a flag and the word after it. A command is what it was."""
+    if kept := found["command"] or found["given"]:
+        return str(kept)
+    name, value = found["name"].replace("-", "_"), found["value"]
+    if found["no"]:
+        return f"{name}=False" + (f" {value}" if value else "")
+    if value is None:
+        return name
+    return f"{name}={value}" if re.fullmatch(r"\d[\d.e-]*", value) else f'{name}="{value}"'
+
+
 class EstepError(Exception):
-    """The base of all errors of estep: one sentence on what is wrong and one on how to fix it."""
+    """The base of all errors of estep: one sentence on what is wrong and one on how to fix it.
+
+    The command line shows `what` and `fix`, with flags. The text of the exception, which Python shows, has arguments
+    in their place.
+
+    Example:
+        >>> print(UsageError("--gamma is 2.", "Give --gamma below 1."))
+        gamma is 2.
+        Give gamma below 1.
+    """
 
     exit_code: ClassVar[int] = 1
 
@@ -28,6 +76,9 @@ class EstepError(Exception):
         super().__init__(f"{what}\n{fix}" if fix else what)
         self.what = what
         self.fix = fix
+
+    def __str__(self) -> str:
+        return as_arguments(super().__str__())
 
 
 class UsageError(EstepError):

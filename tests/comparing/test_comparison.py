@@ -51,7 +51,7 @@ def notes(runs, **options):
 def test_a_comparison_may_be_made_earlier_and_not_later():
     runs = [points("a", 0, [1.0, 2.0, 3.0]), points("b", 0, [5.0, 7.0, 9.0])]
     assert one(*runs, at="25").returns("b").tolist() == [7.0]  # the last evaluation before
-    with pytest.raises(RejectedInput, match="--at 40 is after the end of the shortest curve on Some-v0"):
+    with pytest.raises(RejectedInput, match="at=40 is after the end of the shortest curve on Some-v0"):
         one(*runs, at="40")
     with pytest.raises(RejectedInput, match="first evaluation at 10 steps"):
         one(*runs, at="5")

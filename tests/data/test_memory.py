@@ -87,7 +87,7 @@ def test_a_replay_that_is_shorter_than_what_is_read_at_once_is_refused(num_envs,
         lambda: check_fits(agent, short, num_envs, np.dtype(np.float32)),
         lambda: sizes.checked(short, agent, one.form, tmp_path),
     ):
-        with pytest.raises(UsageError, match=f"--replay-size {steps - 1} is too small: 5 steps in a row") as refused:
+        with pytest.raises(UsageError, match=f"replay_size={steps - 1} is too small: 5 steps in a row") as refused:
             check()
         assert refused.value.fix == f"Give --replay-size at least {steps}."
 

@@ -283,7 +283,7 @@ def test_bytes_needed_is_what_is_allocated():
 
 
 def test_refusals():
-    with pytest.raises(UsageError, match="--replay-size at least 4"):
+    with pytest.raises(UsageError, match="replay_size at least 4"):
         Replay(3, 4, Row(1, numbers=1))
     with pytest.raises(UsageError, match="too few"):
         Replay(3, 1, Row(1, numbers=1)).sample(0, 0, (2,))

@@ -113,7 +113,7 @@ def test_every_algorithm_draws_as_its_agent_or_is_refused_with_the_reason(name, 
     except UsageError:
         pytest.skip("this algorithm does not take it")
     if name in ("smcp", "pp-smc", "iterative-mve") or (name, kind) == ("iterative-sac", "several choices"):
-        with pytest.raises(UsageError, match="--format jax"):
+        with pytest.raises(UsageError, match='format="jax"'):
             export(given, "npz", tmp_path)
     else:
         export(given, "npz", tmp_path)

@@ -64,13 +64,13 @@ def test_a_list_a_truth_and_none_are_written_as_for_their_flags():
         ({"grid": {"gamma": [""]}}, "is empty"),
         ({"grid": {"gamma": []}}, "is empty"),
         ({"grid": {"gamma": ["0.9", "0.90"]}}, "a value twice"),
-        ({"grid": {"gamma": ["2"]}}, "--gamma is 2.0"),
+        ({"grid": {"gamma": ["2"]}}, "gamma is 2.0"),
         ({"grid": {"gamma": ["x"]}}, "gamma"),
         ({"grid": {"gama": ["0.9"]}}, "'gama'.\nDid you mean gamma?"),
-        ({"settings": {"seed": "1"}}, "Give --seeds"),
+        ({"settings": {"seed": "1"}}, "Give seeds"),
         ({"settings": {"mpo.beta": "1"}}, "algorithm of this sweep"),
-        ({"settings": {"gamma": "0.9"}, "grid": {"gamma": ["0.9"]}}, "by --set and several by --grid"),
-        ({"settings": {"population": "2", "stop_at": "3"}}, "--stop-at"),
+        ({"settings": {"gamma": "0.9"}, "grid": {"gamma": ["0.9"]}}, "by set and several by grid"),
+        ({"settings": {"population": "2", "stop_at": "3"}}, "stop_at"),
         ({"preset": "pendulum"}, "preset"),
         ({"algorithms": ["sacc"]}, "Did you mean sac?"),
         ({"algorithms": ["sac", "sac"]}, "given twice"),
@@ -95,7 +95,7 @@ def test_a_plan_is_extended_by_seeds_and_values():
 
 def test_a_run_that_has_begun_keeps_its_settings():
     old, changed = asked(), asked(settings={"tau": "0.5"})
-    with pytest.raises(UsageError, match=r"--tau is 0.005 there and 0.5 here"):
+    with pytest.raises(UsageError, match=r"tau is 0.005 there and 0.5 here"):
         extend(old, changed, lambda run: run.seed == 1)
     assert extend(old, changed, lambda run: False) == changed
     same = asked(settings={"tau": "0.005"})  # the default, said

@@ -38,7 +38,7 @@ def test_a_space_of_a_users_own():
 
 @pytest.mark.parametrize(
     ("text", "what"),
-    [("tau=0.1..0.001", "is empty"), ("tau=0..2", "--tau"), ("taw=1", "tau"), ("beta=0..1,log", "logarithm")],
+    [("tau=0.1..0.001", "is empty"), ("tau=0..2", "tau"), ("taw=1", "tau"), ("beta=0..1,log", "logarithm")],
 )
 def test_a_space_that_is_wrong_is_refused(text, what):
     with pytest.raises(UsageError) as refused:

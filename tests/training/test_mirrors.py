@@ -94,7 +94,7 @@ def test_a_missing_extra_is_named_with_its_command(monkeypatch):
 
 
 def test_a_population_has_no_mirror():
-    with pytest.raises(UsageError, match="--log wandb follows one run"):
+    with pytest.raises(UsageError, match='log="wandb" follows one run'):
         RunConfig(population=2, log="wandb")
 
 

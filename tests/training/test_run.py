@@ -224,8 +224,8 @@ def test_episodes_are_listed(tmp_path):
     [
         ("Pendulum-v11", {}, "Did you mean Pendulum-v1"),
         ("no_such_module_of_estep:Pendulum-v1", {}, "no_such_module_of_estep"),
-        ("Pendulum-v1", {"replay_size": 10**13, "steps": 10**13}, "Give --replay-size"),
-        ("Pendulum-v1", {"replay_size": 10**16, "steps": 10}, "--replay-size"),
+        ("Pendulum-v1", {"replay_size": 10**13, "steps": 10**13}, "Give replay_size"),
+        ("Pendulum-v1", {"replay_size": 10**16, "steps": 10}, "replay_size"),
         ("Pendulum-v1", {"replay_size": 2, "num_envs": 3}, "at least 3"),
     ],
 )

@@ -86,7 +86,7 @@ def test_a_saved_policy_and_a_published_one_will_do(form, first, tmp_path):
         (fresh(SAC(hidden_sizes=(8,))), True, r"leaf .*\nGive its algorithm, 'sac', with the networks"),
         (fresh(SMALL["iterative-sac"]), True, r"does not fit this run: The leaf .*\nGive its algorithm, 'sac'"),
         (fresh(spec=estep.Spec(2, 1)), True, "is for observations of size 3, actions of size 1, and this .* of size 2"),
-        (fresh(), False, r"sees observations normalised\.\nGive --normalise"),
+        (fresh(), False, r"sees observations normalised\.\nGive normalise"),
     ],
 )
 def test_what_does_not_fit_is_refused(agent, moments, message, first):
@@ -96,12 +96,12 @@ def test_what_does_not_fit_is_refused(agent, moments, message, first):
 
 def test_a_plain_agent_is_not_normalised_afterwards(first, tmp_path):
     plain = train(tmp_path, **NO_UPDATE).run_dir
-    with pytest.raises(UsageError, match=r"sees observations as they are\.\nLeave out --normalise"):
+    with pytest.raises(UsageError, match=r"sees observations as they are\.\nLeave out normalise"):
         starting_agent(str(plain), fresh(), estep.load(first).moments)
 
 
 def test_several_seeds_and_no_run_at_all_are_refused(tmp_path):
-    with pytest.raises(UsageError, match="one agent, but --population"):
+    with pytest.raises(UsageError, match="one agent, but population"):
         RunConfig(population=2, start_from="run")
     with pytest.raises(RejectedInput, match="not a run folder"):
         train(tmp_path / "out", start_from=str(tmp_path))
@@ -112,7 +112,7 @@ def test_several_seeds_and_no_run_at_all_are_refused(tmp_path):
 
 
 def test_another_environment_is_not_resumed_but_begun(first):
-    with pytest.raises(UsageError, match="train a new run with --start-from"):
+    with pytest.raises(UsageError, match="train a new run with start_from"):
         resume(first, env="Pendulum-v1?g=5")
 
 
@@ -138,9 +138,9 @@ def test_of_a_folder_of_runs_the_one_with_the_same_seed_is_taken(tmp_path):
 
     one = with_runs(Hierarchical(freeze_low=str(before)), 3)
     assert (one.freeze_low, with_runs(one, 4), with_runs(SAC(), 4)) == (str(runs[0]), one, SAC())
-    with pytest.raises(UsageError, match=r"--start-from names the folder .*, in which none of 2 runs has the seed 5"):
+    with pytest.raises(UsageError, match=r"start_from names the folder .*, in which none of 2 runs has the seed 5"):
         train(tmp_path / "none", start_from=str(before), seed=5, **NO_UPDATE)
-    with pytest.raises(UsageError, match=r"--freeze-prior names the folder .* has the seed 0"):
+    with pytest.raises(UsageError, match=r"freeze_prior names the folder .* has the seed 0"):
         with_runs(DefaultPolicy(freeze_prior=str(before)), 0)
     shutil.copytree(runs[0], runs[0].with_name("again"))
     with pytest.raises(UsageError, match=r"2 runs have the seed 3: .*, again\.\nGive one of them"):

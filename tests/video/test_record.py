@@ -275,7 +275,7 @@ def test_recordings_take_two_hundredths_of_the_time_of_a_run(tmp_path, monkeypat
 
 
 def test_a_population_is_recorded_by_the_command_alone():
-    with pytest.raises(UsageError, match="--record-every records one run"):
+    with pytest.raises(UsageError, match="record_every records one run"):
         RunConfig(population=2, record_every=10)
 
 

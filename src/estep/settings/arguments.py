@@ -19,31 +19,22 @@ WORDS = ("best", "latest")
 
 def seed(value: Any) -> int:
     """A seed of random numbers."""
-    return int(_plain("seed", SEED, value))
+    return int(kinds.plain("seed", SEED, value))
 
 
 def count(name: str, value: Any) -> int:
     """A whole number of at least 1, such as a number of episodes or of steps."""
-    return int(_plain(name, COUNT, value))
+    return int(kinds.plain(name, COUNT, value))
 
 
 def whole(name: str, value: Any) -> int:
     """A whole number."""
-    return int(_plain(name, int, value))
+    return int(kinds.plain(name, int, value))
 
 
 def truth(name: str, value: Any) -> bool:
     """True or False."""
-    return bool(_plain(name, bool, value))
-
-
-def _plain(name: str, hint: Any, value: Any) -> Any:
-    """The plain value of an argument, which has no flag: the message has its name as in Python."""
-    try:
-        return kinds.plain(name, hint, value)
-    except UsageError as error:
-        flag = "--" + name.replace("_", "-")
-        raise UsageError(error.what.replace(flag, name, 1), error.fix.replace(flag, name, 1)) from None
+    return bool(kinds.plain(name, bool, value))
 
 
 def path(name: str, value: Any) -> Path:
@@ -62,7 +53,7 @@ def function(name: str, value: Any) -> Any:
 
 def text(name: str, value: Any) -> str:
     """A text. Raises UsageError for other things."""
-    return str(_plain(name, str, value))
+    return str(kinds.plain(name, str, value))
 
 
 def observation(value: Any) -> Any:
@@ -81,7 +72,7 @@ def checkpoint(value: Any) -> str:
     """
     if not isinstance(value, str):
         try:
-            return str(_plain("checkpoint", Annotated[int, Ge(0)], value))
+            return str(kinds.plain("checkpoint", Annotated[int, Ge(0)], value))
         except UsageError as error:
             raise UsageError(f"There is no checkpoint {value!r:.100}.", CHECKPOINTS) from error
     text = value.strip()

@@ -123,7 +123,7 @@ def unknown_setting(owner: str, written: str, name: str, known: Collection[str],
     having = [row.name for row in rows().values() if any(field.name == ours for field in row.fields)]
     listed = ", ".join(having[:MOST_NAMED]) + (" and others" if len(having) > MOST_NAMED else "")
     if ours != name and ours in known:
-        return UsageError(f"{owner} has no {written}.", f"In estep it is {ours} (--{ours.replace('_', '-')}).")
+        return UsageError(f"{owner} has no {written}.", f"In estep it is --{ours.replace('_', '-')}.")
     if ours != name and having:
         return UsageError(f"{owner} has no {written}.", f"In estep it is {ours}, a setting of {listed}.")
     if having:

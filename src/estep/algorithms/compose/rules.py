@@ -103,7 +103,7 @@ RULES = (
     Rule(
         lambda row: row.inference != "advantages" or (_may_learn(row) and row.act_with == "prior"),
         "Advantages weigh the actions that the prior took, so it must be learned and must act.",
-        "Give --prior learned --act-with prior.",
+        "Give --prior learned and --act-with prior.",
     ),
     Rule(
         lambda row: row.act_with != "plan" or row.likelihood == "model",
@@ -130,7 +130,7 @@ RULES = (
     Rule(
         lambda row: _may_learn(row) or (row.act_with != "prior" and row.kl_in_value),
         "--prior {prior} does not learn, so it can neither act nor be the policy whose value the critic learns.",
-        "Give --prior learned, or --act-with posterior --kl-in-value.",
+        "Give --prior learned, or --act-with posterior and --kl-in-value.",
     ),
     Rule(
         lambda row: row.target != "retrace" or row.act_with == "prior" or row.posterior != "boltzmann",
@@ -203,7 +203,7 @@ RULES = (
             or (row.act_with == "posterior" and row.act_by == "inference" and row.inference != "direct")
         ),
         "--act-beta is about inference on the critic to act, and this agent acts without it.",
-        "Give --act-with posterior --act-by inference and an --inference other than direct, or leave out --act-beta.",
+        "Give --act-with posterior, --act-by inference and an --inference other than direct, or leave out --act-beta.",
     ),
 )
 """All rules. A message names the first one that is broken."""
@@ -273,5 +273,5 @@ def check_several(row: Any, spec: Spec) -> None:
             "Give --prior learned, or --pessimism value.",
         )
     if row.inference not in ("closed-form", "advantages"):
-        fix = "Give --posterior boltzmann --inference closed-form, which samples them."
+        fix = "Give --posterior boltzmann and --inference closed-form, which samples them."
         check_combinations(f"{row.inference} inference", spec, fix)
