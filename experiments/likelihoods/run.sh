@@ -92,8 +92,10 @@ long() {
         WAYS="sac iterative" cell pessimist
         WAYS=sac cell none
     done
-    measured long
+    compare_runs long
+    python experiments/likelihoods/scores.py "$OUT/long"
     python experiments/likelihoods/over_tasks.py "$OUT/long" --at 100000 200000 300000
+    runs=()
 }
 
 # A policy that learns from half of each batch, beside one that learns from all of it.
