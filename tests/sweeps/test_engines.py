@@ -17,7 +17,7 @@ import pytest
 
 from estep.cli.sweeping.given import Given, product
 from estep.errors import UsageError
-from estep.sweeps import on_ray, plan, slurm
+from estep.sweeps import on_ray, plan, slurm, status
 from estep.sweeps.cluster import connection
 from estep.sweeps.lines import Consent, Task
 
@@ -68,6 +68,16 @@ def test_a_run_that_saved_is_queued_again(place, stubs):
     environment = {**os.environ, "SLURM_ARRAY_TASK_ID": "0", "SLURM_ARRAY_JOB_ID": "7"}
     assert subprocess.run(["bash", "-c", script], env=environment, check=False).returncode == 75
     assert stubs.with_suffix(".requeued").read_text() == "requeue 7_0\n"
+
+
+def test_a_run_that_is_to_take_more_steps_is_told_so(place, stubs):
+    short, longer = (next(iter(product(asked({"steps": steps})).runs())) for steps in ("20", "40"))
+    place.plan("--steps", "20", "--seeds", "0", "--preset", "auto")
+    environment = {**os.environ, "SLURM_ARRAY_TASK_ID": "0", "SLURM_ARRAY_JOB_ID": "7"}
+    for run, steps in ((short, 20), (longer, 40)):
+        script = slurm.script(place.path, [Task(place.path, run, Consent())], {}, None)
+        assert subprocess.run(["bash", "-c", script], env=environment, check=False).returncode == 0
+        assert status.of(place.path, run.id).env_steps == steps
 
 
 def asked(settings):

@@ -102,6 +102,14 @@ def test_a_run_that_has_begun_keeps_its_settings():
     assert extend(old, same, lambda run: True) == old
 
 
+def test_a_run_that_has_begun_takes_more_steps_and_nothing_else():
+    old, longer = asked(settings={"steps": "100"}), asked(settings={"steps": "300"})
+    assert extend(old, longer, lambda run: True) == longer
+    for settings in ({"steps": "50"}, {"steps": "300", "tau": "0.5"}):
+        with pytest.raises(UsageError, match="has begun with other settings"):
+            extend(old, asked(settings=settings), lambda run: True)
+
+
 def test_a_plan_is_read_as_it_was_written(tmp_path):
     runs = asked(grid={"hidden_sizes": ["8 8", "16"]}, settings={"stop_at": "None"})
     plan.write(tmp_path, runs)

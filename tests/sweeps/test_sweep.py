@@ -52,10 +52,32 @@ def test_every_run_of_a_plan_is_trained_once_and_kept(place):
 def test_a_run_that_has_begun_cannot_be_changed(place):
     place.plan(*STEPS, "--seeds", "0")
     before = (place.path / plan.PLAN).read_bytes()
-    refused = place.plan("--steps", "30", "--seeds", "0..1")
+    refused = place.plan("--steps", "10", "--seeds", "0..1")
     assert refused.code == 2
-    assert "--steps is 20 there and 30 here" in refused.record["error"]
+    assert "--steps is 20 there and 10 here" in refused.record["error"]
     assert (place.path / plan.PLAN).read_bytes() == before
+
+
+def test_with_more_steps_every_run_goes_on_as_if_it_had_not_ended(place):
+    assert place.plan("--steps", "40", "--seeds", "0..2").code == 0
+    whole, other = place.ends(), place.path.with_name("other")
+    place.path = other
+    place.plan(*STEPS, "--seeds", "0..1")
+    (half,) = {name: end for name, end in place.ends().items() if "-s1-" in name}.items()
+    longer = place.plan("--steps", "40", "--seeds", "0,2")
+    assert longer.code == 0
+    assert place.starts() == 4
+    assert place.ends() == {**whole, half[0]: half[1]}
+    assert place.states == {"done": 3}
+
+
+def test_runs_that_are_to_go_on_are_not_done(place):
+    place.plan(*STEPS, "--seeds", "0..1")
+    longer = [run._replace(settings={**run.settings, "steps": 40}) for run in plan.read(place.path)]
+    plan.write(place.path, plan.extend(plan.read(place.path), longer, lambda run: True))
+    assert place.states == {"stopped": 2}
+    assert place.sweep(str(place.path)).code == 0
+    assert place.states == {"done": 2}
 
 
 def test_runs_that_failed_are_listed_and_tried_again_when_asked(place):

@@ -64,7 +64,7 @@ def to_the_end(sweep: Path, runs: Sequence[Run], engine: Engine, options: Option
             storage.remove_tree(sweep / lines.LOGS / f"{run.id}.out")
     drive = _Drive(sweep, {run.id: run for run in runs}, engine, options, states)
     drive.run([Task(sweep, run, options.consent) for run in waiting])
-    states |= {name: status.of(sweep, name) for name in drive.active}  # they go on without the sweep
+    states |= {name: status.planned(sweep, drive.runs[name]) for name in drive.active}  # they go on without the sweep
     status.write(sweep, list(states.values()))
     page.follow(sweep, drive.page, last=True)
     return list(states.values())
@@ -112,12 +112,12 @@ class _Drive:
             time.sleep(pause)
 
     def _now(self, state: State) -> State:
-        return status.of(self.sweep, state.id) if state.id in self.active else state
+        return status.planned(self.sweep, self.runs[state.id]) if state.id in self.active else state
 
     def _ended(self, name: str) -> Task | None:
         """Take note of a process that has ended. Returns its task if its run is to go on."""
         self.active.discard(name)
-        state = status.of(self.sweep, name)
+        state = status.planned(self.sweep, self.runs[name])
         steps, count = self.tries.get(name, (-1, 0))
         count = count + 1 if (state.env_steps or 0) <= steps else 1
         self.tries[name] = max(steps, state.env_steps or 0), count

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from estep.runs import storage
-from estep.runs.folder import RUN
-from estep.sweeps.plan import RUNS, Run
+from estep.runs import reading, storage, strict
+from estep.runs.folder import CONFIG, RUN
+from estep.sweeps.plan import RUNS, Run, resolved
 
 PROGRAM = (sys.executable, "-m", "estep")
 """The command that trains."""
@@ -67,8 +67,12 @@ class Task(NamedTuple):
     def go_on(self) -> list[str]:
         """The command line that resumes."""
         allowed = [f"--{name.replace('_', '-')}" for name, given in self.consent._asdict().items() if given]
-        until = [] if self.steps is None else flag("steps", self.steps)
-        return [*PROGRAM, "resume", str(self.folder), *until, *allowed, "--json"]
+        return [*PROGRAM, "resume", str(self.folder), *self.until(), *allowed, "--json"]
+
+    def until(self) -> list[str]:
+        """The flag of the steps that its run is to have, where they are others than those it has begun with."""
+        steps = more_steps(self.sweep, self.run) if self.steps is None else self.steps
+        return [] if steps is None else flag("steps", steps)
 
     def open_logs(self) -> tuple[int, int]:
         """Descriptors of new files for stdout and stderr of a process. Those of an earlier process are replaced."""
@@ -82,6 +86,17 @@ class Task(NamedTuple):
 def folder_of(sweep: Path, run_id: str) -> Path:
     """The run folder of a run of the plan."""
     return sweep / RUNS / run_id
+
+
+def more_steps(sweep: Path, run: Run) -> int | None:
+    """The steps that the plan gives a run that has begun with fewer; None for every other run."""
+    try:
+        config: Any = strict.parse(reading.read_path(folder_of(sweep, run.id) / CONFIG, strict.MAX_JSON))
+        begun_with = int(config["run"]["steps"])
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return None  # it has not begun, or `estep resume` will say what is wrong with the file
+    planned = int(resolved(run)["steps"])
+    return planned if planned > begun_with else None
 
 
 def flag(name: str, value: Any) -> list[str]:

@@ -118,7 +118,8 @@ def imports(runs: Iterable[Run]) -> list[str]:
 
 
 def extend(old: Sequence[Run], new: Iterable[Run], begun: Callable[[Run], bool]) -> tuple[Run, ...]:
-    """The old plan with new runs. A run that is planned already and has not begun takes its new settings.
+    """The old plan with new runs. A run that is planned already and has not begun takes its new settings; one that has
+    begun takes more steps.
 
     Raises:
         UsageError: a run that has begun would be changed.
@@ -127,14 +128,22 @@ def extend(old: Sequence[Run], new: Iterable[Run], begun: Callable[[Run], bool])
     for run in new:
         before = known.get(run.id)
         changes = [] if before is None or before == run else differences(before, run)
-        if before is not None and changes and begun(before):
+        if before is not None and changes and begun(before) and not is_longer(before, run):
             raise UsageError(
                 f"The run {run.id} has begun with other settings: {', '.join(changes)}.",
-                "Give the settings that it began with, or another folder with --out.",
+                "Give the settings that it began with and as many steps or more, or another folder with --out.",
             )
         if changes or before is None:
             known[run.id] = run
     return tuple(known.values())
+
+
+def is_longer(one: Run, other: Run) -> bool:
+    """Whether the other run is the same one with more steps."""
+    old = resolved(one)
+    # With as few steps as before: a short run has a shorter warm-up.
+    same = other._replace(settings={**other.settings, "steps": old["steps"]})
+    return resolved(same) == old and int(resolved(other)["steps"]) > int(old["steps"])
 
 
 def differences(one: Run, other: Run) -> list[str]:

@@ -50,8 +50,11 @@ def script(sweep: Path, tasks: Sequence[Task], options: Mapping[str, str], jobs:
     array = ",".join(str(i) for i, _ in numbered) + (f"%{jobs}" if jobs else "")
     logs = sweep / lines.LOGS
     head = {"job-name": job_name(sweep), "array": array, "output": f"{logs}/slurm-%A_%a.txt", "chdir": os.getcwd()}
-    cases = [f"{i}) run={task.run.id}; words=({shlex.join(task.begin())});;" for i, task in numbered]
-    resume = shlex.join([*lines.PROGRAM, "resume"]) + ' "$folder" --json'
+    cases = [
+        f"{i}) run={task.run.id}; words=({shlex.join(task.begin())}); until=({shlex.join(task.until())});;"
+        for i, task in numbered
+    ]
+    resume = shlex.join([*lines.PROGRAM, "resume"]) + ' "$folder" "${until[@]}" --json'
     allowed = "".join(f" --{name.replace('_', '-')}" for name, given in tasks[0].consent._asdict().items() if given)
     return "\n".join(
         [

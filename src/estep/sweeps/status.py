@@ -16,7 +16,7 @@ from estep.errors import EstepError, StorageFailure
 from estep.runs import reading, storage, strict
 from estep.runs.folder import METRICS, RUN, holder, is_alive
 from estep.sweeps import plan
-from estep.sweeps.lines import LOGS, folder_of
+from estep.sweeps.lines import LOGS, folder_of, more_steps
 from estep.sweeps.plan import Run
 
 STATUS = "status.json"
@@ -73,7 +73,14 @@ def of(sweep: Path, run_id: str) -> State:
 
 def read(sweep: Path, runs: Iterable[Run]) -> list[State]:
     """The state of every run, in the order of the plan."""
-    return [of(sweep, run.id) for run in runs]
+    return [planned(sweep, run) for run in runs]
+
+
+def planned(sweep: Path, run: Run) -> State:
+    """The state of one run by its plan, which may have got more steps after the run was done."""
+    state = of(sweep, run.id)
+    more = state.state == DONE and more_steps(sweep, run) is not None
+    return state._replace(state=STOPPED, exit_code=None) if more else state
 
 
 def counts(states: Iterable[State]) -> dict[str, int]:
