@@ -22,8 +22,8 @@ SENTENCE = (
 """Words with which a sentence goes on: after a flag they are not its value, and after `estep` no command."""
 COMMAND_OR_FLAG = re.compile(
     rf"(?P<command>\bestep (?!{SENTENCE})[a-z-]+(?: [^\s,;]+)*)"
-    r"|(?<![\w-])--\w[\w-]*(?: \S+)? \(in Python (?P<given>.+?)\)(?=[\s.,;]|$)"
-    r"|(?<![\w-])--(?P<no>no-)?(?P<name>[a-z][a-z0-9-]*)"
+    r"|(?<![\w/-])--\w[\w-]*(?: \S+)? \(in Python (?P<given>.+?)\)(?=[\s.,;]|$)"
+    r"|(?<![\w/-])--(?P<no>no-)?(?P<name>[a-z][a-z0-9-]*)"
     rf"(?: (?!{SENTENCE})(?P<value>[\w/:?&=-]+(?:\.[\w/:?&=-]+)*))?"
 )
 
