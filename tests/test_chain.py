@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,13 +29,14 @@ ROW = IterativeSAC(hidden_sizes=(16, 16), iterations=2, persist=True, inference_
 
 
 class OneMore(Inference):
-    """λ_0 + 1: its λ counts the visits. A λ of 3 is followed by one that is not a number."""
+    """λ_0 + 1: its λ counts the visits. A λ of 3 is followed by `after`."""
 
     start: Inference = AtPrior()
+    after: float = eqx.field(static=True, default=jnp.nan)
 
     def __call__(self, problem, posterior, key):
         first = self.start(problem, posterior, key)
-        lam = jnp.where(first.lam == 3.0, jnp.nan, first.lam + 1.0)
+        lam = jnp.where(first.lam == 3.0, self.after, first.lam + 1.0)
         return Inferred(lam, jnp.zeros(()), jnp.zeros(0))
 
 
@@ -43,10 +45,10 @@ def agent():
     return rows.compiled(lambda key: ROW.init(rows.SPEC, key))(make_key(0))
 
 
-def counting(agent):
+def counting(agent, after=jnp.nan):
     """The agent, with visits for λ (the family starts at μ = 0, log σ = log ½)."""
     visits = lambda inference: inference
-    return replace(agent, inference=fixed(OneMore()), targeting=visits, acting=visits)
+    return replace(agent, inference=fixed(OneMore(after=after)), targeting=visits, acting=visits)
 
 
 def with_memo(agent, memo=None):
@@ -55,9 +57,10 @@ def with_memo(agent, memo=None):
     return batch._replace(memo=memo or {k: jnp.zeros((rows.BATCH, 1, *v.shape)) for k, v in fresh.items()})
 
 
-def test_visits_go_on_where_the_last_one_ended(agent):
+@pytest.mark.parametrize("after", [jnp.nan, -jnp.inf, 1e5, -20.1])
+def test_visits_go_on_where_the_last_one_ended(agent, after):
     e_step = rows.compiled(Chain(0.0, part=0.5))
-    counted, batch = counting(agent), with_memo(agent)
+    counted, batch = counting(agent, after), with_memo(agent)
     half, mean = rows.BATCH // 2, 0  # the first mean of λ
     for visit in range(1, 4):
         _, draws, memo, _ = e_step(counted, batch, make_key(visit))
@@ -67,9 +70,13 @@ def test_visits_go_on_where_the_last_one_ended(agent):
         assert (memo["lam"][half:] == 0).all()  # not visited: not refined, and not marked as if it had been
         np.testing.assert_array_equal(memo["kept"][..., 0, :], [[1, 1]] * half + [[0, 1]] * half)
         batch = with_memo(agent, memo)
-    _, _, memo, _ = e_step(counted, batch, make_key(9))  # the fourth λ is not a number
-    assert (memo["next_lam"] == 0).all()
+    _, _, memo, info = e_step(counted, batch, make_key(9))  # the fourth λ is of no use
+    assert (memo["next_lam"][..., mean] == 3).all()
     assert (memo["kept"][..., 1] == 0).all()
+    assert info["e/lost"] == 1.0
+    _, _, memo, info = e_step(counted, with_memo(agent, memo), make_key(10))
+    assert (memo["next_lam"][..., mean] == 1).all()
+    assert info["e/lost"] == 0.0
 
 
 @pytest.mark.long

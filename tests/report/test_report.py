@@ -165,6 +165,8 @@ def light(name, curves):
         ("effective sample size", {"e/ess": [9.0, 9.0, 9.0, 1.2]}, "watch"),
         ("critics' disagreement", {"critic/disagreement": [5.0], "critic/value": [10.0]}, "watch"),
         ("critics' disagreement", {"critic/disagreement": [1.0], "critic/value": [-100.0]}, "good"),
+        ("critic's targets", {"critic/target": [-9.8], "critic/value": [-10.0]}, "good"),
+        ("critic's targets", {"critic/target": [-7e3], "critic/value": [-24.0], "critic/disagreement": [4.0]}, "watch"),
         ("skipped updates", {"skipped": [0.0], "updates": [10.0]}, "good"),
         ("skipped updates", {"skipped": [1.0], "updates": [1000.0]}, "watch"),
         ("skipped updates", {"skipped": [5.0], "updates": [10.0]}, "bad"),

@@ -27,6 +27,8 @@ from estep.core.types import Action, Key, Memo, Scalar, Transition
 from estep.e_steps.climb import EStep, climb
 from estep.inference.starts import start_of, starting
 
+LARGEST = 20.0
+"""No posterior needs a larger λ: from |u| = 9 on, tanh u is 1 in float32, and logits so far apart leave no doubt."""
 LAM, NEXT_LAM, VALID = "lam", "next_lam", "kept"
 """Names in the memo: λ(s) [l], λ(s') [l], and for each of the two 1 if it was stored, else 0 [2]."""
 
@@ -87,7 +89,7 @@ class Chain:
         kept = jnp.stack([memo[VALID][:, 0].at[:count].set(kept_here), kept_there], axis=1)
         new = {LAM: memo[LAM].at[:count].set(here), NEXT_LAM: there, VALID: kept}
         new = {name: value.reshape(*batch.reward.shape, -1) for name, value in new.items()}
-        return agent_climbed, draws, new, info | {"e/afresh": afresh.mean()}
+        return agent_climbed, draws, new, info | {"e/afresh": afresh.mean(), "e/lost": 1.0 - kept_there.mean()}
 
 
 def resumed(inference: Any, lam: Lam, afresh: Scalar) -> Any:
@@ -102,24 +104,28 @@ def resumed(inference: Any, lam: Lam, afresh: Scalar) -> Any:
 
 
 def keep(lam: Float[Array, "b l"], old: Float[Array, "b l"]) -> tuple[Float[Array, "b l"], Float[Array, " b"]]:
-    """What is stored: λ, or zeros where it is not finite, so that the next update of the step starts afresh.
+    """What is stored: λ, or the old one where λ is not finite or has run away, and the next update starts afresh.
+
+    The network is trained near the start of inference, and the chain of s' never starts again by chance. Where a state
+    is rare, many iterations may lead outside what the network knows, and each then leads further out. A density of such
+    a λ is of any size, and so is the target of the critic.
 
     Args:
         lam: the new λ of each row.
         old: the stored λ of each row.
 
     Returns:
-        The λ to store, and 1 for each row that is finite, else 0.
+        The λ to store, and 1 for each row in which it is the new one, else 0.
 
     Example:
         >>> import jax.numpy as jnp
         >>> from estep.e_steps.chain import keep
-        >>> stored, valid = keep(jnp.asarray([[1.0, 2.0], [jnp.nan, 3.0]]), jnp.ones((2, 2)))
-        >>> print(stored[1], valid)
-        [0. 0.] [1. 0.]
+        >>> stored, valid = keep(jnp.asarray([[1.0, 2.0], [jnp.nan, 3.0], [1e5, 2.0]]), jnp.ones((3, 2)))
+        >>> print(stored[:, 0], valid)
+        [1. 1. 1.] [1. 0. 0.]
     """
-    sound = jnp.isfinite(lam).all(-1)
-    return jnp.where(sound[:, None], sg(lam), jnp.zeros_like(old)), sound.astype(old.dtype)
+    sound = (jnp.abs(lam) <= LARGEST).all(-1)  # NaN is not
+    return jnp.where(sound[:, None], sg(lam), old), sound.astype(old.dtype)
 
 
 def empty_memo(agent: Agent, q: Distribution, action: Action) -> Memo:

@@ -119,6 +119,17 @@ def _disagreement(seen: Seen) -> Light | None:
     return Light("critics' disagreement", WATCH if share > 0.2 else GOOD, text)
 
 
+def _targets(seen: Seen) -> Light | None:
+    """Both numbers are means over batches of replay, so once the critic has learned they are nearly equal."""
+    target, value = seen.late.get("critic/target"), seen.late.get("critic/value")
+    if target is None or value is None:
+        return None
+    text = f"The critic's targets are {target:.3g} on average, and its values {value:.3g}."
+    spread = seen.late.get("critic/disagreement", 0.0)
+    far = abs(target - value) > 0.5 * (abs(value) + spread)
+    return Light("critic's targets", WATCH if far else GOOD, text + " It learns still, or some are far off." * far)
+
+
 def _over_estimation(seen: Seen) -> Light:
     found = seen.measured.get("over-estimation")
     if found is None:
@@ -182,6 +193,7 @@ CHECKS: tuple[Callable[[Seen], Light | None], ...] = (
     _sample_size,
     _kept,
     _disagreement,
+    _targets,
     _over_estimation,
     _realised,
     _skipped,

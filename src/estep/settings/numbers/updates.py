@@ -55,6 +55,12 @@ UPDATES = (
         "iterative-sac with --persist",
     ),
     Metric(
+        "e/lost",
+        "Fraction of the next states whose λ ran away or is not finite, so that their next inference starts afresh.",
+        "fraction",
+        "iterative-sac with --persist",
+    ),
+    Metric(
         "e/ess",
         "Effective sample size 1/Σw² of the weights: over the samples of a state, or for vmpo over the batch.",
         "samples",
