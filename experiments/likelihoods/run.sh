@@ -6,8 +6,8 @@
 # CRITICS chooses critics (default: "none best"; there are "layer", "simba2" and "pessimist" too), WAYS ways to use
 # inference (default: "sac iterative start"; there are "whole" and "same" too). `best` is the critic that experiments/critics chose;
 # BEST has the flags of another one.
-# PARTS="critics", "pessimism", "long", "fraction", "imagined", "upright" or "acting" makes one part. CONTROL=1 adds to
-# `imagined` and `upright` the runs that act by the start of inference.
+# PARTS="critics", "pessimism", "long", "chain", "fraction", "imagined", "upright" or "acting" makes one part. CONTROL=1
+# adds to `imagined` and `upright` the runs that act by the start of inference.
 set -euo pipefail
 NAME=likelihoods
 # shellcheck source=experiments/lib.sh
@@ -98,6 +98,19 @@ long() {
     runs=()
 }
 
+# Iterative inference whose replay keeps no λ that ran away, beside the same before, whose tables are in results/.
+chain() {
+    local seed suffix=_kept
+    for seed in ${SEEDS:-0 1 2 3 4 5 6 7 8 9}; do
+        ENVS=Walker2d-v5 WAYS=iterative cell pessimist
+    done
+    compare_runs chain
+    python experiments/likelihoods/scores.py "$OUT/chain"
+    python experiments/likelihoods/kept.py "$OUT/chain" "${runs[@]}"
+    python experiments/likelihoods/chain.py "$OUT/chain" results/likelihoods/three_tasks
+    runs=()
+}
+
 # A policy that learns from half of each batch, beside one that learns from all of it.
 fraction() {
     local seed env
@@ -152,6 +165,6 @@ acting() {
     done
 }
 
-for part in ${PARTS:-critics pessimism long fraction imagined upright acting}; do
+for part in ${PARTS:-critics pessimism long chain fraction imagined upright acting}; do
     "$part"
 done
