@@ -2,7 +2,8 @@
 
 Replay stores λ(s) and λ(s') with every step, and each update of the step refines them by a few iterations. So the
 network is trained, and the critic's target evaluated, where many iterations lead, at the cost of few; and more
-iterations than in training are safe, except in rare states, which `keep` guards. Its parts are those of persistent Markov chains in learning (Tieleman 2008).
+iterations than in training are safe, except in rare states, which `keep` guards. Its parts are those of persistent
+Markov chains in learning (Tieleman 2008).
 
 Prior art: Cetin & Celiktutan 2022, arXiv:2210.06766, act by the steady state of a chain of reasoning steps, which they
 restart from past solutions. Here the steps are amortised, and the chain of s' gives the critic's target.
