@@ -1,5 +1,5 @@
 """Ratios over tasks whose returns differ in size: each score is divided by the mean on its task of direct inference
-with the plain critic, of the seeds that were run first if there are any.
+with the plain critic, or with another where there is no run of it, of the seeds that were run first if there are any.
 
 It reads the evaluations.csv of `estep compare` and writes over_tasks.csv: the ratios of the seeds that were run first
 at the level of a second look, and those of the new seeds alone, after so many steps each as --at says. Run as
@@ -27,13 +27,16 @@ COLUMNS = ("env_steps", "seeds", "level", *Ratio._fields)
 
 
 def relative(found: Sequence[Score]) -> list[Score]:
-    """The scores, each divided by the mean of direct inference on its task."""
-    plain: dict[str, list[Score]] = defaultdict(list)
+    """The scores, each divided by the mean of direct inference on its task: with the plain critic if it is there."""
+    direct: dict[str, list[Score]] = defaultdict(list)
     for one in found:
-        if (one.critic, one.inference) == (PLAIN, DIRECT):
-            plain[one.env].append(one)
-    first = {env: [one for one in runs if one.seed < SEEN] or runs for env, runs in plain.items()}
-    units = {env: float(np.mean([one.score for one in runs])) for env, runs in first.items()}
+        if one.inference == DIRECT:
+            direct[one.env].append(one)
+    units = {}
+    for env, runs in direct.items():
+        plain = [one for one in runs if one.critic == PLAIN] or runs
+        first = [one for one in plain if one.seed < SEEN] or plain
+        units[env] = float(np.mean([one.score for one in first]))
     return [one._replace(score=one.score / units[one.env]) for one in found if one.env in units]
 
 
