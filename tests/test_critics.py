@@ -184,8 +184,8 @@ def test_policy_and_critic_are_made_of_the_network(name, kind):
 
 REFUSED = {
     "have a normalisation of their own": {"network": "simba", "critic_norm": "layer"},
-    "--hidden-sizes has different sizes": {"network": "simba2", "hidden_sizes": (8, 16)},
-    "--critic-hidden-sizes has different": {"network": "simba", "critic_hidden_sizes": (8, 16)},
+    "hidden_sizes has different sizes": {"network": "simba2", "hidden_sizes": (8, 16)},
+    "critic_hidden_sizes has different": {"network": "simba", "critic_hidden_sizes": (8, 16)},
     "no range of values": {"value_range": (-1.0, 1.0)},
     "a lower and an upper limit": {"critic_loss": "hl-gauss", "value_range": (1.0, -1.0)},
 }

@@ -198,7 +198,7 @@ def test_the_gradient_of_the_dual_is_epsilon_minus_kl():
 def test_the_least_entropy_is_a_fraction_of_the_largest():
     assert least_entropy(SPEC, -1.0, 0.5).epsilon == pytest.approx(-0.5 * np.log(N))
     assert least_entropy(Spec(3, 2), -1.5, 0.5).epsilon == 3.0
-    with pytest.raises(UsageError, match="entropy-fraction"):
+    with pytest.raises(UsageError, match="entropy_fraction"):
         SAC(entropy_fraction=1.0)
 
 

@@ -300,13 +300,13 @@ def test_an_update_is_finite_and_moves_what_it_is_to_move(spec, changes):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"rho": 0.5, "target": "td0"}, "--rho 0.5 needs the z of the step before"),
-        ({"rho": 0.5, "unroll": 1}, "--rho 0.5"),
-        ({"rho": 1.0}, "--rho"),
-        ({"latent": 0}, "--latent"),
+        ({"rho": 0.5, "target": "td0"}, "rho=0.5 needs the z of the step before"),
+        ({"rho": 0.5, "unroll": 1}, "rho=0.5"),
+        ({"rho": 1.0}, "rho"),
+        ({"latent": 0}, "latent"),
         ({"kl_cost": 0.0, "entropy_cost": 0.0}, "the temperature, is 0"),
-        ({"freeze_low": "run", "low_level": "own"}, "--freeze-low takes a lower level"),
-        ({"low_level": "both"}, "--low-level"),
+        ({"freeze_low": "run", "low_level": "own"}, "freeze_low takes a lower level"),
+        ({"low_level": "both"}, "low_level"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(settings, said):

@@ -219,7 +219,7 @@ def test_plans_are_of_choices_too(kind):
         (SMCP, {"members": 0}, "members is 0"),
         (SMCP, {"power": 0.0}, "power is 0"),
         (SMCP, {"resample": "often"}, "resample is 'often'"),
-        (SMCP, {"eval_with": "plans"}, "eval-with is 'plans'"),
+        (SMCP, {"eval_with": "plans"}, "eval_with is 'plans'"),
         (PPSMC, {"particles": 1}, "particles is 1"),
         (PPSMC, {"target": "retrace"}, "Retrace needs the density"),
         (PPSMC, {"kl_in_value": True, "target": "n-step"}, "a target of one step"),
@@ -287,7 +287,7 @@ def test_searches_made_anew_are_those_of_the_agent_of_now(pp_smc, planned):
 
 @pytest.mark.parametrize("kind", [SMCP, PPSMC])
 def test_a_plan_asks_no_more_members_than_there_are(kind):
-    with pytest.raises(UsageError, match="plan-members is 3, which is not between 0 and 2"):
+    with pytest.raises(UsageError, match="plan_members is 3, which is not between 0 and 2"):
         kind(**SMALL, plan_members=3).init(SPEC, make_key(0))
 
 

@@ -127,7 +127,7 @@ def test_a_row_that_takes_them_learns(name, options, spec):
         ("mpo-parametric", {}, MANY, "mpo"),
         ("sql", {}, SPEC, "continuous"),
         ("rerpi", {"covariance": "full"}, SPEC, "covariance"),
-        ("compose", {}, SPEC, "--posterior gaussian"),
+        ("compose", {}, SPEC, 'posterior="gaussian"'),
         ("compose", {"posterior": "categorical"}, MANY, "boltzmann"),
         ("compose", {"posterior": "categorical", "inference": "closed-form"}, SPEC, "not independent"),
         (

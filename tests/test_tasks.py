@@ -65,7 +65,7 @@ def test_a_swap_of_the_tasks_permutes_the_results_and_nothing_else():
             False,
             "places",
         ),
-        (DefaultPolicy(hidden_sizes=(8,)), DefaultPolicy(hidden_sizes=(8,), freeze_prior="run"), True, "--normalise"),
+        (DefaultPolicy(hidden_sizes=(8,)), DefaultPolicy(hidden_sizes=(8,), freeze_prior="run"), True, "normalise"),
         (
             Hierarchical(hidden_sizes=(8,)),
             Hierarchical(hidden_sizes=(8,), latent=2, freeze_low="run"),

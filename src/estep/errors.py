@@ -23,7 +23,7 @@ SENTENCE = (
 COMMAND_OR_FLAG = re.compile(
     rf"(?P<command>\bestep (?!{SENTENCE})[a-z-]+(?: [^\s,;]+)*)"
     r"|(?<![\w/-])--\w[\w-]*(?: \S+)? \(in Python (?P<given>.+?)\)(?=[\s.,;]|$)"
-    r"|(?<![\w/-])--(?P<no>no-)?(?P<name>[a-z][a-z0-9-]*)"
+    r"|(?<![\w/-])--(?P<no>no-)?(?P<name>[a-z][a-z0-9-]*)(?![\w-])"  # and none of XLA, such as --xla_gpu
     rf"(?: (?!{SENTENCE})(?P<value>[\w/:?&=-]+(?:\.[\w/:?&=-]+)*))?"
 )
 
@@ -36,6 +36,8 @@ def as_arguments(text: str) -> str:
         'Give network="mlp" and num_critics=2 or more. See estep train sac --help.'
         >>> as_arguments("Give --gamma below 1, --no-kl-in-value, or --normalise (in Python normalise=True) instead.")
         'Give gamma below 1, kl_in_value=False, or normalise=True instead.'
+        >>> as_arguments("The flags --xla_gpu and --steps 5 are of two kinds.")
+        'The flags --xla_gpu and steps=5 are of two kinds.'
     """
     return COMMAND_OR_FLAG.sub(_argument, text)
 

@@ -70,7 +70,7 @@ def test_slow_updates_are_made_twice_only_once(monkeypatch):
     assert (made.label, made.probed) == ("exact", 10)
 
 
-ELSEWHERE = {"jax": "0.0.1", "threads": 999, "cpu": "Another", "device": "gpu", "flags": "--other"}
+ELSEWHERE = {"jax": "0.0.1", "threads": 999, "cpu": "Another", "device": "gpu", "flags": "--xla_other"}
 
 
 @pytest.mark.parametrize("name", ELSEWHERE)
