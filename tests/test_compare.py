@@ -10,7 +10,7 @@ import pytest
 from estep.algorithms import SAC, IterativeSAC
 from estep.errors import RejectedInput
 from estep.instruments.interval import interval
-from estep.plots import across_runs
+from estep.plots import across_runs, measured
 from estep.plots.labels import IGNORED_FIELDS, labels, newest, recorded, run_label
 from estep.plots.learning_curves import Point, curves, points, seeds_label, write_tables
 from estep.settings.run import RunConfig
@@ -311,6 +311,14 @@ def test_what_was_inspected_in_several_runs_is_merged(runs, tmp_path):
             ("0", "own", "-4.0"),
             ("1", "own", "2.0"),
         ]
+    with (out / "over_seeds.csv").open(newline="") as file:
+        over = {(row["quantity"], row["of"], row["at"]): row for row in csv.DictReader(file)}
+    both = {name: over[name] for name in (("gain, realised", "adam", "5"), ("over-estimation", "", "3"))}
+    assert [(row["seeds"], float(row["mean"])) for row in both.values()] == [("2", 1.0), ("2", -1.0)]
+    low = interval([4.0, -2.0]).low
+    assert float(both["gain, realised", "adam", "5"]["low"]) == pytest.approx(low)  # Student's t over two seeds
+    assert over["improvement", "", "11"]["seeds"] == "1"  # one run had so many iterations
+    assert "gain, control" not in {quantity for quantity, *_ in over}  # its tables lack the column
     with (out / "improvement_checkpoints.csv").open(newline="") as file:
         assert [(row["seed"], row["env_steps"]) for row in csv.DictReader(file)] == [("0", "10"), ("1", "10")]
     assert not (out / "staleness.csv").exists()
@@ -327,12 +335,12 @@ def test_critics_are_averaged_over_the_last_lines_of_metrics(runs):
     lines.append({"env_steps": 13, "critic/value": None, "critic/disagreement": 1.0})
     text = "".join(json.dumps(line) + "\n" for line in lines) + '{"env_steps": 14, "critic'  # being written
     (runs[0] / "metrics.jsonl").write_text(text)
-    (found,) = across_runs.critics(runs[0])
+    (found,) = measured.critics(runs[0])
     assert found[-3:] == (12, 80.0, 8.0)  # of lines 4 to 13, the last of which has no value
     (runs[1] / "metrics.jsonl").write_text('{"env_steps": 1}\n[2]\n')
     with pytest.raises(RejectedInput, match="not a JSON object"):
-        across_runs.critics(runs[1])
-    assert across_runs.critics(runs[2]) == []
+        measured.critics(runs[1])
+    assert measured.critics(runs[2]) == []
 
 
 @pytest.mark.long

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from estep.e_steps.chain import LARGEST, NEXT_LAM, VALID
 from estep.instruments.states import replay_of
 from estep.policy import policy
+from estep.policy.policy import Policy
 from estep.runs import lines, tables
 from estep.runs.folder import METRICS
 
@@ -43,13 +44,20 @@ class Kept(NamedTuple):
     """The largest |λ| among them."""
 
 
+def stored(trained: Policy) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Next states [n, o] of the replay of a run, and the λ [n, l] that it keeps for them."""
+    replay = replay_of(trained, "latest")
+    steps = replay.read(np.unique(replay.draw(0, 0, (ROWS,))))
+    memo = cast(Mapping[str, npt.NDArray[np.float32]], steps.memo)
+    there = memo[VALID].reshape(-1, 2)[:, 1] == 1
+    obs = np.asarray(steps.next_obs, np.float32)
+    return obs.reshape(len(there), -1)[there], memo[NEXT_LAM].reshape(len(there), -1)[there]
+
+
 def kept(run: Path) -> Kept:
     """What replay and metrics of a run say."""
     trained = policy.load(run, "latest")
-    replay = replay_of(trained, "latest")
-    memo = cast(Mapping[str, npt.NDArray[np.float32]], replay.read(np.unique(replay.draw(0, 0, (ROWS,)))).memo)
-    size = memo[NEXT_LAM].shape[-1]
-    lam = np.abs(memo[NEXT_LAM].reshape(-1, size)[memo[VALID].reshape(-1, 2)[:, 1] == 1]).max(-1)
+    lam = np.abs(stored(trained)[1]).max(-1)
     found = [line for line in lines.records(run / METRICS) if "critic/target" in line]
     late = found[-max(len(found) // LATE, 1) :]
     target, value = (float(np.mean([line[name] for line in late])) for name in ("critic/target", "critic/value"))

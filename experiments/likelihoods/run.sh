@@ -107,6 +107,7 @@ chain() {
     compare_runs chain
     python experiments/likelihoods/scores.py "$OUT/chain"
     python experiments/likelihoods/kept.py "$OUT/chain" "${runs[@]}"
+    python experiments/likelihoods/outward.py "$OUT/chain" "${runs[@]}"
     python experiments/likelihoods/chain.py "$OUT/chain" results/likelihoods/three_tasks
     runs=()
 }

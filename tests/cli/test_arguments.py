@@ -75,10 +75,11 @@ BAD = {
     (*TRAIN, "--gamma", "1.5"): "--gamma is 1.5",
     (*TRAIN, "--hidden-sizes"): "--hidden-sizes is ()",
     (*TRAIN, "stray"): "stray",
-    ("eval", "folder", "stray"): "'stray' belongs to no flag",
+    ("resume", "folder", "stray"): "'stray' belongs to no flag",
     ("train", "sac", "--env", "no_such_module_here:X-v0"): "no_such_module_here",
     ("train", "sac", "--env", ""): "no environment",
-    ("eval",): "estep eval was not given RUN",
+    ("eval",): "No run is given",
+    ("resume",): "estep resume was not given RUN",
     ("eval", "folder", "--episodes", "0"): "--episodes is 0",
     ("resume", "folder", "--steps", "-1"): "--steps is -1",
     ("config",): "show",
@@ -222,8 +223,8 @@ def test_no_arguments_make_a_mess(argv, tmp_path):
     ],
 )
 def test_several_environments_and_the_run_in_any_order(argv):
-    values, named = parse("estep eval", "", schema.of(Evaluate), ("run",), argv)
-    assert (str(values["run"]), values["env"]) == ("runs/x", ("A", "B"))
+    values, named = parse("estep eval", "", schema.of(Evaluate), ("runs",), argv)
+    assert (values["runs"], values["env"]) == (("runs/x",), ("A", "B"))
     assert "env" in named
 
 
@@ -248,5 +249,5 @@ def test_numbers_and_lists_are_read_as_people_write_them(words, name, value):
 
 
 def test_only_values_of_a_flag_become_digits():
-    values, _ = parse("estep eval", "", schema.of(Evaluate), ("run",), ["--episodes", "1e1", "2e3"])
-    assert (values["episodes"], str(values["run"])) == (10, "2e3")
+    values, _ = parse("estep eval", "", schema.of(Evaluate), ("runs",), ["--episodes", "1e1", "2e3"])
+    assert (values["episodes"], values["runs"]) == (10, ("2e3",))

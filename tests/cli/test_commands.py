@@ -16,6 +16,7 @@ from estep.instruments.calibration import Bias, Calibration, Pair
 from estep.instruments.gap import Gap
 from estep.instruments.improvement import Growth, Improved, Improvement
 from estep.instruments.inspection import Gaps, Inspection
+from estep.instruments.interval import interval
 from estep.instruments.play.predictions import Ending, Error, Predictions
 from estep.instruments.play.realised import InState, Realisation, Realised
 from estep.instruments.staleness import Staleness
@@ -25,6 +26,7 @@ from estep.policy.progress import Plain, describe
 from estep.training import run as run_module
 from estep.training.ending import Result
 
+RELEASE = Path(__file__).parents[1] / "releases" / "0.1.0"
 TRAIN = ("train", "iterative-sac", "--env", "Hopper-v5")
 RESULT = Result("done", Path("/runs/a"), 1200, 200, -7.5, 0.5, 10, 3.0, 400.0)
 
@@ -208,6 +210,80 @@ def test_inspect_tells_what_was_found_and_what_does_not_apply(run, pretend, fold
     assert (tmp_path / "out" / "calibration.png").exists()
     assert (tmp_path / "out" / "staleness.svg").exists()
     assert (tmp_path / "out" / "staleness.csv").read_text().startswith("start,env_steps,iterations,missing,low,high\n")
+
+
+def runs_of_seeds(place, seeds):
+    """Folders with the configuration of a recorded run, each with a seed of its own."""
+    config = json.loads((RELEASE / "sac-Pendulum-v1" / "config.json").read_text())
+    for seed in seeds:
+        folder = place / f"s{seed}"
+        folder.mkdir(parents=True)
+        (folder / "run.json").write_text("{}")
+        (folder / "config.json").write_text(json.dumps(config | {"run": config["run"] | {"seed": seed}}))
+
+
+def a_gap(amount):
+    rows = [Gap(1.0, 1.0, 1.0 + amount, 1.0, 1.0, 0.1, 9.0) for amount in (amount - 0.5, amount + 0.5)]
+    return Inspection(100, 1, None, Gaps(True, rows), *(None,) * 8, {"modes": "There are none."})
+
+
+def test_inspect_takes_several_runs_and_gives_their_means_over_seeds(run, monkeypatch, tmp_path):
+    runs_of_seeds(tmp_path / "runs", (0, 1, 2))
+
+    def measure(folder, options, context):
+        if folder.name == "s1":
+            raise RejectedInput("There is no replay.", "Train again.")
+        return a_gap({"s0": 1.0, "s2": 2.0}[folder.name])
+
+    monkeypatch.setattr(inspection, "inspect_run", measure)
+    ended = run("inspect", str(tmp_path / "runs"), "--only", "gap", "--json")
+    assert ended.code == 3  # and nothing is lost of the others
+    assert ended.record["error"].startswith("1 of 3 runs cannot be used: s1: There is no replay.")
+    assert [Path(folder).name for folder in ended.record["runs"]] == ["s0", "s2"]
+    assert [Path(folder).name for folder in ended.record["failed"]] == ["s1"]
+    assert (tmp_path / "runs" / "s2" / "plots" / "gap.csv").exists()
+    total, *parts = ended.record["over_seeds"]
+    assert [part["quantity"] for part in parts] == ["gap, approximation", "gap, amortisation"]
+    assert (total["algorithm"], total["seeds"], total["mean"]) == ("sac", 2, 1.5)
+    assert (total["low"], total["high"]) == tuple(interval([1.0, 2.0])[1:])  # over seeds, not over states
+
+    said = run("inspect", *(str(tmp_path / "runs" / name) for name in ("s0", "s2")), "--only", "gap").out
+    assert "over seeds: sac on Pendulum-v1" in said
+    assert "gap                   2         1.5  [-4.853, 7.853]" in said
+    assert run("inspect", str(tmp_path / "runs"), "--only", "modes", "--json").record["over_seeds"] == []
+    ended = run("inspect", str(tmp_path / "runs" / "s1"), str(tmp_path / "runs" / "s1"), "--json")
+    assert ended.code == 3
+    assert ended.record["error"] == "There is no replay. Train again."
+
+
+def test_eval_takes_several_runs_and_gives_their_mean_over_seeds(run, monkeypatch, tmp_path):
+    runs_of_seeds(tmp_path / "runs", (0, 1, 2))
+
+    def evaluate(folder, **options):
+        mean = {"s0": 1.0, "s1": 3.0, "s2": 5.0}[folder.name]
+        return recorded.EvalResult(Evaluation(mean, 0.5, [mean - 0.5, mean + 0.5], [3, 3]), folder, 10, 10)
+
+    monkeypatch.setattr(recorded, "evaluate_run", evaluate)
+    ended = run("eval", str(tmp_path / "runs"), "--json")
+    assert ended.code == 0
+    assert [one["eval_mean"] for one in ended.record["runs"].values()] == [1.0, 3.0, 5.0]
+    (over,) = ended.record["over_seeds"]
+    assert (over["quantity"], over["seeds"], over["mean"]) == ("return", 3, 3.0)
+    assert (over["low"], over["high"]) == tuple(interval([1.0, 3.0, 5.0])[1:])
+    assert "return    3           3  [-1.968, 7.968]" in run("eval", str(tmp_path / "runs")).out
+    ended = run("eval", str(tmp_path / "runs"), "--member", "0")
+    assert "--member is for one run, and 3 are given." in ended.err
+
+
+def test_inspect_of_several_runs_has_no_folder_of_its_own(run, tmp_path):
+    runs_of_seeds(tmp_path / "runs", (0, 1))
+    for flags in (("--out", str(tmp_path / "out")), ("--member", "0")):
+        ended = run("inspect", str(tmp_path / "runs"), *flags)
+        assert ended.code == 2
+        assert f"{flags[0]} is for one run, and 2 are given." in ended.err
+    ended = run("inspect", "--only", "gap")
+    assert ended.code == 2
+    assert "No run is given" in ended.err
 
 
 @pytest.mark.parametrize(

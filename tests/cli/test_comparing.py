@@ -86,10 +86,16 @@ def test_compare_merges_what_was_inspected(run, tmp_path):
     ended = run("compare", str(tmp_path / "out"), str(tmp_path / "a"), str(tmp_path / "b"), "--inspected", "--json")
     assert ended.code == 0
     assert set(ended.record["files"]) == {
-        *("improvement.csv", "improvement_tests.csv", "improvement.png", "improvement.svg")
+        *("over_seeds.csv", "improvement.csv", "improvement_tests.csv", "improvement.png", "improvement.svg")
     }
     found = columns(tmp_path / "out" / "improvement.csv", "algorithm", "iteration", "mean")
     assert found == [(name, str(k), str(2.0 * k)) for name in ("sac", "iterative-sac") for k in (0, 1)]
+    (tmp_path / "runs").mkdir()
+    for name in "ab":
+        (tmp_path / name).rename(tmp_path / "runs" / name)
+    again = run("compare", str(tmp_path / "again"), str(tmp_path / "runs"), "--inspected")  # a folder of runs
+    assert again.code == 0
+    assert columns(tmp_path / "again" / "improvement.csv", "algorithm", "iteration", "mean") == found
 
 
 def broken(folder):

@@ -148,10 +148,10 @@ def _outputs(values: Mapping[str, Any]) -> tuple[Outputs, list[Path]]:
 
 
 def _inspected(outputs: Outputs, named: list[Path]) -> Written:
-    from estep.plots import across_runs  # which needs JAX
-    from estep.runs.folder import LATEST, RunFolder
+    from estep.comparing.sources import members
+    from estep.plots import across_runs, measured  # which need JAX
 
-    sources = [RunFolder.open(path).path if path.name == LATEST else path for path in named]
+    sources = [one for path in named for one in ([path] if measured.made_before(path) else members(path))]
     assert outputs.csv is not None  # the folder comes first
     files = across_runs.write(sources, outputs.csv)
     if not files:

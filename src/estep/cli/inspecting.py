@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from estep.cli.main import Context
 from estep.cli.parse import parse
 from estep.cli.reading import chosen_run, run_context
-from estep.cli.resolve import read_env, run_folder
+from estep.cli.resolve import check_of_one, each_run, finish_several, read_env, run_folder, runs_of
+from estep.cli.results import limits
 from estep.errors import check, unknown
 from estep.policy.job import note_reason
 from estep.settings import arguments as arguments_of
@@ -30,17 +31,18 @@ INSTRUMENTS = (
 class Inspect:
     """Measure inference in a run: improvement per iteration, inference gap, comparison of optimisers, landscape of V,
     modes, transfer to other objectives, gap of λ stored in replay, bias of Q̂, what inferred actions gain in the
-    environment, and what its model predicts. Instruments that do not apply to the run are listed with the reason."""
+    environment, and what its model predicts. Instruments that do not apply to the run are listed with the reason. Of
+    several runs, means over the seeds of each curve follow."""
 
-    run: Path
-    """Folder of the run, or a file `latest` that has the folder's name."""
+    runs: tuple[str, ...]
+    """Folders of runs, folders in which there are runs, or files named latest."""
     member: int | None = None
     """Seed of a population to inspect, by its number from 0."""
     only: tuple[str, ...] = ()
     """Instruments: improvement, gap, compare, landscape, modes, transfer, staleness, calibration, realised, model. No
     name means all."""
     out: Path | None = None
-    """Folder for tables and figures. None takes the folder plots in the run."""
+    """Folder for tables and figures of one run. None takes the folder plots in each run."""
     checkpoint: str = "latest"
     """Checkpoint: best, latest, or its number of environment steps."""
     states: int | None = None
@@ -69,34 +71,60 @@ class Inspect:
 
 
 def inspect(arguments: list[str], context: Context) -> int:
-    """Measure inference in a run."""
-    values, _ = parse("estep inspect", str(Inspect.__doc__), schema.of(Inspect), ("run",), arguments)
+    """Measure inference in one run or in several."""
+    values, _ = parse("estep inspect", str(Inspect.__doc__), schema.of(Inspect), ("runs",), arguments)
     _check(values)
-    folder = run_folder(values["run"], context.results, values["trust_dir"])
-    env = read_env(values["env"]) if values["env"] else None
+    runs = runs_of(values["runs"], values["trust_dir"])
+    if len(runs) > 1:
+        check_of_one(values, ("out", "member"), len(runs))
+    values["env"] = read_env(values["env"]) if values["env"] else None
 
+    from estep.policy import cache
+
+    note_reason(cache.use_cache(), run_context(context).report)
+    if len(runs) == 1:
+        return context.results.finish(0, _inspect(runs[0], values, context))
+    return _inspect_all(runs, values, context)
+
+
+def _inspect(run: Path, values: dict[str, Any], context: Context) -> dict[str, Any]:
+    """Measure one run, say what was found, and return it as values of JSON."""
     from estep.instruments import inspection, states, tables
     from estep.plots import inference
-    from estep.policy import cache, policy
+    from estep.policy import policy
     from estep.runs.folder import member_path
 
-    called = run_context(context)
-    note_reason(cache.use_cache(), called.report)
-    names = set(inspection.Options._fields) - {"given", "env"}
+    folder = run_folder(run, context.results, values["trust_dir"])
+    names = set(inspection.Options._fields) - {"given"}
     with chosen_run(folder, values, replay=True) as one:
         given = None
         if values["states_file"] is not None:
             size = policy.load(one, values["checkpoint"], allow_import=values["allow_import"]).agent.spec.obs_dim
             given = states.read_states(values["states_file"], size)
-        options = inspection.Options(given=given, env=env, **{name: values[name] for name in names})
-        found = inspection.inspect_run(one, options, called)
+        options = inspection.Options(given=given, **{name: values[name] for name in names})
+        found = inspection.inspect_run(one, options, run_context(context))
     if values["member"] is not None:
         folder = member_path(folder, values["member"])
     out = values["out"] or folder / "plots"
     files = tables.write(found, out)
     files |= inference.draw(found, out)
     context.results.say("\n".join([*lines(found), f"wrote    {len(files)} tables and figures to {out}"]))
-    return context.results.finish(0, {**tables.summary(found), "files": files})
+    return {**tables.summary(found), "files": files}
+
+
+def _inspect_all(runs: Sequence[Path], values: dict[str, Any], context: Context) -> int:
+    """Measure several runs, then their means over seeds. One that cannot be measured does not end those of others.
+
+    Raises:
+        RejectedInput: some run cannot be measured. All others are, and the JSON object has them.
+    """
+    from estep.plots import measured
+    from estep.plots.over_seeds import over_seeds
+
+    several = each_run(runs, context.results, lambda run: _inspect(run, values, context))
+    tables = measured.read(list(map(Path, several.runs))).lines()
+    means = over_seeds({name: tables[name] for name in values["only"] or INSTRUMENTS if name in tables})
+    return finish_several(several, means, context.results)
 
 
 def _check(values: dict[str, Any]) -> None:
@@ -134,17 +162,17 @@ def lines(found: Inspection) -> Iterable[str]:
         yield "gap to the best λ under objectives for which inference was not trained"
         for way in found.transfer:
             name = f"{way.objective}, {way.iterations} iterations" if way.iterations else way.objective
-            yield f"  {name:32s}{way.missing:10.4g}   [{way.low:.4g}, {way.high:.4g}]"
+            yield f"  {name:32s}{way.missing:10.4g}   {limits(way)}"
     if found.staleness is not None:
         yield "gap to the best λ, of λ stored in replay (kept) and of new inference (afresh)"
         for old in found.staleness:
             name = f"{old.start}, {old.env_steps:,} steps old, {old.iterations} iterations"
-            yield f"  {name:44s}{old.missing:10.4g}   [{old.low:.4g}, {old.high:.4g}]"
+            yield f"  {name:44s}{old.missing:10.4g}   {limits(old)}"
     if found.calibration is not None:
         yield f"over-estimation: mean of Q̂ - G, G the {found.calibration.kind}"
         for bias in found.calibration.biases:
             own = "  (the agent's β)" if bias.own else ""
-            yield f"  β = {bias.beta:<5.3g}{bias.mean:12.4g}   [{bias.low:.4g}, {bias.high:.4g}]{own}"
+            yield f"  β = {bias.beta:<5.3g}{bias.mean:12.4g}   {limits(bias)}{own}"
     if found.realised is not None:
         yield from _realised(found.realised)
     if found.model is not None:
@@ -160,8 +188,8 @@ def _gap(found: Any) -> Iterable[str]:
     how = "by quadrature" if found.exact else "with the best of many gradient ascents and a lower bound of α log Z"
     yield f"inference gap α KL(q‖posterior) over {len(found.rows)} states, {how}"
     for name in PARTS:
-        mean, low, high = interval([getattr(row, name) for row in found.rows])
-        yield f"  {name:16s}{mean:10.4g}   [{low:.4g}, {high:.4g}]"
+        over = interval([getattr(row, name) for row in found.rows])
+        yield f"  {name:16s}{over.mean:10.4g}   {limits(over)}"
 
 
 def _realised(found: Any) -> Iterable[str]:

@@ -44,9 +44,9 @@ COMMANDS = {
     ),
     "tune": Command("sweeping.tune", "tune", "ALGO --env ID", "choose settings by a study of many trials", 40.0),
     "split": Command("training", "split", "RUN", "write the seeds of a population as runs of their own", slow=True),
-    "eval": Command("reading", "evaluate", "RUN", "returns of a run's policy over whole episodes", slow=True),
+    "eval": Command("reading", "evaluate", "RUN ...", "returns of a run's policy over whole episodes", slow=True),
     "inspect": Command(
-        "inspecting", "inspect", "RUN", "what inference finds, what it misses, and what it costs", slow=True
+        "inspecting", "inspect", "RUN ...", "what inference finds, what it misses, and what it costs", slow=True
     ),
     "report": Command("comparing", "report", "RUN", "one HTML file that shows a run"),
     "compare": Command("comparing", "compare", "RUN RUN ...", "statistics and learning curves of several runs"),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from estep.cli.main import Context
 from estep.cli.parse import parse
-from estep.cli.resolve import read_env, run_folder
+from estep.cli.resolve import check_of_one, each_run, finish_several, read_env, run_folder, runs_of
 from estep.cli.results import spread
 from estep.errors import RejectedInput, UsageError, check, unknown
 from estep.policy.job import RunContext
@@ -20,15 +20,16 @@ from estep.settings import schema
 
 if TYPE_CHECKING:
     from estep.core.agent import Agent
+    from estep.plots.over_seeds import Number
 
 
 @dataclass(frozen=True)
 class Evaluate:
     """Evaluate the policy of a run over whole episodes, in new environments with other seeds than in training. Actions
-    are deterministic unless --stochastic is given."""
+    are deterministic unless --stochastic is given. Of several runs, means over the seeds of each curve follow."""
 
-    run: Path
-    """Folder of the run, a file `latest` that has the folder's name, or a file of estep publish."""
+    runs: tuple[str, ...]
+    """Folders of runs, folders in which there are runs, files named latest, or files of estep publish."""
     member: int | None = None
     """Seed of a population to evaluate, by its number from 0. None evaluates all of them."""
     episodes: int = 10
@@ -79,7 +80,7 @@ class Verify:
 
 def evaluate(arguments: list[str], context: Context) -> int:
     """Evaluate the policy of a run over whole episodes."""
-    values, _ = parse("estep eval", str(Evaluate.__doc__), schema.of(Evaluate), ("run",), arguments)
+    values, _ = parse("estep eval", str(Evaluate.__doc__), schema.of(Evaluate), ("runs",), arguments)
     check("episodes", values["episodes"] >= 1, values["episodes"], "at least 1")
     if values["seed"] is not None:
         check("seed", values["seed"] >= 0, values["seed"], "at least 0")
@@ -90,41 +91,87 @@ def evaluate(arguments: list[str], context: Context) -> int:
     check("eval_with", how is None or how in ("plan", "policy"), how, "plan or policy")
     change = chosen_inference(values["inference"], {name: values[name] for name in SETTINGS})
 
+    runs = runs_of(values["runs"], values["trust_dir"])
+    values["env"] = read_env(values["env"]) if values["env"] else None
+    if len(runs) == 1:
+        return context.results.finish(0, _evaluate(runs[0], values, change, context))
+
+    from estep.plots.over_seeds import means
+
+    check_of_one(values, ("member",), len(runs))
+    numbers: list[Number] = []
+    several = each_run(runs, context.results, lambda run: _evaluate(run, values, change, context, numbers))
+    return finish_several(several, means(numbers), context.results)
+
+
+def _evaluate(
+    run: Path,
+    values: dict[str, Any],
+    change: Callable[[Agent], Agent] | None,
+    context: Context,
+    numbers: list[Number] | None = None,
+) -> dict[str, Any]:
+    """Evaluate one run, or every seed of a population, and return values of JSON.
+
+    Args:
+        run: a run folder, or a published file.
+        values: of the flags.
+        change: gives the agent another optimiser.
+        context: of the command.
+        numbers: gets the mean return of each seed, also by task.
+    """
     from estep.export import archive
 
-    with archive.folder_of(values["run"]) as place:
+    with archive.folder_of(run) as place:
         folder = run_folder(place, context.results, values["trust_dir"])
-        context.results.known["run_dir"] = str(folder if place == values["run"] else values["run"])
-        return _evaluate(folder, values, change, context)
+        context.results.known["run_dir"] = str(folder if place == run else run)
+        if _is_population(folder, values["member"]) and values["member"] is None:
+            record = _evaluate_all(folder, values, context)
+        else:
+            record = _evaluate_one(folder, run, values, change, context)
+        if numbers is not None:
+            numbers += _returns(folder, record)
+    return record
 
 
-def _evaluate(folder: Path, values: dict[str, Any], change: Callable[[Agent], Agent] | None, context: Context) -> int:
-    """As `evaluate`, of a run folder."""
-    cap = values["max_episode_steps"]
-    env = read_env(values["env"]) if values["env"] else None
+def _returns(folder: Path, record: dict[str, Any]) -> Iterator[Number]:
+    """The mean return of a run, and of each of its tasks; or of each sound seed of a population."""
+    from estep.plots.labels import run_label
+    from estep.plots.over_seeds import Number
 
+    env, algorithm, settings, seed = run_label(folder)
+    for one in record.get("members", ()):
+        if one["member"] not in record["failed"]:
+            yield Number(env, algorithm, settings, seed + one["member"], "return", "", "", one["mean"])
+    if "members" not in record:
+        yield Number(env, algorithm, settings, seed, "return", "", "", record["eval_mean"])
+    for task, one in record.get("tasks", {}).items():
+        yield Number(env, algorithm, settings, seed, "return", task, "", one["mean"])
+
+
+def _evaluate_one(
+    folder: Path, run: Path, values: dict[str, Any], change: Callable[[Agent], Agent] | None, context: Context
+) -> dict[str, Any]:
+    """Evaluate one run of one seed, whose folder is that of a published file if `run` is one."""
     from estep.export import archive
     from estep.policy import recorded
 
-    if _is_population(folder, values["member"]) and values["member"] is None:
-        return _evaluate_all(folder, {**values, "env": env}, context)
-    episodes = recorded.EvalSettings(values["episodes"], values["seed"], cap, not values["stochastic"], values["task"])
-    chosen = {name: values[name] for name in ("checkpoint", "allow_import", "eval_with")}
-    chosen |= {"env": env, "settings": episodes}
-    with chosen_run(folder, values, replay=False) as run:
-        place = values["run"] if archive.is_file(values["run"]) else run
-        result = recorded.evaluate_run(place, **chosen, change=change, context=run_context(context))
+    episodes = recorded.EvalSettings(
+        values["episodes"], values["seed"], values["max_episode_steps"], not values["stochastic"], values["task"]
+    )
+    chosen = {name: values[name] for name in ("checkpoint", "allow_import", "eval_with", "env")}
+    with chosen_run(folder, values, replay=False) as one:
+        place = run if archive.is_file(run) else one
+        result = recorded.evaluate_run(place, **chosen, settings=episodes, change=change, context=run_context(context))
     scores, count = result.evaluation, len(result.evaluation.returns)
     context.results.say(f"return   {spread(scores.mean, scores.std)} over {count} episodes{scores.success_text}")
-    for task, one in scores.tasks.items():
-        context.results.say(f"         {spread(one.mean, one.std)} in {task}{one.success_text}")
+    for task, by_task in scores.tasks.items():
+        context.results.say(f"         {spread(by_task.mean, by_task.std)} in {task}{by_task.success_text}")
     record: dict[str, Any] = {"env_steps": result.env_steps, "updates": result.updates}
     record |= {"eval_mean": scores.mean, "eval_std": scores.std, "eval_success": scores.success}
     if scores.tasks:
-        record["tasks"] = {task: {"mean": one.mean, "std": one.std} for task, one in scores.tasks.items()}
-    return context.results.finish(
-        0, {**record, "eval_episodes": count, "returns": scores.returns, "lengths": scores.lengths}
-    )
+        record["tasks"] = {task: {"mean": by.mean, "std": by.std} for task, by in scores.tasks.items()}
+    return {**record, "eval_episodes": count, "returns": scores.returns, "lengths": scores.lengths}
 
 
 def run_context(context: Context) -> RunContext:
@@ -169,7 +216,7 @@ def chosen_run(folder: Path, values: dict[str, Any], *, replay: bool) -> Iterato
         yield write_member(folder, values["member"], target, replay=replay, allow_import=values["allow_import"])
 
 
-def _evaluate_all(folder: Path, values: dict[str, Any], context: Context) -> int:
+def _evaluate_all(folder: Path, values: dict[str, Any], context: Context) -> dict[str, Any]:
     """Evaluate every seed of a population."""
     for flag in ("inference", "eval_with", "max_episode_steps"):
         if values[flag] is not None:
@@ -192,13 +239,8 @@ def _evaluate_all(folder: Path, values: dict[str, Any], context: Context) -> int
     mean = sum(sound) / len(sound) if sound else None
     context.results.say(f"mean     {mean:.5g} over {len(sound)} seeds" if sound else "All seeds failed in training.")
     members = [{"member": i, "mean": one.mean, "returns": one.returns} for i, one in enumerate(scores)]
-    record = {
-        "eval_mean": mean,
-        "eval_episodes": values["episodes"],
-        "members": members,
-        "failed": sorted(found.failed),
-    }
-    return context.results.finish(0, record)
+    failed = sorted(found.failed)
+    return {"eval_mean": mean, "eval_episodes": values["episodes"], "members": members, "failed": failed}
 
 
 def verify(arguments: list[str], context: Context) -> int:

@@ -1,15 +1,18 @@
-"""The configuration of a command line: the defaults, then the settings of a preset, then the flags."""
+"""What the words of a command line mean: the configuration (defaults, then a preset, then flags), and the runs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from estep.cli.results import Results
-from estep.errors import unknown
+from estep.cli.results import Results, over_seeds
+from estep.errors import EstepError, RejectedInput, StorageFailure, UsageError, unknown
 from estep.settings import presets, references, schema
 from estep.settings.schema import Row
+
+if TYPE_CHECKING:
+    from estep.plots.over_seeds import OverSeeds
 
 
 class Resolved(NamedTuple):
@@ -83,3 +86,80 @@ def run_folder(path: Path, results: Results, trusted: bool) -> Path:
     folder = RunFolder.open(path).path
     results.known["run_dir"] = str(folder)
     return folder
+
+
+def runs_of(named: Sequence[str], trusted: bool) -> list[Path]:
+    """The runs that words of a command line stand for: each names a run, a published file, or a folder of runs.
+
+    Args:
+        named: the words.
+        trusted: whether the user trusts everybody who may write to the folders.
+
+    Raises:
+        UsageError: there are none.
+        RejectedInput: one is no run, and no run is in it.
+    """
+    if not named:
+        raise UsageError("No run is given.", "Give one or more run folders, or a folder with runs in it.")
+    from estep.comparing.sources import members
+    from estep.export.archive import is_file
+    from estep.runs import reading
+
+    reading.trust(trusted)
+    paths = map(Path, named)
+    return [run for path in paths for run in ([path] if is_file(path) else members(path))]
+
+
+def check_of_one(values: Mapping[str, Any], flags: Sequence[str], count: int) -> None:
+    """Raise UsageError for a flag that is for one run alone, where several are given."""
+    for flag in flags:
+        if values[flag] is not None:
+            name = f"--{flag.replace('_', '-')}"
+            raise UsageError(f"{name} is for one run, and {count} are given.", f"Leave {name} out, or give one run.")
+
+
+class Several(NamedTuple):
+    """What a command made of several runs."""
+
+    runs: dict[str, Any]
+    """The record of each run, by its path."""
+    failed: dict[str, str]
+    """What is wrong with each of the others, by its path."""
+
+
+def each_run(runs: Sequence[Path], results: Results, do: Callable[[Path], Any]) -> Several:
+    """Do the same with several runs, one after the other. One that is refused does not end that of the others.
+
+    Raises:
+        EstepError: that of the first run, if all are refused; at once if the disk fails.
+    """
+    several, refused = Several({}, {}), []
+    for i, run in enumerate(runs):
+        results.say(f"run      {run}  ({i + 1} of {len(runs)})")
+        try:
+            several.runs[str(run)] = do(run)
+        except StorageFailure:
+            raise
+        except EstepError as error:
+            several.failed[str(run)] = error.what
+            refused.append(error)
+    if not several.runs:
+        raise refused[0]
+    results.known.pop("run_dir", None)
+    return several
+
+
+def finish_several(several: Several, means: Sequence[OverSeeds], results: Results) -> int:
+    """Say the means over seeds, and write the JSON object of all runs. Returns the exit code.
+
+    Raises:
+        RejectedInput: some run was refused. The JSON object has all others.
+    """
+    if means:
+        results.say("\n".join(over_seeds(means)))
+    results.known |= {**several._asdict(), "over_seeds": [row._asdict() for row in means]}
+    if several.failed:
+        reasons = "; ".join(f"{Path(run).name}: {what.rstrip('.')}" for run, what in several.failed.items())
+        what = f"{len(several.failed)} of {len(several.runs) + len(several.failed)} runs cannot be used: {reasons}."
+        raise RejectedInput(what, "Leave them out. All others are done.")
+    return results.finish(0, {})

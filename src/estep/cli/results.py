@@ -9,11 +9,14 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import estep
 from estep import terminal
 from estep.errors import STOPPED, EnvironmentFailure, StorageFailure
+
+if TYPE_CHECKING:
+    from estep.plots.over_seeds import OverSeeds
 
 FIELDS = (
     *("status", "run_dir", "env_steps", "updates", "eval_mean", "eval_std", "eval_episodes"),
@@ -46,6 +49,25 @@ def aligned(rows: Sequence[Sequence[str]], indent: str = "  ") -> list[str]:
         (indent + "  ".join(f"{cell:{width}s}" for cell, width in zip(row, widths, strict=True))).rstrip()
         for row in rows
     ]
+
+
+def limits(row: Any) -> str:
+    """The limits of an interval, `low` and `high`; nothing where they are NaN, as those of a single number."""
+    return "" if row.low != row.low else f"[{row.low:.4g}, {row.high:.4g}]"
+
+
+def over_seeds(means: Sequence[OverSeeds]) -> list[str]:
+    """Means over seeds as lines for people, curve by curve."""
+    from estep.plots.labels import labels
+
+    curves = dict.fromkeys(row[:3] for row in means)
+    text = []
+    for curve in curves:
+        name = labels([other[1:] for other in curves if other[0] == curve[0]])[curve[1:]]
+        rows = [row for row in means if row[:3] == curve]
+        text.append(f"over seeds: {name} on {curve[0]}, mean over so many seeds with its 95 % interval")
+        text += aligned([(row.quantity, row.subject, str(row.seeds), f"{row.mean:10.4g}", limits(row)) for row in rows])
+    return text
 
 
 def _figures(value: float, digits: int) -> str:

@@ -1,21 +1,20 @@
 """Measurements of inference in several runs, side by side: what `estep inspect` left in their folders, merged.
 
 `estep compare OUT RUN ... --inspected` reads the tables in RUN/plots and writes to OUT:
-improvement.csv, the improvement of V by inference iteration in every run; improvement_checkpoints.csv, the same at
-earlier checkpoints; improvement_tests.csv, whether it rises (the rank correlation of k and V) and flattens (the mean
-gain of the later iterations against that of the first three); calibration.csv, Q̂ - G as each agent reads its critics;
-gap.csv, the inference gap and its parts, means over states; critics.csv, value and disagreement of the critics at the
-end of training; those of `COPIED` as they are, of all runs; improvement.png, calibration.png and .svg.
+over_seeds.csv, means of what was measured over the seeds of each curve; improvement.csv, the improvement of V by
+inference iteration in every run; improvement_checkpoints.csv, the same at earlier checkpoints; improvement_tests.csv,
+whether it rises (the rank correlation of k and V) and flattens (the mean gain of the later iterations against that of
+the first three); calibration.csv, Q̂ - G as each agent reads its critics; gap.csv, the inference gap and its parts,
+means over states; critics.csv, value and disagreement of the critics at the end of training; those of `COPIED` as they
+are, of all runs; improvement.png, calibration.png and .svg.
 """
 
 from __future__ import annotations
 
 import itertools
-import os
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import matplotlib
 
@@ -24,35 +23,17 @@ import matplotlib.pyplot as plt
 import numpy as np
 from scipy import stats
 
-from estep.instruments.tables import PARTS
-from estep.plots import labels, starts, wording
+from estep.plots import labels, measured, starts, wording
 from estep.plots.curves import GREY, save, style
 from estep.plots.learning_curves import LEGEND_LINE
+from estep.plots.measured import Bias, ImprovementRow
+from estep.plots.over_seeds import OverSeeds, over_seeds
 from estep.runs import storage, tables
-from estep.runs.folder import RUN, RunFolder
 
 FIRST, LATER = (1, 3), (6, 10)
 """Iterations whose mean gains are compared, both ends included (Marino, Piché, Yue: ten iterations)."""
 LABEL = 70
 """Characters in a line of a label."""
-LAST = 10
-"""Lines of metrics over which the critics of a run are averaged."""
-COPIED = "improvement_checkpoints", "transfer", "staleness", "realised", "model", "model_endings"
-TABLES = ("improvement", "improvement_tests", "calibration", "gap", "critics", *COPIED)
-"""What is written."""
-
-
-class ImprovementRow(NamedTuple):
-    """V(λ_k) - V(λ_0) of one run, over states."""
-
-    env: str
-    algorithm: str
-    settings: str
-    seed: int
-    iteration: int
-    mean: float
-    low: float
-    high: float
 
 
 class Shape(NamedTuple):
@@ -70,143 +51,6 @@ class Shape(NamedTuple):
     """That of iterations 6 to 10; NaN where they were not measured."""
     ratio: float
     """later_gain / first_gain; NaN where there was no first gain."""
-
-
-class Bias(NamedTuple):
-    """The mean of Q̂ - G in one run, over episodes."""
-
-    env: str
-    algorithm: str
-    settings: str
-    seed: int
-    beta: float
-    mean: float
-    low: float
-    high: float
-
-
-class Critics(NamedTuple):
-    """The critics of one run at the end of training: means over its last lines of metrics."""
-
-    env: str
-    algorithm: str
-    settings: str
-    seed: int
-    env_steps: int
-    """Of the last line."""
-    value: float
-    """The mean Q̂ of the steps they learned from, in units of reward."""
-    disagreement: float
-    """The biased std over the ensemble, in units of reward: of two critics half of what they differ by, of one zero."""
-
-
-class GapRow(NamedTuple):
-    """The inference gap of one run and its two parts, means over states."""
-
-    env: str
-    algorithm: str
-    settings: str
-    seed: int
-    states: int
-    total: float
-    approximation: float
-    amortisation: float
-
-
-class State(NamedTuple):
-    """The inference gap in one state."""
-
-    total: float
-    approximation: float
-    amortisation: float
-
-
-class Reading(NamedTuple):
-    """The mean of Q̂ - G for one pessimism."""
-
-    own: str
-    """True for that of the agent."""
-    beta: float
-    mean: float
-    low: float
-    high: float
-
-
-R = TypeVar("R", bound=NamedTuple)
-
-
-def merge(sources: Sequence[Path], name: str, row: type[R], measured: Callable[[Path], list[R]]) -> list[R]:
-    """One table of all runs; `measured` reads it from the folder of one.
-
-    Raises:
-        RejectedInput: neither a run folder nor one that `write` made, or its tables cannot be read.
-    """
-
-    def of(source: Path) -> list[R]:
-        if not made_before(source):
-            return measured(source)
-        before = source / f"{name}.csv"
-        return labels.read(before, row) if os.path.lexists(before) else []
-
-    return labels.newest(map(of, sources))
-
-
-def made_before(source: Path) -> bool:
-    """Whether a folder is no run but holds tables of some."""
-    return not (source / RUN).is_file() and any((source / f"{name}.csv").is_file() for name in TABLES)
-
-
-def of_run(run_dir: Path, name: str, row: type[R]) -> list[R]:
-    """A table in the plots of one run, with the label of the run before each row, or nothing where there is none.
-
-    Raises:
-        RejectedInput: not a run folder, or the table cannot be read.
-    """
-    about, path = labels.about_run(run_dir), run_dir / "plots" / f"{name}.csv"
-    return labels.read(path, row, about) if os.path.lexists(path) else []
-
-
-def gaps(run_dir: Path) -> list[GapRow]:
-    """The mean gap, or nothing where it was not measured.
-
-    Raises:
-        RejectedInput: not a run folder, or the table cannot be read.
-    """
-    rows = of_run(run_dir, "gap", State)
-    means = [float(np.mean([getattr(row, part) for row in rows])) for part in PARTS if rows]
-    return [GapRow(*labels.run_label(run_dir), len(rows), *means)] if rows else []
-
-
-def improvements(run_dir: Path) -> list[ImprovementRow]:
-    """The improvement by iteration, or nothing where it was not measured.
-
-    Raises:
-        RejectedInput: not a run folder, or the table cannot be read.
-    """
-    return of_run(run_dir, "improvement", ImprovementRow)
-
-
-def biases(run_dir: Path) -> list[Bias]:
-    """The error of Q̂ as the agent reads it, or nothing where it was not measured.
-
-    Raises:
-        RejectedInput: not a run folder, or the table cannot be read.
-    """
-    about = labels.run_label(run_dir)
-    return [Bias(*about, *row[1:]) for row in of_run(run_dir, "calibration", Reading) if row.own == "True"]
-
-
-def critics(run_dir: Path) -> list[Critics]:
-    """Value and disagreement at the end, or nothing where the metrics lack them (algorithms without Q̂).
-
-    Raises:
-        RejectedInput: not a run folder, or its metrics cannot be read.
-    """
-    lines = deque(RunFolder.open(run_dir).read_metrics(), LAST)
-    names = ("critic/value", "critic/disagreement")
-    known = [line for line in lines if all(line.get(name) is not None for name in names)]
-    means = [float(np.mean([line[name] for line in known])) for name in names if known]
-    return [Critics(*labels.run_label(run_dir), int(known[-1]["env_steps"]), *means)] if known else []
 
 
 def shape(curve: Sequence[ImprovementRow]) -> Shape:
@@ -228,32 +72,19 @@ def write(sources: Sequence[Path], out: Path) -> list[Path]:
     Raises:
         RejectedInput: neither a run folder nor one that this made, or its tables cannot be read.
     """
-    iterates = merge(sources, "improvement", ImprovementRow, improvements)
-    curves = [list(curve) for _, curve in itertools.groupby(iterates, key=labels.run_key)]
-    found = merge(sources, "calibration", Bias, biases)
-    gap_rows, critic_rows = merge(sources, "gap", GapRow, gaps), merge(sources, "critics", Critics, critics)
+    found = measured.read(sources)
+    curves = [list(curve) for _, curve in itertools.groupby(found.improvement, key=labels.run_key)]
+    merged = [(name, lines) for name, lines in found.lines().items() if lines]
     written: list[tuple[str, Sequence[str], Sequence[Sequence[object]]]] = [
-        ("improvement", ImprovementRow._fields, iterates),
+        ("over_seeds", OverSeeds._fields, over_seeds(found.lines())),
         ("improvement_tests", Shape._fields, [shape(curve) for curve in curves]),
-        ("calibration", Bias._fields, found),
-        ("gap", GapRow._fields, gap_rows),
-        ("critics", Critics._fields, critic_rows),
+        *((name, max(map(tuple, lines), key=len), [tuple(line.values()) for line in lines]) for name, lines in merged),
     ]
-    for name in COPIED:
-        copies = [copied(source, name) for source in sources]
-        head = max((tuple(lines[0]) for lines in copies if lines), key=len, default=())
-        written.append((name, head, labels.newest([tuple(line.values()) for line in lines] for lines in copies)))
     storage.make_dir(out)
     files = [tables.write(out / f"{name}.csv", head, rows) for name, head, rows in written if rows]
     files += [Path(file) for file in (draw_improvements(curves, out) if curves else {}).values()]
-    return files + [Path(file) for file in (draw_biases(starts.shared(found), out) if found else {}).values()]
-
-
-def copied(source: Path, name: str) -> list[dict[str, str]]:
-    """The lines of a table as the run has it, by column, with the label of the run."""
-    if made_before(source):
-        return labels.read_lines(source / f"{name}.csv")
-    return labels.read_lines(source / "plots" / f"{name}.csv", labels.about_run(source))
+    biases = starts.shared(found.calibration)
+    return files + [Path(file) for file in (draw_biases(biases, out) if biases else {}).values()]
 
 
 def draw_improvements(curves: Sequence[Sequence[ImprovementRow]], out: Path) -> dict[str, str]:
