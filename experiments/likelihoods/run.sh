@@ -90,7 +90,7 @@ long() {
     local sizes=("${sizes[@]:0:${#sizes[@]}-1}" 300000)
     for seed in ${SEEDS:-5 6 7 8 9}; do
         WAYS="sac iterative" cell pessimist
-        WAYS=sac cell none
+        WAYS="sac iterative" cell none
     done
     compare_runs long
     python experiments/likelihoods/scores.py "$OUT/long"
