@@ -12,7 +12,8 @@ from estep.errors import RejectedInput
 from estep.instruments.interval import interval
 from estep.plots import across_runs, measured
 from estep.plots.labels import IGNORED_FIELDS, labels, newest, recorded, run_label
-from estep.plots.learning_curves import Point, curves, points, seeds_label, write_tables
+from estep.plots.learning_curves import Point, curves, points, seeds_label, seeds_of, write_tables
+from estep.plots.over_seeds import over_seeds
 from estep.settings.run import RunConfig
 
 ROOT = Path(__file__).parents[1]
@@ -330,17 +331,29 @@ def test_what_was_inspected_in_several_runs_is_merged(runs, tmp_path):
         ]
 
 
+def test_what_was_inspected_in_the_seeds_of_a_population_is_merged(runs, tmp_path):
+    for i, bias in enumerate((1.0, 2.0, 4.0)):
+        (runs[1] / "members" / f"{i:04d}").mkdir(parents=True)
+        inspect(runs[1] / "members" / f"{i:04d}", [0.0, 1.0], bias)
+    found = measured.read([runs[1]])
+    assert [(row.seed, row.mean) for row in found.calibration] == [(1, 1.0), (2, 2.0), (3, 4.0)]  # its first seed is 1
+    assert [line["seed"] for line in found.copies["realised"]] == ["1", "2", "3"]
+    assert measured.read([runs[1] / "members" / "0002"]).gap[0].seed == 3
+    (over,) = [row for row in over_seeds(found.lines()) if row.quantity == "over-estimation"]
+    assert (over.seeds, over.mean, over.subject) == (3, pytest.approx(7 / 3), "β = 3")
+
+
 def test_critics_are_averaged_over_the_last_lines_of_metrics(runs):
     lines = [{"env_steps": k, "critic/value": 10.0 * k, "critic/disagreement": 1.0 * k} for k in range(1, 13)]
     lines.append({"env_steps": 13, "critic/value": None, "critic/disagreement": 1.0})
     text = "".join(json.dumps(line) + "\n" for line in lines) + '{"env_steps": 14, "critic'  # being written
     (runs[0] / "metrics.jsonl").write_text(text)
-    (found,) = measured.critics(runs[0])
+    (found,) = measured.critics(seeds_of(runs[0])[0])
     assert found[-3:] == (12, 80.0, 8.0)  # of lines 4 to 13, the last of which has no value
     (runs[1] / "metrics.jsonl").write_text('{"env_steps": 1}\n[2]\n')
     with pytest.raises(RejectedInput, match="not a JSON object"):
-        measured.critics(runs[1])
-    assert measured.critics(runs[2]) == []
+        measured.critics(seeds_of(runs[1])[0])
+    assert measured.critics(seeds_of(runs[2])[0]) == []
 
 
 @pytest.mark.long

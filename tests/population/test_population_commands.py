@@ -75,9 +75,21 @@ def test_a_member_is_evaluated_and_inspected_alone(whole):
     assert list((whole[0] / "members/0001/plots").iterdir())
 
 
+@pytest.mark.long
+def test_all_seeds_are_inspected_without_a_number(whole):
+    seen = command("inspect", str(whole[0]), "--only", "calibration", "--episodes", "2", "--json")
+    assert seen.code == 0, seen.err
+    assert [Path(seed) for seed in seen.record["runs"]] == [whole[0] / f"members/000{i}" for i in range(3)]
+    (over,) = seen.record["over_seeds"]
+    assert (over["quantity"], over["seeds"]) == ("over-estimation", 3)
+    assert over["low"] < over["mean"] < over["high"]
+    ended = command("inspect", str(whole[0]), "--out", "plots")
+    assert (ended.code, "--out is for one run, and 3 are given." in ended.err) == (2, True)
+
+
 def test_commands_for_one_run_ask_for_the_member(whole):
     run = str(whole[0])
-    ended = command("inspect", run, "--only", "modes")
+    ended = command("export", run)
     assert (ended.code, "--member 0" in ended.err) == (2, True)
     assert command("resume", run, "--population", "4").code == 2
     assert command("verify", run).code == 0

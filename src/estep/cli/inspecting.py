@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +37,7 @@ class Inspect:
     runs: tuple[str, ...]
     """Folders of runs, folders in which there are runs, or files named latest."""
     member: int | None = None
-    """Seed of a population to inspect, by its number from 0."""
+    """Seed of a population to inspect, by its number from 0. None inspects all of them."""
     only: tuple[str, ...] = ()
     """Instruments: improvement, gap, compare, landscape, modes, transfer, staleness, calibration, realised, model. No
     name means all."""
@@ -76,25 +76,46 @@ def inspect(arguments: list[str], context: Context) -> int:
     _check(values)
     runs = runs_of(values["runs"], values["trust_dir"])
     if len(runs) > 1:
-        check_of_one(values, ("out", "member"), len(runs))
+        check_of_one(values, ("member",), len(runs))
+    seeds = [seed for run in runs for seed in _seeds(run, values["member"])]
+    if len(seeds) > 1:
+        check_of_one(values, ("out",), len(seeds))
     values["env"] = read_env(values["env"]) if values["env"] else None
 
     from estep.policy import cache
 
     note_reason(cache.use_cache(), run_context(context).report)
-    if len(runs) == 1:
-        return context.results.finish(0, _inspect(runs[0], values, context))
-    return _inspect_all(runs, values, context)
+    if len(seeds) == 1:
+        return context.results.finish(0, _inspect(seeds[0], values, context))
+
+    from estep.plots import measured
+    from estep.plots.over_seeds import over_seeds
+
+    several = each_run(seeds, context.results, lambda seed: _inspect(seed, values, context))
+    tables = measured.read(list(map(Path, several.runs))).lines()
+    means = over_seeds({name: tables[name] for name in values["only"] or INSTRUMENTS if name in tables})
+    return finish_several(several, means, context.results)
 
 
-def _inspect(run: Path, values: dict[str, Any], context: Context) -> dict[str, Any]:
-    """Measure one run, say what was found, and return it as values of JSON."""
+def _seeds(run: Path, member: int | None) -> list[Path]:
+    """A run folder; or of a population the folder of the seed that is asked for, or of each."""
+    from estep.runs.folder import MEMBERS, member_path
+
+    if not (run / MEMBERS).is_dir() and member is None:
+        return [run]
+    return [member_path(run, member)] if member is not None else sorted((run / MEMBERS).glob("[0-9]*"))
+
+
+def _inspect(seed: Path, values: dict[str, Any], context: Context) -> dict[str, Any]:
+    """Measure a run, or one seed of a population, say what was found, and return it as values of JSON."""
     from estep.instruments import inspection, states, tables
     from estep.plots import inference
     from estep.policy import policy
-    from estep.runs.folder import member_path
+    from estep.runs.folder import MEMBERS
 
-    folder = run_folder(run, context.results, values["trust_dir"])
+    alone = seed.parent.name == MEMBERS
+    folder = run_folder(seed.parent.parent if alone else seed, context.results, values["trust_dir"])
+    values = {**values, "member": int(seed.name) if alone else None}
     names = set(inspection.Options._fields) - {"given"}
     with chosen_run(folder, values, replay=True) as one:
         given = None
@@ -103,28 +124,11 @@ def _inspect(run: Path, values: dict[str, Any], context: Context) -> dict[str, A
             given = states.read_states(values["states_file"], size)
         options = inspection.Options(given=given, **{name: values[name] for name in names})
         found = inspection.inspect_run(one, options, run_context(context))
-    if values["member"] is not None:
-        folder = member_path(folder, values["member"])
-    out = values["out"] or folder / "plots"
+    out = values["out"] or (seed if alone else folder) / "plots"
     files = tables.write(found, out)
     files |= inference.draw(found, out)
     context.results.say("\n".join([*lines(found), f"wrote    {len(files)} tables and figures to {out}"]))
     return {**tables.summary(found), "files": files}
-
-
-def _inspect_all(runs: Sequence[Path], values: dict[str, Any], context: Context) -> int:
-    """Measure several runs, then their means over seeds. One that cannot be measured does not end those of others.
-
-    Raises:
-        RejectedInput: some run cannot be measured. All others are, and the JSON object has them.
-    """
-    from estep.plots import measured
-    from estep.plots.over_seeds import over_seeds
-
-    several = each_run(runs, context.results, lambda run: _inspect(run, values, context))
-    tables = measured.read(list(map(Path, several.runs))).lines()
-    means = over_seeds({name: tables[name] for name in values["only"] or INSTRUMENTS if name in tables})
-    return finish_several(several, means, context.results)
 
 
 def _check(values: dict[str, Any]) -> None:

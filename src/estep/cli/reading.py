@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from estep.cli.main import Context
 from estep.cli.parse import parse
 from estep.cli.resolve import check_of_one, each_run, finish_several, read_env, run_folder, runs_of
-from estep.cli.results import spread
+from estep.cli.results import limits, spread
 from estep.errors import RejectedInput, UsageError, check, unknown
 from estep.policy.job import RunContext
 from estep.policy.progress import Plain
@@ -111,15 +111,7 @@ def _evaluate(
     context: Context,
     numbers: list[Number] | None = None,
 ) -> dict[str, Any]:
-    """Evaluate one run, or every seed of a population, and return values of JSON.
-
-    Args:
-        run: a run folder, or a published file.
-        values: of the flags.
-        change: gives the agent another optimiser.
-        context: of the command.
-        numbers: gets the mean return of each seed, also by task.
-    """
+    """Evaluate one run, or every seed of a population, and return values of JSON. `numbers` gets the mean returns."""
     from estep.export import archive
 
     with archive.folder_of(run) as place:
@@ -223,6 +215,7 @@ def _evaluate_all(folder: Path, values: dict[str, Any], context: Context) -> dic
             name = f"--{flag.replace('_', '-')}"
             raise UsageError(f"{name} applies to one seed of a population.", f"Add --member 0, or leave {name} out.")
 
+    from estep.instruments.interval import interval
     from estep.policy.spaces import check_task
     from estep.population import population
 
@@ -236,11 +229,14 @@ def _evaluate_all(folder: Path, values: dict[str, Any], context: Context) -> dic
         seed = found.recipe.run.seed + i
         context.results.say(f"seed {seed:<6d} return   {spread(one.mean, one.std)}{one.success_text}{note}")
     sound = [one.mean for i, one in enumerate(scores) if i not in found.failed]
-    mean = sum(sound) / len(sound) if sound else None
-    context.results.say(f"mean     {mean:.5g} over {len(sound)} seeds" if sound else "All seeds failed in training.")
+    mean = interval(sound) if sound else None
+    said = (
+        f"mean     {mean.mean:.5g} over {len(sound)} seeds  {limits(mean)}" if mean else "All seeds failed in training."
+    )
+    context.results.say(said.rstrip())
     members = [{"member": i, "mean": one.mean, "returns": one.returns} for i, one in enumerate(scores)]
     failed = sorted(found.failed)
-    return {"eval_mean": mean, "eval_episodes": values["episodes"], "members": members, "failed": failed}
+    return {"eval_mean": mean and mean.mean, "eval_episodes": values["episodes"], "members": members, "failed": failed}
 
 
 def verify(arguments: list[str], context: Context) -> int:

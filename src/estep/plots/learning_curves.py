@@ -110,14 +110,38 @@ def points(source: Path) -> list[Point]:
         return labels.read(source.resolve(), Point)
     if not (source / RUN).is_file() and (source / EVALUATIONS).is_file():
         return labels.read(source / EVALUATIONS, Point)
-    about, ended = labels.about_run(source), failures.failed(source)
-    members = {int(path.name): path for path in sorted((source / MEMBERS).glob("[0-9]*"))} or {0: source}
-    first = int(about["seed"])
+    ended = failures.failed(source)
     return [
         point
-        for number, path in members.items()
-        for point in _lines(path / "eval.csv", {**about, "seed": str(first + number)}, ended.get(number))
+        for number, about, path in seeds_of(source)
+        for point in _lines(path / "eval.csv", about, ended.get(number))
     ]
+
+
+class OneSeed(NamedTuple):
+    """One seed of a run, which has several if it is a population."""
+
+    number: int
+    """From 0."""
+    about: dict[str, str]
+    """The label of the seed by column."""
+    path: Path
+    """The folder of what was recorded and measured of it."""
+
+
+def seeds_of(source: Path) -> list[OneSeed]:
+    """The seeds of a run folder; of the folder of one seed in a population, that one.
+
+    Raises:
+        RejectedInput: it is neither.
+    """
+    alone = source.parent.name == MEMBERS
+    run = source.parent.parent if alone else source
+    about = labels.about_run(run)
+    paths = [source] if alone else sorted((run / MEMBERS).glob("[0-9]*"))
+    first = int(about["seed"])
+    found = [OneSeed(int(path.name), {**about, "seed": str(first + int(path.name))}, path) for path in paths]
+    return found or [OneSeed(0, about, source)]
 
 
 def _lines(path: Path, about: Mapping[str, str], failed: int | None) -> list[Point]:

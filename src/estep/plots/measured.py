@@ -16,6 +16,7 @@ import numpy as np
 
 from estep.instruments.tables import PARTS
 from estep.plots import labels
+from estep.plots.learning_curves import OneSeed, seeds_of
 from estep.runs.folder import RUN, RunFolder
 
 LAST = 10
@@ -102,8 +103,8 @@ class Reading(NamedTuple):
 R = TypeVar("R", bound=NamedTuple)
 
 
-def merge(sources: Sequence[Path], name: str, row: type[R], measured: Callable[[Path], list[R]]) -> list[R]:
-    """One table of all runs; `measured` reads it from the folder of one.
+def merge(sources: Sequence[Path], name: str, row: type[R], measured: Callable[[OneSeed], list[R]]) -> list[R]:
+    """One table of all runs; `measured` reads it from the folder of one seed.
 
     Raises:
         RejectedInput: neither a run folder nor one that `across_runs.write` made, or its tables cannot be read.
@@ -111,7 +112,7 @@ def merge(sources: Sequence[Path], name: str, row: type[R], measured: Callable[[
 
     def of(source: Path) -> list[R]:
         if not made_before(source):
-            return measured(source)
+            return [line for seed in seeds_of(source) for line in measured(seed)]
         before = source / f"{name}.csv"
         return labels.read(before, row) if os.path.lexists(before) else []
 
@@ -123,64 +124,57 @@ def made_before(source: Path) -> bool:
     return not (source / RUN).is_file() and any((source / f"{name}.csv").is_file() for name in TABLES)
 
 
-def of_run(run_dir: Path, name: str, row: type[R]) -> list[R]:
-    """A table in the plots of one run, with the label of the run before each row, or nothing where there is none.
+def of_seed(seed: OneSeed, name: str, row: type[R]) -> list[R]:
+    """A table in the plots of one seed, with its label before each row, or nothing where there is none.
 
     Raises:
-        RejectedInput: not a run folder, or the table cannot be read.
+        RejectedInput: the table cannot be read.
     """
-    about, path = labels.about_run(run_dir), run_dir / "plots" / f"{name}.csv"
-    return labels.read(path, row, about) if os.path.lexists(path) else []
+    path = seed.path / "plots" / f"{name}.csv"
+    return labels.read(path, row, seed.about) if os.path.lexists(path) else []
 
 
-def gaps(run_dir: Path) -> list[GapRow]:
-    """The mean gap, or nothing where it was not measured.
-
-    Raises:
-        RejectedInput: not a run folder, or the table cannot be read.
-    """
-    rows = of_run(run_dir, "gap", State)
+def gaps(seed: OneSeed) -> list[GapRow]:
+    """The mean gap, or nothing where it was not measured. Raises RejectedInput as `of_seed`."""
+    rows = of_seed(seed, "gap", State)
     means = [float(np.mean([getattr(row, part) for row in rows])) for part in PARTS if rows]
-    return [GapRow(*labels.run_label(run_dir), len(rows), *means)] if rows else []
+    return [GapRow(*_label(seed), len(rows), *means)] if rows else []
 
 
-def improvements(run_dir: Path) -> list[ImprovementRow]:
-    """The improvement by iteration, or nothing where it was not measured.
-
-    Raises:
-        RejectedInput: not a run folder, or the table cannot be read.
-    """
-    return of_run(run_dir, "improvement", ImprovementRow)
+def improvements(seed: OneSeed) -> list[ImprovementRow]:
+    """The improvement by iteration, or nothing where it was not measured. Raises RejectedInput as `of_seed`."""
+    return of_seed(seed, "improvement", ImprovementRow)
 
 
-def biases(run_dir: Path) -> list[Bias]:
-    """The error of Q̂ as the agent reads it, or nothing where it was not measured.
-
-    Raises:
-        RejectedInput: not a run folder, or the table cannot be read.
-    """
-    about = labels.run_label(run_dir)
-    return [Bias(*about, *row[1:]) for row in of_run(run_dir, "calibration", Reading) if row.own == "True"]
+def biases(seed: OneSeed) -> list[Bias]:
+    """The error of Q̂ as the agent reads it, or nothing where it was not measured. Raises RejectedInput as `of_seed`."""
+    return [Bias(*_label(seed), *row[1:]) for row in of_seed(seed, "calibration", Reading) if row.own == "True"]
 
 
-def critics(run_dir: Path) -> list[Critics]:
+def critics(seed: OneSeed) -> list[Critics]:
     """Value and disagreement at the end, or nothing where the metrics lack them (algorithms without Q̂).
 
     Raises:
-        RejectedInput: not a run folder, or its metrics cannot be read.
+        RejectedInput: its metrics cannot be read.
     """
-    lines = deque(RunFolder.open(run_dir).read_metrics(), LAST)
+    lines = deque(RunFolder(seed.path).read_metrics(), LAST)
     names = ("critic/value", "critic/disagreement")
     known = [line for line in lines if all(line.get(name) is not None for name in names)]
     means = [float(np.mean([line[name] for line in known])) for name in names if known]
-    return [Critics(*labels.run_label(run_dir), int(known[-1]["env_steps"]), *means)] if known else []
+    return [Critics(*_label(seed), int(known[-1]["env_steps"]), *means)] if known else []
+
+
+def _label(seed: OneSeed) -> tuple[str, str, str, int]:
+    env, algorithm, settings, number = (seed.about[name] for name in labels.LABEL_FIELDS)
+    return env, algorithm, settings, int(number)
 
 
 def copied(source: Path, name: str) -> list[dict[str, str]]:
-    """The lines of a table as the run has it, by column, with the label of the run."""
+    """The lines of a table as the seeds of a run have it, by column, with the label of the seed."""
     if made_before(source):
         return labels.read_lines(source / f"{name}.csv")
-    return labels.read_lines(source / "plots" / f"{name}.csv", labels.about_run(source))
+    seeds = seeds_of(source)
+    return [line for seed in seeds for line in labels.read_lines(seed.path / "plots" / f"{name}.csv", seed.about)]
 
 
 class Measured(NamedTuple):
