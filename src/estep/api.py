@@ -29,7 +29,7 @@ from estep.errors import EnvironmentFailure, UsageError, unknown
 from estep.plots.views import write_if_possible
 from estep.policy import policy
 from estep.policy.interrupts import Interrupts
-from estep.policy.job import Reporter, RunContext, Silent
+from estep.policy.job import Reporter, RunContext, Silent, WithArguments
 from estep.policy.policy import Policy
 from estep.policy.progress import reporter
 from estep.population import population as populations
@@ -228,7 +228,7 @@ def _context(command: list[str], report: Any, on_step: Any, on_evaluation: Any) 
     functions = arguments.function("on_step", on_step), arguments.function("on_evaluation", on_evaluation)
     with Interrupts() as interrupts:
         with _reporting(report) as (shown, on_hang):
-            yield RunContext(command, shown, interrupts.stop, on_hang, *functions)
+            yield RunContext(command, WithArguments(shown), interrupts.stop, on_hang, *functions)
     if interrupts.requested:  # the run was saved and is "stopped"
         raise KeyboardInterrupt
 

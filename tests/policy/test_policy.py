@@ -10,6 +10,7 @@ import gymnasium
 import jax
 import numpy as np
 import pytest
+from child import Notes
 
 import estep
 from estep.errors import RejectedInput, UsageError
@@ -162,6 +163,9 @@ def test_resume_goes_on_with_a_finished_run(policy):
     longer = estep.resume(policy.run_dir, steps=340)
     assert longer.run_dir == policy.run_dir
     assert estep.load(policy.run_dir, "latest").env_steps == 340
+    notes = Notes()
+    estep.resume(policy.run_dir, report=notes)
+    assert "This run is finished. Give more steps to continue it." in notes.notes  # an argument, where a flag was
 
 
 def test_an_environment_of_a_module_is_known_to_whoever_lets_it_be_imported(policy, tmp_path):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 from estep import terminal
 from estep.envs.guard.watch import end_process
-from estep.errors import describe_raised
+from estep.errors import as_arguments, describe_raised
 
 
 class Reporter(Protocol):
@@ -35,6 +35,19 @@ class Silent:
 
     def progress(self, record: Mapping[str, float]) -> None:
         """Ignore a record."""
+
+
+class WithArguments:
+    """A reporter whose notes name arguments in place of flags, for a run that Python begins."""
+
+    def __init__(self, inner: Reporter) -> None:
+        """Tell `inner` everything."""
+        self.started, self.progress = inner.started, inner.progress
+        self._inner = inner
+
+    def note(self, text: str) -> None:
+        """Pass on a line."""
+        self._inner.note(as_arguments(text))
 
 
 class Shielded:

@@ -147,7 +147,7 @@ def resume(
         check_members(folder, recipe.run.population or 0)
         done = None if longer else recorded_result(folder)
         if done is not None:
-            context.report.note("This population is finished. Give a larger --steps to continue it.")
+            context.report.note("This population is finished. Give more --steps to continue it.")
             return done
         check_drift(folder, found, allow_drift, context.report)
         with opened(source, recipe.run, context) as place:

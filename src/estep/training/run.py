@@ -132,7 +132,7 @@ def resume(
         check_lines(folder, bool(recipe.tasks))
         done = None if longer else recorded_result(folder)
         if done is not None:
-            context.report.note("This run is finished. Give a larger --steps to continue it.")
+            context.report.note("This run is finished. Give more --steps to continue it.")
             return done
         check_drift(folder, found, allow_drift, context.report)
         with make_pair(source, recipe.run, context) as (training_env, evaluation_env):
