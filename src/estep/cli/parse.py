@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import inspect
 import io
 import itertools
 import math
@@ -64,10 +65,11 @@ def parse(program: str, about: str, fields: Sequence[Field], positional: Iterabl
     out, err = io.StringIO(), io.StringIO()
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            parsed: Any = tyro.cli(form, prog=program, description=about, args=["--help"] if wants_help else list(argv))
+            words = ["--help"] if wants_help else list(argv)
+            parsed: Any = tyro.cli(form, prog=program, description=inspect.cleandoc(about), args=words)
     except SystemExit as error:
         if wants_help:
-            raise Help(out.getvalue()) from None
+            raise Help("\n".join(line.rstrip() for line in out.getvalue().splitlines())) from None
         reason, hint = _reason(err.getvalue()), f"See {program} --help."
         refusal = _wrong_value(argv, flags) or _missing(program, argv, fields, names, given, reason)
         raise refusal or _surplus(argv, flags, reason, hint) or UsageError(reason, hint) from error
