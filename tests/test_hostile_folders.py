@@ -14,6 +14,7 @@ import pytest
 from commandline import command
 
 import estep
+import estep.plots.across_runs  # here, so that the time of importing it does not count
 import test_security as corpus
 from estep.errors import RejectedInput
 from estep.instruments import states

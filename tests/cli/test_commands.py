@@ -311,6 +311,21 @@ def test_a_folder_that_is_no_run_is_refused(run, command, tmp_path):
     assert ended.record["exit_code"] == 3
 
 
+def test_verify_takes_several_runs_and_names_those_that_are_not_sound(run, monkeypatch, tmp_path):
+    from estep.runs import checkpoint
+
+    runs_of_seeds(tmp_path / "runs", (0, 1))
+    broken = {"s0": None, "s1": "it is torn"}
+    monkeypatch.setattr(checkpoint, "verify", lambda folder: [(Path("step_1"), broken[folder.name])])
+    ended = run("verify", str(tmp_path / "runs"), "--json")
+    assert ended.code == 3
+    assert "1 of 2 runs cannot be used: s1: 1 of 1 checkpoints cannot be used: step_1: it is torn" in ended.err
+    assert ended.record["runs"] == {str(tmp_path / "runs" / "s0"): [{"name": "step_1", "ok": True, "reason": None}]}
+    assert "checkpoints" not in ended.record
+    broken["s1"] = None
+    assert run("verify", str(tmp_path / "runs")).code == 0
+
+
 def test_verify_needs_every_checkpoint_sound(run, monkeypatch, folder):
     from estep.runs import checkpoint
 

@@ -19,7 +19,7 @@ from estep.settings.run import RunConfig
 from estep.sweeps import plan
 
 COMMANDS = [
-    *(training.Train, training.Resume, reading.Evaluate, inspecting.Inspect, reading.Verify),
+    *(training.Train, training.Resume, reading.Evaluate, inspecting.Inspect, health.Verify),
     *(
         comparing.Compare,
         listing.Algos,

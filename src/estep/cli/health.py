@@ -1,4 +1,4 @@
-"""`estep doctor` and `estep check-env`: whether estep can train on this machine, and in an environment."""
+"""`estep doctor`, `estep check-env` and `estep verify`: whether machine, environment and recorded runs are sound."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from estep.cli.main import Context
 from estep.cli.parse import parse
+from estep.cli.resolve import each_run, finish_several, run_folder, runs_of
 from estep.cli.results import aligned
-from estep.errors import EnvironmentFailure, describe
+from estep.errors import EnvironmentFailure, RejectedInput, describe
 from estep.settings import schema
 
 MEMORY_GB, DISK_GB = 1.0, 1.0
@@ -45,6 +46,16 @@ class CheckEnv:
     """Gymnasium id, module:Id, or module:Class. estep imports the module that you name."""
     env_timeout: float = 60.0
     """Seconds that one call of the environment may take before the check ends (0: no limit)."""
+
+
+@dataclass(frozen=True)
+class Verify:
+    """Check every checkpoint of one run or of several with its checksums. If one is bad, the exit code is 3."""
+
+    runs: tuple[str, ...]
+    """Folders of runs, folders in which there are runs, or files named latest."""
+    trust_dir: bool = False
+    """Read a run folder that other users may write to, whom you trust."""
 
 
 def doctor(arguments: list[str], context: Context) -> int:
@@ -172,3 +183,33 @@ def check_env(arguments: list[str], context: Context) -> int:
         what = f"{values['env']} failed the check: {'; '.join(failed).rstrip('.')}."
         raise EnvironmentFailure(what, "Fix the failed checks and run check-env again.")
     return context.results.finish(0, {})
+
+
+def verify(arguments: list[str], context: Context) -> int:
+    """Check every checkpoint of one run or of several."""
+    values, _ = parse("estep verify", str(Verify.__doc__), schema.of(Verify), ("runs",), arguments)
+    runs = runs_of(values["runs"], values["trust_dir"])
+    if len(runs) == 1:
+        _verify(runs[0], values, context)
+        return context.results.finish(0, {})
+    several = each_run(runs, context.results, lambda run: _verify(run, values, context))
+    del context.results.known["checkpoints"]
+    return finish_several(several, (), context.results)
+
+
+def _verify(run: Path, values: dict[str, Any], context: Context) -> list[dict[str, Any]]:
+    """Say which checkpoints of a run are sound, and return it as values of JSON. Raises RejectedInput if one is bad."""
+    folder = run_folder(run, context.results, values["trust_dir"])
+
+    from estep.runs import checkpoint
+
+    verified = checkpoint.verify(folder)
+    lines = [f"{'bad' if why else 'ok':4s} {path.name}  {why or ''}".rstrip() for path, why in verified]
+    context.results.say("\n".join(lines))
+    found = [{"name": path.name, "ok": not why, "reason": why} for path, why in verified]
+    context.results.known["checkpoints"] = found
+    bad = [f"{path.name}: {why}" for path, why in verified if why is not None]
+    if bad:
+        what = f"{len(bad)} of {len(verified)} checkpoints cannot be used: {'; '.join(bad)}."
+        raise RejectedInput(what, "estep resume uses the newest good checkpoint; train again if none is good.")
+    return found

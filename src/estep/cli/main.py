@@ -56,7 +56,7 @@ COMMANDS = {
     "publish": Command(
         "sharing.publish", "publish", "RUN", "write one file that anybody can load and evaluate", slow=True
     ),
-    "verify": Command("reading", "verify", "RUN", "check every checkpoint of a run"),
+    "verify": Command("health", "verify", "RUN ...", "check every checkpoint of a run"),
     "replay-step": Command("repeating", "replay_step", "DUMP", "repeat the update at which a run halted", slow=True),
     "algos": Command("listing", "algos", "[ALGO]", "the algorithms: their row of the table and their flags"),
     "envs": Command("listing", "envs", "[FILTER]", "the environments that Gymnasium knows here"),

@@ -1,4 +1,4 @@
-"""`estep eval` and `estep verify`, which read a run."""
+"""`estep eval`, and what commands that read a run have in common."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from estep.cli.main import Context
 from estep.cli.parse import parse
 from estep.cli.resolve import check_of_one, each_run, finish_several, read_env, run_folder, runs_of
 from estep.cli.results import limits, spread
-from estep.errors import RejectedInput, UsageError, check, unknown
+from estep.errors import UsageError, check, unknown
 from estep.policy.job import RunContext
 from estep.policy.progress import Plain
 from estep.settings import arguments as arguments_of
@@ -64,16 +64,6 @@ class Evaluate:
     """Name of the only task that is wanted, where the run has several. Without it all are taken."""
     allow_import: bool = False
     """Allow estep to import the modules that the run folder names."""
-    trust_dir: bool = False
-    """Read a run folder that other users may write to, whom you trust."""
-
-
-@dataclass(frozen=True)
-class Verify:
-    """Check every checkpoint of a run with its checksums. If one is bad, the exit code is 3."""
-
-    run: Path
-    """Folder of the run, or a file `latest` that has the folder's name."""
     trust_dir: bool = False
     """Read a run folder that other users may write to, whom you trust."""
 
@@ -237,27 +227,6 @@ def _evaluate_all(folder: Path, values: dict[str, Any], context: Context) -> dic
     members = [{"member": i, "mean": one.mean, "returns": one.returns} for i, one in enumerate(scores)]
     failed = sorted(found.failed)
     return {"eval_mean": mean and mean.mean, "eval_episodes": values["episodes"], "members": members, "failed": failed}
-
-
-def verify(arguments: list[str], context: Context) -> int:
-    """Check every checkpoint of a run."""
-    values, _ = parse("estep verify", str(Verify.__doc__), schema.of(Verify), ("run",), arguments)
-    folder = run_folder(values["run"], context.results, values["trust_dir"])
-
-    from estep.runs import checkpoint
-
-    verified = checkpoint.verify(folder)
-    bad = [f"{path.name}: {reason}" for path, reason in verified if reason is not None]
-    context.results.say(
-        "\n".join(f"{'bad' if reason else 'ok':4s} {path.name}  {reason or ''}".rstrip() for path, reason in verified)
-    )
-    context.results.known["checkpoints"] = [
-        {"name": path.name, "ok": not reason, "reason": reason} for path, reason in verified
-    ]
-    if bad:
-        what = f"{len(bad)} of {len(verified)} checkpoints cannot be used: {'; '.join(bad)}."
-        raise RejectedInput(what, "estep resume uses the newest good checkpoint; train again if none is good.")
-    return context.results.finish(0, {})
 
 
 SETTINGS = ("iterations", "samples", "restarts", "rank_by")
