@@ -149,7 +149,7 @@ def _outputs(values: Mapping[str, Any]) -> tuple[Outputs, list[Path]]:
 
 def _inspected(outputs: Outputs, named: list[Path]) -> Written:
     from estep.comparing.sources import members
-    from estep.plots import across_runs, measured  # which need JAX
+    from estep.plots import across_runs, measured
 
     sources = [one for path in named for one in ([path] if measured.made_before(path) else members(path))]
     assert outputs.csv is not None  # the folder comes first

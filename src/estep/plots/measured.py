@@ -14,7 +14,6 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from estep.instruments.tables import PARTS
 from estep.plots import labels
 from estep.plots.learning_curves import OneSeed, seeds_of
 from estep.runs.folder import RUN, RunFolder
@@ -137,7 +136,7 @@ def of_seed(seed: OneSeed, name: str, row: type[R]) -> list[R]:
 def gaps(seed: OneSeed) -> list[GapRow]:
     """The mean gap, or nothing where it was not measured. Raises RejectedInput as `of_seed`."""
     rows = of_seed(seed, "gap", State)
-    means = [float(np.mean([getattr(row, part) for row in rows])) for part in PARTS if rows]
+    means = [float(np.mean([getattr(row, part) for row in rows])) for part in State._fields if rows]
     return [GapRow(*_label(seed), len(rows), *means)] if rows else []
 
 
