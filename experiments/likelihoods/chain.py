@@ -38,12 +38,13 @@ class Answer(NamedTuple):
 
 def answers(new: Sequence[Score], before: Sequence[Score]) -> Iterator[Answer]:
     """The new runs over the same ones before, and over direct inference with the same pessimism and with less."""
-    for env in dict.fromkeys(one.env for one in new):
-        mine = {one.seed: one.score for one in new if one.env == env}
-        (critic,) = {one.critic for one in new if one.env == env}
+    for env, critic in dict.fromkeys((one.env, one.critic) for one in before if one.inference == ITERATIVE):
+        mine = {one.seed: one.score for one in new if (one.env, one.critic, one.inference) == (env, critic, ITERATIVE)}
         for over in ((critic, ITERATIVE), (critic, DIRECT), (PLAIN, DIRECT)):
             others = {one.seed: one.score for one in before if (one.env, one.critic, one.inference) == (env, *over)}
             seeds = sorted(mine.keys() & others.keys())
+            if not seeds:
+                continue
             groups = [[np.array([group[seed] for seed in seeds])] for group in (mine, others)]
             low, high = bootstrap(ratio_of, *groups)
             apart = interval([mine[seed] - others[seed] for seed in seeds])

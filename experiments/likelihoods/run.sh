@@ -83,18 +83,24 @@ pessimism() {
     python experiments/likelihoods/over_tasks.py "$OUT/three_tasks" --at 100000
 }
 
-# The same with three times the steps. The runs of results/ are those of `pessimism`, which `estep resume --steps 300000`
-# took on: the same as if they had not ended.
+# The same with three times the steps. The runs of results/ with β = 3.54, and those of `sac` with β = 1, are those of
+# `pessimism`, and in Walker2d-v5 of `chain`, which `estep resume --steps 300000` took on: the same as if they had not
+# ended. What Walker2d-v5 returned before replay left out the λ that ran away is in results/.
 long() {
-    local seed suffix=_300k ENVS=${ENVS:-Hopper-v5 Walker2d-v5 HalfCheetah-v5}
+    local seed env suffix=_300k iterative=() ENVS=${ENVS:-Hopper-v5 Walker2d-v5 HalfCheetah-v5}
     local sizes=("${sizes[@]:0:${#sizes[@]}-1}" 300000)
     for seed in ${SEEDS:-5 6 7 8 9}; do
         WAYS="sac iterative" cell pessimist
         WAYS="sac iterative" cell none
+        for env in $ENVS; do
+            iterative+=("$(run_of "likelihoods/$env/iterative_pessimist$suffix" "$seed")")
+        done
     done
     compare_runs long
     python experiments/likelihoods/scores.py "$OUT/long"
     python experiments/likelihoods/over_tasks.py "$OUT/long" --at 100000 200000 300000
+    python experiments/likelihoods/kept.py "$OUT/long" "${iterative[@]}"
+    python experiments/likelihoods/chain.py "$OUT/long" results/likelihoods/long/before
     runs=()
 }
 
