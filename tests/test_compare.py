@@ -13,7 +13,7 @@ from estep.instruments.interval import interval
 from estep.plots import across_runs, measured
 from estep.plots.labels import IGNORED_FIELDS, labels, newest, recorded, run_label
 from estep.plots.learning_curves import Point, curves, points, seeds_label, seeds_of, write_tables
-from estep.plots.over_seeds import over_seeds
+from estep.plots.over_seeds import Number, means, over_seeds
 from estep.settings.run import RunConfig
 
 ROOT = Path(__file__).parents[1]
@@ -341,6 +341,9 @@ def test_what_was_inspected_in_the_seeds_of_a_population_is_merged(runs, tmp_pat
     assert measured.read([runs[1] / "members" / "0002"]).gap[0].seed == 3
     (over,) = [row for row in over_seeds(found.lines()) if row.quantity == "over-estimation"]
     assert (over.seeds, over.mean, over.subject) == (3, pytest.approx(7 / 3), "β = 3")
+    again = Number("E", "sac", "{}", 0, "return", "", "", 1.0)  # the run of a seed, made twice
+    (over,) = means([again, again._replace(value=3.0), again._replace(seed=1, value=5.0)])
+    assert (over.seeds, over.mean) == (2, 4.0)
 
 
 def test_critics_are_averaged_over_the_last_lines_of_metrics(runs):

@@ -264,7 +264,7 @@ def test_eval_takes_several_runs_and_gives_their_mean_over_seeds(run, monkeypatc
         return recorded.EvalResult(Evaluation(mean, 0.5, [mean - 0.5, mean + 0.5], [3, 3]), folder, 10, 10)
 
     monkeypatch.setattr(recorded, "evaluate_run", evaluate)
-    ended = run("eval", str(tmp_path / "runs"), "--json")
+    ended = run("eval", str(tmp_path / "runs"), str(tmp_path / "runs" / "s1"), "--json")  # one is named twice
     assert ended.code == 0
     assert [one["eval_mean"] for one in ended.record["runs"].values()] == [1.0, 3.0, 5.0]
     (over,) = ended.record["over_seeds"]

@@ -89,7 +89,8 @@ def run_folder(path: Path, results: Results, trusted: bool) -> Path:
 
 
 def runs_of(named: Sequence[str], trusted: bool) -> list[Path]:
-    """The runs that words of a command line stand for: each names a run, a published file, or a folder of runs.
+    """The runs that words of a command line stand for: each names a run, a published file, or a folder of runs. A run
+    that is named twice is there once.
 
     Args:
         named: the words.
@@ -106,8 +107,8 @@ def runs_of(named: Sequence[str], trusted: bool) -> list[Path]:
     from estep.runs import reading
 
     reading.trust(trusted)
-    paths = map(Path, named)
-    return [run for path in paths for run in ([path] if is_file(path) else members(path))]
+    runs = (run for path in map(Path, named) for run in ([path] if is_file(path) else members(path)))
+    return list({run.resolve(): run for run in runs}.values())
 
 
 def check_of_one(values: Mapping[str, Any], flags: Sequence[str], count: int) -> None:

@@ -102,14 +102,14 @@ def over_seeds(measured: Mapping[str, Sequence[Line]]) -> list[OverSeeds]:
 
 
 def means(numbers: Sequence[Number]) -> list[OverSeeds]:
-    """The means over the seeds of each curve, curve by curve, in the order of the numbers."""
-    groups: dict[Hashable, list[Number]] = {}
+    """The means over the seeds of each curve, curve by curve. Of a seed that is there twice, the last number counts."""
+    groups: dict[Hashable, dict[int, Number]] = {}
     for number in starts.shared(numbers):
         curve = number.env, number.algorithm, labels.settings_key(number.settings)
-        groups.setdefault((curve, number.quantity, number.of, number.at), []).append(number)
+        groups.setdefault((curve, number.quantity, number.of, number.at), {})[number.seed] = number
     by_curve: dict[Hashable, list[OverSeeds]] = {}
     for group in groups.values():
-        one, found = group[0], interval([number.value for number in group])
+        one, found = next(iter(group.values())), interval([number.value for number in group.values()])
         about = one.env, one.algorithm, labels.shared(one.settings)
         by_curve.setdefault(about, []).append(OverSeeds(*about, one.quantity, one.of, one.at, len(group), *found))
     return [row for rows in by_curve.values() for row in rows]
